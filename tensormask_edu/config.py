@@ -1,0 +1,238 @@
+"""Frozen configurations, presets, and their JSON form.
+
+Three parts, because three things are decided apart: the model, how an image file becomes its input,
+and how it is trained. Derived values are properties, so nothing can go stale; an ablation is
+``dataclasses.replace(config, ...)``. A checkpoint stores the first two as JSON.
+
+next: network.py
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
+
+from .errors import InputError, bad_input
+from .geometry import Geometry
+
+
+def _require(holds: bool, argument: str, expected: str, got: object) -> None:
+    if not holds:
+        raise bad_input(argument, expected, got)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network and its detector. Lengths end in their unit; facts without a note are the paper's."""
+
+    preset: str = "tiny"
+    class_names: tuple[str, ...] = ("object",)
+
+    # Windows
+    strides_px: tuple[int, ...] = (4, 8, 16, 32)
+    sides_bins: tuple[int, ...] = (5, 7)
+    bipyramid: bool = True
+
+    # Input: callers pass RGB in [0, 1]; the model scales and orders the channels itself
+    pixel_scale: float = 1.0
+    pixel_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    pixel_std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    bgr: bool = False
+
+    # Network
+    backbone: Literal["tiny", "resnet50", "resnet101"] = "tiny"
+    fpn_channels: int = 48
+    tower_convs: int = 2
+    class_channels: int = 48
+    box_channels: int = 48
+    mask_channels: int = 48
+    tower_norm_groups: int = 8  # GroupNorm groups in towers and fuse; 0: no normalisation (official)
+    prior: float = 0.01
+    pad_value: float = -6.0
+
+    # Losses
+    focal_gamma: float = 3.0
+    focal_alpha: float = 0.3
+    box_weights: tuple[float, float, float, float] = (1.5, 1.5, 0.75, 0.75)
+    mask_loss_weight: float = 2.0
+    mask_positive_weight: float = 1.5
+
+    # Inference
+    score_threshold: float = 0.05
+    topk_candidates: int = 1000
+    nms_threshold: float = 0.5
+    detections_per_image: int = 100
+
+    def __post_init__(self) -> None:
+        _require(len(self.class_names) >= 1, "class_names", "at least one class", self.class_names)
+        _require(self.backbone in BACKBONES, "backbone", f"one of {BACKBONES}", self.backbone)
+        _require(0 < self.prior < 1, "prior", "a probability between 0 and 1", self.prior)
+        _require(self.detections_per_image >= 1, "detections_per_image", "at least 1", self.detections_per_image)
+        _require(self.topk_candidates >= 1, "topk_candidates", "at least 1", self.topk_candidates)
+        groups = self.tower_norm_groups
+        for name in ("class_channels", "box_channels", "mask_channels"):
+            divides = groups == 0 or getattr(self, name) % groups == 0
+            _require(divides, name, f"a multiple of tower_norm_groups = {groups}", getattr(self, name))
+        _ = self.geometry  # checks strides_px and sides_bins
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry(self.strides_px, self.sides_bins, self.bipyramid)
+
+    @property
+    def prior_bias(self) -> float:
+        """Start of the class predictor's bias: sigmoid(bias) = prior (RetinaNet)."""
+        return -math.log((1 - self.prior) / self.prior)
+
+    @property
+    def smallest_scale_px(self) -> int:
+        """Objects of any smaller size still match the smallest window (the official code's 44 - 4 = 40)."""
+        return self.sides_bins[0] * self.strides_px[0] - self.strides_px[0]
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """How an image file becomes the model's input; results always go back to the file's own pixels."""
+
+    enlarge: float = 1.0  # factor on both sides; ignored when short_side_px is set
+    short_side_px: int | None = None  # resize so that the short side has this length ...
+    long_side_px: int = 1333  # ... unless the long side would exceed this one
+    stretch_percentiles: tuple[float, float] | None = None  # per-image contrast stretch, for microscopes
+
+    def __post_init__(self) -> None:
+        _require(self.enlarge > 0, "enlarge", "a positive factor", self.enlarge)
+        if self.stretch_percentiles is not None:
+            low, high = self.stretch_percentiles
+            _require(0 <= low < high <= 100, "stretch_percentiles", "0 <= low < high <= 100", (low, high))
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes of a training image. All off by default."""
+
+    flip: bool = False  # left-right
+    flip_vertical: bool = False
+    transpose: bool = False  # swap y and x: with both flips, the eight symmetries of the square
+    shuffle_channels: float = 0.0  # probability of a random colour order
+    grey: float = 0.0  # probability of averaging the colours
+    invert: float = 0.0  # probability of 1 - image
+    gamma: tuple[float, float] = (1.0, 1.0)  # exponent range, log-uniform
+    gain: tuple[float, float] = (1.0, 1.0)  # factor range
+    offset: float = 0.0  # added value, uniform in +- this
+    noise: float = 0.0  # standard deviation of pixel noise, uniform in [0, this]
+    scale: tuple[float, float] = (1.0, 1.0)  # size factor range, log-uniform, on top of InputConfig
+    crop_px: int | None = None  # square crop after scaling
+    min_area_px: int = 1  # an instance with fewer visible pixels after the crop is background
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained. The schedule ends at `steps`, or at `minutes` if that comes first."""
+
+    steps: int = 4000
+    minutes: float | None = None
+    batch_size: int = 4
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    lr: float = 4e-3
+    weight_decay: float = 1e-2  # 0 on biases and normalisation parameters
+    warmup: float = 0.1  # fraction of the schedule, linear; then cosine to 0
+    clip_norm: float = 1.0
+    seed: int = 0
+    log_every: int = 20
+    save_every: int = 1000
+    augment: AugmentConfig = AugmentConfig()
+
+    def __post_init__(self) -> None:
+        _require(self.steps >= 1, "steps", "at least 1", self.steps)
+        _require(self.minutes is None or self.minutes > 0, "minutes", "a positive number", self.minutes)
+        _require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
+        _require(self.lr > 0, "lr", "a positive number", self.lr)
+        _require(self.optimizer in ("adamw", "sgd"), "optimizer", "adamw or sgd", self.optimizer)
+
+
+BACKBONES = ("tiny", "resnet50", "resnet101")
+
+# What each preset promises stands beside it; `build_model("tiny", num_classes=4)` starts from here.
+MODELS: dict[str, ModelConfig] = {
+    # 0.77 M parameters, windows 20/28 to 160/224 px: learns small pictures from scratch on a laptop.
+    "tiny": ModelConfig(),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole run: which model, how images enter it, how it is trained."""
+
+    model: ModelConfig
+    input: InputConfig
+    train: TrainConfig
+
+
+RECIPES: dict[str, Recipe] = {
+    # The overlap world of `tensormask-edu shapes`.
+    "shapes": Recipe(
+        MODELS["tiny"],
+        InputConfig(),
+        TrainConfig(
+            augment=AugmentConfig(flip=True, flip_vertical=True, transpose=True, shuffle_channels=1.0)
+        ),
+    ),
+    # Microscope pictures with many small objects: enlarged twice, cropped, strong changes of light.
+    "cells": Recipe(
+        replace(MODELS["tiny"], topk_candidates=3000),
+        InputConfig(enlarge=2.0, stretch_percentiles=(0.5, 99.8)),
+        TrainConfig(
+            augment=AugmentConfig(
+                flip=True, flip_vertical=True, transpose=True, shuffle_channels=0.5, grey=0.3, invert=0.1,
+                gamma=(0.7, 1.4), gain=(0.8, 1.2), offset=0.1, noise=0.05,
+                scale=(0.75, 1.35), crop_px=256, min_area_px=12,
+            )
+        ),
+    ),
+}  # fmt: skip
+
+
+def model_config(preset: str, num_classes: int | None = None, class_names: tuple[str, ...] | None = None) -> ModelConfig:
+    """The preset's configuration for `num_classes` classes, or for the classes named."""
+    if preset not in MODELS:
+        raise bad_input("preset", f"one of {', '.join(MODELS)}", repr(preset))
+    if class_names is None and num_classes is not None:
+        if num_classes < 1:
+            raise bad_input("num_classes", "at least 1", num_classes)
+        class_names = tuple(f"class {k}" for k in range(num_classes))
+    config = MODELS[preset]
+    return replace(config, class_names=tuple(class_names)) if class_names else config
+
+
+Config = TypeVar("Config", ModelConfig, InputConfig, AugmentConfig, TrainConfig)
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """A configuration as plain JSON values."""
+    return dataclasses.asdict(config)
+
+
+def from_json(kind: type[Config], values: Any, where: str = "config") -> Config:
+    """The configuration of class `kind` from JSON values; unknown or missing fields are errors."""
+    if not isinstance(values, dict):
+        raise bad_input(where, "a JSON object", type(values).__name__)
+    known = {field.name for field in dataclasses.fields(kind)}
+    if unknown := sorted(set(values) - known):
+        raise bad_input(where, f"fields of {kind.__name__}", f"unknown {unknown}", "written by another version?")
+    tuples = {name: _as_tuple(value) for name, value in values.items()}
+    if kind is TrainConfig and isinstance(values.get("augment"), dict):
+        tuples["augment"] = from_json(AugmentConfig, values["augment"], f"{where}.augment")
+    try:
+        return kind(**tuples)
+    except TypeError as error:  # a value of the wrong JSON type
+        raise InputError(f"{where}: {error}") from None
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(_as_tuple(item) for item in value) if isinstance(value, list) else value

@@ -1,0 +1,1 @@
+"""Pictures with instances: the overlap world, any COCO folder, augmentation."""

@@ -1,0 +1,124 @@
+"""The nouns of TensorMask: levels, units, windows. Every stride, window side and lambda comes from here.
+
+A *level* k of the pyramid has a grid of cells, `stride_px[k]` pixels apart. At each cell sits one
+*window* per window size `a`: a square in which the model predicts one mask. Cell (y, x) of level k has
+its window's centre at pixel (x * stride, y * stride): the corner convention of the official code.
+
+Two units (paper, section 3): `sigma_hw` is the distance in pixels between neighbouring cells, `sigma_vu`
+the distance between neighbouring mask bins. In the tensor bipyramid (section 4.2) every level's bins
+are 4 px (the finest stride), so a window on level k has `lam[k] = 2**k` times more bins per side.
+
+next: reference/swap_align2nat.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from .errors import bad_input
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where windows sit and how large their masks are.
+
+    Args:
+        strides_px: pixels between cells, one per level, each twice the one before.
+        sides_bins: window sides in bins at level 0, ascending, one per window size.
+        bipyramid: True: bins stay `strides_px[0]` px on every level (tensor bipyramid);
+            False: bins grow with the stride (feature pyramid, the paper's baseline).
+    """
+
+    strides_px: tuple[int, ...]
+    sides_bins: tuple[int, ...]
+    bipyramid: bool = True
+
+    def __post_init__(self) -> None:
+        doubled = tuple(self.strides_px[0] * 2**k for k in range(len(self.strides_px)))
+        if self.strides_px != doubled:
+            raise bad_input("strides_px", f"each stride twice the one before: {doubled}", self.strides_px)
+        if not self.sides_bins or list(self.sides_bins) != sorted(set(self.sides_bins)):
+            raise bad_input("sides_bins", "one or more different sizes, ascending", self.sides_bins)
+
+    @property
+    def num_levels(self) -> int:
+        return len(self.strides_px)
+
+    @property
+    def num_sizes(self) -> int:
+        """Windows per cell (A in the paper's tables)."""
+        return len(self.sides_bins)
+
+    @property
+    def lams(self) -> tuple[int, ...]:
+        """Per level, the unit ratio lam of its `swap_align2nat`: sigma_vu = lam * sigma_hw before it."""
+        return tuple(s // self.strides_px[0] if self.bipyramid else 1 for s in self.strides_px)
+
+    def bin_px(self, level: int) -> int:
+        """sigma_vu of the finished (natural) mask, pixels per bin."""
+        return self.strides_px[0] if self.bipyramid else self.strides_px[level]
+
+    def side_px(self, level: int, size_id: int) -> int:
+        """Side of a window in pixels."""
+        return self.sides_bins[size_id] * self.strides_px[level]
+
+    def side_bins(self, level: int, size_id: int) -> int:
+        """Side of a window's finished mask in bins."""
+        return self.sides_bins[size_id] * self.lams[level]
+
+    @property
+    def padding_px(self) -> int:
+        """Images are padded (right, bottom) to a multiple of this many pixels."""
+        return min(self.strides_px[-1], 32)
+
+    def grid_sizes(self, height_px: int, width_px: int) -> list[tuple[int, int]]:
+        """Cells (rows, columns) per level for a padded image: ceil(size / stride)."""
+        return [(-(-height_px // s), -(-width_px // s)) for s in self.strides_px]
+
+    def windows(self, grid_sizes: Sequence[tuple[int, int]], device: torch.device | str = "cpu") -> Windows:
+        """All windows of one image, M = sum of rows * columns * sizes, in the one order used everywhere:
+        level, then y, then x, then size_id (fastest)."""
+        parts = []
+        for level, (rows, columns) in enumerate(grid_sizes):
+            y, x, size_id = torch.meshgrid(
+                torch.arange(rows, device=device),
+                torch.arange(columns, device=device),
+                torch.arange(self.num_sizes, device=device),
+                indexing="ij",
+            )
+            level_id = torch.full_like(y, level)
+            parts.append(torch.stack([level_id, y, x, size_id], dim=-1).reshape(-1, 4))
+        level, y, x, size_id = torch.cat(parts).unbind(1)
+        stride = torch.tensor(self.strides_px, device=device)[level]
+        half_side = torch.tensor(self.sides_bins, device=device)[size_id] * stride / 2
+        cx, cy = x * stride, y * stride
+        box_px = torch.stack([cx - half_side, cy - half_side, cx + half_side, cy + half_side], dim=1)
+        return Windows(box_px.float(), level, y, x, size_id, stride)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """M windows of one padded image.
+
+    box_px: (M, 4) float32, xyxy in padded-input pixels, may reach beyond the image.
+    level, y, x, size_id: (M,) int64, the cell and the window size.
+    stride_px: (M,) int64, the level's stride (sigma_hw).
+    """
+
+    box_px: Tensor
+    level: Tensor
+    y: Tensor
+    x: Tensor
+    size_id: Tensor
+    stride_px: Tensor
+
+    def __len__(self) -> int:
+        return len(self.level)
+
+    def __getitem__(self, index: Tensor) -> Windows:
+        """The windows at `index`, a boolean mask or an index tensor."""
+        return Windows(*(getattr(self, field.name)[index] for field in fields(self)))
