@@ -15,5 +15,5 @@ def shared() -> Path:
     """The folder of golden vectors and data sets: `TENSORMASK_SHARED`, by default beside the checkout."""
     folder = Path(os.environ.get("TENSORMASK_SHARED", ROOT.parent / "shared"))
     if not folder.is_dir():
-        pytest.skip(f"no shared data (golden vectors, data sets): set TENSORMASK_SHARED to their folder")
+        pytest.skip("no shared data (golden vectors, data sets): set TENSORMASK_SHARED to their folder")
     return folder
