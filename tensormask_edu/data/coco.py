@@ -12,7 +12,8 @@ next: data/transforms.py
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,15 @@ from torch.utils.data import Dataset
 from ..errors import InputError, bad_input
 from ..files import read_json
 
+# Compressed run lengths: six bits a character, of which the last one of a number lacks bit 5. pycocotools
+# reads on past the end of a text that breaks off within a number.
+_COMPRESSED = re.compile("[0-o]*[0-O]")
+
 # top, left, height, width in the file's pixels; a region may reach beyond the picture (zeros there)
 Region = tuple[int, int, int, int]
 Target = dict[str, Any]
+Points = NDArray[np.float64]
+Polygons = list[list[Points]]  # per instance a list of x0, y0, x1, y1, ...
 
 
 class CocoFolder(Dataset[tuple[Tensor, Target]]):
@@ -40,9 +47,10 @@ class CocoFolder(Dataset[tuple[Tensor, Target]]):
         target: boxes: float32 (m, 4) xyxy px; labels: int64 (m,) in 0..K-1;
             masks: bool (m, H, W); image_id: int; polygons (only if asked for)
 
-    The box of a run-length mask is the mask's own tight box, its last pixel included (x1 = last + 1); the box
-    of a polygon is the annotation's, clipped to the picture (as the official code trains). Crowds, polygons of
-    fewer than three points and instances with an empty box are left out of targets; evaluation sees the whole JSON.
+    The box of a run-length mask is the mask's own tight box, its last pixel included (x1 = last + 1); the
+    box of a polygon is the annotation's, clipped to the picture (as the official code trains). Crowds,
+    polygons of fewer than three points and instances with an empty box are left out of targets; evaluation
+    sees the whole JSON.
 
     Args:
         folder: the data set; see the module for its layouts.
@@ -226,11 +234,11 @@ def encode(masks: NDArray[np.bool_]) -> list[dict[str, Any]]:
 
 
 def tight_boxes(masks: Tensor) -> Tensor:
-    """Smallest boxes around masks, bool (m, H, W): float32 (m, 4) xyxy px, last pixel included; 0 if empty."""
-    array = masks.numpy()
-    columns, rows = array.any(axis=1), array.any(axis=2)
-    if not masks.numel():
+    """The boxes of masks, bool (m, H, W): float32 (m, 4) xyxy px, last pixel included, 0 if empty."""
+    array: NDArray[np.bool_] = masks.numpy()
+    if not array.size:
         return torch.zeros(masks.shape[0], 4)
+    columns, rows = np.asarray(array.any(axis=1)), np.asarray(array.any(axis=2))
     x0, y0 = columns.argmax(1), rows.argmax(1)
     x1 = columns.shape[1] - columns[:, ::-1].argmax(1)
     y1 = rows.shape[1] - rows[:, ::-1].argmax(1)
@@ -255,7 +263,7 @@ def crop(planes: Tensor, region: Region) -> Tensor:
     """The (height, width) region of planes (..., H, W); zeros where it reaches beyond them."""
     top, left, height, width = region
     y0, x0 = max(top, 0), max(left, 0)
-    inside = planes[..., y0 : top + height, x0 : left + width]
+    inside = planes[..., y0 : max(top + height, y0), x0 : max(left + width, x0)]
     if inside.shape[-2:] == (height, width):
         return inside
     out = planes.new_zeros(*planes.shape[:-2], height, width)
@@ -273,7 +281,7 @@ def select(target: Target, keep: Tensor) -> Target:
     return target | picked
 
 
-def map_points(polygons: list[list[NDArray[np.float64]]], change: Any) -> list[list[NDArray[np.float64]]]:
+def map_points(polygons: Polygons, change: Callable[[Points], Points]) -> Polygons:
     """Polygons of every instance with `change` applied to their points, (n, 2) of (x, y)."""
     return [[change(points.reshape(-1, 2)).reshape(-1) for points in instance] for instance in polygons]
 
@@ -365,29 +373,43 @@ def _check_annotation(annotation: Any, sizes: dict[int, tuple[int, int]], catego
     category_id = _field(annotation, "category_id", int, what)
     known = category_id in category_ids
     _require(known, f"{what} to be of a category in the list", f"unknown category {category_id}")
-    _require("segmentation" in annotation, f"{what} with a segmentation", "none", "boxes alone teach no masks")
+    _require(
+        "segmentation" in annotation, f"{what} with a segmentation", "none", "boxes alone teach no masks"
+    )
     check_segmentation(annotation["segmentation"], sizes[image_id], what)
     if "bbox" in annotation:
-        _require(_numbers(annotation["bbox"], 4), f"{what} with bbox x, y, width, height", annotation["bbox"])
+        _require(
+            are_numbers(annotation["bbox"], 4), f"{what} with bbox x, y, width, height", annotation["bbox"]
+        )
 
 
 def check_segmentation(segmentation: Any, size: tuple[int, int], what: str) -> None:
     """Polygons or RLE of a picture of `size`, or an error that begins with `what`."""
     if isinstance(segmentation, dict):
-        counts = segmentation.get("counts")
-        holds = isinstance(counts, str | bytes) or _numbers(counts)
-        _require(holds, f"{what} with RLE counts", type(counts).__name__)
         same = segmentation.get("size") == list(size)
         _require(same, f"{what} with RLE size [height, width] = {list(size)}", segmentation.get("size"))
+        _check_counts(segmentation.get("counts"), size[0] * size[1], what)
         return
-    polygons = isinstance(segmentation, list) and all(_numbers(points) for points in segmentation)
+    polygons = isinstance(segmentation, list) and all(are_numbers(points) for points in segmentation)
     even = polygons and all(len(points) % 2 == 0 for points in segmentation)
     _require(even, f"{what} with RLE or polygons [[x, y, x, y, ...], ...]", str(segmentation)[:60])
 
 
+def _check_counts(counts: Any, area_px: int, what: str) -> None:
+    if isinstance(counts, list):
+        holds = all(isinstance(count, int) and count >= 0 for count in counts) and sum(counts) == area_px
+        _require(holds, f"{what} with RLE counts that fill {area_px} pixels", str(counts)[:60])
+        return
+    text = counts.decode("latin-1") if isinstance(counts, bytes) else counts
+    holds = isinstance(text, str) and _COMPRESSED.fullmatch(text) is not None
+    _require(holds, f"{what} with RLE counts, a list or compressed text", repr(counts)[:60])
+
+
 def _is_target(annotation: dict[str, Any]) -> bool:
     segmentation = annotation["segmentation"]
-    return not annotation.get("iscrowd") and (isinstance(segmentation, dict) or bool(polygons_of(segmentation)))
+    return not annotation.get("iscrowd") and (
+        isinstance(segmentation, dict) or bool(polygons_of(segmentation))
+    )
 
 
 def _check_files_exist(images: Iterable[dict[str, Any]], folder: Path, json_path: Path) -> None:
@@ -410,7 +432,8 @@ def _require(holds: bool, expected: str, got: object, fix: str = "") -> None:
         raise bad_input("ground truth", expected, got, fix)
 
 
-def _numbers(values: Any, length: int | None = None) -> bool:
+def are_numbers(values: Any, length: int | None = None) -> bool:
+    """Whether `values` is a JSON list of numbers, `length` of them if given."""
     if not isinstance(values, list) or length not in (None, len(values)):
         return False
     return all(isinstance(value, int | float) for value in values)

@@ -1,9 +1,9 @@
 """The overlap world: small pictures of shapes drawn over each other, written as a COCO folder.
 
-A picture has 2 to 6 shapes of four classes, each with a random colour, place, rotation, aspect 0.55-1 and a long
-side of 10-110 px (log-uniform; for pictures of 128 px). Later shapes hide earlier ones, and a mask is the part
-that stays visible. The background is a colour gradient; noise lies over everything. An instance of fewer than
-20 px, or with under 30 % of its shape visible, is not annotated.
+A picture has 2 to 6 shapes of four classes, each with a random colour, place, rotation, aspect 0.55-1 and a
+long side of 10-110 px (log-uniform; for pictures of 128 px). Later shapes hide earlier ones, and a mask is
+the part that stays visible. The background is a colour gradient; noise lies over everything. An instance of
+fewer than 20 px, or with under 30 % of its shape visible, is not annotated.
 
 next: data/coco.py
 """
@@ -38,7 +38,12 @@ RECIPE = 1  # raise it when the pictures of a seed change
 
 
 def write_shapes(
-    folder: str | Path, train: int = 4000, val: int = 200, size_px: int = 128, seed: int = 0, progress: bool = True
+    folder: str | Path,
+    train: int = 4000,
+    val: int = 200,
+    size_px: int = 128,
+    seed: int = 0,
+    progress: bool = True,
 ) -> bool:
     """Write the overlap world to `folder`: `images/`, `instances_train.json`, `instances_val.json`.
 
@@ -52,7 +57,12 @@ def write_shapes(
         InputError: a number is out of range, or `folder` holds another data set.
     """
     counts = {"train": train, "val": val}
-    for name, value, least in (("train", train, 1), ("val", val, 1), ("size_px", size_px, 32), ("seed", seed, 0)):
+    for name, value, least in (
+        ("train", train, 1),
+        ("val", val, 1),
+        ("size_px", size_px, 32),
+        ("seed", seed, 0),
+    ):
         if value < least:
             raise bad_input(name, f"at least {least}", value)
     folder = Path(folder)
@@ -64,7 +74,9 @@ def write_shapes(
         return False
     for split, info in present.items():
         if info not in (None, infos[split]):
-            raise bad_input("folder", "a new folder", f"{folder}, which holds another data set", "choose another")
+            raise bad_input(
+                "folder", "a new folder", f"{folder}, which holds another data set", "choose another"
+            )
 
     bar = tqdm(total=train + val, desc="drawing", unit="image", disable=not progress)
     with bar:
@@ -74,7 +86,9 @@ def write_shapes(
     return True
 
 
-def draw(seed: int, split: str, index: int, size_px: int = 128) -> tuple[NDArray[np.uint8], NDArray[np.bool_], list[int]]:
+def draw(
+    seed: int, split: str, index: int, size_px: int = 128
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_], list[int]]:
     """Picture number `index` of a split.
 
     Returns:
@@ -107,7 +121,9 @@ def outline(kind: int, long_px: float, aspect: float, angle: float) -> NDArray[n
     The shape fills a box of `long_px` by `aspect * long_px`, turned by `angle` (radians).
     """
     cos, sin = np.cos(angle), np.sin(angle)
-    return _UNIT_OUTLINES[kind] * (long_px / 2 * np.array([1.0, aspect])) @ np.array([[cos, sin], [-sin, cos]])
+    return (
+        _UNIT_OUTLINES[kind] * (long_px / 2 * np.array([1.0, aspect])) @ np.array([[cos, sin], [-sin, cos]])
+    )
 
 
 def _unit_outlines() -> tuple[NDArray[np.float64], ...]:
@@ -170,7 +186,14 @@ def _different_colour(rng: np.random.Generator, used: list[NDArray[np.float64]])
 def _info(split: str, images: int, size_px: int, seed: int) -> dict[str, Any]:
     """What identifies a split; stored in its JSON."""
     what = "overlap world of tensormask_edu"
-    return {"description": what, "recipe": RECIPE, "split": split, "images": images, "size_px": size_px, "seed": seed}
+    return {
+        "description": what,
+        "recipe": RECIPE,
+        "split": split,
+        "images": images,
+        "size_px": size_px,
+        "seed": seed,
+    }
 
 
 def _stored_info(path: Path) -> Any:

@@ -68,7 +68,8 @@ def stretch(image: Tensor, values: tuple[float, float]) -> Tensor:
 def resize_target(target: Target, size: tuple[int, int]) -> Target:
     """A target in a picture of another size (height, width).
 
-    Boxes and polygons are scaled exactly; masks take the nearest pixel, so that a scaled box is within a pixel of its mask.
+    Boxes and polygons are scaled exactly, masks take the nearest pixel: a scaled tight box is within a pixel
+    of its scaled mask.
     """
     height, width = target["masks"].shape[-2:]
     if (height, width) == tuple(size):
@@ -88,7 +89,7 @@ def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _resize_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Nearest pixel centre. NumPy's take copies rows and single bytes several times faster than torch does."""
+    """Nearest pixel centre. NumPy's take copies bytes several times faster than torch's indexing."""
     rows, columns = (
         ((np.arange(new) + 0.5) * (old / new)).astype(np.intp)
         for new, old in zip(size, masks.shape[-2:], strict=True)
@@ -107,7 +108,7 @@ def _scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
 class Augment:
     """Random changes of a prepared picture and its target: scale and crop, the square's symmetries, light.
 
-    ``augment(image, target, generator)`` with image float32 (3, h, w) in [0, 1]; boxes and masks follow the picture.
+    ``augment(image, target, generator)`` with image float32 (3, h, w) in [0, 1] and a target of `CocoFolder`.
     The same generator state gives the same result, bit for bit.
     """
 
@@ -132,7 +133,7 @@ class Augment:
             model_size: the same as it would enter the model, without augmentation.
 
         Returns:
-            region: in the file's pixels, None for the whole; cutting comes first, because the rest is then cheap.
+            region: in the file's pixels, None for the whole. Cutting comes first: the rest is then cheap.
             size: (height, width) to which the region is resized.
         """
         scale = math.exp(_uniform(generator, *map(math.log, self.config.scale)))
@@ -146,9 +147,13 @@ class Augment:
     def after_crop(self, image: Tensor, target: Target, generator: Generator) -> tuple[Tensor, Target]:
         """The changes that need no other pixels: drop slivers, then symmetry, then light."""
         config = self.config
-        if config.min_area_px > 1:
-            target = select(target, target["masks"].sum(dim=(1, 2)) >= config.min_area_px)
-        for wanted, change in ((config.flip, flip), (config.flip_vertical, flip_vertical), (config.transpose, transpose)):
+        areas_px = torch.tensor([np.count_nonzero(mask) for mask in target["masks"].numpy()])
+        target = select(target, areas_px >= config.min_area_px)
+        for wanted, change in (
+            (config.flip, flip),
+            (config.flip_vertical, flip_vertical),
+            (config.transpose, transpose),
+        ):
             if wanted and _uniform(generator) < 0.5:
                 image, target = change(image, target)
         return change_light(image, config, generator), target
@@ -158,7 +163,10 @@ def flip(image: Tensor, target: Target) -> tuple[Tensor, Target]:
     """Left becomes right."""
     width = image.shape[-1]
     x0, y0, x1, y1 = target["boxes"].unbind(1)
-    flipped = target | {"boxes": torch.stack([width - x1, y0, width - x0, y1], 1), "masks": target["masks"].flip(2)}
+    flipped = target | {
+        "boxes": torch.stack([width - x1, y0, width - x0, y1], 1),
+        "masks": target["masks"].flip(2),
+    }
     if "polygons" in target:
         flipped["polygons"] = map_points(target["polygons"], lambda points: [width, 0] + points * [-1, 1])
     return image.flip(2), flipped
@@ -168,7 +176,10 @@ def flip_vertical(image: Tensor, target: Target) -> tuple[Tensor, Target]:
     """Top becomes bottom."""
     height = image.shape[-2]
     x0, y0, x1, y1 = target["boxes"].unbind(1)
-    flipped = target | {"boxes": torch.stack([x0, height - y1, x1, height - y0], 1), "masks": target["masks"].flip(1)}
+    flipped = target | {
+        "boxes": torch.stack([x0, height - y1, x1, height - y0], 1),
+        "masks": target["masks"].flip(1),
+    }
     if "polygons" in target:
         flipped["polygons"] = map_points(target["polygons"], lambda points: [0, height] + points * [1, -1])
     return image.flip(1), flipped
@@ -184,7 +195,7 @@ def transpose(image: Tensor, target: Target) -> tuple[Tensor, Target]:
 
 
 def change_light(image: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
-    """Colour order, grey, inversion, gamma, gain, offset, noise, in this order; float32 in [0, 1] stays so."""
+    """Colour order, grey, inversion, gamma, gain, offset and noise, in this order, then cut to [0, 1]."""
     if config.shuffle_channels and _uniform(generator) < config.shuffle_channels:
         image = image[torch.randperm(3, generator=generator)]
     if config.grey and _uniform(generator) < config.grey:
@@ -224,10 +235,17 @@ class TrainingSet(Dataset[tuple[Tensor, Target]]):
         DataLoader(training_set, batch_size=4, sampler=range(start, end), collate_fn=collate)
     """
 
-    def __init__(self, dataset: CocoFolder, input_config: InputConfig, augment: AugmentConfig, seed: int) -> None:
+    def __init__(
+        self, dataset: CocoFolder, input_config: InputConfig, augment: AugmentConfig, seed: int
+    ) -> None:
         if not len(dataset):
             raise bad_input("dataset", "at least one picture with an instance", "none")
-        self.dataset, self.input_config, self.augment, self.seed = dataset, input_config, Augment(augment), seed
+        self.dataset, self.input_config, self.augment, self.seed = (
+            dataset,
+            input_config,
+            Augment(augment),
+            seed,
+        )
 
     def __getitem__(self, position: int) -> tuple[Tensor, Target]:
         index = sample_index(self.seed, position, len(self.dataset))
