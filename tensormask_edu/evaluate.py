@@ -104,10 +104,13 @@ def evaluate_model(
     return detections, len(order)
 
 
-def to_coco(image_id: int, detection: Mapping[str, Tensor], category_ids: Sequence[int]) -> list[Detection]:
+def to_coco(
+    image_id: int | str, detection: Mapping[str, Tensor], category_ids: Sequence[int]
+) -> list[Detection]:
     """The detections of one picture as objects of a COCO results file.
 
     Args:
+        image_id: of the data set, or a file name where there is none
         detection: boxes (d, 4) xyxy px, scores (d,), labels (d,) in 0..K-1, masks bool (d, H, W)
         category_ids: K ids, the data set's category of each label
     """
@@ -166,6 +169,29 @@ def score(
     return {name: float(value) for name, value in zip(SCORE_NAMES, evaluation.stats, strict=True)}
 
 
+def table(scores: Mapping[str, Any]) -> str:
+    """Scores as text: a row per score, a column for masks, boxes and the masks' ceiling, where given.
+
+    Args:
+        scores: of `evaluate`, or {"segm" or "bbox": of `score`}; "ceiling" may hold another such dict.
+    """
+    columns = {"masks": scores.get("segm"), "boxes": scores.get("bbox")}
+    columns["ceiling"] = scores.get("ceiling", {}).get("segm")
+    shown = {title: values for title, values in columns.items() if values is not None}
+    lines = [" " * 6 + "".join(f"{title:>9}" for title in shown)]
+    for name in SCORE_NAMES:
+        lines.append(
+            f"{name:6}" + "".join(f"{_three_decimals(values[name]):>9}" for values in shown.values())
+        )
+    if "images" in scores:
+        lines.append(f"{scores['detections']} detections on {scores['images']} images")
+    return "\n".join(lines)
+
+
+def _three_decimals(value: float) -> str:
+    return "-" if value < 0 else f"{value:.3f}"  # -1: no object in the range
+
+
 def load_ground_truth(path: str | Path) -> COCO:
     """The instances JSON at `path`, checked and completed, for pycocotools."""
     dataset = read_ground_truth(Path(path))
@@ -178,7 +204,7 @@ def load_ground_truth(path: str | Path) -> COCO:
 
 
 def _completed(annotation: dict[str, Any], number: int, size: tuple[int, int]) -> dict[str, Any]:
-    """An annotation with every field that pycocotools reads. Numbered from 1: it takes id 0 for "no match"."""
+    """An annotation with every field pycocotools reads, numbered from 1: it takes id 0 for "no match"."""
     from pycocotools import mask as mask_utils
 
     if not {"area", "bbox"} <= annotation.keys():

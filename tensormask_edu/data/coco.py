@@ -13,6 +13,7 @@ next: data/transforms.py
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -216,7 +217,9 @@ def decode(rles: Sequence[dict[str, Any]], size: tuple[int, int]) -> NDArray[np.
     if not rles:
         return np.zeros((0, *size), dtype=bool)
     try:
-        stacked = mask_utils.decode(list(rles))  # (H, W, m), first axis fastest in memory
+        with warnings.catch_warnings():  # pycocotools 2.0.11 hands NumPy 2 an array of the old protocol
+            warnings.simplefilter("ignore", DeprecationWarning)
+            stacked = mask_utils.decode(list(rles))  # (H, W, m), first axis fastest in memory
     except ValueError as error:
         raise InputError(f"segmentation: {error}; its run lengths do not fill the picture") from None
     return stacked.transpose(2, 0, 1).view(bool)
