@@ -129,7 +129,7 @@ def train(recipe: Recipe, folder: str | Path, output: str | Path, resume: bool =
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = build_model(replace(recipe.model, class_names=tuple(dataset.class_names)))
-    model = model.to(device, memory_format=torch.channels_last).train()
+    model = model.to(device).to(memory_format=torch.channels_last).train()
     run = Run(model, build_optimizer(model, config))
     if resume:
         run.load(output)
