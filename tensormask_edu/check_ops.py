@@ -182,7 +182,7 @@ def reference_gradient(case: Case, index: np.ndarray | None, grad: np.ndarray) -
     """What the transposed op makes of `grad`."""
     if case.op == "swap_align2nat":
         return reference.swap_align2nat_adjoint(grad, case.arguments["lam"], *case.shape[3:])
-    if case.op == "swap_align2nat_windows":
+    if index is not None:
         return reference.swap_align2nat_windows_adjoint(grad, case.arguments["lam"], index, case.shape)
     return _transposed_transform(case, grad)
 
