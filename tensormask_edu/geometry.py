@@ -13,7 +13,7 @@ next: reference/swap_align2nat.py
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -99,6 +99,13 @@ class Geometry:
         box_px = torch.stack([cx - half_side, cy - half_side, cx + half_side, cy + half_side], dim=1)
         return Windows(box_px.float(), level, y, x, size_id, stride)
 
+    def window_index(
+        self, grid_sizes: Sequence[tuple[int, int]], level: int, y: Tensor, x: Tensor, size_id: Tensor
+    ) -> Tensor:
+        """Where the window of cell (y, x) stands in the order of `windows`."""
+        before = sum(rows * columns for rows, columns in grid_sizes[:level])
+        return (before + y * grid_sizes[level][1] + x) * self.num_sizes + size_id
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -122,3 +129,10 @@ class Windows:
     def __getitem__(self, index: Tensor) -> Windows:
         """The windows at `index`, a boolean mask or an index tensor."""
         return Windows(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    def groups(self) -> Iterator[tuple[int, int, Tensor]]:
+        """(level, size_id, positions) of the windows that share a mask size, empty groups left out."""
+        group = self.level * (int(self.size_id.max()) + 1 if len(self) else 1) + self.size_id
+        for value in group.unique().tolist():
+            where = (group == value).nonzero().squeeze(1)
+            yield int(self.level[where[0]]), int(self.size_id[where[0]]), where

@@ -1,0 +1,88 @@
+"""The ceiling: the AP of the true masks seen through windows, the best any model of this geometry can do.
+
+Each object is drawn from its best positive window's target, with score 1. What is lost is lost to bins
+and missing windows, not to learning; an AP reads only beside it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from . import evaluate, inference
+from .checkpoint import load_checkpoint
+from .config import InputConfig, ModelConfig
+from .data.coco import CocoFolder
+from .data.transforms import prepare, resize_target
+from .errors import bad_input
+from .network import WindowMasks
+from .targets import assign, mask_targets
+
+CERTAIN = 20.0  # logit of a bin that is surely inside; its negative surely outside
+
+
+def ceiling(
+    config: ModelConfig, dataset: CocoFolder, input_config: InputConfig, progress: bool = True
+) -> dict[str, Any]:
+    """COCO mask scores of the pasted targets, and the share of objects with a window.
+
+    Returns:
+        ``{"segm": {"AP": ...}, "windowed": share, "objects": count}``.
+    """
+    found, objects, windowed = [], 0, 0
+    for image, target in tqdm(dataset, desc="ceiling", unit="image", disable=not progress):
+        best, masks = best_windows(config, image, target, input_config)
+        objects, windowed = objects + len(target["labels"]), windowed + len(best)
+        detection = {
+            "boxes": target["boxes"][best],
+            "scores": torch.ones(len(best)),
+            "labels": target["labels"][best],
+            "masks": masks,
+        }
+        found += evaluate.to_coco(target["image_id"], detection, dataset.category_ids)
+    scores = evaluate.score(dataset.ground_truth_path, found, "segm")
+    return {"segm": scores, "windowed": windowed / max(objects, 1), "objects": objects}
+
+
+def best_windows(
+    config: ModelConfig, image: Tensor, target: dict[str, Any], input_config: InputConfig
+) -> tuple[Tensor, Tensor]:
+    """The objects (B,) that have a window, and the mask each one's best window gives (B, H, W) bool."""
+    height, width = image.shape[-2:]
+    prepared = prepare(image, input_config)
+    input_size = (prepared.shape[-2], prepared.shape[-1])
+    seen = resize_target(target, input_size)
+    geometry, multiple = config.geometry, config.geometry.padding_px
+    grid_sizes = geometry.grid_sizes(*(-(-extent // multiple) * multiple for extent in input_size))
+    pairs = assign(seen["boxes"], geometry, grid_sizes, config.smallest_scale_px)
+    windows, instance = geometry.windows(grid_sizes)[pairs[:, 0]], pairs[:, 1]
+    masks = mask_targets([seen], torch.zeros_like(instance), instance, windows, geometry)
+    logits = [WindowMasks(where, (values.float() * 2 - 1) * CERTAIN) for where, values in masks]
+    window_px = inference.scaled(windows.box_px, input_size, (height, width))
+    drawn = inference.paste(logits, window_px, height, width)
+    truth = target["masks"][instance]
+    overlap = (drawn & truth).sum((1, 2)) / (drawn | truth).sum((1, 2)).clamp(min=1)
+    best = [int(torch.where(instance == g, overlap, -1).argmax()) for g in instance.unique()]
+    return instance[best], drawn[best]
+
+
+def evaluate_checkpoint(checkpoint: str | Path, folder: str | Path, split: str = "val") -> dict[str, Any]:
+    """Scores of a checkpoint on a data set's split, masks and boxes, with the ceiling beside them.
+
+    Raises:
+        InputError: no checkpoint, no data set, or classes that differ between the two.
+    """
+    model, input_config = load_checkpoint(checkpoint)
+    dataset = CocoFolder(folder, split, keep_empty=True)
+    if tuple(dataset.class_names) != model.config.class_names:
+        raise bad_input(
+            "checkpoint",
+            f"one trained on the classes of {folder}: {list(dataset.class_names)[:5]}",
+            f"classes {list(model.config.class_names)[:5]}",
+        )
+    scores = evaluate.evaluate(model, dataset, input_config)
+    return {**scores, "ceiling": ceiling(model.config, dataset, input_config)}

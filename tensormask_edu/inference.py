@@ -1,0 +1,97 @@
+"""From the network's output to detections: select, decode, NMS, masks of the kept windows, paste.
+
+Scores choose, boxes suppress, and a mask is pasted from its *window*, not from the predicted box.
+
+next: data/coco.py
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
+
+from . import boxes
+from .config import ModelConfig
+from .geometry import Windows
+from .network import WindowMasks
+
+
+class Kept(NamedTuple):
+    """Detections of one image before their masks: boxes (D, 4) xyxy in input pixels, scores (D,),
+    labels (D,), window (D,) the position of each detection's window."""
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    window: Tensor
+
+
+def keep(logits: Tensor, deltas: Tensor, windows: Windows, config: ModelConfig) -> Kept:
+    """Select the best (window, class) pairs of one image and suppress duplicates per class.
+
+    Args:
+        logits: (M, K) class logits. deltas: (M, 4).
+    """
+    scores = logits.float().sigmoid().flatten()
+    candidates = (scores > config.score_threshold).nonzero().squeeze(1)
+    scores, order = scores[candidates].sort(descending=True, stable=True)
+    best = candidates[order[: config.topk_candidates]]
+    scores = scores[: config.topk_candidates]
+    window, labels = best // config.num_classes, best % config.num_classes
+    box = boxes.decode(windows.box_px[window], deltas.float()[window], config.box_weights)
+    kept = batched_nms(box, scores, labels, config.nms_threshold)[: config.detections_per_image]
+    return Kept(box[kept], scores[kept], labels[kept], window[kept])
+
+
+def paste(masks: list[WindowMasks], window_px: Tensor, height: int, width: int) -> Tensor:
+    """Draw windows' mask logits on the image: bool (D, height, width), true where probability >= 0.5.
+
+    The probability at a pixel centre is interpolated bilinearly between bin centres, zero outside the
+    window. Windows of one size cover equally many pixels, so each group is drawn as one batch of
+    patches, never as (detections x image) floats.
+
+    Args:
+        masks: logits grouped by window size, `where` pointing into the D rows of `window_px`.
+        window_px: (D, 4) windows in the pixels of the image drawn on.
+    """
+    canvas = torch.zeros(len(window_px), height, width, dtype=torch.bool, device=window_px.device)
+    for where, logits in masks:
+        window = window_px[where].float()
+        size = (window[:, 2:] - window[:, :2]).amax(dim=0)
+        patch_w, patch_h = (
+            min(math.ceil(float(s)) + 1, n) for s, n in zip(size, (width, height), strict=True)
+        )
+        x0 = window[:, 0].floor().long().clamp(0, width - patch_w)
+        y0 = window[:, 1].floor().long().clamp(0, height - patch_h)
+        grid_x = _unit_coordinates(x0, patch_w, window[:, 0], window[:, 2])
+        grid_y = _unit_coordinates(y0, patch_h, window[:, 1], window[:, 3])
+        grid = torch.stack(torch.broadcast_tensors(grid_x[:, None, :], grid_y[:, :, None]), dim=3)
+        probability = logits.float().sigmoid()[:, None]
+        drawn = F.grid_sample(probability, grid, align_corners=False).squeeze(1) >= 0.5
+        for row, top, left, patch in zip(where.tolist(), y0.tolist(), x0.tolist(), drawn, strict=True):
+            canvas[row, top : top + patch_h, left : left + patch_w] = patch
+    return canvas
+
+
+def _unit_coordinates(start: Tensor, count: int, low: Tensor, high: Tensor) -> Tensor:
+    """Pixel centres start + i + 1/2 of each patch, with [low, high] mapped to [-1, 1]: (P, count)."""
+    pixel = start[:, None] + torch.arange(count, device=start.device) + 0.5
+    return (pixel - low[:, None]) / (high - low)[:, None] * 2 - 1
+
+
+def scaled(box_px: Tensor, input_size: tuple[int, int], output_size: tuple[int, int]) -> Tensor:
+    """Boxes (D, 4) xyxy in an image of `input_size` (height, width), in pixels of `output_size`."""
+    height, width = output_size[0] / input_size[0], output_size[1] / input_size[1]
+    return box_px * box_px.new_tensor([width, height, width, height])
+
+
+def to_output_size(kept: Kept, input_size: tuple[int, int], output_size: tuple[int, int]) -> Kept:
+    """The detections in output pixels: boxes scaled, clipped to the image, the empty ones dropped."""
+    box = clip_boxes_to_image(scaled(kept.boxes, input_size, output_size), output_size)
+    remaining = remove_small_boxes(box, min_size=torch.finfo(box.dtype).tiny)
+    return Kept(box[remaining], *(field[remaining] for field in kept[1:]))

@@ -1,0 +1,71 @@
+"""Segment image files: one PNG with the masks drawn on it and one JSON of detections per run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from . import evaluate, viz
+from .checkpoint import load_checkpoint
+from .config import InputConfig
+from .data.coco import read_image
+from .data.transforms import prepare
+from .errors import bad_input
+from .files import write_json
+from .model import TensorMask
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+
+
+def predict(checkpoint: str | Path, source: str | Path, output: str | Path, score: float = 0.5) -> list[Path]:
+    """Run a checkpoint on an image or on every image of a folder.
+
+    Args:
+        score: detections below this score are neither drawn nor listed.
+
+    Returns:
+        the pictures written into `output`; `output/detections.json` lists the detections in COCO's
+        result form, with the file name as `image_id`.
+    """
+    if not 0 <= score <= 1:
+        raise bad_input("score", "a number between 0 and 1", score)
+    files = image_files(Path(source))
+    model, input_config = load_checkpoint(checkpoint)
+    pictures, found = [], []
+    for file in tqdm(files, desc="predict", unit="image", disable=len(files) == 1):
+        image = read_image(file)
+        detection = detect(model, image, input_config, score)
+        figure = viz.draw_instances(image, detection, model.config.class_names, title=file.name)
+        pictures.append(Path(output) / f"{file.stem}.png")
+        viz.save(figure, pictures[-1])
+        category_ids = list(range(1, model.config.num_classes + 1))
+        found += evaluate.to_coco(file.name, detection, category_ids)
+    write_json(Path(output) / "detections.json", found)
+    return pictures
+
+
+def image_files(source: Path) -> list[Path]:
+    """The image at `source`, or the images in that folder, sorted by name."""
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise bad_input("image", "an existing image file or folder", source, "check the path")
+    files = sorted(f for f in source.iterdir() if f.suffix.lower() in SUFFIXES)
+    if not files:
+        raise bad_input("image", f"a folder with images ({', '.join(sorted(SUFFIXES))})", source)
+    return files
+
+
+@torch.inference_mode()
+def detect(
+    model: TensorMask, image: Tensor, input_config: InputConfig, score: float = 0.0
+) -> dict[str, Tensor]:
+    """Detections (boxes, scores, labels, masks) of one uint8 image (3, H, W), in its own pixels."""
+    size = (image.shape[-2], image.shape[-1])
+    prepared = prepare(image, input_config).to(model.pixel_mean.device)
+    detection = model([prepared], output_sizes=[size])[0]
+    chosen = detection["scores"] >= score
+    return {name: value[chosen].cpu() for name, value in detection.items()}

@@ -1,0 +1,49 @@
+"""The label assignment, one window and one object at a time (paper, section 3.3; rules of the official code).
+
+next: losses.py
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def is_positive(window: np.ndarray, stride: float, box: np.ndarray, smallest_scale: float) -> bool:
+    """Whether a window is positive for one object, uniqueness aside.
+
+    Args:
+        window, box: (4,) xyxy pixels. stride: of the window's level, pixels.
+        smallest_scale: an object is treated as at least half this long, pixels.
+    """
+    contained = window[0] <= box[0] and window[1] <= box[1] and window[2] >= box[2] and window[3] >= box[3]
+    side = window[2] - window[0]
+    longest = max(box[2] - box[0], box[3] - box[1])
+    fits = side - stride <= max(2 * longest, smallest_scale)
+    dx = (box[0] + box[2]) / 2 - (window[0] + window[2]) / 2
+    dy = (box[1] + box[3]) / 2 - (window[1] + window[3]) / 2
+    central = np.sqrt(dx * dx + dy * dy) <= stride
+    return bool(contained and fits and central)
+
+
+def assign(windows: np.ndarray, strides: np.ndarray, boxes: np.ndarray, smallest_scale: float) -> np.ndarray:
+    """The object each window is positive for, -1 for none or for more than one (uniqueness).
+
+    Args:
+        windows: (M, 4) xyxy pixels. strides: (M,) pixels. boxes: (G, 4) xyxy pixels.
+
+    Returns:
+        (M,) int64.
+    """
+    assigned = np.full(len(windows), -1, dtype=np.int64)
+    for m, window in enumerate(windows):
+        claims = [g for g, box in enumerate(boxes) if is_positive(window, strides[m], box, smallest_scale)]
+        if len(claims) == 1:
+            assigned[m] = claims[0]
+    return assigned
+
+
+def box_deltas(window: np.ndarray, box: np.ndarray, weights: tuple[float, ...]) -> np.ndarray:
+    """(dx, dy, dw, dh) from a window to a box, each (4,) xyxy pixels, times the weights."""
+    sides = np.array([window[2] - window[0], window[3] - window[1]])
+    shift = (box[:2] + box[2:] - window[:2] - window[2:]) / 2 / sides
+    return np.concatenate([shift, np.log((box[2:] - box[:2]) / sides)]) * np.array(weights)
