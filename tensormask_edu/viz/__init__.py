@@ -17,7 +17,7 @@ last line of a notebook cell. `save` writes it whole.
     tensors.py  the (V, U, H, W) tensor and what the transforms do to it
     curves.py   training, reachable IoU
 
-next: learn/exercise.py
+next: viz/look.py
 """
 
 from .curves import loss_curve, reachable_iou

@@ -6,7 +6,7 @@ next: viz/tensors.py
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -41,8 +41,8 @@ def draw_instances(
     ax: Axes | None = None,
     look: Look | None = None,
     boxes: bool = True,
-) -> Axes:
-    """Masks, boxes and labels on one image.
+) -> Figure:
+    """Masks, boxes and labels on one image. Beyond 25 instances outlines alone, or labels hide the image.
 
     Args:
         image: (3, H, W) RGB, uint8 or floats in [0, 1]; tensor or array.
@@ -54,22 +54,34 @@ def draw_instances(
         boxes: draw the boxes too.
 
     Returns:
-        The axes; `axes.figure` is the picture.
+        The picture drawn on.
     """
-    ax = ax or new_picture(WIDTH_INCHES).add_subplot()
+    ax = ax or new_picture(_height_inches(image)).add_subplot()
     look = look or (PREDICTION if "scores" in instances else TRUTH)
-    height, width = show_image(ax, image)
-    scores = instances.get("scores")
-    for d, label in enumerate(as_array(instances["labels"])):
-        outline_mask(ax, as_array(instances["masks"])[d], look)
-        name = class_names[int(label)]
-        text = name if scores is None else f"{name} {float(scores[d]):.2f}"
-        box = [float(side) for side in as_array(instances["boxes"])[d]]
+    size = show_image(ax, image)
+    masks, texts = as_array(instances["masks"]), _texts(instances, class_names)
+    crowded = len(masks) > 25
+    for mask in masks:
+        outline_mask(ax, mask, look, 1.0 if crowded else 1.6)
+    for box, text in zip(as_array(instances["boxes"]), () if crowded else texts, strict=not crowded):
         if boxes:
             draw_box(ax, box, look, width=0.8)
-        _label(ax, box, text, look, (width, height))
+        _label(ax, box, text, look, size)
     ax.set_title(title)
-    return ax
+    return cast("Figure", ax.figure)
+
+
+def _texts(instances: Instances, class_names: Sequence[str]) -> list[str]:
+    """Per instance its class name and score."""
+    names = [class_names[int(label)] for label in as_array(instances["labels"])]
+    if "scores" not in instances:
+        return names
+    return [f"{name} {score:.2f}" for name, score in zip(names, as_array(instances["scores"]), strict=True)]
+
+
+def _height_inches(image: Any) -> float:
+    height, width = as_array(image).shape[-2:]
+    return float(min(12.0, WIDTH_INCHES * height / width + 0.6))
 
 
 @styled
@@ -91,25 +103,23 @@ def truth_and_prediction(
     """
     columns = max(1, min(columns, len(images)))
     bands = -(-len(images) // columns)
-    figure = new_picture(
-        2 * bands * (WIDTH_INCHES / columns + 0.1) + 0.5, "Truth (solid) and prediction (dashed)"
-    )
+    height = 2 * bands * (WIDTH_INCHES / columns + 0.1) + 0.5
+    figure = new_picture(height, "Truth (solid) and prediction (dashed)")
     axes = figure.subplots(2 * bands, columns, squeeze=False)
-    for k, image in enumerate(images):
-        band, column = divmod(k, columns)
+    pairs = [
+        (axes[2 * band, column], axes[2 * band + 1, column]) for band, column in np.ndindex(bands, columns)
+    ]
+    for k, (upper, lower) in enumerate(pairs[: len(images)]):
         title = titles[k] if titles else f"image {k + 1}"
-        upper, lower = axes[2 * band, column], axes[2 * band + 1, column]
-        draw_instances(image, truths[k], class_names, f"{title}: truth", upper, TRUTH, boxes=False)
+        draw_instances(images[k], truths[k], class_names, f"{title}: truth", upper, TRUTH, boxes=False)
         draw_instances(
-            image, predictions[k], class_names, f"{title}: prediction", lower, PREDICTION, boxes=False
+            images[k], predictions[k], class_names, f"{title}: prediction", lower, PREDICTION, boxes=False
         )
         upper.set_xlabel("")
-        for ax in (upper, lower) if column else ():
+        for ax in (upper, lower) if k % columns else ():
             ax.set_ylabel("")
-    for empty in range(len(images), bands * columns):
-        band, column = divmod(empty, columns)
-        axes[2 * band, column].axis("off")
-        axes[2 * band + 1, column].axis("off")
+    for ax in (ax for pair in pairs[len(images) :] for ax in pair):
+        ax.axis("off")
     return figure
 
 
@@ -126,10 +136,12 @@ def show_image(ax: Axes, image: Any) -> tuple[int, int]:
 
 def outline_mask(ax: Axes, mask: Any, look: Look, width: float = 1.6) -> None:
     """The outline of a mask (H, W), on a white band so that it stands out on any image."""
-    padded = np.pad(as_array(mask).astype(float), 1)
-    if not padded.any():
+    mask = as_array(mask)
+    if not mask.any():
         return
-    y, x = (np.arange(extent) - 0.5 for extent in padded.shape)
+    (top, left), (bottom, right) = np.argwhere(mask).min(0), np.argwhere(mask).max(0) + 1
+    padded = np.pad(mask[top:bottom, left:right].astype(float), 1)
+    y, x = np.arange(top, bottom + 2) - 0.5, np.arange(left, right + 2) - 0.5
     ax.contourf(x, y, padded, levels=[0.5, 2], colors=look.colour, alpha=0.15)
     ax.contour(x, y, padded, levels=[0.5], colors="white", linewidths=width + 1.4, alpha=0.9)
     ax.contour(x, y, padded, levels=[0.5], colors=look.colour, linewidths=width, linestyles=[look.line])
@@ -137,7 +149,7 @@ def outline_mask(ax: Axes, mask: Any, look: Look, width: float = 1.6) -> None:
 
 def _label(ax: Axes, box: Sequence[float], text: str, look: Look, size: tuple[int, int]) -> None:
     """Small text above the box, or just inside it where the image ends."""
-    width, height = size
+    height, width = size
     x0, y0, x1, _ = box
     to_the_left = x0 > 0.6 * width
     ax.text(
@@ -183,19 +195,11 @@ def _windows_of_level(
     boxes = as_array(windows.box_px)
     for box in boxes:
         draw_box(ax, box, POSITIVE, 1.3)
-    ax.plot(
-        boxes[:, 0::2].mean(1), boxes[:, 1::2].mean(1), "x", color="white", markersize=6, markeredgewidth=3
-    )
-    ax.plot(
-        boxes[:, 0::2].mean(1),
-        boxes[:, 1::2].mean(1),
-        "x",
-        color=POSITIVE.colour,
-        markersize=5,
-        markeredgewidth=1.6,
-    )
-    low, high = min(0.0, boxes.min(initial=0)), max(float(max(height, width)), boxes.max(initial=0))
-    margin = 0.02 * (high - low)
-    ax.set(xlim=(low - margin, high + margin), ylim=(high + margin, low - margin))
+    x, y = (boxes[:, :2] + boxes[:, 2:]).T / 2
+    ax.plot(x, y, "x", color="white", markersize=6, markeredgewidth=3)
+    ax.plot(x, y, "x", color=POSITIVE.colour, markersize=5, markeredgewidth=1.6)
+    low = np.minimum(0, boxes[:, :2].min(0, initial=0)) - 0.02 * width
+    high = np.maximum([width, height], boxes[:, 2:].max(0, initial=0)) + 0.02 * width
+    ax.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]))
     stride = int(windows.stride_px[0]) if len(windows) else 0
     ax.set_title(f"level {level}: {len(windows)} windows,\na cell every {stride} px")

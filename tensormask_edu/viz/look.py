@@ -47,7 +47,7 @@ PAPER, INK = "#F1F1F1", "#606060"  # mask values 0 and 1
 WIDTH_INCHES = 7.0  # 700 px at notebook resolution
 SCREEN_DPI, PRINT_DPI = 100, 160
 SMALL = 7.5  # points, the smallest text in any picture
-STYLE = {
+STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.labelsize": 9,
@@ -123,7 +123,7 @@ def draw_box(ax: Axes, box: Sequence[float], look: Look, width: float = 1.6, fil
     from matplotlib.patches import Rectangle
 
     x0, y0, x1, y1 = box
-    where = {"xy": (x0, y0), "width": x1 - x0, "height": y1 - y0}
+    where: dict[str, Any] = {"xy": (x0, y0), "width": x1 - x0, "height": y1 - y0}
     ax.add_patch(Rectangle(**where, fill=False, edgecolor="white", linewidth=width + 1.4, alpha=0.8))
     ax.add_patch(Rectangle(**where, fill=False, edgecolor=look.colour, linewidth=width, linestyle=look.line))
     if fill:
@@ -135,7 +135,7 @@ def hatch(ax: Axes, box: Sequence[float]) -> None:
     from matplotlib.patches import Rectangle
 
     x0, y0, x1, y1 = box
-    style = {"edgecolor": IGNORED.colour, "hatch": IGNORED.hatch, "linewidth": 0.3}
+    style: dict[str, Any] = {"edgecolor": IGNORED.colour, "hatch": IGNORED.hatch, "linewidth": 0.3}
     ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, **style))
 
 
@@ -145,8 +145,8 @@ def legend(figure: Figure, entries: Sequence[tuple[Look, str]]) -> None:
 
     handles = []
     for look, text in entries:
-        style = {"edgecolor": look.colour, "linestyle": look.line, "hatch": look.hatch, "linewidth": 1.6}
-        handles.append(Patch(fill=False, label=text, **style))
+        lines: dict[str, Any] = {"linestyle": look.line, "linewidth": 1.6, "hatch": look.hatch}
+        handles.append(Patch(fill=False, edgecolor=look.colour, label=text, **lines))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
 
 

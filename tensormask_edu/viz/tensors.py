@@ -12,7 +12,6 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from ..geometry import Geometry
 from .images import outline_mask, show_image
@@ -39,6 +38,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+OUTSIDE = -1.0  # a pad value that no mask value or pixel number equals
+ENTRY = Look("entry", "#D0D0D0", "solid")
+
+
 def natural_of(mask: Any, side_bins: int, outside: float = 0.0) -> Array:
     """The natural tensor of one mask with alpha = 1: every cell stores the mask inside its own window.
 
@@ -54,6 +57,10 @@ def natural_of(mask: Any, side_bins: int, outside: float = 0.0) -> Array:
     padded = np.pad(as_array(mask).astype(float), half, constant_values=outside)
     by_cell = np.lib.stride_tricks.sliding_window_view(padded, (side_bins, side_bins))
     return np.ascontiguousarray(by_cell.transpose(2, 3, 0, 1))
+
+
+def _outside_as_nan(tensor: Array) -> Array:
+    return np.where(tensor == OUTSIDE, np.nan, tensor)
 
 
 @dataclass(frozen=True)
@@ -99,15 +106,10 @@ def draw_wall(ax: Axes, tensor: Any, first: tuple[int, int] = (0, 0), title: str
     for box in (box for box, value in squares if np.isnan(value)):
         hatch(ax, box)
     _, _, right, bottom = wall.block(height - 1, width - 1)
-    ax.set(
-        xlim=(-wall.gap, right + wall.gap), ylim=(bottom + wall.gap, -wall.gap), aspect="equal", title=title
-    )
-    ax.set_xticks(
-        [wall.block(0, x)[0] + u / 2 for x in range(width)], [str(x + first[1]) for x in range(width)]
-    )
-    ax.set_yticks(
-        [wall.block(y, 0)[1] + v / 2 for y in range(height)], [str(y + first[0]) for y in range(height)]
-    )
+    ax.set(xlim=(-wall.gap, right + wall.gap), ylim=(bottom + wall.gap, -wall.gap), aspect="equal")
+    ax.set_title(title)
+    ax.set_xticks([wall.block(0, x)[0] + u / 2 for x in range(width)], range(first[1], first[1] + width))
+    ax.set_yticks([wall.block(y, 0)[1] + v / 2 for y in range(height)], range(first[0], first[0] + height))
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return wall
@@ -155,17 +157,8 @@ def window_wall(
     show_image(left, image)
     if mask is not None:
         outline_mask(left, mask, TRUTH)
-    centres_x, centres_y = np.meshgrid(np.arange(width) * sigma_hw, np.arange(height) * sigma_hw)
-    left.plot(centres_x, centres_y, "+", color="white", markersize=5, markeredgewidth=2.2, clip_on=False)
-    left.plot(centres_x, centres_y, "+", color="black", markersize=4, markeredgewidth=0.9, clip_on=False)
-    half_u, half_v = u * sigma_vu / 2, v * sigma_vu / 2
-    cx, cy = x * sigma_hw, y * sigma_hw
-    box = (cx - half_u, cy - half_v, cx + half_u, cy + half_v)
-    draw_box(left, box, POSITIVE, 2)
-    for edge in range(1, u):
-        left.plot([box[0] + edge * sigma_vu] * 2, [box[1], box[3]], color=POSITIVE.colour, linewidth=0.6)
-    for edge in range(1, v):
-        left.plot([box[0], box[2]], [box[1] + edge * sigma_vu] * 2, color=POSITIVE.colour, linewidth=0.6)
+    _cells(left, height, width, sigma_hw)
+    _window(left, (y * sigma_hw, x * sigma_hw), (v, u), sigma_vu)
     left.set_title(
         f"image: + is a cell every {sigma_hw:g} px,\nthe square is one window, bins of {sigma_vu:g} px"
     )
@@ -175,6 +168,23 @@ def window_wall(
     mark_block(right, wall.block(y, x), POSITIVE)
     right.set(xlabel="x (cells)", ylabel="y (cells)")
     return figure
+
+
+def _cells(ax: Axes, height: int, width: int, sigma_hw: float) -> None:
+    """A cross at the pixel of every cell."""
+    x, y = np.meshgrid(np.arange(width) * sigma_hw, np.arange(height) * sigma_hw)
+    ax.plot(x, y, "+", color="white", markersize=5, markeredgewidth=2.2, clip_on=False)
+    ax.plot(x, y, "+", color="black", markersize=4, markeredgewidth=0.9, clip_on=False)
+
+
+def _window(ax: Axes, centre_px: tuple[float, float], bins: tuple[int, int], sigma_vu: float) -> None:
+    """One window with its bins at true scale; centre (y, x), bins (V, U)."""
+    (cy, cx), (v, u) = centre_px, bins
+    y = cy + (np.arange(v + 1) - v / 2) * sigma_vu
+    x = cx + (np.arange(u + 1) - u / 2) * sigma_vu
+    ax.hlines(y, x[0], x[-1], color=POSITIVE.colour, linewidth=0.6)
+    ax.vlines(x, y[0], y[-1], color=POSITIVE.colour, linewidth=0.6)
+    draw_box(ax, (x[0], y[0], x[-1], y[-1]), POSITIVE, 2)
 
 
 @styled
@@ -197,7 +207,7 @@ def two_representations(
     half_v, half_u = (v - 1) // 2, (u - 1) // 2
     py, px = pixel if pixel is not None else (height // 2, width // 2)
     wy, wx = window if window is not None else (py - 1, px - 1)
-    aligned = reference.nat2align(values[None], pad_value=float("nan"))[0]
+    aligned = _outside_as_nan(reference.nat2align(values[None], pad_value=OUTSIDE)[0])
     figure = new_picture(4.3, "Two ways to file the same mask values")
     left, right = figure.subplots(1, 2)
     in_natural = draw_wall(left, values, title="natural: one block = one window")
@@ -212,11 +222,8 @@ def two_representations(
     mark_block(right, in_aligned.block(py, px), FOLLOWED)
     left.set(xlabel="window centre x (cells)", ylabel="window centre y (cells)")
     right.set(xlabel="pixel x (cells)", ylabel="pixel y (cells)")
-    entries = [
-        (FOLLOWED, f"● pixel ({py}, {px})"),
-        (POSITIVE, f"× window ({wy}, {wx})"),
-        (IGNORED, "outside: pad value"),
-    ]
+    window_word, pixel_word = f"× window ({wy}, {wx})", f"● pixel ({py}, {px})"
+    entries = [(POSITIVE, window_word), (FOLLOWED, pixel_word), (IGNORED, "outside: pad value")]
     legend(figure, entries)
     return figure
 
@@ -238,19 +245,13 @@ def diagonal_shear(extent: int = 9, side_bins: int = 5, pixel: int = 4, window: 
     half = (side_bins - 1) // 2
     pixels = np.broadcast_to(np.arange(extent, dtype=float), (side_bins, extent))
     aligned = pixels.reshape(1, side_bins, 1, extent, 1)
-    natural = reference.align2nat(aligned, pad_value=float("nan"))
+    natural = _outside_as_nan(reference.align2nat(aligned, pad_value=OUTSIDE))
     figure = new_picture(4.9, "align2nat is a shear of the (v, y) plane")
     upper, lower = figure.subplots(2, 1, sharex=True)
-    _plane(
-        upper,
-        aligned[0, :, 0, :, 0],
-        "aligned: a column is one pixel, seen from V windows; a window is a diagonal",
-    )
-    _plane(
-        lower,
-        natural[0, :, 0, :, 0],
-        "natural: a column is one window, its V bins in order; a pixel is a diagonal",
-    )
+    _plane(upper, aligned[0, :, 0, :, 0])
+    _plane(lower, natural[0, :, 0, :, 0])
+    upper.set_title("aligned: a column is one pixel, seen from V windows; a window is a diagonal")
+    lower.set_title("natural: a column is one window, its V bins in order; a pixel is a diagonal")
     for v in range(-half, half + 1):
         row = v + half
         _square(upper, row, pixel, FOLLOWED, dot=True)
@@ -261,27 +262,23 @@ def diagonal_shear(extent: int = 9, side_bins: int = 5, pixel: int = 4, window: 
         lower.text(extent - 0.3, row, slide, fontsize=8, va="center")
     upper.set(ylabel="v")
     lower.set(xlabel="y (cells): pixel in the aligned plane, window centre in the natural one", ylabel="v")
-    legend(
-        figure,
-        [(FOLLOWED, f"pixel {pixel}"), (POSITIVE, f"window {window}"), (IGNORED, "outside: pad value")],
-    )
+    entries = [(FOLLOWED, f"pixel {pixel}"), (POSITIVE, f"window {window}"), (IGNORED, "outside: pad value")]
+    legend(figure, entries)
     return figure
 
 
-def _plane(ax: Axes, pixels: Array, title: str) -> None:
+def _plane(ax: Axes, pixels: Array) -> None:
     """A (V, H) plane of pixel numbers, v centred at 0."""
     rows, columns = pixels.shape
     half = (rows - 1) // 2
     for row, column in np.ndindex(rows, columns):
-        pixel = pixels[row, column]
-        if np.isnan(pixel):
-            hatch(ax, (column - 0.5, row - 0.5, column + 0.5, row + 0.5))
+        box = (column - 0.5, row - 0.5, column + 0.5, row + 0.5)
+        if np.isnan(pixels[row, column]):
+            hatch(ax, box)
         else:
-            draw_box(
-                ax, (column - 0.5, row - 0.5, column + 0.5, row + 0.5), Look("entry", "#D0D0D0", "solid"), 0.5
-            )
-            ax.text(column, row, f"{pixel:.0f}", ha="center", va="center", fontsize=8)
-    ax.set(xlim=(-0.5, columns + 0.9), ylim=(rows - 0.5, -0.5), title=title)
+            draw_box(ax, box, ENTRY, 0.5)
+            ax.text(column, row, f"{pixels[row, column]:.0f}", ha="center", va="center", fontsize=8)
+    ax.set(xlim=(-0.5, columns + 0.9), ylim=(rows - 0.5, -0.5))
     ax.set_xticks(range(columns))
     ax.set_yticks(range(rows), [f"{v:+d}" if v else "0" for v in range(-half, half + 1)])
     ax.tick_params(length=0, labelbottom=True)
@@ -303,52 +300,51 @@ def sixteen_taps(
 ) -> Figure:
     """Which input entries make one output entry of swap_align2nat, and with which weights.
 
-    The weights are the operator's own gradient, not a second formula.
+    The weights are the reference's own adjoint, not a second formula.
 
     Args:
         side_bins: V = U of the input.
         lam: unit ratio.
         output: the output entry (v, u, y, x).
     """
-    from ..ops import swap_align2nat
-
     v, u, y, x = output
-    cells = lam * (max(y, x) + side_bins)
-    entries = torch.zeros(1, side_bins, side_bins, cells, cells, dtype=torch.float64, requires_grad=True)
-    result = swap_align2nat(entries, lam)
-    result[0, v, u, y, x].backward()
-    assert entries.grad is not None
-    weights = entries.grad[0].numpy()
+    weights = _tap_weights(side_bins, lam, output)
     taps = np.argwhere(weights)
-    first, last = taps[:, 2:].min(0) - 1, taps[:, 2:].max(0) + 2
-    first = np.maximum(first, 0)
-    shown = weights[:, :, first[0] : last[0], first[1] : last[1]]
-
-    shares = [Fraction(weight).limit_denominator(4096) for weight in weights[weights != 0]]
+    shares = [Fraction(weights[tuple(tap)]).limit_denominator(4096) for tap in taps]
     unit = math.lcm(*(share.denominator for share in shares))
+    top, left = np.maximum(taps[:, 2:].min(0) - 1, 0)
+    bottom, right = taps[:, 2:].max(0) + 2
 
     figure = new_picture(4.2, f"The {len(taps)} taps of one output entry of swap_align2nat, λ = {lam}")
-    left, right = figure.subplots(1, 2, width_ratios=[0.6, 1])
-    out_wall = draw_wall(
-        left, np.zeros((*result.shape[1:3], 1, 1)), title=f"output: the window of cell ({y}, {x})"
-    )
-    mark_bin(left, out_wall.bin(v, u, 0, 0), FOLLOWED)
-    left.set_xticks(np.arange(lam * side_bins) + 0.5, range(lam * side_bins))
-    left.set_yticks(np.arange(lam * side_bins) + 0.5, range(lam * side_bins))
-    left.set(xlabel="u (output bins)", ylabel="v (output bins)")
-    in_wall = draw_wall(right, np.zeros_like(shown), first, f"input: weights, in parts of {unit}")
+    result, source = figure.subplots(1, 2, width_ratios=[0.6, 1])
+    bins = lam * side_bins
+    wall = draw_wall(result, np.zeros((bins, bins, 1, 1)), title=f"output: the window of cell ({y}, {x})")
+    mark_bin(result, wall.bin(v, u, 0, 0), FOLLOWED)
+    result.set_xticks(np.arange(bins) + 0.5, range(bins))
+    result.set_yticks(np.arange(bins) + 0.5, range(bins))
+    result.set(xlabel="u (output bins)", ylabel="v (output bins)")
+    shown = np.zeros_like(weights[:, :, top:bottom, left:right])
+    wall = draw_wall(source, shown, (top, left), f"input: weights, in parts of {unit}")
     for tap, share in zip(taps, shares, strict=True):
-        box = in_wall.bin(tap[0], tap[1], tap[2] - first[0], tap[3] - first[1])
-        draw_box(right, box, FOLLOWED, width=1.2, fill=True)
-        middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
-        right.text(*middle, str(int(share * unit)), ha="center", va="center")
+        x0, y0, x1, y1 = box = wall.bin(tap[0], tap[1], tap[2] - top, tap[3] - left)
+        draw_box(source, box, FOLLOWED, width=1.2, fill=True)
+        source.text((x0 + x1) / 2, (y0 + y1) / 2, str(int(share * unit)), ha="center", va="center")
     outside = int(unit - sum(shares) * unit)
-    pad = f"; {outside} more fall outside: pad value" if outside else ""
-    right.set(xlabel=f"x (input cells)\nsum of weights: {unit - outside}{pad}", ylabel="y (input cells)")
+    rest = f" + {outside} of the pad value outside" if outside else ""
+    source.set(xlabel=f"x (input cells)\nsum: {unit - outside}{rest}", ylabel="y (input cells)")
     return figure
 
 
-# --- Windows and pyramids --------------------------------------------------------------------------
+def _tap_weights(side_bins: int, lam: int, output: tuple[int, int, int, int]) -> Array:
+    """The weight of every input entry (V, U, H, W) in one output entry."""
+    from ..reference import swap_align2nat_windows_adjoint
+
+    v, u, y, x = output
+    one = np.zeros((1, lam * side_bins, lam * side_bins))
+    one[0, v, u] = 1.0
+    cells = lam * (max(y, x) + side_bins)
+    shape = (1, side_bins, side_bins, cells, cells)
+    return np.asarray(swap_align2nat_windows_adjoint(one, lam, np.array([[0, y, x]]), shape)[0])
 
 
 @styled
@@ -364,21 +360,19 @@ def bipyramid(geometry: Geometry) -> Figure:
     slots = [max(side, 0.1 * sum(sides)) for side in sides]  # room for the words
     lefts = np.cumsum([0.0, *(slot + 0.03 * sides[-1] for slot in slots)])
     total = float(lefts[-1])
-    figure = new_picture(
-        2 * (WIDTH_INCHES * sides[-1] / total + 1.0), "A window of every level, at true scale"
-    )
-    for ax, keeps_bins in zip(figure.subplots(2, 1), (False, True), strict=True):
+    height = 2 * (WIDTH_INCHES * sides[-1] / total + 1.0)
+    figure = new_picture(height, "A window of every level, at true scale")
+    upper, lower = figure.subplots(2, 1)
+    upper.set_title("feature pyramid: bins grow with the stride")
+    lower.set_title("tensor bipyramid: bins keep their size")
+    for ax, keeps_bins in ((upper, False), (lower, True)):
         pyramid = Geometry(geometry.strides_px, geometry.sides_bins, keeps_bins)
-        for level in range(pyramid.num_levels):
-            left = float(lefts[level]) + (slots[level] - sides[level]) / 2
-            _scaled_window(ax, pyramid, level, size_id, left, total)
-        name = (
-            "tensor bipyramid: bins keep their size"
-            if keeps_bins
-            else "feature pyramid: bins grow with the stride"
+        for level, (left, slot) in enumerate(zip(lefts[:-1], slots, strict=True)):
+            _scaled_window(ax, pyramid, level, size_id, left + (slot - sides[level]) / 2, total)
+        ax.set(
+            xlim=(0, total), ylim=(1.02 * sides[-1], -0.09 * total), aspect="equal", xlabel="px", ylabel="px"
         )
-        ax.set(xlim=(0, total), ylim=(1.02 * sides[-1], -0.09 * total), aspect="equal", title=name)
-        ax.set(xlabel="px", ylabel="px", yticks=[side for side in sides if side >= sides[-1] / 8])
+        ax.set_yticks([side for side in sides if side >= sides[-1] / 8])
         ax.spines[:].set_visible(False)
     return figure
 
