@@ -108,8 +108,12 @@ def draw_wall(ax: Axes, tensor: Any, first: tuple[int, int] = (0, 0), title: str
     _, _, right, bottom = wall.block(height - 1, width - 1)
     ax.set(xlim=(-wall.gap, right + wall.gap), ylim=(bottom + wall.gap, -wall.gap), aspect="equal")
     ax.set_title(title)
-    ax.set_xticks([wall.block(0, x)[0] + u / 2 for x in range(width)], range(first[1], first[1] + width))
-    ax.set_yticks([wall.block(y, 0)[1] + v / 2 for y in range(height)], range(first[0], first[0] + height))
+    ax.set_xticks(
+        [wall.block(0, x)[0] + u / 2 for x in range(width)], [str(first[1] + x) for x in range(width)]
+    )
+    ax.set_yticks(
+        [wall.block(y, 0)[1] + v / 2 for y in range(height)], [str(first[0] + y) for y in range(height)]
+    )
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return wall
@@ -278,7 +282,7 @@ def _plane(ax: Axes, pixels: Array) -> None:
         else:
             draw_box(ax, box, ENTRY, 0.5)
             ax.text(column, row, f"{pixels[row, column]:.0f}", ha="center", va="center", fontsize=8)
-    ax.set(xlim=(-0.5, columns + 0.9), ylim=(rows - 0.5, -0.5))
+    ax.set(xlim=(-0.52, columns + 0.9), ylim=(rows - 0.48, -0.52))
     ax.set_xticks(range(columns))
     ax.set_yticks(range(rows), [f"{v:+d}" if v else "0" for v in range(-half, half + 1)])
     ax.tick_params(length=0, labelbottom=True)
