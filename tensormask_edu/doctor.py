@@ -163,7 +163,7 @@ def _ability(name: str, needs: str, how: Callable[[], str], extra: str = "") -> 
 def _operators() -> str:
     from . import ops
 
-    return ops.status()
+    return ", ".join(f"{device}: {found['runs']} ({found['why']})" for device, found in ops.status().items())
 
 
 def _training() -> str:
@@ -188,7 +188,12 @@ def _kernels() -> Ability:
         return Ability(
             "CUDA kernels", False, "no NVIDIA GPU that PyTorch can use", "not needed for anything else"
         )
-    return _ability("CUDA kernels", "cuda-core", lambda: "compiled at first use", "cuda")
+    from . import ops
+
+    reason = ops.missing("cuda")
+    if not reason:
+        return Ability("CUDA kernels", True, "compiled at first use")
+    return Ability("CUDA kernels", False, reason, f'pip install "{DISTRIBUTION}[cuda]"')
 
 
 def has_gpu() -> bool:
@@ -257,11 +262,6 @@ def text(findings: dict[str, Any]) -> str:
         lines.append(f"  {'yes' if a['runs'] else 'no ':<4}{a['name']:<18}{a['how']}{advice}")
     lines += ["", *(findings["problems"] or ["Everything required is here."])]
     return "\n".join(lines)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `tensormask-edu doctor`."""
-    parser.add_argument("--json", metavar="FILE", help="also write the findings here")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,6 +1,6 @@
 """Curves: the losses of a run, the reachable IoU by object size.
 
-next: report.py
+next: viz/gallery.py
 """
 
 from __future__ import annotations
