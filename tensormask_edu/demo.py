@@ -177,7 +177,8 @@ def train_model(run: Run) -> str:
     caption = "The three losses and their sum; the learning rate rises, then falls to zero by the end."
     run.picture("loss", "Training", viz.loss_curve(log), caption, "results")
     parameters = sum(p.numel() for p in model.parameters())
-    return f"{parameters:,} parameters, {log[-1]['step']} steps, loss {log[0]['loss']:.2f} to {log[-1]['loss']:.2f}"
+    first, last = log[0], log[-1]
+    return f"{parameters:,} parameters, {last['step']} steps, loss {first['loss']:.2f} to {last['loss']:.2f}"
 
 
 def compare_sparse_with_dense(run: Run) -> str:
@@ -248,7 +249,7 @@ def score_model(run: Run) -> str:
         run.claim(name, against, None, EXPECTED_AP, note="a quick run learns nothing", at_least=True)
     else:
         run.claim(name, against, ap, EXPECTED_AP, note=f"ceiling {reachable:.3f}", at_least=True)
-    return f"mask AP {ap:.3f}, AP50 {scores['segm']['AP50']:.3f}, ceiling {reachable:.3f}, box AP {scores['bbox']['AP']:.3f}"
+    return f"mask AP {ap:.3f} (ceiling {reachable:.3f}), box AP {scores['bbox']['AP']:.3f}"
 
 
 def predict_images(run: Run) -> str:
@@ -262,14 +263,15 @@ def predict_images(run: Run) -> str:
         f"{DRAWN_SCORE}."
     )
     run.picture("predictions", "Truth and prediction", figure, caption, "results")
-    counts = sum(len(d["labels"]) for d in found), sum(len(t["labels"]) for t in truths)
-    return f"{counts[0]} detections with score >= {DRAWN_SCORE} on {len(samples)} images with {counts[1]} objects"
+    detections, objects = (sum(len(instances["labels"]) for instances in group) for group in (found, truths))
+    return f"{detections} detections from score {DRAWN_SCORE} on; the {len(samples)} images have {objects} objects"
 
 
 def export_onnx(run: Run) -> str:
     _need("export", "onnx", "onnxscript")
     answer = _exporter(run, "onnx", "--checkpoint", str(run.checkpoint), "--output", str(run.onnx))
-    return f"{answer['bytes'] / 2**20:.1f} MiB, {len(answer['outputs'])} outputs, nodes of ours: {answer['nodes']}"
+    nodes = ", ".join(f"{count} {name}" for name, count in answer["nodes"].items())
+    return f"{answer['bytes'] / 2**20:.1f} MiB, {len(answer['outputs'])} outputs, our nodes: {nodes}"
 
 
 def verify_onnx(run: Run) -> str:
