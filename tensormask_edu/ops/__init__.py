@@ -1,1 +1,15 @@
 """The paper's operators in PyTorch: the names of `tensormask_edu.reference`, fast and differentiable."""
+
+from .swap_align2nat import swap_align2nat, swap_align2nat_windows
+from .transforms import align2nat, nat2align, subsample, up_align2nat, up_bilinear, up_nearest
+
+__all__ = [
+    "align2nat",
+    "nat2align",
+    "subsample",
+    "swap_align2nat",
+    "swap_align2nat_windows",
+    "up_align2nat",
+    "up_bilinear",
+    "up_nearest",
+]

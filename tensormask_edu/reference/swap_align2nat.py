@@ -1,0 +1,124 @@
+"""`swap_align2nat` as its definition: the op of the tensor bipyramid (paper section 4.2), in loops.
+
+    swap_align2nat = subsample(lam) after align2nat after up_bilinear(lam)
+
+It takes an aligned tensor with coarse bins on a fine grid (sigma_vu = lam * sigma_hw) to a natural tensor
+with fine bins on a coarse grid (sigma_hw = lam * sigma_vu): the units swap, the size stays about the same.
+Output entry (v, u, y, x) is the 4-D linear interpolation of the input at
+
+    (v + 1/2)/lam - 1/2,   (u + 1/2)/lam - 1/2,   lam*y + v - (lam*V - 1)/2,   lam*x + u - (lam*U - 1)/2
+
+with `pad_value` outside the input in any axis: no clamping, no renormalisation. So for lam >= 2 the outermost
+lam // 2 entries of every window are blended with the pad: the rim. (v, y) and (u, x) never mix: at most
+2 x 2 taps for each of the two axis pairs, 16 in all, and their weights are fractions of integers.
+
+twin: ops/swap_align2nat.py   next: ../network.py
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .transforms import Array, check_integer_lam, check_tensor
+
+
+def swap_align2nat(x: Array, lam: int, pad_value: float = -6.0) -> Array:
+    """Aligned coarse bins to natural fine bins, for every window of the output grid.
+
+    x: (N, V, U, H, W) any floating dtype (computed in float64)
+    out: (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam)) dtype of x
+    Raises ValueError for a wrong shape or dtype, or lam not an integer >= 1.
+    """
+    _check(x, lam)
+    num, _, _, height, width = x.shape
+    rows, columns = -(-height // lam), -(-width // lam)
+    cells = np.array(list(np.ndindex(num, rows, columns)), np.int64).reshape(-1, 3)
+    windows = swap_align2nat_windows(x, lam, cells, pad_value)
+    return windows.reshape(num, rows, columns, *windows.shape[1:]).transpose(0, 3, 4, 1, 2).copy()
+
+
+def swap_align2nat_windows(x: Array, lam: int, index: NDArray[np.int64], pad_value: float = -6.0) -> Array:
+    """The same numbers for chosen windows only.
+
+    x: (N, V, U, H, W) any floating dtype (computed in float64)
+    index: (K, 3) int64, (n, y, x) of output cells, repeats allowed
+    out: (K, lam*V, lam*U) dtype of x
+    Raises ValueError for a wrong shape or dtype, lam no integer >= 1, or an index outside the output grid.
+    """
+    _check(x, lam)
+    _check_index(index, x.shape, lam)
+    values = x.astype(np.float64) - pad_value
+    out = np.full((len(index), lam * x.shape[1], lam * x.shape[2]), float(pad_value))
+    for k, v, u in np.ndindex(out.shape):
+        for place, weight in _contributions(x.shape, lam, index[k], v, u):
+            out[k, v, u] += weight * values[place]
+    return out.astype(x.dtype)
+
+
+def swap_align2nat_adjoint(grad: Array, lam: int, height: int, width: int) -> Array:
+    """The transposed linear map: the gradient of `swap_align2nat` with respect to x.
+
+    grad: (N, lam*V, lam*U, ceil(height/lam), ceil(width/lam)) -> (N, V, U, height, width)
+    """
+    num, _, _, rows, columns = grad.shape
+    cells = np.array(list(np.ndindex(num, rows, columns)), np.int64).reshape(-1, 3)
+    windows = grad.transpose(0, 3, 4, 1, 2).reshape(-1, *grad.shape[1:3])
+    shape = (num, grad.shape[1] // lam, grad.shape[2] // lam, height, width)
+    return swap_align2nat_windows_adjoint(windows, lam, cells, shape)
+
+
+def swap_align2nat_windows_adjoint(
+    grad: Array, lam: int, index: NDArray[np.int64], shape: tuple[int, ...]
+) -> Array:
+    """The transposed linear map of `swap_align2nat_windows`; the gradients of repeated windows add.
+
+    grad: (K, lam*V, lam*U), index: (K, 3) int64, shape: (N, V, U, H, W) of x -> gradient of that shape
+    """
+    grad_x = np.zeros(shape)
+    for k, v, u in np.ndindex(grad.shape):
+        for place, weight in _contributions(shape, lam, index[k], v, u):
+            grad_x[place] += weight * float(grad[k, v, u])
+    return grad_x.astype(grad.dtype)
+
+
+def taps(v: int, lam: int) -> list[tuple[int, float]]:
+    """The two sub-tensor entries around (v + 1/2)/lam - 1/2, with their weights."""
+    lower, remainder = divmod(2 * v + 1 - lam, 2 * lam)
+    return [(lower, 1 - remainder / (2 * lam)), (lower + 1, remainder / (2 * lam))]
+
+
+def shifted_taps(v: int, y: int, lam: int, num_v: int) -> list[tuple[int, float]]:
+    """The cells around lam*y + v - (lam*V - 1)/2: one if lam*V is odd, else two with weight 1/2."""
+    lower, remainder = divmod(1 - lam * num_v, 2)
+    return [(lam * y + v + lower, 1 - remainder / 2), (lam * y + v + lower + 1, remainder / 2)]
+
+
+def _contributions(
+    shape: tuple[int, ...], lam: int, cell: NDArray[np.int64], v: int, u: int
+) -> Iterator[tuple[tuple[int, ...], float]]:
+    """The input entries (n, v, u, y, x), with weights, that sum to bin (v, u) of the window at `cell`."""
+    n, y, x = (int(i) for i in cell)
+    axes = (taps(v, lam), taps(u, lam), shifted_taps(v, y, lam, shape[1]), shifted_taps(u, x, lam, shape[2]))
+    inside = [
+        [(tap, weight) for tap, weight in axis if weight > 0 and 0 <= tap < extent]
+        for axis, extent in zip(axes, shape[1:], strict=True)
+    ]
+    for (v_in, wv), (u_in, wu), (y_in, wy), (x_in, wx) in itertools.product(*inside):
+        yield (n, v_in, u_in, y_in, x_in), wv * wu * wy * wx
+
+
+def _check(x: Array, lam: int) -> None:
+    check_tensor(x)
+    check_integer_lam(lam)
+
+
+def _check_index(index: NDArray[np.int64], shape: tuple[int, ...], lam: int) -> None:
+    if index.ndim != 2 or index.shape[1] != 3 or index.dtype != np.int64:
+        raise ValueError(f"index: expected int64 of shape (K, 3), got {index.dtype} of shape {index.shape}")
+    ends = (shape[0], -(-shape[3] // lam), -(-shape[4] // lam))
+    if ((index < 0) | (index >= ends)).any():
+        raise ValueError(f"index: expected 0 <= (n, y, x) < {ends}, got {index.min(0)} to {index.max(0)}")
