@@ -24,7 +24,9 @@ def world(tmp_path_factory):
 
 
 def recipe(**values):
-    return replace(RECIPES["shapes"], train=replace(RECIPES["shapes"].train, batch_size=2, log_every=1, **values))
+    return replace(
+        RECIPES["shapes"], train=replace(RECIPES["shapes"].train, batch_size=2, log_every=1, **values)
+    )
 
 
 def losses(output):
