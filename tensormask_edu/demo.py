@@ -264,7 +264,7 @@ def predict_images(run: Run) -> str:
     )
     run.picture("predictions", "Truth and prediction", figure, caption, "results")
     detections, objects = (sum(len(instances["labels"]) for instances in group) for group in (found, truths))
-    return f"{detections} detections from score {DRAWN_SCORE} on; the {len(samples)} images have {objects} objects"
+    return f"{len(samples)} images with {objects} objects: {detections} found with score >= {DRAWN_SCORE}"
 
 
 def export_onnx(run: Run) -> str:
@@ -315,9 +315,8 @@ def _exporter(run: Run, command: str, *arguments: str) -> dict[str, Any]:
     words = (child.stdout + child.stderr).strip()
     (run.output / f"export_{command}.log").write_text(words + "\n", encoding="utf-8")
     if not answer.is_file():
-        raise Failed(
-            f"tensormask-export {command} stopped with code {child.returncode}: {words.splitlines()[-1:]}"
-        )
+        last = words.splitlines()[-1] if words else "no word"
+        raise Failed(f"tensormask-export {command}, exit code {child.returncode}: {last}")
     return dict(read_json(answer, "the exporter's answer"))
 
 
