@@ -22,12 +22,8 @@ from tensormask_edu.data.coco import (
     CocoFolder,
     crop,
     crop_target,
-    decode,
-    encode,
     read_image,
-    run_lengths,
     tight_boxes,
-    to_rle,
 )
 from tensormask_edu.data.transforms import (
     Augment,
@@ -44,6 +40,7 @@ from tensormask_edu.data.transforms import (
     transpose,
 )
 from tensormask_edu.errors import InputError
+from tensormask_edu.rle import decode, encode, run_lengths, to_rle
 
 BOX_PX = 1.0  # a box scaled exactly and a mask scaled to the nearest pixel round apart by at most this
 LIGHT = 1e-6  # float32 arithmetic on values in [0, 1]

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from tensormask_edu import evaluate
 from tensormask_edu.config import InputConfig
-from tensormask_edu.data.coco import CocoFolder, decode, encode
+from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.errors import InputError
+from tensormask_edu.rle import decode, encode
 
 PUBLISHED = 5e-4  # the published scores have three decimals
 EXACT = 1e-9  # sums of a hundred float64 terms

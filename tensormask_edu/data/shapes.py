@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ..errors import InputError, bad_input
 from ..files import write_json
-from .coco import encode
+from ..rle import encode
 
 CLASS_NAMES = ("ellipse", "rectangle", "triangle", "star")
 SHAPES_PER_IMAGE = (2, 6)
