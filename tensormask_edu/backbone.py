@@ -10,6 +10,7 @@ next: network.py
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -60,8 +61,9 @@ class ResNetBody(nn.Module):
         resnet = build(weights=None, norm_layer=FrozenBatchNorm2d)
         self.stem = nn.Sequential(resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool)
         self.stages = nn.ModuleList([resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4])
-        for stage in self.stages[1:]:
-            stage[0].conv1.stride, stage[0].conv2.stride = stage[0].conv2.stride, stage[0].conv1.stride
+        for layer in (resnet.layer2, resnet.layer3, resnet.layer4):
+            first: Any = layer[0]
+            first.conv1.stride, first.conv2.stride = first.conv2.stride, first.conv1.stride
         for frozen in (self.stem, self.stages[0]):
             frozen.requires_grad_(False)
 

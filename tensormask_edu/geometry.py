@@ -83,15 +83,11 @@ class Geometry:
         """All windows of one image, M = sum of rows * columns * sizes, in the one order used everywhere:
         level, then y, then x, then size_id (fastest)."""
         parts = []
-        for level, (rows, columns) in enumerate(grid_sizes):
-            y, x, size_id = torch.meshgrid(
-                torch.arange(rows, device=device),
-                torch.arange(columns, device=device),
-                torch.arange(self.num_sizes, device=device),
-                indexing="ij",
-            )
-            level_id = torch.full_like(y, level)
-            parts.append(torch.stack([level_id, y, x, size_id], dim=-1).reshape(-1, 4))
+        for number, (rows, columns) in enumerate(grid_sizes):
+            extents = (rows, columns, self.num_sizes)
+            cells = torch.meshgrid(*(torch.arange(n, device=device) for n in extents), indexing="ij")
+            level = torch.full(extents, number, device=device)
+            parts.append(torch.stack([level, *cells], dim=-1).reshape(-1, 4))
         level, y, x, size_id = torch.cat(parts).unbind(1)
         stride = torch.tensor(self.strides_px, device=device)[level]
         half_side = torch.tensor(self.sides_bins, device=device)[size_id] * stride / 2

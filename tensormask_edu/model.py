@@ -40,6 +40,9 @@ class TensorMask(nn.Module):
         `labels` (D,), `masks` (D, height, width) bool.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config

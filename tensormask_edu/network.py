@@ -122,9 +122,9 @@ class TensorMaskNet(nn.Module):
         towers = [self.class_tower, self.box_tower, self.mask_branch]
         plain = [m for t in towers for m in t.modules() if isinstance(m, nn.Conv2d)]
         for conv in predictors if self.config.tower_norm_groups else predictors + plain:
-            nn.init.normal_(conv.weight, std=0.01)
-            nn.init.zeros_(conv.bias)
-        nn.init.constant_(self.class_predictor.bias, self.config.prior_bias)
+            nn.init.normal_(conv.get_parameter("weight"), std=0.01)
+            nn.init.zeros_(conv.get_parameter("bias"))
+        nn.init.constant_(self.class_predictor.get_parameter("bias"), self.config.prior_bias)
 
     def forward(self, image: Tensor) -> NetworkOutput:
         features = self.backbone(image)

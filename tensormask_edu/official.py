@@ -40,10 +40,10 @@ def official_name(name: str, sides_bins: tuple[int, ...]) -> str:
     """The official name of our parameter or buffer `name` (as in `model.state_dict()`)."""
     name = name.removeprefix("network.")
     for pattern, official, first in NUMBERED:
-        name = re.sub(pattern, lambda m, o=official, f=first: o.format(int(m[1]) + f), name)
-    name = re.sub(
-        r"mask_branch\.predictors\.(\d)", lambda m: f"head.mask_pred_{sides_bins[int(m[1])]:02d}", name
-    )
+        if match := re.search(pattern, name):
+            name = name.replace(match[0], official.format(int(match[1]) + first))
+    if match := re.search(r"mask_branch\.predictors\.(\d)", name):
+        name = name.replace(match[0], f"head.mask_pred_{sides_bins[int(match[1])]:02d}")
     for pattern, official in RULES:
         name = re.sub(pattern, official, name)
     return name

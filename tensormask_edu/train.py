@@ -22,13 +22,13 @@ from tqdm import tqdm
 
 from .checkpoint import load_weights, save_checkpoint
 from .config import Recipe, TrainConfig
-from .data.coco import CocoFolder
-from .data.transforms import Augment, sample_generator, sample_index, training_sample
+from .data.coco import CocoFolder, Target
+from .data.transforms import TrainingSet, collate
 from .errors import bad_input
 from .files import written_whole
 from .model import TensorMask, build_model
 
-Batch = tuple[list[Tensor], list[dict[str, Any]]]
+Batch = tuple[list[Tensor], list[Target]]
 
 
 class Diverged(RuntimeError):
@@ -53,25 +53,22 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     ]
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=0.9)
-    return torch.optim.AdamW(groups, lr=config.lr)
+    return torch.optim.AdamW(groups, lr=config.lr, fused=True)
 
 
-def batches(dataset: CocoFolder, recipe: Recipe, first_step: int, device: torch.device) -> Iterator[Batch]:
+def batches(stream: TrainingSet, size: int, first_step: int, device: torch.device) -> Iterator[Batch]:
     """Endless batches. What is in batch s depends on (seed, s) alone, so a resumed run sees what the
     uninterrupted one would have seen."""
-    augment, seed, size = Augment(recipe.train.augment), recipe.train.seed, recipe.train.batch_size
     position = first_step * size
     while True:
-        samples = []
-        for p in range(position, position + size):
-            index = sample_index(seed, p, len(dataset))
-            samples.append(training_sample(dataset, index, recipe.input, augment, sample_generator(seed, p)))
-        images = [image.to(device) for image, _ in samples]
-        targets = [
-            {k: v.to(device) if isinstance(v, Tensor) else v for k, v in t.items()} for _, t in samples
-        ]
-        yield images, targets
+        images, targets = collate([stream[p] for p in range(position, position + size)])
+        yield [image.to(device) for image in images], [to_device(target, device) for target in targets]
         position += size
+
+
+def to_device(target: Target, device: torch.device) -> Target:
+    """A target with its tensors on `device`."""
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in target.items()}
 
 
 @dataclass
@@ -132,13 +129,14 @@ def train(recipe: Recipe, folder: str | Path, output: str | Path, resume: bool =
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = build_model(replace(recipe.model, class_names=tuple(dataset.class_names)))
-    model = model.to(device, memory_format=torch.channels_last).train()
+    model = model.to(device).to(memory_format=torch.channels_last).train()
     run = Run(model, build_optimizer(model, config))
     if resume:
         run.load(output)
     output.mkdir(parents=True, exist_ok=True)
     with open(output / "log.jsonl", "a" if resume else "w", encoding="utf-8") as log:
-        _loop(run, batches(dataset, recipe, run.step, device), recipe, output, log)
+        stream = TrainingSet(dataset, recipe.input, config.augment, config.seed)
+        _loop(run, batches(stream, config.batch_size, run.step, device), recipe, output, log)
     return model.eval()
 
 

@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests."""
+"""Fixtures shared by all tests, seeds, and the list of checks that did not run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,55 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("TENSORMASK_SHARED", ROOT.parent / "shared"))
+SKIPPED = pytest.StashKey[dict[str, str]]()
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of golden vectors and data sets: `TENSORMASK_SHARED`, by default beside the checkout."""
-    folder = Path(os.environ.get("TENSORMASK_SHARED", ROOT.parent / "shared"))
-    if not folder.is_dir():
+    if not SHARED.is_dir():
         pytest.skip("no shared data (golden vectors, data sets): set TENSORMASK_SHARED to their folder")
-    return folder
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test starts from the same random state and leaves no trace of its own."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[SKIPPED] = {}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The test that compares the skips with the pinned list runs last."""
+    items.sort(key=lambda item: item.name == "test_only_the_listed_checks_did_not_run")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        item.config.stash[SKIPPED][item.nodeid] = reason.removeprefix("Skipped: ")
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    skipped = config.stash[SKIPPED]
+    terminalreporter.section("checks that did not run here, and why")
+    by_reason: dict[str, list[str]] = {}
+    for node, reason in skipped.items():
+        by_reason.setdefault(reason, []).append(node.split("/")[-1])
+    for reason, nodes in sorted(by_reason.items()):
+        terminalreporter.write_line(f"{reason}")
+        for node in nodes:
+            terminalreporter.write_line(f"    {node}")
+    if not skipped:
+        terminalreporter.write_line("none: every check ran")

@@ -1,0 +1,65 @@
+# Every target makes .venv first if it is not there; nothing outside this folder is touched.
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lab docs bench lint format clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+demo: $(VENV)/.demo ## from nothing to outputs/demo/report.html, about ten minutes on two cores
+	$(BIN)/tensormask-edu demo --output outputs/demo
+
+test: $(VENV)/.dev ## all tests, CPU only; ends with the checks that did not run and why
+	$(BIN)/python -m pytest
+
+lab: $(VENV)/.learn ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab notebooks
+
+docs: $(VENV)/.docs ## the site, into docs/_build/html
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
+bench: $(VENV)/.dev ## time the operators, into benchmarks/results
+	$(BIN)/python benchmarks/ops.py
+
+lint: $(VENV)/.dev ## style, imports, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## rewrite in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove what make made, data and results included
+	rm -rf $(VENV) build dist outputs docs/_build .pytest_cache .ruff_cache .mypy_cache .hypothesis
+
+# One stamp per set of extras: reinstalled when the project's metadata or the pins change.
+$(VENV)/.base: pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ..."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.base
+	@echo "installing into $(VENV) (torch is large: a minute or two)"
+	$(PIP) -e '.[export,rtx]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	@echo "installing into $(VENV) (torch is large: a minute or two)"
+	$(PIP) -e '.[dev,export,rtx,cuda]'
+	touch $@
+
+$(VENV)/.learn: $(VENV)/.base
+	$(PIP) -e '.[learn]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.base
+	$(PIP) -e '.[docs]'
+	touch $@

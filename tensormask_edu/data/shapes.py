@@ -1,0 +1,247 @@
+"""The overlap world: small pictures of shapes drawn over each other, written as a COCO folder.
+
+A picture has 2 to 6 shapes of four classes, each with a random colour, place, rotation, aspect 0.55-1 and a
+long side of 10-110 px (log-uniform; for pictures of 128 px). Later shapes hide earlier ones, and a mask is
+the part that stays visible. The background is a colour gradient; noise lies over everything. An instance of
+fewer than 20 px, or with under 30 % of its shape visible, is not annotated.
+
+next: data/coco.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from tqdm import tqdm
+
+from ..errors import InputError, bad_input
+from ..files import write_json
+from ..rle import encode
+
+CLASS_NAMES = ("ellipse", "rectangle", "triangle", "star")
+SHAPES_PER_IMAGE = (2, 6)
+LONG_SIDE_PX = (10.0, 110.0)  # of a 128 px picture; the upper end follows the picture's size
+ASPECT = (0.55, 1.0)
+CENTRE = (0.1, 0.9)  # of the picture's side, both axes
+MIN_VISIBLE_PX = 20
+MIN_VISIBLE_SHARE = 0.3
+MIN_COLOUR_DISTANCE = 70.0  # Euclidean, of 0..255 RGB: a shape differs from what was drawn before it
+NOISE = 10.0  # standard deviation, of 0..255
+SPLITS = ("train", "val")
+RECIPE = 1  # raise it when the pictures of a seed change
+
+
+def write_shapes(
+    folder: str | Path,
+    train: int = 4000,
+    val: int = 200,
+    size_px: int = 128,
+    seed: int = 0,
+    progress: bool = True,
+) -> bool:
+    """Write the overlap world to `folder`: `images/`, `instances_train.json`, `instances_val.json`.
+
+    Every picture depends on (seed, split, its number) only, so a larger set begins with the smaller one.
+    The JSON files come last and whole: a folder without them is no data set.
+
+    Returns:
+        True if it was written; False if the same set was there already.
+
+    Raises:
+        InputError: a number is out of range, or `folder` holds another data set.
+    """
+    counts = {"train": train, "val": val}
+    for name, value, least in (
+        ("train", train, 1),
+        ("val", val, 1),
+        ("size_px", size_px, 32),
+        ("seed", seed, 0),
+    ):
+        if value < least:
+            raise bad_input(name, f"at least {least}", value)
+    folder = Path(folder)
+    infos = {split: _info(split, counts[split], size_px, seed) for split in SPLITS}
+    present = {split: _stored_info(folder / f"instances_{split}.json") for split in SPLITS}
+    if present == infos:
+        if progress:
+            print(f"{folder}: this data set is there already")
+        return False
+    for split, info in present.items():
+        if info not in (None, infos[split]):
+            raise bad_input(
+                "folder", "a new folder", f"{folder}, which holds another data set", "choose another"
+            )
+
+    bar = tqdm(total=train + val, desc="drawing", unit="image", disable=not progress)
+    with bar:
+        datasets = {split: _write_split(folder, infos[split], bar) for split in reversed(SPLITS)}
+    for split, dataset in datasets.items():
+        write_json(folder / f"instances_{split}.json", dataset)
+    return True
+
+
+def draw(
+    seed: int, split: str, index: int, size_px: int = 128
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_], list[int]]:
+    """Picture number `index` of a split.
+
+    Returns:
+        image: uint8 (size_px, size_px, 3) RGB
+        masks: bool (m, size_px, size_px), the visible parts, disjoint
+        labels: m indices into `CLASS_NAMES`
+    """
+    rng = np.random.default_rng([RECIPE, seed, SPLITS.index(split), index])
+    canvas = Image.new("L", (size_px, size_px))  # 0: background, k: the k-th shape
+    pen = ImageDraw.Draw(canvas)
+    kinds, areas_px = [], []
+    for number in range(1, rng.integers(*SHAPES_PER_IMAGE, endpoint=True) + 1):
+        kind = int(rng.integers(len(CLASS_NAMES)))
+        points = _random_outline(rng, kind, size_px)
+        pen.polygon([tuple(point) for point in points.tolist()], fill=number)
+        kinds.append(kind)
+        areas_px.append(_polygon_area(points))
+
+    numbers = np.asarray(canvas)
+    image = _paint(rng, numbers, len(kinds))
+    masks = numbers == np.arange(1, len(kinds) + 1)[:, None, None]
+    visible_px = masks.sum(axis=(1, 2))
+    kept = (visible_px >= MIN_VISIBLE_PX) & (visible_px >= MIN_VISIBLE_SHARE * np.array(areas_px))
+    return image, masks[kept], [kind for kind, keep in zip(kinds, kept, strict=True) if keep]
+
+
+def outline(kind: int, long_px: float, aspect: float, angle: float) -> NDArray[np.float64]:
+    """Corners (n, 2) of a shape of class `kind` around (0, 0), in pixels (x, y).
+
+    The shape fills a box of `long_px` by `aspect * long_px`, turned by `angle` (radians).
+    """
+    cos, sin = np.cos(angle), np.sin(angle)
+    return (
+        _UNIT_OUTLINES[kind] * (long_px / 2 * np.array([1.0, aspect])) @ np.array([[cos, sin], [-sin, cos]])
+    )
+
+
+def _unit_outlines() -> tuple[NDArray[np.float64], ...]:
+    """Per class, corners in the square from -1 to 1."""
+
+    def around(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.stack([np.sin(angles), -np.cos(angles)], axis=1)
+
+    turn = 2 * np.pi * np.arange(48) / 48
+    star = around(2 * np.pi * np.arange(10) / 10) * np.where(np.arange(10) % 2, 0.45, 1.0)[:, None]
+    low, high = star.min(axis=0), star.max(axis=0)
+    return (
+        around(turn),
+        np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]),
+        np.array([[0.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]),
+        (2 * star - low - high) / (high - low),
+    )
+
+
+_UNIT_OUTLINES = _unit_outlines()
+
+
+def _random_outline(rng: np.random.Generator, kind: int, size_px: int) -> NDArray[np.float64]:
+    shortest, longest = LONG_SIDE_PX[0], LONG_SIDE_PX[1] * size_px / 128
+    long_px = np.exp(rng.uniform(np.log(shortest), np.log(longest)))
+    shape = outline(kind, long_px, rng.uniform(*ASPECT), rng.uniform(0, 2 * np.pi))
+    return shape + rng.uniform(*CENTRE, size=2) * size_px
+
+
+def _polygon_area(points: NDArray[np.float64]) -> float:
+    x, y = points.T
+    return float(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2)
+
+
+def _paint(rng: np.random.Generator, numbers: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    """The picture of a map of shape numbers: gradient, one colour per shape, noise over all."""
+    size_px = numbers.shape[0]
+    start, end = rng.uniform(0, 255, size=(2, 3))
+    angle = rng.uniform(0, 2 * np.pi)
+    y, x = np.mgrid[:size_px, :size_px].astype(np.float32) / size_px - 0.5
+    share = (0.5 + 0.7 * (np.cos(angle) * x + np.sin(angle) * y))[:, :, None]
+    colours = [start, end]
+    for _ in range(count):
+        colours.append(_different_colour(rng, colours))
+    table = np.array(colours[1:], dtype=np.float32)  # row k: shape k; row 0 is the gradient's
+    gradient = (start + (end - start) * share).astype(np.float32)
+    image = np.where(numbers[:, :, None] == 0, gradient, table[numbers])
+    image += NOISE * rng.standard_normal(image.shape, dtype=np.float32)
+    return image.clip(0, 255).astype(np.uint8)
+
+
+def _different_colour(rng: np.random.Generator, used: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    for _ in range(50):
+        colour = rng.uniform(0, 255, size=3)
+        if np.linalg.norm(np.array(used) - colour, axis=1).min() >= MIN_COLOUR_DISTANCE:
+            break
+    return colour
+
+
+def _info(split: str, images: int, size_px: int, seed: int) -> dict[str, Any]:
+    """What identifies a split; stored in its JSON."""
+    what = "overlap world of tensormask_edu"
+    return {
+        "description": what,
+        "recipe": RECIPE,
+        "split": split,
+        "images": images,
+        "size_px": size_px,
+        "seed": seed,
+    }
+
+
+def _stored_info(path: Path) -> Any:
+    """The `info` of a ground truth file; None if there is no such file."""
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["info"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another file"
+
+
+def _write_split(folder: Path, info: dict[str, Any], bar: Any) -> dict[str, Any]:
+    """Draw and write the pictures of one split; its COCO ground truth comes back."""
+    try:
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot make this folder ({error.strerror})") from None
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for index in range(info["images"]):
+        name = f"{info['split']}_{index:05d}.png"
+        image, masks, labels = draw(info["seed"], info["split"], index, info["size_px"])
+        _save(image, folder / "images" / name)
+        images.append({"id": index + 1, "file_name": name, "height": image.shape[0], "width": image.shape[1]})
+        for annotation in _annotations(masks, labels):
+            annotations.append({"id": len(annotations) + 1, "image_id": index + 1} | annotation)
+        bar.update()
+    categories = [{"id": label + 1, "name": name} for label, name in enumerate(CLASS_NAMES)]
+    return {"info": info, "images": images, "annotations": annotations, "categories": categories}
+
+
+def _save(image: NDArray[np.uint8], path: Path) -> None:
+    try:
+        Image.fromarray(image).save(path, compress_level=1)  # noise hardly compresses: be quick
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def _annotations(masks: NDArray[np.bool_], labels: list[int]) -> Iterator[dict[str, Any]]:
+    from pycocotools import mask as mask_utils
+
+    rles = encode(masks)
+    for label, rle in zip(labels, rles, strict=True):
+        yield {
+            "category_id": label + 1,
+            "iscrowd": 0,
+            "area": int(mask_utils.area(rle)),
+            "bbox": mask_utils.toBbox(rle).tolist(),
+            "segmentation": rle,
+        }

@@ -1,0 +1,101 @@
+"""Checkpoints and configurations: a round trip, and one clear error for everything else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tensormask_edu import config
+from tensormask_edu.checkpoint import load_checkpoint, save_checkpoint
+from tensormask_edu.errors import InputError
+from tensormask_edu.files import read_json, write_json, written_whole
+from tensormask_edu.model import build_model
+
+CELLS = config.RECIPES["cells"]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model = build_model("tiny", num_classes=3)
+    save_checkpoint(tmp_path / "checkpoint", model, CELLS.input)
+    return tmp_path / "checkpoint", model
+
+
+def test_a_saved_model_comes_back_exactly(saved):
+    folder, model = saved
+    loaded, input_config = load_checkpoint(folder)
+    assert loaded.config == model.config and input_config == CELLS.input
+    assert not loaded.training
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("name", sorted(config.RECIPES))
+def test_every_configuration_survives_json(name):
+    recipe = config.RECIPES[name]
+    for part in (recipe.model, recipe.input, recipe.train):
+        assert config.from_json(type(part), json.loads(json.dumps(config.to_json(part)))) == part
+
+
+def test_weights_of_another_configuration_are_refused(saved):
+    folder, model = saved
+    other = {"model": config.to_json(replace(model.config, mask_channels=16)), "input": {}}
+    write_json(folder / "config.json", other)
+    with pytest.raises(InputError, match=r"belongs to another configuration; \d+ tensors differ"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda f: (f / "config.json").unlink(), "expected an existing file"),
+        (lambda f: (f / "model.safetensors").unlink(), "expected an existing weights file"),
+        (lambda f: (f / "config.json").write_text("{"), "expected valid JSON"),
+        (lambda f: (f / "config.json").write_text("[]"), "with the parts model and input"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\x00" * 40), "not a whole safetensors file"),
+        (
+            lambda f: write_json(f / "config.json", {"model": {"colour": 1}, "input": {}}),
+            r"unknown \['colour'\]",
+        ),
+    ],
+)
+def test_broken_checkpoints_are_refused(saved, change, message):
+    folder, _ = saved
+    change(folder)
+    with pytest.raises(InputError, match=message):
+        load_checkpoint(folder)
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"checkpoint: expected a folder .* got .*nowhere"):
+        load_checkpoint(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"prior": 0.0}, "prior: expected a probability"),
+        ({"class_names": ()}, "class_names: expected at least one class"),
+        ({"mask_channels": 30}, "mask_channels: expected a multiple of tower_norm_groups = 8, got 30"),
+        ({"strides_px": (4, 12)}, "strides_px: expected each stride twice"),
+        ({"backbone": "vgg"}, "backbone: expected one of"),
+        ({"detections_per_image": 0}, "detections_per_image: expected at least 1, got 0"),
+    ],
+)
+def test_impossible_models_are_refused(values, message):
+    with pytest.raises(InputError, match=message):
+        config.ModelConfig(**values)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "values.json"
+    write_json(path, [1])
+    with pytest.raises(RuntimeError), written_whole(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert read_json(path) == [1]
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,211 @@
+"""The command line: what it writes, and one line with exit code 2 for bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tensormask_edu.checkpoint import save_checkpoint
+from tensormask_edu.cli import main
+from tensormask_edu.config import InputConfig, to_json
+from tensormask_edu.data.shapes import write_shapes
+from tensormask_edu.files import read_json, write_json
+from tensormask_edu.model import build_model
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    write_shapes(folder / "shapes", train=4, val=2, size_px=64, progress=False)
+    arguments = ["train", str(folder / "shapes"), "--output", str(folder / "run"), "--steps", "2"]
+    assert main([*arguments, "--batch-size", "2"]) == 0
+    return folder
+
+
+def copied(world, tmp_path):
+    """A data set to be broken."""
+    return shutil.copytree(world / "shapes", tmp_path / "broken")
+
+
+def edit(path, change):
+    values = read_json(path)
+    change(values)
+    write_json(path, values)
+
+
+def files_below(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_train_evaluate_predict_follow_each_other(world, tmp_path, capsys):
+    checkpoint, shapes = str(world / "run" / "checkpoint"), str(world / "shapes")
+    assert main(["evaluate", checkpoint, shapes, "--json", str(tmp_path / "scores.json")]) == 0
+    scores = read_json(tmp_path / "scores.json")
+    assert set(scores) >= {"segm", "bbox", "ceiling"}
+    assert scores["ceiling"]["segm"]["AP"] > 0.2
+    assert "AP" in capsys.readouterr().out
+    picture = next((world / "shapes" / "images").glob("val_*.png"))
+    assert (
+        main(["predict", checkpoint, str(picture), "--output", str(tmp_path / "seen"), "--score", "0"]) == 0
+    )
+    assert files_below(tmp_path / "seen") == ["detections.json", picture.name]
+
+
+def test_resume_goes_on(world, tmp_path):
+    output = shutil.copytree(world / "run", tmp_path / "run")
+    arguments = ["train", str(world / "shapes"), "--output", str(output), "--batch-size", "2", "--steps", "4"]
+    assert main([*arguments, "--resume"]) == 0
+    assert json.loads((output / "log.jsonl").read_text().splitlines()[-1])["step"] == 4
+
+
+def test_evaluate_scores_files_and_perfect_detections_score_one(world, tmp_path, capsys):
+    truth = world / "shapes" / "instances_val.json"
+    keys = ("image_id", "category_id", "segmentation", "bbox")
+    found = [{**{k: a[k] for k in keys}, "score": 1.0} for a in read_json(truth)["annotations"]]
+    write_json(tmp_path / "found.json", found)
+    for iou in ("segm", "bbox"):
+        files = ["--ground-truth", str(truth), "--detections", str(tmp_path / "found.json")]
+        assert main(["evaluate", *files, "--iou", iou, "--json", str(tmp_path / "s.json")]) == 0
+        assert read_json(tmp_path / "s.json")[iou]["AP"] == pytest.approx(1.0)
+
+
+def fails(capsys, arguments, *words):
+    """The command ends with code 2 and one line on stderr that holds the words."""
+    assert main([str(a) for a in arguments]) == 2
+    error = capsys.readouterr().err
+    lines = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "Traceback" not in error
+    for word in words:
+        assert word in lines[0]
+
+
+def test_missing_files_are_named(world, tmp_path, capsys):
+    output, checkpoint = tmp_path / "out", world / "run" / "checkpoint"
+    fails(capsys, ["train", tmp_path / "none", "--output", output], "folder", "none")
+    fails(capsys, ["evaluate", tmp_path / "none", world / "shapes"], "checkpoint", "none")
+    fails(capsys, ["evaluate", checkpoint, tmp_path / "none"], "folder", "none")
+    fails(capsys, ["evaluate", checkpoint, world / "shapes", "--split", "test"], "instances_test.json")
+    fails(capsys, ["predict", checkpoint, tmp_path / "none.png", "--output", output], "image", "none.png")
+    fails(capsys, ["predict", tmp_path / "none", tmp_path, "--output", output], "image")
+    assert not output.exists()
+
+
+def broken_json(shapes):
+    (shapes / "instances_train.json").write_text('{"images": [')
+
+
+def unknown_image(shapes):
+    edit(shapes / "instances_train.json", lambda v: v["annotations"][0].update(image_id=999))
+
+
+def zero_size(shapes):
+    edit(shapes / "instances_train.json", lambda v: v["images"][0].update(height=0))
+
+
+def no_picture(shapes):
+    next((shapes / "images").glob("train_*")).unlink()
+
+
+def wrong_size(shapes):
+    from PIL import Image
+
+    for file in (shapes / "images").glob("train_*"):
+        Image.new("RGB", (32, 48)).save(file)
+
+
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        (broken_json, ("valid JSON",)),
+        (unknown_image, ("unknown image 999",)),
+        (zero_size, ("1 x 1 pixels", "height 0")),
+        (no_picture, ("image file", "train_")),
+        (wrong_size, ("(64, 64)", "(48, 32)")),
+    ],
+)
+def test_damaged_data_sets_are_refused_before_anything_is_written(world, tmp_path, capsys, damage, words):
+    shapes = copied(world, tmp_path)
+    damage(shapes)
+    fails(capsys, ["train", shapes, "--output", tmp_path / "out", "--steps", "2"], *words)
+    assert not [f for f in files_below(tmp_path) if f.endswith((".safetensors", "config.json"))]
+
+
+def test_unknown_names_and_numbers_are_refused(world, tmp_path, capsys):
+    train = ["train", world / "shapes", "--output", tmp_path / "out"]
+    fails(capsys, [*train, "--preset", "huge"], "preset", "tiny", "'huge'")
+    fails(capsys, [*train, "--recipe", "pizza"], "recipe", "shapes, cells", "'pizza'")
+    fails(capsys, [*train, "--steps", "0"], "steps", "at least 1", "0")
+    fails(capsys, [*train, "--lr", "-1"], "lr", "-1")
+    fails(capsys, [*train, "--resume"], "resume")
+    fails(capsys, ["shapes", tmp_path / "s", "--train", "0"], "train", "at least 1")
+    fails(
+        capsys,
+        ["predict", world / "run" / "checkpoint", tmp_path, "--output", tmp_path / "o", "--score", "7"],
+        "score",
+    )
+    fails(capsys, ["evaluate"], "CHECKPOINT FOLDER")
+    fails(capsys, ["evaluate", world, "--ground-truth", world], "either")
+    assert files_below(tmp_path) == []
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(world, tmp_path, capsys):
+    checkpoint = shutil.copytree(world / "run" / "checkpoint", tmp_path / "checkpoint")
+    edit(checkpoint / "config.json", lambda v: v["model"].update(mask_channels=16))
+    fails(capsys, ["evaluate", checkpoint, world / "shapes"], "another configuration")
+
+
+def test_a_checkpoint_of_other_classes_is_refused(world, tmp_path, capsys):
+    save_checkpoint(tmp_path / "c", build_model("tiny", num_classes=2), InputConfig())
+    fails(capsys, ["evaluate", tmp_path / "c", world / "shapes"], "checkpoint", "ellipse", "class 0")
+
+
+@pytest.mark.parametrize(
+    "found, words",
+    [
+        ("{}", ("detections",)),
+        ("[", ("valid JSON",)),
+        ('[{"image_id": 999, "category_id": 1, "score": 1, "bbox": [0, 0, 1, 1]}]', ("999",)),
+    ],
+)
+def test_bad_detection_files_are_refused(world, tmp_path, capsys, found, words):
+    (tmp_path / "found.json").write_text(found)
+    truth = world / "shapes" / "instances_val.json"
+    arguments = ["--ground-truth", truth, "--detections", tmp_path / "found.json", "--iou", "bbox"]
+    fails(capsys, ["evaluate", *arguments], *words)
+
+
+def test_an_unwritable_output_is_one_error(world, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    fails(capsys, ["train", world / "shapes", "--output", tmp_path / "file", "--steps", "2"], "file")
+
+
+def test_a_picture_that_is_none_is_refused(world, tmp_path, capsys):
+    (tmp_path / "a.png").write_text("no picture")
+    arguments = ["predict", world / "run" / "checkpoint", tmp_path / "a.png", "--output", tmp_path / "out"]
+    fails(capsys, arguments, "image", "a.png")
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_command_explains_itself(capsys):
+    for command in ("demo", "shapes", "train", "evaluate", "predict", "check-ops", "doctor"):
+        with pytest.raises(SystemExit) as stopped:
+            main([command, "--help"])
+        text = capsys.readouterr().out
+        assert stopped.value.code == 0 and "example:" in text
+
+
+def test_the_installed_command_exits_with_2_on_bad_input(tmp_path):
+    command = [sys.executable, "-m", "tensormask_edu", "evaluate", str(tmp_path / "a"), str(tmp_path / "b")]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert (
+        run.returncode == 2 and run.stderr.startswith("error: checkpoint: ") and "Traceback" not in run.stderr
+    )
+
+
+def test_configurations_in_checkpoints_are_plain_json(world):
+    stored = read_json(world / "run" / "checkpoint" / "config.json")
+    assert stored["input"] == json.loads(json.dumps(to_json(InputConfig())))

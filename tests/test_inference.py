@@ -1,0 +1,77 @@
+"""Selection and pasting: against the plain way to do them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tensormask_edu import inference
+from tensormask_edu.config import MODELS, replace
+from tensormask_edu.network import WindowMasks
+
+CONFIG = replace(MODELS["tiny"], class_names=("a", "b"), topk_candidates=50)
+WINDOWS = CONFIG.geometry.windows(CONFIG.geometry.grid_sizes(32, 32))
+
+
+def pasted_plainly(logits, window, height, width):
+    """The whole image sampled at once: what `paste` saves."""
+    x0, y0, x1, y1 = window.tolist()
+    x = (torch.arange(width) + 0.5 - x0) / (x1 - x0) * 2 - 1
+    y = (torch.arange(height) + 0.5 - y0) / (y1 - y0) * 2 - 1
+    grid = torch.stack(torch.broadcast_tensors(x[None, :], y[:, None]), dim=2)[None]
+    return F.grid_sample(logits.sigmoid()[None, None], grid, align_corners=False)[0, 0] >= 0.5
+
+
+@pytest.mark.parametrize("height, width", [(40, 50), (7, 90), (1, 1)])
+def test_paste_draws_what_sampling_the_whole_image_draws(height, width):
+    corner = torch.rand(12, 2) * 60 - 20
+    window_px = torch.cat([corner, corner + torch.tensor([20.0, 23.5])], dim=1)
+    logits = 3 * torch.randn(12, 6, 6)
+    where = torch.randperm(12)
+    groups = [WindowMasks(where[:5], logits[where[:5]]), WindowMasks(where[5:], logits[where[5:]])]
+    pasted = inference.paste(groups, window_px, height, width)
+    for row in range(12):
+        assert torch.equal(pasted[row], pasted_plainly(logits[row], window_px[row], height, width))
+
+
+def test_paste_of_windows_scaled_to_another_size_of_image():
+    window_px = inference.scaled(torch.tensor([[-6.0, 2, 14, 22]]), (32, 32), (77, 51))
+    logits = 3 * torch.randn(1, 5, 5)
+    pasted = inference.paste([WindowMasks(torch.tensor([0]), logits)], window_px, 77, 51)
+    assert torch.equal(pasted[0], pasted_plainly(logits[0], window_px[0], 77, 51))
+
+
+def test_nothing_to_paste_is_an_empty_stack_of_masks():
+    assert inference.paste([], torch.zeros(0, 4), 5, 6).shape == (0, 5, 6)
+
+
+def test_keep_sorts_by_score_and_suppresses_within_a_class_only():
+    logits = torch.full((len(WINDOWS), 2), -10.0)
+    twin = (WINDOWS.box_px == WINDOWS.box_px[0]).all(1).nonzero()[0, 0]
+    logits[twin, 0], logits[twin, 1] = 2.0, 1.0
+    logits[2, 0] = 3.0  # the next cell, same size: overlaps the first by more than half
+    kept = inference.keep(logits, torch.zeros(len(WINDOWS), 4), WINDOWS, CONFIG)
+    assert kept.scores.tolist() == sorted(kept.scores.tolist(), reverse=True)
+    assert list(zip(kept.window.tolist(), kept.labels.tolist(), strict=True)) == [(2, 0), (int(twin), 1)]
+
+
+def test_keep_finds_nothing_below_the_threshold():
+    logits = torch.full((len(WINDOWS), 2), -10.0)
+    kept = inference.keep(logits, torch.zeros(len(WINDOWS), 4), WINDOWS, CONFIG)
+    assert len(kept.scores) == len(kept.boxes) == len(kept.labels) == len(kept.window) == 0
+
+
+def test_keep_returns_no_more_than_asked_for():
+    logits = torch.full((len(WINDOWS), 2), 2.0)
+    config = replace(CONFIG, nms_threshold=1.0, detections_per_image=7)
+    assert len(inference.keep(logits, torch.zeros(len(WINDOWS), 4), WINDOWS, config).scores) == 7
+
+
+def test_boxes_outside_the_output_are_dropped():
+    kept = inference.Kept(
+        torch.tensor([[-30.0, -30, -10, -10], [-5, -5, 8, 8]]), torch.ones(2), torch.zeros(2), torch.arange(2)
+    )
+    rest = inference.to_output_size(kept, (10, 10), (20, 30))
+    assert rest.window.tolist() == [1]
+    assert rest.boxes.tolist() == [[0, 0, 24, 16]]

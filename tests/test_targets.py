@@ -1,0 +1,139 @@
+"""Assignment and mask targets: the loops of the reference, and the official code's known answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tolerances import OP_F32
+
+from tensormask_edu import boxes
+from tensormask_edu.config import MODELS
+from tensormask_edu.reference import assign as reference
+from tensormask_edu.targets import assign, build_targets, crop_masks, draw_polygons
+
+OFFICIAL, TINY = MODELS["r50_fpn_1x"], MODELS["tiny"]
+
+
+def positives(box_list, config=OFFICIAL, height=256, width=320):
+    """{(level, size_id, y, x): object} of the positive windows."""
+    geometry = config.geometry
+    grid_sizes = geometry.grid_sizes(height, width)
+    box_px = torch.tensor(box_list, dtype=torch.float32).reshape(-1, 4)
+    pairs = assign(box_px, geometry, grid_sizes, config.smallest_scale_px)
+    windows = geometry.windows(grid_sizes)[pairs[:, 0]]
+    places = zip(windows.level, windows.size_id, windows.y, windows.x, strict=True)
+    return {tuple(int(i) for i in place): int(g) for place, g in zip(places, pairs[:, 1], strict=True)}
+
+
+def cells(level, size_ids, places):
+    return {(level, a, y, x) for a in size_ids for y, x in places}
+
+
+CROSS = [(13, 14), (14, 13), (14, 14), (14, 15), (15, 14)]
+SQUARE = [(14, 14), (14, 15), (15, 14), (15, 15)]
+
+
+@pytest.mark.parametrize(
+    "box, expected",
+    [
+        ((40, 40, 72, 72), cells(0, (0, 1), CROSS)),
+        ((42, 41, 74, 73), cells(0, (0, 1), SQUARE)),
+        (
+            (100, 60, 220, 180),
+            cells(1, (1,), [(15, 20)]) | cells(2, (0, 1), [(7, 10), (8, 10)]),
+        ),
+        ((12, 200, 24, 210), cells(0, (0,), [(51, 4), (51, 5), (52, 4), (52, 5)])),
+        ((101.5, 50.25, 160.75, 101), cells(1, (0, 1), [(9, 16), (9, 17), (10, 16), (10, 17)])),
+    ],
+)
+def test_known_boxes_get_the_official_windows(box, expected):
+    assert set(positives([box])) == expected
+
+
+def test_a_window_claimed_twice_is_negative():
+    found = positives([(40, 40, 72, 72), (42, 41, 74, 73)])
+    first, second = cells(0, (0, 1), [(13, 14), (14, 13)]), cells(0, (0, 1), [(15, 15)])
+    assert found == dict.fromkeys(first, 0) | dict.fromkeys(second, 1)
+
+
+def test_no_objects_make_no_positives():
+    assert positives([]) == {}
+
+
+coordinate = st.integers(-20, 4 * 150).map(lambda n: n / 4)
+length = st.integers(1, 4 * 120).map(lambda n: n / 4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(coordinate, coordinate, length, length), max_size=5))
+def test_assignment_is_the_reference_rule_applied_to_every_window(objects):
+    box_list = [(x, y, x + w, y + h) for x, y, w, h in objects]
+    geometry = TINY.geometry
+    grid_sizes = geometry.grid_sizes(96, 128)
+    windows = geometry.windows(grid_sizes)
+    box_px = torch.tensor(box_list, dtype=torch.float32).reshape(-1, 4)
+    expected = reference.assign(
+        windows.box_px.numpy(), windows.stride_px.numpy(), box_px.numpy(), TINY.smallest_scale_px
+    )
+    pairs = assign(box_px, geometry, grid_sizes, TINY.smallest_scale_px)
+    found = np.full(len(windows), -1)
+    found[pairs[:, 0]] = pairs[:, 1]
+    np.testing.assert_array_equal(found, expected)
+    assert (pairs[:, 0].diff() > 0).all()
+
+
+def test_deltas_are_the_reference_formula_and_decode_inverts_them():
+    windows = torch.tensor([[0.0, 0, 44, 44], [-20, 10, 68, 98]])
+    box_px = torch.tensor([[3.0, 5, 30, 41], [-2, 20, 60, 55]])
+    deltas = boxes.encode(windows, box_px, OFFICIAL.box_weights)
+    for row, window, box in zip(deltas, windows, box_px, strict=True):
+        expected = reference.box_deltas(window.numpy(), box.numpy(), OFFICIAL.box_weights)
+        np.testing.assert_allclose(row.numpy(), expected, rtol=0, atol=OP_F32)
+    back = boxes.decode(windows, deltas, OFFICIAL.box_weights)
+    torch.testing.assert_close(back, box_px, rtol=0, atol=1e-4)
+
+
+def test_polygons_are_drawn_as_the_official_code_draws_them():
+    polygon, window = [np.array([40, 40, 72, 44, 50, 70])], [34, 34, 78, 78]
+    drawn = draw_polygons(polygon, window, 11)
+    assert drawn.sum(axis=1).tolist() == [0, 0, 7, 7, 5, 4, 3, 1, 0, 0, 0]
+    assert [int(draw_polygons(polygon, window, side).sum()) for side in (22, 44)] == [111, 452]
+    assert draw_polygons([], window, 11).sum() == 0
+
+
+def test_a_mask_seen_through_a_window_of_one_pixel_bins_is_the_mask_itself():
+    mask = torch.rand(2, 24, 20) > 0.5
+    window = torch.tensor([[4.0, 6, 14, 16]])
+    seen = crop_masks(mask, torch.tensor([1]), window, 10)
+    assert torch.equal(seen[0], mask[1, 6:16, 4:14])
+
+
+def test_a_bin_is_set_from_half_coverage_on():
+    mask = torch.zeros(1, 8, 8, dtype=torch.bool)
+    mask[0, :4, :2] = True  # half of the first 4 x 4 bin
+    mask[0, 4:, 4:5] = True  # a quarter of the last
+    seen = crop_masks(mask, torch.tensor([0]), torch.tensor([[0.0, 0, 8, 8]]), 2)
+    assert seen[0].tolist() == [[True, False], [False, False]]
+
+
+def test_targets_of_a_batch_keep_images_apart():
+    geometry = TINY.geometry
+    grid_sizes = geometry.grid_sizes(64, 64)
+    windows = geometry.windows(grid_sizes)
+    mask = torch.zeros(1, 64, 64, dtype=torch.bool)
+    mask[0, 20:36, 20:36] = True
+    one = {"boxes": torch.tensor([[20.0, 20, 36, 36]]), "labels": torch.tensor([0]), "masks": mask}
+    none = {
+        "boxes": torch.zeros(0, 4),
+        "labels": torch.zeros(0, dtype=torch.int64),
+        "masks": torch.zeros(0, 64, 64, dtype=torch.bool),
+    }
+    targets = build_targets([none, one], windows, grid_sizes, TINY)
+    assert (targets.labels[0] == -1).all() and (targets.labels[1] >= 0).sum() == len(targets.window) > 0
+    assert (targets.image == 1).all()
+    assert sum(len(m.where) for m in targets.masks) == len(targets.window)
+    for masks in targets.masks:
+        assert masks.values.any(dim=(1, 2)).all()

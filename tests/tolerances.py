@@ -1,0 +1,30 @@
+"""How close is equal. Every limit has a name and a reason; tests use the name.
+
+"Spread" is what the official implementation differs from itself, run with other convolution kernels and
+thread counts: activations 1.1e-5, losses 1.2e-7, gradient norms 3.5e-5, boxes 5e-4 px, scores 3e-7.
+"""
+
+import torch
+
+# An operator against the float64 reference fed with the same rounded inputs, relative to
+# max(|reference|, 1% of the largest input): a few roundings of the dtype (see `check_ops.scaled_error`).
+OP_REL = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
+# Two float64 forms of one formula on values of size 6 to 10: some roundings, absolute.
+OP_F64 = 1e-12
+# An operator in float32 against the golden file, absolute: values reach 6, where a rounding is 5e-7.
+OP_F32 = 1e-5
+# Sums over a whole golden table, printed with six decimals; float32 weights of the official kernel show at lam = 3.
+GOLDEN_SUM = 2e-3
+
+# Network outputs in float32 against the official ones, absolute: ten times the spread.
+ACTIVATION = 1e-4
+# Losses, relative: eighty times the spread, and a few float32 roundings of a mean over all windows.
+LOSS_REL = 1e-5
+# Gradient norms, relative: fifteen times the spread.
+GRAD_REL = 5e-4
+# Boxes in pixels: twenty times the spread.
+BOX_PX = 1e-2
+# Scores, absolute: thirty times the spread.
+SCORE = 1e-5
+# Masks pasted at image size: the official ones agree with themselves to 0.99998.
+MASK_IOU = 0.999
