@@ -240,8 +240,9 @@ def mask_losses(
 
 def score_model(run: Run) -> str:
     model, input_config = run.trained
-    scores = evaluate.evaluate(model, run.held_out, input_config)
-    scores["ceiling"] = ceiling(model.config, run.held_out, input_config)
+    areas = evaluate.SHAPES_AREAS
+    scores = evaluate.evaluate(model, run.held_out, input_config, area_ranges=areas)
+    scores["ceiling"] = ceiling(model.config, run.held_out, input_config, area_ranges=areas)
     run.report.scores = scores
     ap, reachable = scores["segm"]["AP"], scores["ceiling"]["segm"]["AP"]
     name, against = "mask AP on the held-out images", "pycocotools"
