@@ -91,7 +91,9 @@ class Run:
     def trained(self) -> tuple[TensorMask, InputConfig]:
         return load_checkpoint(self.checkpoint)
 
-    def claim(self, claim: str, against: str, difference: float | None, limit: float, **more: Any) -> None:
+    def claim(
+        self, claim: str, against: str, difference: float | None, limit: float | None, **more: Any
+    ) -> None:
         self.report.claims.append(Claim(claim, against, difference, limit, **more))
 
     def picture(self, name: str, title: str, figure: Any, caption: str, part: Any = "method") -> None:
@@ -187,7 +189,7 @@ def compare_sparse_with_dense(run: Run) -> str:
     samples = [run.held_out[index] for index in range(min(4, len(run.held_out)))]
     images = [prepare(image, input_config) for image, _ in samples]
     targets = [
-        resize_target(target, tuple(image.shape[-2:]))
+        resize_target(target, (image.shape[-2], image.shape[-1]))
         for image, (_, target) in zip(images, samples, strict=True)
     ]
     with torch.inference_mode():
@@ -270,14 +272,14 @@ def predict_images(run: Run) -> str:
 
 def export_onnx(run: Run) -> str:
     _need("export", "onnx", "onnxscript")
-    answer = _exporter(run, "onnx", "--checkpoint", str(run.checkpoint), "--output", str(run.onnx))
+    answer = _exporter(run, "onnx", run.checkpoint, run.onnx)
     nodes = ", ".join(f"{count} {name}" for name, count in answer["nodes"].items())
     return f"{answer['bytes'] / 2**20:.1f} MiB, {len(answer['outputs'])} outputs, our nodes: {nodes}"
 
 
 def verify_onnx(run: Run) -> str:
     _need("export", "onnxruntime")
-    answer = _exporter(run, "verify", str(run.onnx), "--checkpoint", str(run.checkpoint))
+    answer = _exporter(run, "verify", run.onnx, run.checkpoint)
     for row in answer["differences"]:
         before = run.report.onnx.get(row["output"], 0.0)
         run.report.onnx[row["output"]] = max(before, _infinite_if_none(row["max_abs"]))
@@ -296,9 +298,25 @@ def verify_onnx(run: Run) -> str:
 def build_engine(run: Run) -> str:
     if not (doctor.installed_version("tensorrt") or doctor.installed_version("tensorrt-rtx")):
         raise NotRun('neither tensorrt nor tensorrt-rtx is installed: pip install "tensormask-edu[rtx]"')
-    answer = _exporter(run, "engine", str(run.onnx), "--output", str(run.output / "model.engine"))
-    run.report.engine = {name: str(value) for name, value in answer.items()}
-    return ", ".join(f"{name} {value}" for name, value in run.report.engine.items())
+    answer = _exporter(run, "engine", run.onnx, run.output / "model.engine")
+    run.report.engine = engine_words(answer)
+    reason = "an engine needs an NVIDIA GPU to run; building one does not"
+    run.claim("TensorRT engine, every raw output", "PyTorch", None, None, note=reason)
+    engine = run.report.engine
+    return f"{engine['size']}, {engine['built with']}, for {engine['for']}"
+
+
+def engine_words(answer: dict[str, Any]) -> dict[str, str]:
+    """What the report says of an engine, from the exporter's answer."""
+    shapes = answer["profile"]
+    return {
+        "built with": f"{answer['backend']} {answer['version']}, {answer['seconds']:.1f} s",
+        "size": f"{answer['bytes'] / 2**20:.1f} MiB",
+        "for": " ".join([*answer["targets"]["compute_capabilities"], f"({answer['targets']['note']})"]),
+        "input sizes": ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items()),
+        "our operators": ", ".join(f"{name}: {how}" for name, how in answer["ops"].items()),
+        "the same by hand": answer["command"],
+    }
 
 
 def _need(extra: str, *names: str) -> None:
@@ -307,16 +325,18 @@ def _need(extra: str, *names: str) -> None:
         raise NotRun(f'{" and ".join(missing)} not installed: pip install "tensormask-edu[{extra}]"')
 
 
-def _exporter(run: Run, command: str, *arguments: str) -> dict[str, Any]:
+def _exporter(run: Run, command: str, *arguments: Path) -> dict[str, Any]:
     """Run `tensormask-export COMMAND` as a child process; its JSON answer."""
     answer = run.output / f"export_{command}.json"
     answer.unlink(missing_ok=True)
-    call = [sys.executable, "-m", "tensormask_export", command, *arguments, "--json", str(answer)]
-    child = subprocess.run(call, capture_output=True, text=True)
-    words = (child.stdout + child.stderr).strip()
-    (run.output / f"export_{command}.log").write_text(words + "\n", encoding="utf-8")
+    words = [command, *map(str, arguments), "--json", str(answer)]
+    child = subprocess.run(
+        [sys.executable, "-m", "tensormask_export", *words], capture_output=True, text=True
+    )
+    said = (child.stdout + child.stderr).strip()
+    (run.output / f"export_{command}.log").write_text(said + "\n", encoding="utf-8")
     if not answer.is_file():
-        last = words.splitlines()[-1] if words else "no word"
+        last = said.splitlines()[-1] if said else "no word"
         raise Failed(f"tensormask-export {command}, exit code {child.returncode}: {last}")
     return dict(read_json(answer, "the exporter's answer"))
 

@@ -29,14 +29,14 @@ class Claim:
     claim: str
     against: str
     difference: float | None
-    limit: float
+    limit: float | None
     note: str = ""
     at_least: bool = False  # the number must reach the limit instead of staying below it
 
     @property
     def holds(self) -> bool | None:
         """None where the check did not run."""
-        if self.difference is None:
+        if self.difference is None or self.limit is None:
             return None
         return self.difference >= self.limit if self.at_least else self.difference <= self.limit
 
@@ -151,7 +151,7 @@ def tables(report: Report) -> dict[str, Table]:
 
 
 def _claim_row(claim: Claim) -> tuple[str, ...]:
-    if claim.difference is None:
+    if claim.difference is None or claim.limit is None:
         return claim.claim, claim.against, "-", "-", f"not run: {claim.note}"
     limit = f"at least {_number(claim.limit)}" if claim.at_least else _number(claim.limit)
     difference = f"value {_number(claim.difference)}" if claim.at_least else _number(claim.difference)

@@ -40,8 +40,8 @@ class Look:
 TRUTH = Look("truth", "#0072B2", "solid", marker="s")
 PREDICTION = Look("prediction", "#D55E00", (0, (4, 1.5)), marker="D")
 POSITIVE = Look("positive window", "#009E73", (0, (6, 1.5, 1.5, 1.5)), marker="x")
-IGNORED = Look("ignored", "#8A8A8A", (0, (1, 1.5)), hatch="////")
-FOLLOWED = Look("followed value", "#A0437F", "solid", marker="o")
+IGNORED = Look("ignored", "#B0B0B0", (0, (1, 1.5)), hatch="////")
+FOLLOWED = Look("followed value", "#882255", "solid", marker="o")
 
 PAPER, INK = "#F1F1F1", "#606060"  # mask values 0 and 1
 WIDTH_INCHES = 7.0  # 700 px at notebook resolution
