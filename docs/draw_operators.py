@@ -42,9 +42,7 @@ LOOKS = (POSITIVE, FOLLOWED, TRUTH)
 @styled
 def operators() -> Figure:
     """Six planes: grey squares are input entries, dots what the bins of an output cell read."""
-    figure = new_picture(
-        5.6, "Where each operator reads: the bins of a few output cells, in the (v, y) plane of the input"
-    )
+    figure = new_picture(5.6, "Where each operator reads, in the (v, y) plane of its input")
     for ax, (name, bins, cells, place) in zip(figure.subplots(3, 2).flat, PANELS, strict=True):
         _plane(ax)
         for look, cell in zip(LOOKS, cells, strict=False):
