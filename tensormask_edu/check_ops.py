@@ -1,7 +1,7 @@
 """`tensormask-edu check-ops`: every operator, implementation and dtype present, against the NumPy reference.
 
 Each case is computed in float64 by `reference/` from the inputs *as rounded* to the dtype, so what remains is
-the implementation's own error. Compared are values, gradients (with the transposed reference), and the bits of
+the implementation's own error. Compared are values, gradients (against the transposed reference), and bits of
 two runs. Needs PyTorch and NumPy only.
 
 next: ../exporters/tensormask_export/contract.py
@@ -201,7 +201,7 @@ def _rounded(values: np.ndarray, dtype: torch.dtype) -> np.ndarray:
 
 
 def run_case(number: int, implementation: str, device: str, dtype: torch.dtype) -> dict[str, Any]:
-    """One case by one implementation: errors of values and gradient, and whether two runs give the same bits."""
+    """One case by one implementation: errors of values and gradient, and whether two runs are bit-equal."""
     case, expected = CASES[number], sample(number, dtype)
     with ops.use(implementation):
         out, grad = _forward_backward(case, expected, device, dtype)

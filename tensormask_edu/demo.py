@@ -33,7 +33,7 @@ from .data.coco import CocoFolder
 from .data.shapes import write_shapes
 from .data.transforms import prepare, resize_target
 from .errors import InputError
-from .files import read_json
+from .files import make_folder, read_json
 from .model import TensorMask
 from .network import WindowMasks
 from .predict import detect
@@ -109,6 +109,7 @@ class Run:
 
 
 def look_around(run: Run) -> str:
+    """What is installed and runs here."""
     findings = doctor.examine()
     run.report.machine = findings["machine"]
     if findings["problems"]:
@@ -118,6 +119,7 @@ def look_around(run: Run) -> str:
 
 
 def check_operators(run: Run) -> str:
+    """Every operator against the NumPy reference, and swap_align2nat against golden vectors."""
     findings = check_ops("cpu")
     for dtype in ("float64", "float32"):
         rows = [row for row in findings["results"] if row["dtype"] == dtype]
@@ -161,6 +163,7 @@ def _golden_error(vectors: Any, number: int, case: dict[str, Any]) -> float:
 
 
 def draw_shapes(run: Run) -> str:
+    """The overlap world as a COCO folder."""
     train_images, held_out = (64, 8) if run.quick else (4000, 200)
     new = write_shapes(run.shapes, train=train_images, val=held_out)
     return (
@@ -169,6 +172,7 @@ def draw_shapes(run: Run) -> str:
 
 
 def draw_method(run: Run) -> str:
+    """Pictures of the representations and of the operator."""
     image, target = run.held_out[13 % len(run.held_out)]
     for exhibit in method(image, target, run.recipe.model):
         run.picture(*exhibit)
@@ -176,6 +180,7 @@ def draw_method(run: Run) -> str:
 
 
 def train_model(run: Run) -> str:
+    """Train, and draw the losses."""
     model = train(run.recipe, run.shapes, run.training)
     log = [json.loads(line) for line in (run.training / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     caption = "The three losses and their sum; the learning rate rises, then falls to zero by the end."
@@ -243,9 +248,11 @@ def mask_losses(
 
 
 def score_model(run: Run) -> str:
+    """COCO scores on the held-out images, with the ceiling."""
     model, input_config = run.trained
-    scores = evaluate.evaluate(model, run.held_out, input_config)
-    scores["ceiling"] = ceiling(model.config, run.held_out, input_config)
+    areas = evaluate.SHAPES_AREAS
+    scores = evaluate.evaluate(model, run.held_out, input_config, area_ranges=areas)
+    scores["ceiling"] = ceiling(model.config, run.held_out, input_config, area_ranges=areas)
     run.report.scores = scores
     ap, reachable = scores["segm"]["AP"], scores["ceiling"]["segm"]["AP"]
     name, against = "mask AP on the held-out images", "pycocotools"
@@ -257,6 +264,7 @@ def score_model(run: Run) -> str:
 
 
 def predict_images(run: Run) -> str:
+    """Truth and prediction on six held-out images."""
     model, input_config = run.trained
     samples = [run.held_out[index] for index in range(min(DRAWN_IMAGES, len(run.held_out)))]
     found = [detect(model, image, input_config, DRAWN_SCORE) for image, _ in samples]
@@ -272,6 +280,7 @@ def predict_images(run: Run) -> str:
 
 
 def export_onnx(run: Run) -> str:
+    """The trained model as one ONNX file."""
     _need("export", "onnx", "onnxscript")
     answer = _exporter(run, "onnx", run.checkpoint, run.onnx)
     nodes = ", ".join(f"{count} {name}" for name, count in answer["nodes"].items())
@@ -279,6 +288,7 @@ def export_onnx(run: Run) -> str:
 
 
 def verify_onnx(run: Run) -> str:
+    """ONNX Runtime against PyTorch."""
     _need("export", "onnxruntime")
     answer = _exporter(run, "verify", run.onnx, run.checkpoint)
     for row in answer["differences"]:
@@ -297,6 +307,7 @@ def verify_onnx(run: Run) -> str:
 
 
 def build_engine(run: Run) -> str:
+    """A TensorRT engine, built without a GPU."""
     if not (doctor.installed_version("tensorrt") or doctor.installed_version("tensorrt-rtx")):
         raise NotRun('neither tensorrt nor tensorrt-rtx is installed: pip install "tensormask-edu[rtx]"')
     answer = _exporter(run, "engine", run.onnx, run.output / "model.engine")
@@ -399,10 +410,7 @@ def start(output: Path, minutes: float, seed: int, quick: bool) -> Run:
     recipe = RECIPES["shapes"]
     length = QUICK if quick else FULL
     recipe = replace(recipe, train=replace(recipe.train, minutes=minutes, seed=seed, **length))
-    try:
-        (output / "pictures").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"output: {output} cannot be made ({error.strerror})") from None
+    make_folder(output / "pictures")
     title = "TensorMask, from a mask to an engine" + (" (quick run)" if quick else "")
     made = f"{datetime.now():%Y-%m-%d %H:%M}, tensormask_edu {__version__}, seed {seed}"
     return Run(output, recipe, quick, Report(title, made))

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tolerances import OP_F32, OP_REL
 
-from tensormask_edu.ops import host
 from tensormask_edu import reference
+from tensormask_edu.ops import host
 
 DTYPES = list(OP_REL)
 # (N, V, U, H, W), lam, and why

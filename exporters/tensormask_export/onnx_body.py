@@ -1,14 +1,19 @@
 """The two custom ops as ONNX functions of standard operators: what runs wherever there is no plugin.
 
-A node `SwapAlign2Nat` with a model-local function of the same name runs in ONNX Runtime, in onnx.reference and
-in TensorRT without the plugin; TensorRT with the plugin takes the plugin. Both bodies work on x - pad_value with
-zeros outside: tap weights sum to one, so zero extension and the final + pad_value are exactly the padding rule.
+A node `SwapAlign2Nat` with a model-local function of the same name runs in ONNX Runtime, in onnx.reference
+and in TensorRT without the plugin; TensorRT with the plugin takes the plugin. Both bodies work on
+x - pad_value with zeros outside: tap weights sum to one, so that is exactly the padding rule.
 
-The decorated functions below are never called: `onnxscript` reads their source text and writes the function.
-Positions are computed in float32 or int64 and cast to the type of x only as weights, so half precision is safe.
+The decorated functions are never called: `onnxscript` reads their source text and writes the function.
+Helpers take no attributes: TensorRT-RTX 1.7 reads an attribute that one function hands on to another as 0,
+without a word. Positions are int64 or float32 and become the type of x only as weights, so half precision is
+safe.
 
 next: to_onnx.py
 """
+
+# mypy: ignore-errors
+# (the text below a decorator is ONNX, not Python)
 
 from __future__ import annotations
 
@@ -77,40 +82,38 @@ def SwapAlign2Nat(x, lam: int, pad_value: float):  # noqa: N802
 
 
 @script(DOMAIN, default_opset=op)
-def HalfStep(x, bins, axis: int):  # noqa: N802
+def HalfStep(x, bins, axis):  # noqa: N802
     """x between neighbours of `axis`: their mean if `bins` is even, else the first of the two.
 
     A window of `bins` fine bins is centred on its cell: bin centres fall on cells if their number is odd,
     midway between cells if it is even, for the whole tensor alike.
 
-    x: (..., L, ...), bins: int64 scalar
+    x: (..., L, ...), bins: int64 scalar, axis: (1,) int64
     out: (..., L - 1, ...)
     """
-    axes = op.Unsqueeze(op.Constant(value_int=axis), op.Constant(value_ints=[0]))
     first = op.Constant(value_ints=[0])
     second = op.Constant(value_ints=[1])
     last = op.Constant(value_ints=[-1])
     end = op.Constant(value_ints=[9223372036854775807])
     weight = op.CastLike(0.5 * op.Cast((bins + 1) % 2, to=1), x)
-    here = op.Slice(x, first, last, axes)
-    there = op.Slice(x, second, end, axes)
+    here = op.Slice(x, first, last, axis)
+    there = op.Slice(x, second, end, axis)
     return (1.0 - weight) * here + weight * there
 
 
 @script(DOMAIN, default_opset=op)
-def Taps(cell, bins, extent, lam: int):  # noqa: N802
+def Taps(cell, bins, extent, ratio):  # noqa: N802
     """Where a window's lam*V fine bins read, for one axis pair: (v, y) or (u, x).
 
     Indices count the zero border: one bin and two cells before the first.
 
-    cell: (K, 1) int64 the window's cell y, bins: int64 scalar V, extent: int64 scalar H
+    cell: (K, 1) int64 the window's cell y; int64 scalars: bins V, extent H, ratio lam
     coarse: (lam*V,) int64, the first of the two coarse bins
     weight: (lam*V,) float32, of the second of the two
     place: (K, lam*V) int64, the cell; beyond the border there is nothing but border
     """
     zero = op.Constant(value_int=0)
     one = op.Constant(value_int=1)
-    ratio = op.Constant(value_int=lam)
     fine = op.Range(zero, ratio * bins, one)
     phase = 2 * fine + 1 + ratio  # (fine + 1/2)/lam - 1/2, one bin further, in units of 1/(2 lam)
     coarse = phase / (2 * ratio)
@@ -129,8 +132,8 @@ def SwapAlign2NatWindows(x, index, lam: int, pad_value: float):  # noqa: N802
     The largest intermediates are x itself and index tensors of the output's shape.
     """
     last = op.Constant(value_ints=[-1])
-    rows = op.Constant(value_ints=[2])
-    columns = op.Constant(value_ints=[1])
+    axis_y = op.Constant(value_ints=[3])
+    axis_x = op.Constant(value_ints=[4])
     ratio = op.Constant(value_int=lam)
     pad = op.CastLike(op.Constant(value_float=pad_value), x)
     shape = op.Shape(x)
@@ -139,7 +142,7 @@ def SwapAlign2NatWindows(x, index, lam: int, pad_value: float):  # noqa: N802
     # Zero border, then the mean over cells (y, x)
     border = op.Constant(value_ints=[0, 1, 1, 2, 2, 0, 1, 1, 2, 2])
     bordered = op.Pad(x - pad, border)
-    cells = HalfStep(HalfStep(bordered, ratio * bins_v, axis=3), ratio * bins_u, axis=4)
+    cells = HalfStep(HalfStep(bordered, ratio * bins_v, axis_y), ratio * bins_u, axis_x)
     extents = op.Shape(cells)
     stride_y = op.Gather(extents, 4)
     stride_u = op.Gather(extents, 3) * stride_y
@@ -147,10 +150,10 @@ def SwapAlign2NatWindows(x, index, lam: int, pad_value: float):  # noqa: N802
     stride_n = op.Gather(extents, 1) * stride_v
     # Bilinear over bins (v, u), read from the flat tensor
     n, y, x_cell = op.Split(index, num_outputs=3, axis=1)
-    bin_v, weight_v, place_y = Taps(y, bins_v, op.Gather(shape, 3), lam=lam)
-    bin_u, weight_u, place_x = Taps(x_cell, bins_u, op.Gather(shape, 4), lam=lam)
-    row = op.Unsqueeze(stride_n * n + stride_v * bin_v + stride_y * place_y, rows)
-    upper_left = row + op.Unsqueeze(stride_u * bin_u + place_x, columns)
+    bin_v, weight_v, place_y = Taps(y, bins_v, op.Gather(shape, 3), ratio)
+    bin_u, weight_u, place_x = Taps(x_cell, bins_u, op.Gather(shape, 4), ratio)
+    row = op.Unsqueeze(stride_n * n + stride_v * bin_v + stride_y * place_y, op.Constant(value_ints=[2]))
+    upper_left = row + op.Unsqueeze(stride_u * bin_u + place_x, op.Constant(value_ints=[1]))
     lower_left = upper_left + stride_v
     flat = op.Reshape(cells, last)
     right = op.CastLike(weight_u, x)

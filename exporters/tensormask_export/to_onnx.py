@@ -39,7 +39,10 @@ from .graph import MaskMode, RawGraph, padding_colour
 if TYPE_CHECKING:
     import onnx
 
-TRACED_CELLS = (4, 5)  # of the coarsest level; the traced sizes differ, so that no axis is mistaken for another
+TRACED_CELLS = (
+    4,
+    5,
+)  # of the coarsest level; the traced sizes differ, so that no axis is mistaken for another
 
 
 @dataclass(frozen=True)
@@ -103,18 +106,20 @@ def capture(graph: RawGraph) -> onnx.ModelProto:
 
     ops, padding_px = torch.ops.tensormask_edu, graph.model.config.geometry.padding_px
     stride_px = graph.model.config.geometry.strides_px[-1]
-    example = torch.rand(2, 3, *(cells * max(stride_px, padding_px) for cells in TRACED_CELLS))
-    batch, rows, columns = (torch.export.Dim(name) for name in (contract.BATCH, contract.ROWS, contract.COLUMNS))
+    sides_px = [cells * max(stride_px, padding_px) for cells in TRACED_CELLS]
+    example = torch.rand(2, 3, *sides_px, device=next(graph.parameters()).device)
+    names = (contract.BATCH, contract.ROWS, contract.COLUMNS)
+    batch, rows, columns = (torch.export.Dim(name) for name in names)
     with quiet(), torch.no_grad():
-        names = list(graph(example))
+        outputs = list(graph(example))
         program = torch.onnx.export(
             graph,
-            (example.to(next(graph.parameters()).device),),
+            (example,),
             dynamo=True,
             verbose=False,
             opset_version=contract.OPSET,
             input_names=[contract.IMAGES],
-            output_names=names,
+            output_names=outputs,
             dynamic_shapes=({0: batch, 2: padding_px * rows, 3: padding_px * columns},),
             custom_translation_table={
                 ops.swap_align2nat.default: swap_node,
@@ -216,7 +221,7 @@ def model_metadata(graph: RawGraph, input_config: InputConfig) -> dict[str, Any]
         "padding_colour": padding_colour(graph.model),
         "padding_sides": "right and bottom",
     }
-    masks = {"mode": graph.masks}
+    masks: dict[str, Any] = {"mode": graph.masks}
     if graph.masks == "windows":
         masks["windows_per_level"] = graph.windows_per_level
     return {
@@ -241,7 +246,7 @@ def versions() -> dict[str, str]:
 
 
 def weights_sha256(model: TensorMask) -> str:
-    """SHA-256 of the weights as a safetensors file: what `sha256sum` says of a checkpoint's model.safetensors."""
+    """SHA-256 of the weights as a safetensors file: that of a checkpoint's model.safetensors."""
     state: dict[str, Tensor] = {
         name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
     }
@@ -260,7 +265,7 @@ def write_checked(proto: onnx.ModelProto, path: str | Path) -> None:
 def read_onnx(path: str | Path) -> onnx.ModelProto:
     """Read an ONNX file of ours; anything else is an InputError."""
     onnx = required("onnx", "export")
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     if not Path(path).is_file():
         raise bad_input("model", "an existing ONNX file", path, "check the path")

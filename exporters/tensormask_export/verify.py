@@ -1,9 +1,9 @@
 """Does the ONNX file compute what PyTorch computes? Per raw output, largest absolute and relative error.
 
 ONNX Runtime on the CPU runs the file, PyTorch in eager mode runs `graph.RawGraph` on the same pixels. Chosen
-windows need care: where two scores differ by rounding noise, the runtimes may order them differently, and both
-are right. So PyTorch judges the runtime's choice: its scores at the chosen cells must be the best ones, and its
-masks at the chosen cells must equal the runtime's.
+windows need care: where two scores differ by rounding noise, the runtimes may order them differently, and
+both are right. So PyTorch judges the runtime's choice: the logits at those cells must be the best ones, and
+the masks at those cells must equal the runtime's.
 
 next: backends.py
 """
@@ -31,9 +31,9 @@ from . import contract
 from .graph import RawGraph, best_cells, pad_to_multiple
 from .to_onnx import read_metadata, read_onnx, required, weights_sha256
 
-# Largest absolute difference of a raw output. float32 sums of a few thousand products, ordered differently, are
-# 1e-6 to 1e-5 apart for outputs of order 1 to 10. 1e-4 leaves room for other processors, and still moves a
-# probability by at most 2.5e-5 and a box of 100 px by about 0.01 px.
+# Largest absolute difference of a raw output. float32 sums of a few thousand products, ordered differently,
+# are 1e-6 to 1e-5 apart for outputs of order 1 to 10. 1e-4 leaves room for other processors, and still moves
+# a probability by at most 2.5e-5 and a box of 100 px by about 0.01 px.
 RAW_OUTPUT = 1e-4
 
 DEFAULT_SIZES = ((1, 128, 128), (2, 160, 224))  # batch, height, width
@@ -77,19 +77,24 @@ class VerifyReport:
 
     def to_json(self) -> dict[str, Any]:
         rows = [
-            asdict(d) | {"max_abs": _finite(d.max_abs), "max_rel": _finite(d.max_rel)} for d in self.differences
+            asdict(d) | {"max_abs": _finite(d.max_abs), "max_rel": _finite(d.max_rel)}
+            for d in self.differences
         ]
         worst = {"passed": self.passed, "max_abs": _finite(self.max_abs)}
         return asdict(self) | worst | {"differences": rows}
 
     def table(self) -> str:
-        """The differences as text, one line per input and output."""
-        rows = [("input", "output", "shape", "max abs", "max rel", "")]
-        rows += [
-            (d.input, d.output, "x".join(map(str, d.shape)), f"{d.max_abs:.1e}", f"{d.max_rel:.1e}", _verdict(d))
-            for d in self.differences
-        ]
-        widths = [max(len(row[column]) for row in rows) for column in range(6)]
+        """One line per output: largest absolute difference per input, largest relative one of all inputs."""
+        inputs = list(dict.fromkeys(d.input for d in self.differences))
+        outputs = list(dict.fromkeys(d.output for d in self.differences))
+        by_place = {(d.output, d.input): d for d in self.differences}
+        rows = [("max abs difference", *inputs, "max rel", "")]
+        for output in outputs:
+            line = [by_place[output, name] for name in inputs]
+            verdict = "" if all(d.passed for d in line) else "DIFFERENT"
+            max_rel = max(d.max_rel for d in line)
+            rows.append((output, *(f"{d.max_abs:.1e}" for d in line), f"{max_rel:.1e}", verdict))
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
         verdict = "equal" if self.passed else "DIFFERENT"
         return "\n".join([*lines, f"{verdict}: worst {self.max_abs:.1e}, tolerance {self.tolerance:g}"])
@@ -110,14 +115,15 @@ def verify(
         images: picture files, prepared as the checkpoint's input configuration says.
 
     Raises:
-        InputError: a missing package, a file that is not ours, another checkpoint's file, a bad size or image.
+        InputError: a missing package, a file that is not ours or another checkpoint's, a bad size or image.
     """
     start = time.perf_counter()
     model, input_config = load_checkpoint(checkpoint)
     proto = read_onnx(onnx_path)
     metadata = read_metadata(proto, onnx_path)
     if metadata[contract.WEIGHTS_SHA256] != weights_sha256(model):
-        raise bad_input("checkpoint", "the one that the ONNX file was exported from", checkpoint, "export again")
+        expected = "the one that the ONNX file was exported from"
+        raise bad_input("checkpoint", expected, checkpoint, "export it again")
     masks = metadata[contract.MASKS]
     graph = RawGraph(model, masks["mode"], masks.get("windows_per_level")).eval()
     inputs = {_size_name(size): random_pictures(model, size, seed) for size in sizes}
@@ -229,10 +235,6 @@ def _difference(name: str, output: str, found: Array, expected: Array) -> Differ
 
 def _size_name(size: tuple[int, int, int]) -> str:
     return "x".join(map(str, size))
-
-
-def _verdict(difference: Difference) -> str:
-    return "" if difference.passed else "DIFFERENT"
 
 
 def _finite(value: float) -> float | None:

@@ -11,6 +11,10 @@
 #include <utility>
 #include <vector>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include "core.h"
 
 namespace swap_align2nat {
@@ -91,7 +95,7 @@ using Acc = typename Accumulator<T>::type;
 // Every thread works on its own copy of `worker` (so on its own scratch rows) and takes items in small runs.
 template <class Worker>
 bool for_all(Index items, int threads, const Worker& worker) {
-  constexpr Index run = 4;
+  const Index run = std::clamp<Index>(items / (16 * std::max(threads, 1)), 1, 16);
   std::atomic<Index> next{0};
   std::atomic<bool> complete{true};
   const auto work = [&]() noexcept {
@@ -112,6 +116,18 @@ bool for_all(Index items, int threads, const Worker& worker) {
   work();
   for (auto& other : others) other.join();
   return complete;
+}
+
+// Fresh memory in 4 KB pages costs more than the arithmetic: ask for large pages before the first write.
+template <class T>
+T* large_pages(T* out, Index count) {
+#ifdef __linux__
+  constexpr uintptr_t page = uintptr_t(2) << 20;
+  const uintptr_t start = (reinterpret_cast<uintptr_t>(out) + page - 1) / page * page;
+  const uintptr_t end = reinterpret_cast<uintptr_t>(out + count) / page * page;
+  if (start < end) madvise(reinterpret_cast<void*>(start), end - start, MADV_HUGEPAGE);  // a hint: may fail
+#endif
+  return out;
 }
 
 // ---------------------------------------------------------------- weighted sums of rows
@@ -159,6 +175,27 @@ std::vector<A> slot_weights(const Axis& axis) {
   std::vector<A> weights(axis.slots());
   for (Index slot = 0; slot < axis.slots(); ++slot) weights[slot] = upper_weight<A>(slot % axis.lam, axis.lam);
   return weights;
+}
+
+// Calls `body` with lam as a constant where that lets the compiler unroll, else with 0.
+template <class Body>
+void with_constant_lam(Index lam, Body body) {
+  switch (lam) {
+    case 1: return body(std::integral_constant<Index, 1>());
+    case 2: return body(std::integral_constant<Index, 2>());
+    case 4: return body(std::integral_constant<Index, 4>());
+    case 8: return body(std::integral_constant<Index, 8>());
+    default: return body(std::integral_constant<Index, 0>());
+  }
+}
+
+// Calls `body(p, first, end)` for the phases of every group p = 0..U that belong to an output u.
+template <class Body>
+void for_groups(Index bins, Index lam, Body body) {
+  const Index lead = (lam + 1) / 2;
+  body(Index(0), lead, lam);
+  for (Index p = 1; p < bins; ++p) body(p, Index(0), lam);
+  body(bins, Index(0), lead);
 }
 
 // ---------------------------------------------------------------- forward
@@ -221,16 +258,6 @@ class InputRows {
   std::vector<A> rows_, columns_;
 };
 
-// LAM = 0: any lam.
-template <Index LAM, class A, class T>
-void mix_strided(const A* lower, const A* upper, A w, Index lam, Index count, T* __restrict to) {
-  const Index stride = LAM ? LAM : lam;
-  if (w == 0)
-    for (Index x = 0; x < count; ++x) to[x] = T(lower[stride * x]);
-  else
-    for (Index x = 0; x < count; ++x) to[x] = T((1 - w) * lower[stride * x] + w * upper[stride * x]);
-}
-
 template <class T>
 struct DenseForward {
   using A = Acc<T>;
@@ -245,25 +272,31 @@ struct DenseForward {
     const Run all{0, cells_x - 1};
     const bool loaded = rows.load(n, v, y, &all, 1);
     T* to = out + (item / cells_y * s.lam * s.U * cells_y + y) * cells_x;
-    for (Index u = 0; u < s.lam * s.U; ++u, to += cells_y * cells_x) {
-      if (loaded)
-        write_row(u, cells_x, to);
-      else
-        std::fill_n(to, cells_x, T(pad_value));
-    }
+    const Index step = cells_y * cells_x;
+    if (loaded)
+      with_constant_lam(s.lam, [&](auto lam) { write<lam>(to, step, cells_x); });
+    else
+      for (Index u = 0; u < s.lam * s.U; ++u) std::fill_n(to + u * step, cells_x, T(pad_value));
   }
 
-  void write_row(Index u, Index count, T* to) const {
-    const Index p = (u + s.ux().lead()) / s.lam, slot = u + s.ux().lead();
-    const A w = upper_weight<A>(slot - s.lam * p, s.lam);
-    const A *lower = rows.row(p - 1) + slot, *upper = rows.row(p) + slot;
-    switch (s.lam) {
-      case 1: return mix_strided<1>(lower, upper, w, s.lam, count, to);
-      case 2: return mix_strided<2>(lower, upper, w, s.lam, count, to);
-      case 4: return mix_strided<4>(lower, upper, w, s.lam, count, to);
-      case 8: return mix_strided<8>(lower, upper, w, s.lam, count, to);
-      default: return mix_strided<0>(lower, upper, w, s.lam, count, to);
-    }
+  template <Index LAM>
+  void write(T* to, Index step, Index count) const {
+    const Index lam = LAM ? LAM : s.lam;
+    for_groups(s.U, lam, [&](Index p, Index first, Index end) {
+      for (Index phase = first; phase < end; ++phase)
+        write_row<LAM>(p, phase, to + (lam * p + phase - s.ux().lead()) * step, count);
+    });
+  }
+
+  template <Index LAM>
+  void write_row(Index p, Index phase, T* __restrict to, Index count) const {
+    const Index lam = LAM ? LAM : s.lam;
+    const A w = upper_weight<A>(phase, lam);
+    const A *lower = rows.row(p - 1) + lam * p + phase, *upper = rows.row(p) + lam * p + phase;
+    if (w == 0)
+      for (Index x = 0; x < count; ++x) to[x] = T(lower[lam * x]);
+    else
+      for (Index x = 0; x < count; ++x) to[x] = T((1 - w) * lower[lam * x] + w * upper[lam * x]);
   }
 };
 
@@ -331,21 +364,22 @@ struct WindowsForward {
     const bool loaded = rows.load(row.n, v, row.y, windows->runs.data() + row.first_run, row.end_run - row.first_run);
     for (Index i = row.first; i < row.end; ++i) {
       T* to = out + (windows->order[i].second * fine_v + v) * fine_u;
+      const Index x = windows->order[i].first % s.ux().coarse_cells();
       if (loaded)
-        write_window_row(windows->order[i].first % s.ux().coarse_cells(), to);
+        with_constant_lam(s.lam, [&](auto lam) { write<lam>(x, to); });
       else
         std::fill_n(to, fine_u, T(pad_value));
     }
   }
 
-  void write_window_row(Index x, T* __restrict to) const {
-    const Index lead = s.ux().lead(), fine_u = s.lam * s.U;
-    for (Index p = 0; p <= s.U; ++p) {
-      const Index u = s.lam * p - lead, first = std::max<Index>(-u, 0), end = std::min(s.lam, fine_u - u);
-      const A *lower = rows.row(p - 1) + s.lam * (x + p), *upper = rows.row(p) + s.lam * (x + p);
+  template <Index LAM>
+  void write(Index x, T* __restrict to) const {
+    const Index lam = LAM ? LAM : s.lam, lead = s.ux().lead();
+    for_groups(s.U, lam, [&](Index p, Index first, Index end) {
+      const A *lower = rows.row(p - 1) + lam * (x + p), *upper = rows.row(p) + lam * (x + p);
       for (Index phase = first; phase < end; ++phase)
-        to[u + phase] = T(mixed(lower[phase], upper[phase], weights[phase]));
-    }
+        to[lam * p + phase - lead] = T(mixed(lower[phase], upper[phase], weights[phase]));
+    });
   }
 };
 
@@ -417,13 +451,20 @@ struct DenseBackward {
                     found.weight[k]);
     T* to = input_row(grad_input, s, n, v, y);
     if (sources.count == 0) return zero_rows(s, to);
-    for (Index u = 0; u < s.lam * s.U; ++u) {
-      const Index slot = u + s.ux().lead(), p = slot / s.lam;
-      sources.sum(u * plane, cells_x, 0, sum.data());
-      A* __restrict group = rows.group(p) + slot;
-      for (Index x = 0; x < cells_x; ++x) group[s.lam * x] = sum[x];
-    }
+    with_constant_lam(s.lam, [&](auto lam) { spread<lam>(sources, plane, cells_x); });
     rows.fold(to);
+  }
+
+  template <Index LAM>
+  void spread(const WeightedRows<A, T>& sources, Index plane, Index cells_x) {
+    const Index lam = LAM ? LAM : s.lam;
+    for_groups(s.U, lam, [&](Index p, Index first, Index end) {
+      for (Index phase = first; phase < end; ++phase) {
+        A* __restrict group = rows.group(p) + lam * p + phase;
+        sources.sum((lam * p + phase - s.ux().lead()) * plane, cells_x, 0, sum.data());
+        for (Index x = 0; x < cells_x; ++x) group[lam * x] = sum[x];
+      }
+    });
   }
 };
 
@@ -445,21 +486,22 @@ struct WindowsBackward {
       if (!row) continue;
       if (!any) rows.clear();
       any = true;
-      for (Index i = row->first; i < row->end; ++i)
-        add_window_row(windows->order[i], found.bin[k], found.weight[k]);
+      with_constant_lam(s.lam, [&](auto lam) {
+        for (Index i = row->first; i < row->end; ++i) add<lam>(windows->order[i], found.bin[k], found.weight[k]);
+      });
     }
     T* to = input_row(grad_input, s, n, v, y);
     return any ? rows.fold(to) : zero_rows(s, to);
   }
 
-  void add_window_row(std::pair<Index, Index> window, Index v, A weight) {
-    const Index lead = s.ux().lead(), fine_u = s.lam * s.U, x = window.first % s.ux().coarse_cells();
-    const T* from = grad + (window.second * s.lam * s.V + v) * fine_u;
-    for (Index p = 0; p <= s.U; ++p) {
-      const Index u = s.lam * p - lead, first = std::max<Index>(-u, 0), end = std::min(s.lam, fine_u - u);
-      A* __restrict group = rows.group(p) + s.lam * (x + p);
-      for (Index phase = first; phase < end; ++phase) group[phase] += weight * A(from[u + phase]);
-    }
+  template <Index LAM>
+  void add(std::pair<Index, Index> window, Index v, A weight) {
+    const Index lam = LAM ? LAM : s.lam, lead = s.ux().lead(), x = window.first % s.ux().coarse_cells();
+    const T* __restrict from = grad + (window.second * s.lam * s.V + v) * s.lam * s.U;
+    for_groups(s.U, lam, [&](Index p, Index first, Index end) {
+      A* __restrict group = rows.group(p) + lam * (x + p);
+      for (Index phase = first; phase < end; ++phase) group[phase] += weight * A(from[lam * p + phase - lead]);
+    });
   }
 };
 
@@ -502,7 +544,7 @@ SWAP_API int swap_forward(int dtype, const int64_t* shape, double pad_value, int
     const Acc<T> pad(pad_value);
     const Index items = s.N * s.lam * s.V * s.vy().coarse_cells();
     return for_all(items, threads,
-                   DenseForward<T>{s, pad, static_cast<T*>(out), {static_cast<const T*>(x), s, pad}});
+                   DenseForward<T>{s, pad, large_pages(static_cast<T*>(out), s.output_size()), {static_cast<const T*>(x), s, pad}});
   });
 }
 
@@ -511,7 +553,7 @@ SWAP_API int swap_backward(int dtype, const int64_t* shape, int threads, const v
   return dispatch(dtype, [&](auto zero) {
     using T = decltype(zero);
     return for_all(s.N * s.V * s.H, threads,
-                   DenseBackward<T>{s, static_cast<const T*>(grad), static_cast<T*>(grad_x), GradRows<T>(s)});
+                   DenseBackward<T>{s, static_cast<const T*>(grad), large_pages(static_cast<T*>(grad_x), s.input_size()), GradRows<T>(s)});
   });
 }
 
@@ -524,7 +566,7 @@ SWAP_API int swap_forward_windows(int dtype, const int64_t* shape, double pad_va
     const Acc<T> pad(pad_value);
     const SortedWindows windows(index, count, s);
     return for_all(Index(windows.rows.size()) * s.lam * s.V, threads,
-                   WindowsForward<T>{s, pad, &windows, static_cast<T*>(out), {static_cast<const T*>(x), s, pad}});
+                   WindowsForward<T>{s, pad, &windows, large_pages(static_cast<T*>(out), count * s.window_size()), {static_cast<const T*>(x), s, pad}});
   });
 }
 
@@ -535,6 +577,6 @@ SWAP_API int swap_backward_windows(int dtype, const int64_t* shape, int threads,
     using T = decltype(zero);
     const SortedWindows windows(index, count, s);
     return for_all(s.N * s.V * s.H, threads,
-                   WindowsBackward<T>{s, &windows, static_cast<const T*>(grad), static_cast<T*>(grad_x), GradRows<T>(s)});
+                   WindowsBackward<T>{s, &windows, static_cast<const T*>(grad), large_pages(static_cast<T*>(grad_x), s.input_size()), GradRows<T>(s)});
   });
 }

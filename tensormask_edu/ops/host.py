@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -125,13 +125,13 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
         return _load_once(str(cache_folder()))
 
 
-@lru_cache(maxsize=None)
-def _load_once(cache: str) -> tuple[ctypes.CDLL | None, str]:
+@cache
+def _load_once(folder: str) -> tuple[ctypes.CDLL | None, str]:
     compiler = _find_compiler()
     if compiler is None:
         return None, "no C++ compiler found (looked for $CXX, c++, g++, clang++)"
     try:
-        path = _compiled(compiler, Path(cache))
+        path = _compiled(compiler, Path(folder))
         return _declared(ctypes.CDLL(str(path))), f"compiled with {compiler}, cached in {path}"
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         return None, f"compiling with {compiler} failed: {error}"
@@ -144,9 +144,9 @@ def _find_compiler() -> str | None:
     return None
 
 
-def _compiled(compiler: str, cache: Path) -> Path:
+def _compiled(compiler: str, folder: Path) -> Path:
     source = kernel_folder() / "host.cpp"
-    path = cache / f"host-{_key(compiler, source)}.so"
+    path = folder / f"host-{_key(compiler, source)}.so"
     if not path.is_file():
         with written_whole(path) as temporary:
             _compile(compiler, source, temporary)

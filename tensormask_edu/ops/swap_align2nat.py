@@ -29,6 +29,7 @@ from .transforms import (
     apply_tables,
     cached_table,
     check_integer_lam,
+    check_pad,
     check_tensor,
     register,
 )
@@ -72,8 +73,7 @@ def swap_align2nat_windows(x: Tensor, lam: int, index: Tensor, pad_value: float 
 def _check(x: Tensor, lam: int, pad_value: float) -> None:
     check_tensor(x)
     check_integer_lam(lam)
-    if not math.isfinite(pad_value):
-        raise bad_input("pad_value", "a finite number", pad_value, "-6 stands for an empty mask")
+    check_pad(pad_value)
 
 
 def _check_range(index: Tensor, bounds: tuple[int, int, int]) -> None:

@@ -132,6 +132,13 @@ def check_integer_lam(lam: int) -> None:
         raise bad_input("lam", "an integer >= 1", repr(lam), "1 keeps the units")
 
 
+def check_pad(pad_value: float) -> None:
+    """InputError unless pad_value is a finite number."""
+    # Compared with infinities, because torch.compile cannot trace math.isfinite.
+    if not isinstance(pad_value, int | float) or not -math.inf < pad_value < math.inf:
+        raise bad_input("pad_value", "a finite number", repr(pad_value), "-6 stands for an empty mask")
+
+
 def _check_edge(edge: str) -> None:
     if edge not in ("pad", "clamp"):
         raise bad_input("edge", "'pad' or 'clamp'", repr(edge))
@@ -163,8 +170,7 @@ def _side(side: float, cause: str) -> int:
 
 
 def _resample(x: Tensor, size: list[int], step: float, skew: float, edge: str, pad_value: float) -> Tensor:
-    if not math.isfinite(pad_value):
-        raise bad_input("pad_value", "a finite number", pad_value, "-6 stands for an empty mask")
+    check_pad(pad_value)
     return torch.ops.tensormask_edu.resample(x, size, step, skew, edge, pad_value)
 
 
