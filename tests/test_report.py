@@ -197,7 +197,8 @@ def test_a_claim_that_fails_makes_the_exit_code_1(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [({"minutes": 0.0}, "minutes: expected a positive number"), ({}, "output: ")]
+    ("arguments", "message"),
+    [({"minutes": 0.0}, "minutes: expected a positive number"), ({}, "cannot make this folder")],
 )
 def test_bad_arguments_stop_the_demo_before_any_work(arguments, message, tmp_path):
     (tmp_path / "file").write_text("")
