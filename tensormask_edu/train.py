@@ -101,7 +101,8 @@ class Run:
         """One update. Returns the losses as numbers."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        losses = self.model(*batch)
+        with torch.autocast(batch[0][0].device.type, torch.bfloat16, config.precision == "bfloat16"):
+            losses = self.model(*batch)
         total = sum(losses.values())
         if not torch.isfinite(total):
             images = [target["image_id"] for target in batch[1]]
