@@ -45,8 +45,10 @@ from .viz.gallery import method
 EXPECTED_AP = 0.48  # on the held-out overlap world after 4.7 minutes on two cores; 0.53 was seen
 SAME_LOSS = 1e-5  # relative: sums of float32 in another order
 SAME_OP = 1e-5  # the golden numbers' own rounding, scaled
-DRAWN_SCORE = 0.5
+DRAWN_SCORE = 0.4  # many true objects score between 0.4 and 0.5 after minutes of training
 DRAWN_IMAGES = 6
+FULL: dict[str, Any] = {"steps": 4000}  # four minutes on two undisturbed cores
+QUICK: dict[str, Any] = {"steps": 40, "log_every": 2}
 
 
 class NotRun(Exception):
@@ -99,7 +101,7 @@ class Run:
     def picture(self, name: str, title: str, figure: Any, caption: str, part: Any = "method") -> None:
         """Save a figure and put it into the report."""
         file = f"pictures/{name}.png"
-        viz.save(figure, self.output / file)
+        viz.save(figure, self.output / file, palette=part == "method")
         self.report.pictures.append(Picture(file, title, caption, part))
 
 
@@ -406,7 +408,7 @@ def run_demo(
 def start(output: Path, minutes: float, seed: int, quick: bool) -> Run:
     """A run with an empty report; checks the numbers and the place before any work."""
     recipe = RECIPES["shapes"]
-    length: dict[str, Any] = {"steps": 40, "log_every": 2} if quick else {"steps": 4000}
+    length = QUICK if quick else FULL
     recipe = replace(recipe, train=replace(recipe.train, minutes=minutes, seed=seed, **length))
     make_folder(output / "pictures")
     title = "TensorMask, from a mask to an engine" + (" (quick run)" if quick else "")

@@ -222,7 +222,7 @@ figure { margin: 1.5rem 0; } figcaption { color: #444; max-width: 45rem; }
 img { max-width: 100%; height: auto; }
 @media (max-width: 40rem) {
   .stacked tr { display: block; padding: .5rem 0; border-bottom: 1px solid #ccc; }
-  .stacked th { display: none; }
+  .stacked tr:first-child { display: none; }
   .stacked td { display: block; border: 0; padding: 0; }
   .stacked td:first-child { font-weight: bold; }
   .stacked td::before { content: attr(data-head) ": "; color: #666; font-weight: normal; }
@@ -243,10 +243,10 @@ def to_html(report: Report, folder: Path) -> str:
         f'<p class="summary{failed}">{_safe(report.summary)}</p>',
         _html_list(report.failures),
         *(_html_table(shown[part]) for part in ("claims", "scores") if part in shown),
-        _html_pictures("What the model sees", results, folder),
-        *(_html_table(shown[part]) for part in ("onnx", "engine") if part in shown),
+        _html_pictures("Training and predictions", results, folder),
+        *(_html_table(shown[part]) for part in ("engine",) if part in shown),
         _html_pictures("How it works", method, folder),
-        *(_html_table(shown[part]) for part in ("stages", "machine") if part in shown),
+        *(_html_table(shown[part]) for part in ("onnx", "stages", "machine") if part in shown),
     ]
     body = "\n".join(part for part in parts if part)
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -253,6 +253,25 @@ def test_labels_name_class_and_score():
     assert [t.get_text() for t in ax.texts] == ["ellipse 0.90", "rectangle 0.60"]
 
 
+def test_labels_keep_clear_of_each_other_and_inside_the_image():
+    image, target = scene(count=6)  # rectangles that overlap, some at the border
+    (ax,) = viz.draw_instances(image, scored(target), CLASS_NAMES).axes
+    boxes, frame = [t.get_window_extent() for t in ax.texts], ax.get_window_extent()
+    assert len(boxes) == 6
+    for first, second in itertools.combinations(boxes, 2):
+        assert not first.overlaps(second)
+    for box in boxes:
+        assert frame.x0 <= box.x0 + 1 and box.x1 <= frame.x1 + 1
+        assert frame.y0 <= box.y0 + 1 and box.y1 <= frame.y1 + 1
+
+
+def test_an_instance_without_visible_pixels_keeps_its_label():
+    image, target = scene(count=1)
+    target["masks"][:] = False
+    (ax,) = viz.draw_instances(image, target, CLASS_NAMES).axes
+    assert [t.get_text() for t in ax.texts] == ["ellipse"]
+
+
 def test_a_crowd_is_drawn_without_labels():
     image, target = scene(count=26)
     (ax,) = viz.draw_instances(image, target, CLASS_NAMES).axes
@@ -287,8 +306,15 @@ def test_a_saved_picture_is_a_whole_small_png(tmp_path):
     viz.save(viz.sixteen_taps(), tmp_path / "new" / "taps.png")
     with Image.open(tmp_path / "new" / "taps.png") as picture:
         picture.load()
-        assert picture.format == "PNG" and picture.mode == "P"
+        assert picture.format == "PNG" and picture.mode == "RGB"
     assert list((tmp_path / "new").iterdir()) == [tmp_path / "new" / "taps.png"]
+
+
+def test_a_palette_makes_a_drawing_smaller_and_changes_no_colour_visibly():
+    small, full = viz.png(viz.sixteen_taps(), palette=True), viz.png(viz.sixteen_taps())
+    pixels = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=int) for data in (small, full)]
+    assert len(small) < 0.8 * len(full)
+    assert np.abs(pixels[0] - pixels[1]).max() <= 32
 
 
 def test_the_same_picture_has_the_same_bytes():
