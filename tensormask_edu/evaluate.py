@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .config import InputConfig
-from .data.coco import CocoFolder, are_numbers, check_segmentation, encode, read_ground_truth, to_rle
+from .data.coco import CocoFolder, are_numbers, check_segmentation, read_ground_truth
 from .data.transforms import prepare
 from .errors import InputError, bad_input
 from .files import read_json
+from .rle import encode, to_rle
 
 if TYPE_CHECKING:
     from pycocotools.coco import COCO

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from . import boxes
+from . import boxes, rle
 from .config import ModelConfig
 from .geometry import Geometry, Windows
 from .network import WindowMasks
@@ -155,11 +155,7 @@ def crop_masks(masks: Tensor, instance: Tensor, window_px: Tensor, side: int) ->
 def draw_polygons(polygons: list[Any], window_px: list[float], side: int) -> np.ndarray:
     """The union of polygons [x0, y0, x1, y1, ...] drawn on the window's bins by COCO's rasteriser:
     (side, side) bool."""
-    from pycocotools import mask as coco_mask
-
-    if not polygons:
-        return np.zeros((side, side), dtype=bool)
     x0, y0, x1, y1 = window_px
     scale = [side / max(x1 - x0, 0.1), side / max(y1 - y0, 0.1)]
     flat = [((np.asarray(p, float).reshape(-1, 2) - [x0, y0]) * scale).ravel().tolist() for p in polygons]
-    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(flat, side, side))).astype(bool)
+    return rle.draw(flat, (side, side))

@@ -76,7 +76,9 @@ def test_the_direction_test_can_fail(tmp_path):
 
 def test_the_reference_imports_numpy_alone():
     for path in (PACKAGE / "reference").glob("*.py"):
-        assert imports(path) <= {"numpy", "__future__", "math", "collections", "itertools", "typing"}, path.name
+        assert imports(path) <= {"numpy", "__future__", "math", "collections", "itertools", "typing"}, (
+            path.name
+        )
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -96,7 +98,15 @@ def test_the_operators_need_no_torchvision():
 
 
 def test_the_model_loads_no_drawing_and_no_exporter():
-    heavy = {"matplotlib", "pycocotools", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "tensormask_export"}
+    heavy = {
+        "matplotlib",
+        "pycocotools",
+        "onnx",
+        "onnxruntime",
+        "tensorrt",
+        "tensorrt_rtx",
+        "tensormask_export",
+    }
     assert not heavy & loaded_by("import tensormask_edu.model")
 
 
@@ -166,5 +176,8 @@ def test_texts_name_no_machine():
     machine = re.compile(r"/work/|/root/|/home/[a-z]+/|pypi\.org|pythonhosted|registry\.npmjs|deb\.debian")
     listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True, cwd=ROOT)
     for name in listed.stdout.split():
-        if name.endswith((".py", ".md", ".toml", ".txt", ".json", ".h", ".cu", ".cpp")) and name != "tests/test_architecture.py":
+        if (
+            name.endswith((".py", ".md", ".toml", ".txt", ".json", ".h", ".cu", ".cpp"))
+            and name != "tests/test_architecture.py"
+        ):
             assert not machine.search((ROOT / name).read_text(encoding="utf-8")), name

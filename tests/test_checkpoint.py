@@ -57,7 +57,10 @@ def test_weights_of_another_configuration_are_refused(saved):
         (lambda f: (f / "config.json").write_text("{"), "expected valid JSON"),
         (lambda f: (f / "config.json").write_text("[]"), "with the parts model and input"),
         (lambda f: (f / "model.safetensors").write_bytes(b"\x00" * 40), "not a whole safetensors file"),
-        (lambda f: write_json(f / "config.json", {"model": {"colour": 1}, "input": {}}), r"unknown \['colour'\]"),
+        (
+            lambda f: write_json(f / "config.json", {"model": {"colour": 1}, "input": {}}),
+            r"unknown \['colour'\]",
+        ),
     ],
 )
 def test_broken_checkpoints_are_refused(saved, change, message):

@@ -49,7 +49,9 @@ def test_train_evaluate_predict_follow_each_other(world, tmp_path, capsys):
     assert scores["ceiling"]["segm"]["AP"] > 0.2
     assert "AP" in capsys.readouterr().out
     picture = next((world / "shapes" / "images").glob("val_*.png"))
-    assert main(["predict", checkpoint, str(picture), "--output", str(tmp_path / "seen"), "--score", "0"]) == 0
+    assert (
+        main(["predict", checkpoint, str(picture), "--output", str(tmp_path / "seen"), "--score", "0"]) == 0
+    )
     assert files_below(tmp_path / "seen") == ["detections.json", picture.name]
 
 
@@ -140,7 +142,11 @@ def test_unknown_names_and_numbers_are_refused(world, tmp_path, capsys):
     fails(capsys, [*train, "--lr", "-1"], "lr", "-1")
     fails(capsys, [*train, "--resume"], "resume")
     fails(capsys, ["shapes", tmp_path / "s", "--train", "0"], "train", "at least 1")
-    fails(capsys, ["predict", world / "run" / "checkpoint", tmp_path, "--output", tmp_path / "o", "--score", "7"], "score")
+    fails(
+        capsys,
+        ["predict", world / "run" / "checkpoint", tmp_path, "--output", tmp_path / "o", "--score", "7"],
+        "score",
+    )
     fails(capsys, ["evaluate"], "CHECKPOINT FOLDER")
     fails(capsys, ["evaluate", world, "--ground-truth", world], "either")
     assert files_below(tmp_path) == []
@@ -160,7 +166,7 @@ def test_a_checkpoint_of_other_classes_is_refused(world, tmp_path, capsys):
 @pytest.mark.parametrize(
     "found, words",
     [
-        ("{}", ("detections",)),
+        ("{}", ("JSON list",)),
         ("[", ("valid JSON",)),
         ('[{"image_id": 999, "category_id": 1, "score": 1, "bbox": [0, 0, 1, 1]}]', ("999",)),
     ],
@@ -195,7 +201,9 @@ def test_every_command_explains_itself(capsys):
 def test_the_installed_command_exits_with_2_on_bad_input(tmp_path):
     command = [sys.executable, "-m", "tensormask_edu", "evaluate", str(tmp_path / "a"), str(tmp_path / "b")]
     run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 2 and run.stderr.startswith("error: checkpoint: ") and "Traceback" not in run.stderr
+    assert (
+        run.returncode == 2 and run.stderr.startswith("error: checkpoint: ") and "Traceback" not in run.stderr
+    )
 
 
 def test_configurations_in_checkpoints_are_plain_json(world):

@@ -19,7 +19,9 @@ def test_windows_are_the_official_ones_in_their_order(shared):
     np.testing.assert_array_equal(windows.box_px.numpy(), golden["anchors"])
     np.testing.assert_array_equal(windows.stride_px.numpy(), golden["unit_lengths"].ravel())
     level, _, y, x, size_id = golden["indexes"].T
-    for ours, theirs in zip((windows.level, windows.y, windows.x, windows.size_id), (level, y, x, size_id), strict=True):
+    for ours, theirs in zip(
+        (windows.level, windows.y, windows.x, windows.size_id), (level, y, x, size_id), strict=True
+    ):
         np.testing.assert_array_equal(ours.numpy(), theirs)
 
 

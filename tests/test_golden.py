@@ -10,6 +10,7 @@ import pytest
 import torch
 from tolerances import ACTIVATION, BOX_PX, GRAD_REL, LOSS_REL, MASK_IOU, SCORE
 
+from tensormask_edu import rle
 from tensormask_edu.model import build_model
 from tensormask_edu.official import load_official, official_state
 from tensormask_edu.targets import build_targets
@@ -52,7 +53,10 @@ def test_official_names_and_back_is_exact(model, shared):
     assert {name: list(tensor.shape) for name, tensor in state.items()} == shapes
     again = build_model("r50_fpn_1x")
     load_official(again, state)
-    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True)
+    )
 
 
 def test_activations_are_the_official_ones(model, image, shared):
@@ -92,8 +96,6 @@ def test_detections_are_the_official_ones_in_order(model, image, shared, prefix,
 
 def instances(golden, form):
     """The ten golden objects with polygons or with bitmaps as masks."""
-    from pycocotools import mask as coco_mask
-
     polygons = [[golden[f"polygon{i}"]] for i in range(10)]
     target = {
         "boxes": torch.from_numpy(golden["boxes"]).float(),
@@ -102,8 +104,8 @@ def instances(golden, form):
     }
     if form == "polygon":
         return target | {"polygons": polygons}
-    rles = [coco_mask.merge(coco_mask.frPyObjects([p[0].tolist()], HEIGHT, WIDTH)) for p in polygons]
-    return target | {"masks": torch.from_numpy(np.stack([coco_mask.decode(r) for r in rles])).bool()}
+    masks = [rle.draw([p[0].tolist()], (HEIGHT, WIDTH)) for p in polygons]
+    return target | {"masks": torch.from_numpy(np.stack(masks))}
 
 
 @pytest.mark.parametrize("form", ["polygon", "bitmask"])
@@ -150,7 +152,9 @@ def _by_official_name(model):
 def test_weights_of_another_model_are_refused(model):
     state = official_state(model)
     missing = {name: tensor for name, tensor in state.items() if name != "head.cls_score.bias"}
-    with pytest.raises(ValueError, match=r"1 official tensors are missing, the first is head\.cls_score\.bias"):
+    with pytest.raises(
+        ValueError, match=r"1 official tensors are missing, the first is head\.cls_score\.bias"
+    ):
         load_official(model, missing)
     with pytest.raises(ValueError, match="not of this model"):
         load_official(model, state | {"head.extra": torch.zeros(1)})

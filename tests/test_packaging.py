@@ -42,8 +42,11 @@ def test_the_wheel_installs_both_commands(wheel):
 
 def test_the_wheel_runs_where_nothing_else_of_ours_is(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path)
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nimport tensormask_edu; print(tensormask_edu.__file__)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+    code += "import tensormask_edu; print(tensormask_edu.__file__)"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
     assert str(tmp_path) in run.stdout
 
 

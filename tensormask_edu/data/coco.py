@@ -13,7 +13,6 @@ next: data/transforms.py
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,10 @@ from torch.utils.data import Dataset
 
 from ..errors import InputError, bad_input
 from ..files import read_json
+from ..rle import decode, polygons_of, run_lengths, to_rle
 
-# Compressed run lengths: six bits a character, of which the last one of a number lacks bit 5. pycocotools
-# reads on past the end of a text that breaks off within a number.
-_COMPRESSED = re.compile("[0-o]*[0-O]")
+# Compressed run lengths: numbers of at most seven characters, all but the last of which have bit 5 set.
+_COMPRESSED = re.compile("([P-o]{0,6}[0-O])+")
 
 # top, left, height, width in the file's pixels; a region may reach beyond the picture (zeros there)
 Region = tuple[int, int, int, int]
@@ -59,7 +58,7 @@ class CocoFolder(Dataset[tuple[Tensor, Target]]):
         keep_empty: keep pictures without any instance (evaluation needs them, training does not).
         cache: keep decoded pictures and run-length masks in memory.
         polygons: add ``target["polygons"]``: per instance a list of float64 arrays x0, y0, x1, y1, ... in
-            pixels; an instance that is stored as a mask has an empty list.
+            pixels. A crop moves them, and does not cut them.
 
     Raises:
         InputError: the first thing that is wrong with the folder or its JSON.
@@ -76,6 +75,8 @@ class CocoFolder(Dataset[tuple[Tensor, Target]]):
         self.ground_truth_path, self.image_folder = find_split(Path(folder), split)
         dataset = read_ground_truth(self.ground_truth_path)
         _check_files_exist(dataset["images"], self.image_folder, self.ground_truth_path)
+        if polygons:
+            _check_polygons(dataset["annotations"])
         self.keep_empty, self.polygons = keep_empty, polygons
 
         categories = sorted(dataset["categories"], key=lambda category: category["id"])
@@ -185,55 +186,7 @@ def _to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
     return np.array(picture.convert("RGB"))
 
 
-# --- masks ---------------------------------------------------------------------------------------
-
-
-def polygons_of(segmentation: Any) -> list[NDArray[np.float64]]:
-    """The polygons of a COCO segmentation, x0, y0, x1, y1, ... each; none if it is stored as a mask.
-
-    Polygons of fewer than three points are dropped: pycocotools would take four numbers for a box.
-    """
-    if isinstance(segmentation, dict):
-        return []
-    return [np.asarray(points, dtype=np.float64) for points in segmentation if len(points) >= 6]
-
-
-def to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
-    """Polygons, uncompressed or compressed RLE as one compressed RLE of a (height, width) mask."""
-    from pycocotools import mask as mask_utils
-
-    if isinstance(segmentation, dict):
-        if isinstance(segmentation["counts"], list):
-            return mask_utils.frPyObjects(segmentation, height, width)
-        return segmentation
-    polygons = [points.tolist() for points in polygons_of(segmentation)]
-    return mask_utils.merge(mask_utils.frPyObjects(polygons, height, width))
-
-
-def decode(rles: Sequence[dict[str, Any]], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Compressed RLEs, all of `size` (height, width), as masks: bool (m, H, W), columns first in memory."""
-    from pycocotools import mask as mask_utils
-
-    if not rles:
-        return np.zeros((0, *size), dtype=bool)
-    try:
-        with warnings.catch_warnings():  # pycocotools 2.0.11 hands NumPy 2 an array of the old protocol
-            warnings.simplefilter("ignore", DeprecationWarning)
-            stacked = mask_utils.decode(list(rles))  # (H, W, m), first axis fastest in memory
-    except ValueError as error:
-        raise InputError(f"segmentation: {error}; its run lengths do not fill the picture") from None
-    return stacked.transpose(2, 0, 1).view(bool)
-
-
-def encode(masks: NDArray[np.bool_]) -> list[dict[str, Any]]:
-    """Masks, bool (m, H, W), as compressed RLEs with `counts` as text, ready for JSON."""
-    from pycocotools import mask as mask_utils
-
-    if masks.shape[0] == 0:
-        return []
-    columns_first = np.ascontiguousarray(masks.transpose(0, 2, 1)).view(np.uint8)  # the order RLE counts in
-    rles = mask_utils.encode(columns_first.transpose(2, 1, 0))
-    return [{"size": rle["size"], "counts": rle["counts"].decode("ascii")} for rle in rles]
+# --- targets -------------------------------------------------------------------------------------
 
 
 def tight_boxes(masks: Tensor) -> Tensor:
@@ -399,13 +352,15 @@ def check_segmentation(segmentation: Any, size: tuple[int, int], what: str) -> N
 
 
 def _check_counts(counts: Any, area_px: int, what: str) -> None:
-    if isinstance(counts, list):
-        holds = all(isinstance(count, int) and count >= 0 for count in counts) and sum(counts) == area_px
-        _require(holds, f"{what} with RLE counts that fill {area_px} pixels", str(counts)[:60])
-        return
-    text = counts.decode("latin-1") if isinstance(counts, bytes) else counts
-    holds = isinstance(text, str) and _COMPRESSED.fullmatch(text) is not None
-    _require(holds, f"{what} with RLE counts, a list or compressed text", repr(counts)[:60])
+    """pycocotools trusts run lengths: a wrong sum gives random pixels or an endless loop."""
+    if isinstance(counts, str | bytes):
+        text = counts.decode("latin-1") if isinstance(counts, bytes) else counts
+        runs = run_lengths(text) if _COMPRESSED.fullmatch(text) else None
+        holds = runs is not None and runs.min() >= 0 and runs.sum() == area_px
+    else:
+        whole = isinstance(counts, list) and all(isinstance(run, int) and run >= 0 for run in counts)
+        holds = whole and sum(counts) == area_px
+    _require(holds, f"{what} with RLE counts that fill {area_px} pixels", repr(counts)[:60])
 
 
 def _is_target(annotation: dict[str, Any]) -> bool:
@@ -413,6 +368,13 @@ def _is_target(annotation: dict[str, Any]) -> bool:
     return not annotation.get("iscrowd") and (
         isinstance(segmentation, dict) or bool(polygons_of(segmentation))
     )
+
+
+def _check_polygons(annotations: Iterable[dict[str, Any]]) -> None:
+    for annotation in filter(_is_target, annotations):
+        if isinstance(annotation["segmentation"], dict):
+            got = f"annotation {annotation.get('id', '')} stored as a mask"
+            raise bad_input("polygons", "a data set of polygons", got, "leave it False and use masks")
 
 
 def _check_files_exist(images: Iterable[dict[str, Any]], folder: Path, json_path: Path) -> None:

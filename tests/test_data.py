@@ -1,0 +1,728 @@
+"""Pictures and instances: the overlap world, COCO folders and their quirks, augmentation."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pycocotools import mask as mask_utils
+from torch import Generator
+
+from tensormask_edu.config import RECIPES, AugmentConfig, InputConfig
+from tensormask_edu.data import shapes
+from tensormask_edu.data.coco import (
+    CocoFolder,
+    crop,
+    crop_target,
+    read_image,
+    tight_boxes,
+)
+from tensormask_edu.data.transforms import (
+    Augment,
+    TrainingSet,
+    change_light,
+    collate,
+    flip,
+    flip_vertical,
+    generator_at,
+    input_size,
+    prepare,
+    resize_target,
+    sample_index,
+    transpose,
+)
+from tensormask_edu.errors import InputError
+from tensormask_edu.rle import decode, encode, run_lengths, to_rle
+
+BOX_PX = 1.0  # a box scaled exactly and a mask scaled to the nearest pixel round apart by at most this
+LIGHT = 1e-6  # float32 arithmetic on values in [0, 1]
+
+
+# --- the overlap world ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    assert shapes.write_shapes(folder, train=12, val=5, size_px=96, seed=3, progress=False)
+    return folder
+
+
+def test_a_shape_depends_on_seed_split_and_index_only():
+    image, masks, labels = shapes.draw(0, "train", 7)
+    again = shapes.draw(0, "train", 7)
+    np.testing.assert_array_equal(image, again[0])
+    np.testing.assert_array_equal(masks, again[1])
+    assert labels == again[2]
+    for other in (shapes.draw(1, "train", 7), shapes.draw(0, "val", 7), shapes.draw(0, "train", 8)):
+        assert not np.array_equal(image, other[0])
+
+
+def test_a_larger_overlap_world_begins_with_the_smaller_one(world: Path, tmp_path: Path):
+    shapes.write_shapes(tmp_path, train=14, val=5, size_px=96, seed=3, progress=False)
+    small, large = CocoFolder(world, "train"), CocoFolder(tmp_path, "train")
+    for index in range(len(small)):
+        assert torch.equal(small.image(index), large.image(index))
+        assert torch.equal(small.target(index)["masks"], large.target(index)["masks"])
+
+
+def test_shapes_obey_the_drop_rules_and_do_not_share_pixels():
+    counts = []
+    for index in range(60):
+        _, masks, labels = shapes.draw(0, "val", index)
+        assert len(masks) == len(labels) <= shapes.SHAPES_PER_IMAGE[1]
+        assert masks.sum(axis=0).max(initial=0) <= 1
+        assert (masks.sum(axis=(1, 2)) >= shapes.MIN_VISIBLE_PX).all()
+        counts.append(len(masks))
+    assert 3.2 < np.mean(counts) < 4.0  # 2 to 6 were drawn, few are hidden
+
+
+def test_a_shape_that_is_mostly_hidden_is_not_annotated(monkeypatch: pytest.MonkeyPatch):
+    kept = sum(len(shapes.draw(0, "val", index)[1]) for index in range(40))
+    monkeypatch.setattr(shapes, "MIN_VISIBLE_SHARE", 0.0)
+    monkeypatch.setattr(shapes, "MIN_VISIBLE_PX", 1)
+    everything = sum(len(shapes.draw(0, "val", index)[1]) for index in range(40))
+    assert kept < everything
+
+
+@pytest.mark.parametrize("kind", range(4), ids=shapes.CLASS_NAMES)
+def test_an_outline_fills_its_box(kind: int):
+    points = shapes.outline(kind, long_px=40.0, aspect=0.6, angle=0.0)
+    np.testing.assert_allclose(points.max(axis=0) - points.min(axis=0), [40, 24], atol=1e-9)
+    turned = shapes.outline(kind, 40.0, 0.6, np.pi / 2)
+    np.testing.assert_allclose(np.ptp(turned, axis=0), [24, 40], atol=1e-9)
+
+
+def test_the_written_folder_holds_what_was_drawn(world: Path):
+    dataset = CocoFolder(world, "val", keep_empty=True)
+    assert dataset.class_names == shapes.CLASS_NAMES
+    assert dataset.category_ids == [1, 2, 3, 4]
+    assert dataset.image_ids == [1, 2, 3, 4, 5]
+    for index, (image, target) in enumerate(dataset):
+        drawn, masks, labels = shapes.draw(3, "val", index, 96)
+        np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), drawn)
+        np.testing.assert_array_equal(target["masks"].numpy(), masks)
+        assert target["labels"].tolist() == labels
+        assert torch.equal(target["boxes"], tight_boxes(target["masks"]))
+
+
+def test_annotations_store_area_box_and_compressed_masks(world: Path):
+    for annotation in json.loads((world / "instances_train.json").read_text())["annotations"]:
+        rle = annotation["segmentation"]
+        assert isinstance(rle["counts"], str)
+        assert annotation["area"] == mask_utils.area(rle)
+        assert annotation["bbox"] == mask_utils.toBbox(rle).tolist()
+
+
+def test_writing_the_same_shapes_again_does_nothing(world: Path, capsys: pytest.CaptureFixture[str]):
+    before = (world / "instances_train.json").stat().st_mtime_ns
+    assert not shapes.write_shapes(world, train=12, val=5, size_px=96, seed=3)
+    assert (world / "instances_train.json").stat().st_mtime_ns == before
+    assert "there already" in capsys.readouterr().out
+
+
+def test_other_shapes_are_not_written_over_a_data_set(world: Path):
+    with pytest.raises(InputError, match="folder: expected a new folder, got .* another data set"):
+        shapes.write_shapes(world, train=12, val=5, size_px=96, seed=4, progress=False)
+
+
+def test_an_interrupted_writer_leaves_no_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shapes, "write_json", interrupt)
+        shapes.write_shapes(tmp_path, train=2, val=1, size_px=32, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+    with pytest.raises(InputError, match="folder: expected instances_train.json"):
+        CocoFolder(tmp_path, "train")
+    assert shapes.write_shapes(tmp_path, train=2, val=1, size_px=32, progress=False)
+
+
+@pytest.mark.parametrize(("name", "value"), [("train", 0), ("val", 0), ("size_px", 8), ("seed", -1)])
+def test_numbers_out_of_range_are_named(name: str, value: int, tmp_path: Path):
+    with pytest.raises(InputError, match=f"{name}: expected at least"):
+        shapes.write_shapes(tmp_path / "new", **{name: value})
+    assert not (tmp_path / "new").exists()
+
+
+# --- COCO folders --------------------------------------------------------------------------------
+
+SQUARE = [2.0, 2.0, 8.0, 2.0, 8.0, 6.0, 2.0, 6.0]  # columns 2..7, rows 2..5
+CORNER = [12.0, 7.0, 15.0, 7.0, 15.0, 9.0, 12.0, 9.0]
+COLUMN = np.zeros((10, 16), dtype=bool)
+COLUMN[1:4, 5] = True
+
+
+def quirks() -> dict[str, Any]:
+    """A ground truth with every quirk: picture 4 has polygons, 9 masks and a crowd, 2 nothing."""
+    uncompressed = {"size": [10, 16], "counts": [51, 3, 106]}
+    crowd = {"size": [10, 16], "counts": [0, 160]}
+    return {
+        "images": [
+            {"id": 4, "file_name": "a.png", "height": 10, "width": 16},
+            {"id": 9, "file_name": "b.png", "height": 10, "width": 16},
+            {"id": 2, "file_name": "c.png", "height": 5, "width": 7},
+        ],
+        "categories": [{"id": 90, "name": "cat"}, {"id": 3, "name": "dog"}, {"id": 7, "name": "cow"}],
+        "annotations": [
+            {
+                "id": 1,
+                "image_id": 4,
+                "category_id": 90,
+                "bbox": [2, 2, 99, 7.5],
+                "segmentation": [SQUARE, CORNER],
+            },
+            {"id": 2, "image_id": 4, "category_id": 3, "bbox": [0, 0, 4, 4], "segmentation": [[0, 0, 4, 4]]},
+            {"id": 3, "image_id": 9, "category_id": 7, "segmentation": uncompressed},
+            {
+                "id": 4,
+                "image_id": 9,
+                "category_id": 3,
+                "bbox": [0, 0, 1, 1],
+                "segmentation": encode(COLUMN[None])[0],
+            },
+            {"id": 5, "image_id": 9, "category_id": 3, "iscrowd": 1, "segmentation": crowd},
+        ],
+    }
+
+
+def write_folder(
+    folder: Path, ground_truth: Any, json_path: str = "instances_val.json", images: str = "images"
+) -> Path:
+    (folder / images).mkdir(parents=True, exist_ok=True)
+    for image in quirks()["images"]:
+        Image.new("RGB", (image["width"], image["height"]), "red").save(folder / images / image["file_name"])
+    (folder / json_path).parent.mkdir(exist_ok=True)
+    (folder / json_path).write_text(json.dumps(ground_truth))
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_folder(tmp_path, quirks())
+
+
+@pytest.mark.parametrize("cache", [False, True], ids=["read", "cached"])
+def test_quirks_of_coco_are_understood(folder: Path, cache: bool):
+    dataset = CocoFolder(folder, "val", cache=cache)
+    assert dataset.category_ids == [3, 7, 90]
+    assert dataset.class_names == ("dog", "cow", "cat")
+    assert dataset.image_ids == [4, 9]
+    for _ in range(2):  # the second time from the cache
+        _, polygons = dataset[0]
+        assert polygons["labels"].tolist() == [2]
+        assert polygons["boxes"].tolist() == [[2, 2, 16, 9.5]]  # the annotation's, clipped to 16 px
+        assert polygons["masks"].sum() == 6 * 4 + 3 * 2
+        _, masks = dataset[1]
+        assert masks["labels"].tolist() == [1, 0]  # without the crowd
+        assert masks["boxes"].tolist() == [[5, 1, 6, 4]] * 2  # tight, whatever bbox says
+        np.testing.assert_array_equal(masks["masks"].numpy(), [COLUMN, COLUMN])
+        assert masks["image_id"] == 9
+
+
+def test_pictures_without_instances_are_kept_on_request(folder: Path):
+    dataset = CocoFolder(folder, "val", keep_empty=True)
+    assert dataset.image_ids == [4, 9, 2]
+    image, target = dataset[2]
+    assert (image.dtype, tuple(image.shape)) == (torch.uint8, (3, 5, 7))
+    assert {
+        name: (tuple(target[name].shape), target[name].dtype) for name in ("boxes", "labels", "masks")
+    } == {
+        "boxes": ((0, 4), torch.float32),
+        "labels": ((0,), torch.int64),
+        "masks": ((0, 5, 7), torch.bool),
+    }
+
+
+def test_polygons_come_on_request(folder: Path):
+    ground_truth = quirks()
+    del ground_truth["annotations"][2:4]
+    write_folder(folder, ground_truth)
+    target = CocoFolder(folder, "val", polygons=True).target(0)
+    assert [points.tolist() for points in target["polygons"][0]] == [SQUARE, CORNER]
+    assert "polygons" not in CocoFolder(folder, "val").target(0)
+
+
+def test_polygons_are_refused_where_masks_are_stored(folder: Path):
+    with pytest.raises(
+        InputError, match="polygons: expected a data set of polygons, got annotation 3 stored"
+    ):
+        CocoFolder(folder, "val", polygons=True)
+
+
+@pytest.mark.parametrize(
+    ("json_path", "images"),
+    [
+        ("instances_val.json", "images"),
+        ("annotations/instances_val2017.json", "val2017"),
+        ("annotations/instances_val.json", "images"),
+        ("annotations/instances_val.json", "val"),
+    ],
+)
+def test_every_layout_is_found(json_path: str, images: str, tmp_path: Path):
+    dataset = CocoFolder(write_folder(tmp_path, quirks(), json_path, images), "val")
+    assert dataset.ground_truth_path == tmp_path / json_path
+    assert dataset.path(0) == tmp_path / images / "a.png"
+
+
+def test_a_region_is_the_crop_of_the_whole(folder: Path):
+    dataset = CocoFolder(folder, "val")
+    region = (3, 5, 6, 20)  # reaches beyond the right edge
+    part, whole = dataset.target(0, region), dataset.target(0)
+    assert torch.equal(part["masks"], crop(whole["masks"], region))
+    assert part["masks"].shape == (1, 6, 20)
+    assert part["boxes"].tolist() == [[0, 0, 10, 6]]
+    assert len(dataset.target(0, (0, 0, 2, 16))["labels"]) == 0  # nothing of it in the first two rows
+
+
+BREAKS = {
+    "annotation of an unknown image": (["annotations", 0, "image_id"], 5, "annotation 1 .* unknown image 5"),
+    "annotation of an unknown category": (
+        ["annotations", 0, "category_id"],
+        1,
+        "annotation 1 .* unknown category 1",
+    ),
+    "image of zero size": (["images", 1, "height"], 0, "image 9 of at least 1 x 1 pixels, got height 0"),
+    "image without a name": (["images", 1, "file_name"], None, "image 9: expected a field 'file_name'"),
+    "image id twice": (["images", 1, "id"], 4, "different image ids, got 4 twice"),
+    "category id twice": (["categories", 0, "id"], 3, "different category ids"),
+    "no categories": (["categories"], [], "at least one category"),
+    "no images list": (["images"], None, "a JSON object with the lists images"),
+    "missing picture": (
+        ["images", 0, "file_name"],
+        "gone.png",
+        "image file: expected gone.png .*, got no such",
+    ),
+    "odd polygon": (
+        ["annotations", 0, "segmentation"],
+        [[1, 2, 3, 4, 5, 6, 7]],
+        "annotation 1 with RLE or polygons",
+    ),
+    "text for polygons": (["annotations", 0, "segmentation"], "all", "annotation 1 with RLE or polygons"),
+    "box of three numbers": (["annotations", 0, "bbox"], [1, 2, 3], "annotation 1 with bbox"),
+    "mask of another size": (["annotations", 3, "segmentation", "size"], [16, 10], r"size .* = \[10, 16\]"),
+    "run lengths too short": (
+        ["annotations", 2, "segmentation", "counts"],
+        [51, 3],
+        "counts that fill 160 pixels",
+    ),
+    "compressed runs too short": (
+        ["annotations", 3, "segmentation", "counts"],
+        "c15",
+        "annotation 4 .* fill 160 pixels",
+    ),
+    "run lengths broken off": (
+        ["annotations", 3, "segmentation", "counts"],
+        "0o",
+        "annotation 4 .* fill 160 pixels",
+    ),
+}
+
+
+@pytest.mark.parametrize("place, value, message", BREAKS.values(), ids=BREAKS)
+def test_broken_ground_truth_is_one_clear_error(place: list[Any], value: Any, message: str, tmp_path: Path):
+    ground_truth: Any = quirks()
+    inner = ground_truth
+    for step in place[:-1]:
+        inner = inner[step]
+    inner[place[-1]] = value
+    with pytest.raises(InputError, match=message):
+        CocoFolder(write_folder(tmp_path, ground_truth), "val")
+
+
+def test_a_missing_folder_is_named(tmp_path: Path):
+    with pytest.raises(InputError, match="folder: expected an existing folder, got .*nowhere"):
+        CocoFolder(tmp_path / "nowhere", "val")
+
+
+def test_a_missing_split_names_the_files_looked_for(folder: Path):
+    with pytest.raises(InputError, match="expected instances_test.json or annotations/.* 'test'"):
+        CocoFolder(folder, "test")
+
+
+def test_a_folder_without_pictures_is_named(tmp_path: Path):
+    (tmp_path / "instances_val.json").write_text(json.dumps(quirks()))
+    with pytest.raises(InputError, match="folder: expected pictures in images/"):
+        CocoFolder(tmp_path, "val")
+
+
+def test_broken_json_is_named(folder: Path):
+    (folder / "instances_val.json").write_text('{"images": [')
+    with pytest.raises(InputError, match="ground truth: expected valid JSON, got .*instances_val.json"):
+        CocoFolder(folder, "val")
+
+
+def test_a_picture_of_another_size_than_stated_is_an_error(folder: Path):
+    Image.new("RGB", (8, 8)).save(folder / "images" / "a.png")
+    with pytest.raises(
+        InputError, match=r"image: expected \(height, width\) \(10, 16\) as in the JSON, got .*a.png"
+    ):
+        CocoFolder(folder, "val").image(0)
+
+
+@pytest.mark.parametrize("name", ["coco-small", "nuclei-dsb2018"])
+def test_every_picture_of_a_real_data_set_loads(shared: Path, name: str):
+    splits = [CocoFolder(shared / "data" / name, split, keep_empty=True) for split in ("train", "val")]
+    assert sum(map(len, splits)) == {"coco-small": 123, "nuclei-dsb2018": 308}[name]
+    for dataset in splits:
+        for index in range(0, len(dataset), 1 if name == "coco-small" else 20):
+            image, target = dataset[index]
+            assert image.shape[1:] == target["masks"].shape[1:] == dataset.size(index)
+            assert len(target["boxes"]) == len(target["labels"]) == len(target["masks"])
+            assert (target["labels"] < len(dataset.class_names)).all()
+
+
+# --- masks and pictures --------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 4), st.integers(1, 20), st.integers(1, 20), st.integers(0, 2**32 - 1))
+def test_masks_survive_the_round_trip_through_rle(count: int, height: int, width: int, seed: int):
+    masks = np.random.default_rng(seed).random((count, height, width)) < 0.4
+    rles = encode(masks)
+    np.testing.assert_array_equal(decode(rles, (height, width)), masks)
+    boxes = tight_boxes(torch.from_numpy(masks))
+    assert boxes.shape == (count, 4)
+    for mask, rle, box in zip(masks, rles, boxes.tolist(), strict=True):
+        assert run_lengths(rle["counts"]).tolist() == _runs(mask)
+        x, y, w, h = mask_utils.toBbox(rle)
+        assert box == ([x, y, x + w, y + h] if w else [0, 0, 0, 0])
+
+
+def test_polygons_and_both_kinds_of_rle_are_the_same_mask():
+    square = np.zeros((1, 10, 16), dtype=bool)
+    square[0, 2:6, 2:8] = True
+    forms = [[SQUARE], encode(square)[0], {"size": [10, 16], "counts": _runs(square[0])}]
+    np.testing.assert_array_equal(
+        decode([to_rle(form, 10, 16) for form in forms], (10, 16)), np.repeat(square, 3, 0)
+    )
+
+
+def _runs(mask: np.ndarray) -> list[int]:
+    """Run lengths by definition: down the columns, beginning with zeros."""
+    counts, value = [0], False
+    for pixel in mask.T.ravel().tolist():
+        if pixel != value:
+            counts, value = [*counts, 0], pixel
+        counts[-1] += 1
+    return counts
+
+
+def _gradient() -> Image.Image:
+    return Image.fromarray(np.arange(6 * 4, dtype=np.uint8).reshape(6, 4) * 10)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "LA", "1", "CMYK"])
+def test_every_kind_of_picture_becomes_rgb(mode: str, tmp_path: Path):
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    _gradient().convert(mode).save(path)
+    image = read_image(path)
+    assert (image.dtype, tuple(image.shape)) == (torch.uint8, (3, 6, 4))
+    expected = np.asarray(Image.open(path).convert("RGB")).transpose(2, 0, 1)
+    np.testing.assert_array_equal(image.numpy(), expected)
+
+
+def test_palette_with_transparency_reads_without_a_warning(tmp_path: Path):
+    _gradient().convert("P").save(tmp_path / "a.png", transparency=bytes([0, 128, 255]))
+    assert read_image(tmp_path / "a.png").shape == (3, 6, 4)
+
+
+def test_sixteen_bit_pictures_use_their_own_range(tmp_path: Path):
+    values = np.array([[1000, 1510], [2020, 2530]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png")[0].tolist() == [[0, 85], [170, 255]]
+
+
+def test_pictures_are_turned_as_exif_says(tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown a quarter turn clockwise
+    _gradient().save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "a.png")[0].numpy(), np.rot90(np.asarray(_gradient()), -1)
+    )
+
+
+def test_files_that_are_no_pictures_are_named(tmp_path: Path):
+    with pytest.raises(InputError, match="image: expected an existing file, got .*none.png"):
+        read_image(tmp_path / "none.png")
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(InputError, match="image: expected a picture that Pillow reads, got .*text.png"):
+        read_image(tmp_path / "text.png")
+
+
+# --- contrast and size ---------------------------------------------------------------------------
+
+
+def random_image(height: int = 20, width: int = 30, seed: int = 0) -> torch.Tensor:
+    return torch.randint(256, (3, height, width), generator=Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+def test_prepare_divides_by_255_and_changes_nothing_else():
+    image = random_image()
+    torch.testing.assert_close(prepare(image, InputConfig()), image / 255, atol=LIGHT, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("config", "size"),
+    [
+        (InputConfig(enlarge=2.0), (40, 60)),
+        (InputConfig(enlarge=0.5), (10, 15)),
+        (InputConfig(short_side_px=100), (100, 150)),
+        (InputConfig(short_side_px=100, long_side_px=120), (80, 120)),
+        (InputConfig(enlarge=0.001), (1, 1)),
+    ],
+)
+def test_prepare_resizes(config: InputConfig, size: tuple[int, int]):
+    prepared = prepare(random_image(), config)
+    assert tuple(prepared.shape) == (3, *size) == (3, *input_size(20, 30, config))
+    assert prepared.dtype == torch.float32
+    assert 0 <= prepared.min() and prepared.max() <= 1
+
+
+def test_stretch_maps_the_percentiles_to_zero_and_one():
+    image = (torch.arange(101, dtype=torch.uint8) + 50).repeat(3, 2, 1)  # every value of 50..150 alike often
+    prepared = prepare(image, InputConfig(stretch_percentiles=(10.0, 90.0)))
+    torch.testing.assert_close(
+        prepared[0, 0], ((torch.arange(101) - 10) / 80).clamp(0, 1), atol=0.013, rtol=0
+    )
+    assert prepared.min() == 0 and prepared.max() == 1
+
+
+def test_a_picture_of_one_colour_stretches_to_black():
+    flat = torch.full((3, 4, 4), 77, dtype=torch.uint8)
+    assert (
+        prepare(flat, InputConfig(stretch_percentiles=(0.5, 99.8))).tolist() == torch.zeros(3, 4, 4).tolist()
+    )
+
+
+@pytest.mark.parametrize(
+    "image", [torch.zeros(3, 4, 4), torch.zeros(4, 4, dtype=torch.uint8)], ids=["float", "2-D"]
+)
+def test_prepare_rejects_other_tensors(image: torch.Tensor):
+    with pytest.raises(InputError, match=r"image: expected uint8 \(3, H, W\)"):
+        prepare(image, InputConfig())
+
+
+# --- augmentation --------------------------------------------------------------------------------
+
+
+def random_target(seed: int, count: int = 5, height: int = 20, width: int = 30) -> dict[str, Any]:
+    """Rectangles with their tight boxes, and the same as polygons."""
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((count, height, width), dtype=bool)
+    for mask in masks:
+        y, x = rng.integers(0, height - 4), rng.integers(0, width - 4)
+        mask[y : y + rng.integers(2, 9), x : x + rng.integers(2, 9)] = True
+    boxes = tight_boxes(torch.from_numpy(masks))
+    corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].double().numpy()
+    labels = torch.arange(count)
+    return {
+        "boxes": boxes,
+        "labels": labels,
+        "masks": torch.from_numpy(masks),
+        "polygons": [[c] for c in corners],
+    }
+
+
+def assert_boxes_fit(target: dict[str, Any], tolerance_px: float = 0.0) -> None:
+    torch.testing.assert_close(target["boxes"], tight_boxes(target["masks"]), atol=tolerance_px, rtol=0)
+
+
+@pytest.mark.parametrize("change", [flip, flip_vertical, transpose])
+def test_symmetries_move_boxes_masks_and_polygons_together(change: Any):
+    image, target = random_image(), random_target(1)
+    changed, moved = change(image, target)
+    assert_boxes_fit(moved)
+    redrawn = [to_rle(polygons, *changed.shape[1:]) for polygons in moved["polygons"]]
+    np.testing.assert_array_equal(decode(redrawn, tuple(changed.shape[1:])), moved["masks"].numpy())
+    for inside, truth in zip(target["masks"], moved["masks"], strict=True):
+        assert torch.equal(changed[:, truth].sort().values, image[:, inside].sort().values)
+    back, again = change(changed, moved)
+    assert torch.equal(back, image)
+    assert torch.equal(again["boxes"], target["boxes"])
+    assert torch.equal(again["masks"], target["masks"])
+
+
+@pytest.mark.parametrize("size", [(40, 60), (20, 45), (31, 47), (13, 20)])
+def test_resized_boxes_stay_within_a_pixel_of_their_masks(size: tuple[int, int]):
+    target = random_target(2)
+    resized = resize_target(target, size)
+    assert_boxes_fit(resized, BOX_PX)
+    scale = torch.tensor([size[1] / 30, size[0] / 20] * 2)
+    torch.testing.assert_close(resized["boxes"], target["boxes"] * scale)
+    np.testing.assert_allclose(
+        resized["polygons"][0][0],
+        target["polygons"][0][0].reshape(4, 2).dot(np.diag(scale[:2])).ravel(),
+        rtol=1e-6,
+    )
+
+
+def test_resizing_to_whole_multiples_repeats_pixels():
+    target = random_target(3)
+    resized = resize_target(target, (40, 90))["masks"]
+    assert torch.equal(resized, target["masks"].repeat_interleave(2, 1).repeat_interleave(3, 2))
+
+
+def test_a_crop_cuts_boxes_and_drops_what_is_outside():
+    target = random_target(4, count=12)
+    cropped = crop_target(target, (5, 8, 9, 11))
+    assert_boxes_fit(cropped)
+    visible = crop(target["masks"], (5, 8, 9, 11)).flatten(1).any(1)
+    assert 0 < visible.sum() < 12
+    assert cropped["labels"].tolist() == visible.nonzero().ravel().tolist()
+    assert len(cropped["polygons"]) == int(visible.sum())
+    first = int(cropped["labels"][0])
+    np.testing.assert_array_equal(
+        cropped["polygons"][0][0] + np.tile([8, 5], 4), target["polygons"][first][0]
+    )
+
+
+@pytest.mark.parametrize("region", [(-3, -2, 10, 10), (15, 25, 10, 10), (-9, 0, 4, 4), (0, 40, 5, 5)])
+def test_a_crop_beyond_the_picture_is_padded_with_zeros(region: tuple[int, int, int, int]):
+    image = random_image() | 1
+    top, left, height, width = region
+    padded = torch.nn.functional.pad(image, (50, 50, 50, 50))
+    assert torch.equal(
+        crop(image, region), padded[:, top + 50 : top + 50 + height, left + 50 : left + 50 + width]
+    )
+
+
+EVERYTHING = RECIPES["cells"].train.augment
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([None, 8, 16, 40]),
+    st.sampled_from([(1.0, 1.0), (0.5, 0.9), (1.2, 2.5)]),
+    st.booleans(),
+)
+def test_augmented_boxes_fit_their_masks(
+    seed: int, crop_px: int | None, scale: tuple[float, float], light: bool
+):
+    config = EVERYTHING if light else AugmentConfig(flip=True, flip_vertical=True, transpose=True)
+    config = replace(config, crop_px=crop_px, scale=scale, min_area_px=3)
+    image, target = prepare(random_image(), InputConfig()), random_target(seed)
+    changed, moved = Augment(config)(image, target, Generator().manual_seed(seed))
+    if crop_px is not None:
+        assert tuple(changed.shape) == (3, crop_px, crop_px)
+    assert changed.shape[1:] == moved["masks"].shape[1:]
+    assert (changed.dtype, moved["masks"].dtype) == (torch.float32, torch.bool)
+    assert 0 <= changed.min() and changed.max() <= 1
+    assert len(moved["boxes"]) == len(moved["labels"]) == len(moved["masks"]) == len(moved["polygons"])
+    assert (moved["masks"].flatten(1).sum(1) >= 3).all()
+    assert_boxes_fit(moved, 0.0 if scale == (1.0, 1.0) else max(BOX_PX, scale[1]))
+
+
+def test_augmentation_that_is_off_changes_nothing():
+    image, target = prepare(random_image(), InputConfig()), random_target(0)
+    same, moved = Augment(AugmentConfig())(image, target, Generator())
+    assert torch.equal(same, image)
+    assert torch.equal(moved["boxes"], target["boxes"])
+
+
+def test_the_light_changes_as_configured():
+    image = prepare(random_image(), InputConfig())
+
+    def lit(**settings: Any) -> torch.Tensor:
+        return change_light(image, AugmentConfig(**settings), Generator().manual_seed(1))
+
+    torch.testing.assert_close(lit(invert=1.0), 1 - image, atol=LIGHT, rtol=0)
+    torch.testing.assert_close(lit(grey=1.0), image.mean(0).expand(3, -1, -1), atol=LIGHT, rtol=0)
+    torch.testing.assert_close(lit(gamma=(2.0, 2.0)), image**2, atol=LIGHT, rtol=0)
+    torch.testing.assert_close(lit(gain=(0.5, 0.5)), image / 2, atol=LIGHT, rtol=0)
+    offset = lit(offset=0.2) - image
+    inside = (lit(offset=0.2) > 0) & (lit(offset=0.2) < 1)
+    assert offset[inside].max() - offset[inside].min() < LIGHT < offset[inside].abs().max() <= 0.2
+    assert 0 < (lit(noise=0.1) - image).std() < 0.1
+
+
+def test_shuffled_channels_are_the_same_channels():
+    image = prepare(random_image(), InputConfig())
+    orders = set()
+    for seed in range(40):
+        shuffled = change_light(image, AugmentConfig(shuffle_channels=1.0), Generator().manual_seed(seed))
+        orders.add(tuple(next(k for k in range(3) if torch.equal(plane, image[k])) for plane in shuffled))
+    assert len(orders) == 6 and all(sorted(order) == [0, 1, 2] for order in orders)
+
+
+# --- the order of a run --------------------------------------------------------------------------
+
+
+def test_every_epoch_is_another_order_of_all_pictures():
+    epochs = [[sample_index(5, position, 10) for position in range(10 * k, 10 * k + 10)] for k in range(3)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert [sample_index(6, position, 10) for position in range(10)] != epochs[0]
+
+
+def test_positions_and_seeds_give_unrelated_generators():
+    first = {
+        torch.rand(1, generator=generator_at(seed, position)).item()
+        for seed in range(5)
+        for position in range(5)
+    }
+    assert len(first) == 25
+
+
+def test_a_training_sample_depends_on_its_position_only(world: Path):
+    def stream(cache: bool) -> TrainingSet:
+        config = replace(EVERYTHING, crop_px=64)
+        return TrainingSet(CocoFolder(world, "train", cache=cache), InputConfig(enlarge=1.5), config, seed=9)
+
+    in_order, resumed = stream(cache=True), stream(cache=False)
+    samples = [in_order[position] for position in range(26)]  # past two epochs of 12
+    for position in (25, 3, 17):
+        image, target = resumed[position]
+        assert torch.equal(image, samples[position][0])
+        assert torch.equal(target["boxes"], samples[position][1]["boxes"])
+        assert torch.equal(target["masks"], samples[position][1]["masks"])
+    assert not torch.equal(samples[0][0], samples[12][0])
+
+
+def test_training_samples_do_not_write_into_the_cache(world: Path):
+    dataset = CocoFolder(world, "train", cache=True)
+    before = dataset.image(0).clone()
+    stream = TrainingSet(dataset, InputConfig(), EVERYTHING, seed=0)
+    for position in range(12):
+        stream[position]
+    assert torch.equal(dataset.image(0), before)
+
+
+def test_training_and_evaluation_see_the_same_picture_when_nothing_is_random(world: Path):
+    dataset, config = CocoFolder(world, "train"), InputConfig(enlarge=2.0, stretch_percentiles=(0.5, 99.8))
+    image, target = TrainingSet(dataset, config, AugmentConfig(), seed=0)[4]
+    index = sample_index(0, 4, len(dataset))
+    assert torch.equal(image, prepare(dataset.image(index), config))
+    assert torch.equal(target["masks"], resize_target(dataset.target(index), (192, 192))["masks"])
+
+
+def test_a_crop_of_the_training_set_is_a_crop_of_the_prepared_picture(world: Path):
+    dataset, config = CocoFolder(world, "train"), InputConfig(enlarge=2.0)
+    image, _ = TrainingSet(dataset, config, AugmentConfig(crop_px=64), seed=0)[1]
+    whole = prepare(dataset.image(sample_index(0, 1, len(dataset))), config)
+    windows = whole.unfold(1, 64, 2).unfold(2, 64, 2)  # crops start at whole pixels of the file
+    inner = (windows - image[:, None, None])[..., 2:-2, 2:-2].abs().amax((0, 3, 4))
+    assert inner.min() < LIGHT
+
+
+def test_collate_makes_lists(world: Path):
+    dataset = CocoFolder(world, "train")
+    images, targets = collate([dataset[0], dataset[1]])
+    assert [len(images), len(targets)] == [2, 2]
+    assert torch.equal(images[1], dataset[1][0])
+
+
+def test_an_empty_training_set_is_refused(tmp_path: Path):
+    empty = CocoFolder(write_folder(tmp_path, quirks() | {"annotations": []}), "val")
+    with pytest.raises(InputError, match="dataset: expected at least one picture with an instance"):
+        TrainingSet(empty, InputConfig(), AugmentConfig(), seed=0)

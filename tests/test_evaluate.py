@@ -1,0 +1,305 @@
+"""COCO scores: published numbers, cases with a known answer, and the way from a model's output."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from tensormask_edu import evaluate
+from tensormask_edu.config import InputConfig
+from tensormask_edu.data.coco import CocoFolder
+from tensormask_edu.errors import InputError
+from tensormask_edu.rle import decode, encode
+
+PUBLISHED = 5e-4  # the published scores have three decimals
+EXACT = 1e-9  # sums of a hundred float64 terms
+
+# Mask and box scores that COCO's authors publish for their example detections, in the order of SCORE_NAMES
+ORACLE = {
+    "segm": (0.320, 0.562, 0.299, 0.387, 0.310, 0.327, 0.268, 0.415, 0.417, 0.469, 0.377, 0.381),
+    "bbox": (0.505, 0.697, 0.573, 0.586, 0.519, 0.501, 0.387, 0.594, 0.595, 0.640, 0.566, 0.564),
+}
+
+
+@pytest.mark.parametrize("iou", ["segm", "bbox"])
+def test_the_published_scores_are_reproduced(shared: Path, iou: Any):
+    folder = shared / "data" / "coco-eval-oracle"
+    detections = folder / f"instances_val2014_fake{iou}100_results.json"
+    scores = evaluate.score(folder / "instances_val2014_100.json", detections, iou)
+    assert tuple(scores) == evaluate.SCORE_NAMES
+    np.testing.assert_allclose(list(scores.values()), ORACLE[iou], atol=PUBLISHED, rtol=0)
+
+
+# --- a case with a known answer ------------------------------------------------------------------
+
+SIZE = (20, 30)
+
+
+def rectangle(y: int, x: int, height: int, width: int) -> np.ndarray:
+    mask = np.zeros(SIZE, dtype=bool)
+    mask[y : y + height, x : x + width] = True
+    return mask
+
+
+def annotation(mask: np.ndarray, **fields: Any) -> dict[str, Any]:
+    return {"image_id": 1, "category_id": 5, "segmentation": encode(mask[None])[0], **fields}
+
+
+def detection(mask: np.ndarray, score: float = 0.9, **fields: Any) -> dict[str, Any]:
+    y, x = np.nonzero(mask)
+    box = [int(x.min()), int(y.min()), int(np.ptp(x)) + 1, int(np.ptp(y)) + 1]
+    return annotation(mask, score=score, bbox=box) | fields
+
+
+def write(path: Path, *annotations: dict[str, Any]) -> Path:
+    images = [{"id": k, "file_name": f"{k}.png", "height": SIZE[0], "width": SIZE[1]} for k in (1, 2)]
+    categories = [{"id": 5, "name": "cell"}, {"id": 8, "name": "dot"}]
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return path
+
+
+LEFT, RIGHT = rectangle(2, 3, 10, 10), rectangle(5, 18, 10, 10)
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    """Two objects of 100 px, without the fields that only pycocotools wants."""
+    return write(tmp_path / "truth.json", annotation(LEFT), annotation(RIGHT))
+
+
+@pytest.mark.parametrize("iou", ["segm", "bbox"])
+def test_perfect_detections_score_one(truth: Path, iou: Any):
+    scores = evaluate.score(truth, [detection(LEFT), detection(RIGHT)], iou)
+    assert [scores[name] for name in ("AP", "AP50", "AP75", "APs", "AR100")] == pytest.approx(
+        [1] * 5, abs=EXACT
+    )
+    assert [scores[name] for name in ("APm", "APl")] == [-1.0, -1.0]  # there is nothing to find
+    assert scores["AR1"] == 0.5
+
+
+def test_finding_one_of_two_scores_51_of_101_recall_points(truth: Path):
+    assert evaluate.score(truth, [detection(LEFT)])["AP"] == pytest.approx(51 / 101, abs=EXACT)
+
+
+def test_a_false_alarm_before_the_hit_halves_precision(tmp_path: Path):
+    truth = write(tmp_path / "truth.json", annotation(LEFT))
+    alarm = detection(RIGHT, score=0.95)
+    assert evaluate.score(truth, [detection(LEFT), alarm])["AP"] == pytest.approx(0.5, abs=EXACT)
+
+
+@pytest.mark.parametrize("iou", ["segm", "bbox"])
+def test_an_overlap_of_0_58_counts_at_two_of_ten_thresholds(tmp_path: Path, iou: Any):
+    truth = write(tmp_path / "truth.json", annotation(LEFT))
+    found = rectangle(2, 3, 5, 10) | rectangle(7, 3, 1, 8)
+    scores = evaluate.score(truth, [detection(found, bbox=[3, 2, 10, 5.8])], iou)
+    assert (scores["AP50"], scores["AP75"]) == (pytest.approx(1, abs=EXACT), 0)
+    assert scores["AP"] == pytest.approx(0.2, abs=EXACT)
+
+
+def test_masks_and_boxes_are_scored_apart(truth: Path):
+    boxes_only_right = [detection(LEFT) | {"segmentation": encode(rectangle(2, 3, 10, 2)[None])[0]}]
+    assert evaluate.score(truth, boxes_only_right, "bbox")["AP"] > 0.5
+    assert evaluate.score(truth, boxes_only_right, "segm")["AP"] == 0.0
+
+
+def test_no_detections_score_zero(truth: Path):
+    assert evaluate.score(truth, [])["AP"] == 0.0
+
+
+def test_crowds_are_neither_missed_nor_false_alarms(tmp_path: Path):
+    truth = write(tmp_path / "truth.json", annotation(LEFT), annotation(RIGHT, iscrowd=1))
+    assert evaluate.score(truth, [detection(LEFT, 0.5), detection(RIGHT, 0.9)])["AP"] == pytest.approx(
+        1, abs=EXACT
+    )
+
+
+def test_an_annotation_with_id_zero_is_found_like_any_other(tmp_path: Path):
+    truth = write(tmp_path / "truth.json", annotation(LEFT, id=0), annotation(RIGHT, id=0))
+    assert evaluate.score(truth, [detection(LEFT), detection(RIGHT)])["AP"] == pytest.approx(1, abs=EXACT)
+
+
+def test_area_ranges_can_be_set(truth: Path):
+    ranges = {"small": (0, 50), "medium": (50, 150), "large": (150, 1e10)}
+    scores = evaluate.score(truth, [detection(LEFT), detection(RIGHT)], area_ranges=ranges)
+    assert [scores[name] for name in ("APs", "APm", "APl")] == pytest.approx([-1, 1, -1], abs=EXACT)
+
+
+def test_scoring_prints_nothing_and_leaves_its_input_alone(truth: Path, capsys: pytest.CaptureFixture[str]):
+    found = [detection(LEFT)]
+    before = json.dumps(found)
+    evaluate.score(truth, found)
+    assert json.dumps(found) == before
+    assert capsys.readouterr().out == ""
+
+
+GOOD = detection(LEFT)
+BROKEN = {
+    "not a list": ({"image_id": 1}, "expected a JSON list of objects, got dict"),
+    "not an object": ([3], "detection 0: expected a JSON object, got int"),
+    "unknown image": ([GOOD, GOOD | {"image_id": 3}], "detection 1: .* unknown image 3"),
+    "unknown category": ([GOOD | {"category_id": 6}], "detection 0: .* unknown category 6"),
+    "image by name": ([GOOD | {"image_id": "a.png"}], "detection 0: .* unknown image 'a.png'"),
+    "no score": ([{k: v for k, v in GOOD.items() if k != "score"}], "expected a field 'score'"),
+    "no mask": ([{k: v for k, v in GOOD.items() if k != "segmentation"}], "expected a field 'segmentation'"),
+    "score of words": ([GOOD | {"score": "high"}], "expected a finite number as score, got 'high'"),
+    "score not a number": ([GOOD | {"score": float("nan")}], "expected a finite number as score, got nan"),
+    "mask of another size": ([GOOD | {"segmentation": encode(LEFT.T[None])[0]}], r"RLE size .* = \[20, 30\]"),
+    "mask broken off": ([GOOD | {"segmentation": {"size": [20, 30], "counts": "0"}}], "fill 600 pixels"),
+}
+
+
+@pytest.mark.parametrize("detections, message", BROKEN.values(), ids=BROKEN)
+def test_broken_detections_are_one_clear_error(truth: Path, detections: Any, message: str, tmp_path: Path):
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps(detections))
+    with pytest.raises(InputError, match=message):
+        evaluate.score(truth, path)
+
+
+def test_a_broken_box_is_one_clear_error(truth: Path):
+    with pytest.raises(InputError, match="detection 0: expected a bbox x, y, width, height, got .1, 2."):
+        evaluate.score(truth, [GOOD | {"bbox": [1, 2]}], "bbox")
+
+
+def test_files_that_are_missing_or_broken_are_named(truth: Path, tmp_path: Path):
+    with pytest.raises(InputError, match="ground truth: expected an existing file, got .*none.json"):
+        evaluate.score(tmp_path / "none.json", [])
+    with pytest.raises(InputError, match="detections: expected an existing file, got .*none.json"):
+        evaluate.score(truth, tmp_path / "none.json")
+    (tmp_path / "cut.json").write_text('[{"image_id": 1, ')
+    with pytest.raises(InputError, match="detections: expected valid JSON, got .*cut.json"):
+        evaluate.score(truth, tmp_path / "cut.json")
+
+
+def test_an_unknown_kind_of_overlap_is_an_error(truth: Path):
+    with pytest.raises(InputError, match="iou: expected 'segm' or 'bbox', got 'mask'"):
+        evaluate.score(truth, [], "mask")  # type: ignore[arg-type]
+
+
+# --- from a model's output -----------------------------------------------------------------------
+
+
+def test_detections_become_coco_objects():
+    masks = torch.from_numpy(np.stack([LEFT, RIGHT]))
+    boxes = torch.tensor([[3.0, 2, 13, 12], [18.5, 5, 28, 15]])
+    found = {
+        "boxes": boxes,
+        "scores": torch.tensor([0.5, 0.25]),
+        "labels": torch.tensor([1, 0]),
+        "masks": masks,
+    }
+    objects = json.loads(json.dumps(evaluate.to_coco(7, found, [5, 8])))
+    assert [item["image_id"] for item in objects] == [7, 7]
+    assert [item["category_id"] for item in objects] == [8, 5]
+    assert [item["score"] for item in objects] == [0.5, 0.25]
+    assert [item["bbox"] for item in objects] == [[3, 2, 10, 10], [18.5, 5, 9.5, 10]]
+    np.testing.assert_array_equal(decode([item["segmentation"] for item in objects], SIZE), masks.numpy())
+
+
+def test_no_detections_become_no_objects():
+    nothing = {
+        "boxes": torch.zeros(0, 4),
+        "scores": torch.zeros(0),
+        "labels": torch.zeros(0, dtype=torch.int64),
+    }
+    assert evaluate.to_coco(7, nothing | {"masks": torch.zeros(0, 20, 30, dtype=torch.bool)}, [5]) == []
+
+
+def test_a_label_without_a_category_is_an_error():
+    found = {"boxes": torch.zeros(1, 4), "scores": torch.ones(1), "labels": torch.tensor([2])}
+    with pytest.raises(
+        InputError, match="labels below the data set's 2 classes, got 2; was the model trained"
+    ):
+        evaluate.to_coco(7, found | {"masks": torch.zeros(1, 2, 2, dtype=torch.bool)}, [5, 8])
+
+
+class BrightChannels(nn.Module):
+    """A detector of single-coloured objects: what is bright in colour k is an object of class k."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threshold = nn.Parameter(torch.tensor(0.5))
+        self.batch_sizes: list[int] = []
+
+    def forward(self, images: list[Tensor], output_sizes: list[tuple[int, int]]) -> list[dict[str, Tensor]]:
+        assert not self.training
+        self.batch_sizes.append(len(images))
+        return [self.detect(image, size) for image, size in zip(images, output_sizes, strict=True)]
+
+    def detect(self, image: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+        planes = nn.functional.interpolate(image[None], size=size, mode="area")[0] > self.threshold
+        labels = planes.flatten(1).any(1).nonzero().ravel()
+        boxes = [
+            torch.cat([plane.nonzero().amin(0), plane.nonzero().amax(0) + 1]) for plane in planes[labels]
+        ]
+        yxyx = torch.stack(boxes) if boxes else torch.zeros(0, 4)
+        scores = torch.ones(len(labels))
+        return {
+            "boxes": yxyx[:, [1, 0, 3, 2]].float(),
+            "scores": scores,
+            "labels": labels,
+            "masks": planes[labels],
+        }
+
+
+@pytest.fixture
+def coloured(tmp_path: Path) -> Path:
+    """Pictures of one red, one green and blue, and no object, in two sizes."""
+    (tmp_path / "images").mkdir()
+    images, annotations = [], []
+    objects = {1: (24, 32, [(0, 2, 3)]), 2: (16, 20, [(1, 5, 4), (2, 9, 12)]), 3: (24, 32, [])}
+    for image_id, (height, width, shapes) in objects.items():
+        picture = np.zeros((height, width, 3), dtype=np.uint8)
+        for colour, y, x in shapes:
+            picture[y : y + 6, x : x + 7, colour] = 255
+            rle = encode(picture[None, :, :, colour] > 0)[0]
+            category_id = 10 * (colour + 1)
+            annotations.append({"image_id": image_id, "category_id": category_id, "segmentation": rle})
+        Image.fromarray(picture).save(tmp_path / "images" / f"{image_id}.png")
+        images.append({"id": image_id, "file_name": f"{image_id}.png", "height": height, "width": width})
+    categories = [{"id": 10 * (k + 1), "name": name} for k, name in enumerate(("red", "green", "blue"))]
+    truth = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "instances_val.json").write_text(json.dumps(truth))
+    return tmp_path
+
+
+def test_a_model_that_sees_all_scores_one_in_the_files_own_pixels(coloured: Path):
+    model = BrightChannels().train()
+    dataset = CocoFolder(coloured, "val", keep_empty=True)
+    scores = evaluate.evaluate(model, dataset, InputConfig(enlarge=2.0), batch_size=2, progress=False)
+    assert [scores[iou]["AP"] for iou in ("segm", "bbox")] == pytest.approx([1, 1], abs=EXACT)
+    assert (scores["images"], scores["detections"]) == (3, 3)
+    assert model.batch_sizes == [2, 1]
+    assert model.training
+
+
+def test_the_mode_of_a_model_is_restored_after_a_failure(coloured: Path):
+    model = BrightChannels().train()
+    (coloured / "images" / "1.png").write_text("broken")
+    with pytest.raises(InputError, match="1.png"):
+        dataset = CocoFolder(coloured, "val", keep_empty=True)
+        evaluate.evaluate_model(model, dataset, InputConfig(), progress=False)
+    assert model.training
+
+
+def test_a_data_set_without_its_empty_pictures_is_refused(coloured: Path):
+    with pytest.raises(InputError, match="dataset: expected all pictures of the split.*keep_empty=True"):
+        evaluate.evaluate(BrightChannels(), CocoFolder(coloured, "val"), InputConfig())
+
+
+def test_the_table_shows_every_score_and_no_number_where_nothing_is_to_find():
+    segm = dict.fromkeys(evaluate.SCORE_NAMES, 0.25) | {"APl": -1.0}
+    scores = {"segm": segm, "bbox": segm, "images": 3, "detections": 8, "ceiling": {"segm": segm}}
+    lines = evaluate.table(scores).splitlines()
+    assert lines[0].split() == ["masks", "boxes", "ceiling"]
+    assert lines[1].split() == ["AP", "0.250", "0.250", "0.250"]
+    assert lines[6].split() == ["APl", "-", "-", "-"]
+    assert lines[-1] == "8 detections on 3 images"
+    assert evaluate.table({"bbox": segm}).splitlines()[0].split() == ["boxes"]
