@@ -278,17 +278,17 @@ struct ColumnReader {
         for (int c = 0; c < COLUMNS; ++c)
           if (!(taps_there >> k & 1)) sum[k / LINES][k % LINES][c] = outside;
     }
+    if (pairs_y) {
 #pragma unroll
-    for (int c = 0; c < COLUMNS; ++c)
+      for (int k = 0; k < TAPS * ROWS; ++k)
 #pragma unroll
-      for (int r = 0; r < ROWS; ++r) {
+        for (int c = 0; c < COLUMNS; ++c) sum[k / ROWS][k % ROWS][c] += sum[k / ROWS][k % ROWS + 1][c];
+    }
 #pragma unroll
-        for (int i = 0; i < TAPS; ++i)
-          if (pairs_y) sum[i][r][c] += sum[i][r + 1][c];
+    for (int k = 0; k < GROUPS * ROWS; ++k)
 #pragma unroll
-        for (int i = 0; i < GROUPS; ++i)
-          blended.of[c][i * ROWS + r] = blend[r](sum[i][r][c], sum[i + 1][r][c]);
-      }
+      for (int c = 0; c < COLUMNS; ++c)
+        blended.of[c][k] = blend[k % ROWS](sum[k / ROWS][k % ROWS][c], sum[k / ROWS + 1][k % ROWS][c]);
   }
 
   // All loads first, so that they are under way together.
@@ -303,15 +303,19 @@ struct ColumnReader {
         right[i][t] = right_there ? A(moved(from, offset[i][t])[COLUMNS]) : pad;
       }
 #pragma unroll
-    for (int i = 0; i < TAPS; ++i)
+    for (int k = 0; k < TAPS * LINES; ++k)
 #pragma unroll
-      for (int t = 0; t < LINES; ++t)
+      for (int c = 0; c < COLUMNS; ++c)
+        sum[k / LINES][k % LINES][c] = A(vector[k / LINES][k % LINES].value[c]);
+    if (pairs_x) {
 #pragma unroll
-        for (int c = 0; c < COLUMNS; ++c) {
-          sum[i][t][c] = A(vector[i][t].value[c]);
-          if (pairs_x)
-            sum[i][t][c] += c + 1 < COLUMNS ? A(vector[i][t].value[(c + 1) % COLUMNS]) : right[i][t];
-        }
+      for (int k = 0; k < TAPS * LINES; ++k) {
+        A(&of)[COLUMNS] = sum[k / LINES][k % LINES];
+#pragma unroll
+        for (int c = 0; c + 1 < COLUMNS; ++c) of[c] += of[c + 1];
+        of[COLUMNS - 1] += right[k / LINES][k % LINES];
+      }
+    }
   }
 
   // Left of column 0 the last column may still have a right neighbour inside.
@@ -504,13 +508,18 @@ struct RunReader {
       A value[TAPS][SLOTS] = {}, result[VALUES];
       if (steps_there[k] >> t & 1) read_place(moved(from, offset[k]), value);
 #pragma unroll
-      for (int i = 0; i < GROUPS; ++i) {
-        A above = blend[0](value[i + 1][0], value[i][0]);
+      for (int j = 0; j < VALUES; ++j)
+        result[j] = blend[j % ROWS + 1](value[j / ROWS + 1][j % ROWS + 1], value[j / ROWS][j % ROWS + 1]);
+      if (pairs_y) {
 #pragma unroll
-        for (int r = 0; r < ROWS; ++r) {
-          const A here = blend[r + 1](value[i + 1][r + 1], value[i][r + 1]);
-          result[i * ROWS + r] = pairs_y ? above + here : here;
-          above = here;
+        for (int i = 0; i < GROUPS; ++i) {
+          A above = blend[0](value[i + 1][0], value[i][0]);
+#pragma unroll
+          for (int r = 0; r < ROWS; ++r) {
+            const A here = result[i * ROWS + r];
+            result[i * ROWS + r] += above;
+            above = here;
+          }
         }
       }
       stage.store(place[k], result);
@@ -540,7 +549,7 @@ struct ColumnWriter {
   int place[2], values_there = 0;
   bool pairs_x;
   Blend<A> blend[2];  // of the left neighbour and of the column
-  A carried[VALUES];
+  A carried[VALUES] = {};
 
   __device__ ColumnWriter(T* grad_input, const Shape& s, int n, int first_v, int first_y, int first_u, int x,
                           bool mine, int low, int high)
@@ -570,11 +579,20 @@ struct ColumnWriter {
     stage.load(place[1], here);
 #pragma unroll
     for (int k = 0; k < VALUES; ++k) {
-      A sum = carried[k] + blend[1].lower * here[k];
-      if (pairs_x) sum += blend[0].lower * left[k];
-      if (t > 0 && (values_there >> k & 1)) *moved(to, offset[k]) = T(sum);
-      carried[k] = blend[1].upper == 0 ? A(0) : blend[1].upper * here[k];
-      if (pairs_x && blend[0].upper != 0) carried[k] += blend[0].upper * left[k];
+      carried[k] += blend[1].lower * here[k];
+      here[k] = blend[1].upper == 0 ? A(0) : blend[1].upper * here[k];
+    }
+    if (pairs_x) {
+#pragma unroll
+      for (int k = 0; k < VALUES; ++k) {
+        carried[k] += blend[0].lower * left[k];
+        if (blend[0].upper != 0) here[k] += blend[0].upper * left[k];
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < VALUES; ++k) {
+      if (t > 0 && (values_there >> k & 1)) *moved(to, offset[k]) = T(carried[k]);
+      carried[k] = here[k];
     }
   }
 };
