@@ -190,13 +190,17 @@ def test_host_results_do_not_depend_on_the_number_of_threads(dtype, compiled_hos
     assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
 
 
-def test_an_infinite_value_reaches_its_own_outputs_alone(compiled_host):
+def check_infinity(implementation) -> None:
     x = torch.zeros(1, 3, 3, 7, 7)
     x[0, 1, 1, 2:4, 4] = 1
     support = torch.from_numpy(reference.swap_align2nat(x.numpy(), 3, 0.0)) > 0
-    out = compiled_host.forward(x.masked_fill(x > 0, torch.inf), 3, 0.0)
+    out = implementation.forward(x.masked_fill(x > 0, torch.inf), 3, 0.0)
     assert torch.equal(out.isinf(), support)
     assert not out.isnan().any()
+
+
+def test_an_infinite_value_reaches_its_own_outputs_alone(compiled_host):
+    check_infinity(compiled_host)
 
 
 # --- the host library: compiling and caching ---------------------------------------------------------------
@@ -373,6 +377,10 @@ def test_where_no_tile_fits_the_element_kernels_are_right(name, device, monkeypa
     check_forward(*CASES[name], torch.float32, device)
     check_backward(*CASES[name], torch.float32, device)
     assert device.launched == ["forward_elements", "backward_elements"]
+
+
+def test_on_the_device_too_an_infinite_value_reaches_its_own_outputs_alone(device):
+    check_infinity(device)
 
 
 def test_an_address_between_vectors_is_read_column_by_column(device):

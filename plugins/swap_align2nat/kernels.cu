@@ -237,7 +237,7 @@ struct ColumnReader {
   unsigned offset[TAPS][LINES];  // bytes from there; what is outside is led inside, to be ignored
   int taps_there = 0;            // a bit per tap and line
   bool columns_there, right_there, pairs_x, pairs_y;
-  A pad, outside;
+  A pad;
   Blend<A> blend[ROWS];
 
   __device__ ColumnReader(const T* input, const Shape& s, A pad_value, int n, int first_v, int first_slot,
@@ -246,8 +246,7 @@ struct ColumnReader {
         right_there(s.ux().half_cell() && inside(x + COLUMNS, int(s.W))),
         pairs_x(s.ux().half_cell()),
         pairs_y(s.vy().half_cell()),
-        pad(pad_value),
-        outside(pairs_x ? 2 * pad_value : pad_value) {
+        pad(pad_value) {
     const int V = int(s.V), H = int(s.H), lam = int(s.lam), bin = int(s.U * s.H * s.W), W = int(s.W);
     const int first_row = int(s.vy().row_of_slot(first_slot)), v0 = nearest(first_v, V),
               row0 = nearest(first_row, H);
@@ -261,7 +260,8 @@ struct ColumnReader {
         if (inside(first_v + i, V) && inside(first_row + t, H)) taps_there |= 1 << (i * LINES + t);
       }
 #pragma unroll
-    for (int r = 0; r < ROWS; ++r) blend[r] = blend_at<A>((first_slot + r) % lam, lam);
+    for (int r = 0; r < ROWS; ++r)
+      blend[r] = blend_at<A>((first_slot + r) % lam, lam, A(1) / A((1 + pairs_x) * (1 + pairs_y)));
   }
 
   // from: `base` moved to the bin. Not wanted: the bin is outside, or none of its outputs is inside.
@@ -276,7 +276,7 @@ struct ColumnReader {
       for (int k = 0; k < TAPS * LINES; ++k)
 #pragma unroll
         for (int c = 0; c < COLUMNS; ++c)
-          if (!(taps_there >> k & 1)) sum[k / LINES][k % LINES][c] = outside;
+          if (!(taps_there >> k & 1)) sum[k / LINES][k % LINES][c] = pairs_x ? 2 * pad : pad;
     }
     if (pairs_y) {
 #pragma unroll
@@ -325,25 +325,27 @@ struct ColumnReader {
 #pragma unroll
       for (int t = 0; t < LINES; ++t) {
 #pragma unroll
-        for (int c = 0; c < COLUMNS; ++c) sum[i][t][c] = outside;
+        for (int c = 0; c < COLUMNS; ++c) sum[i][t][c] = pairs_x ? 2 * pad : pad;
         if (wanted && right_there) sum[i][t][COLUMNS - 1] = pad + A(moved(from, offset[i][t])[COLUMNS]);
       }
   }
 };
 
-// Writes the stage in the order of x, PLACES places per thread.
+// Writes the stage in the order of x, PLACES places per thread. The place numbered phase * tile + cell holds the
+// output (u, x) that is (phase, cell) away from the block's first; number and phase give both positions.
 template <class T, int PLACES>
 struct RunWriter {
   static constexpr int ROWS = FORWARD_ROWS, VALUES = GROUPS * ROWS;
   static_assert(PLACES * STEPS <= 32, "the steps of all places fit one mask");
 
-  T* to;                    // moves on by a group per step
-  unsigned line[VALUES];    // bytes to the output row (v, y) of each group and slot
-  unsigned offset[PLACES];  // bytes to the output (u, x) of each place
-  int place[PLACES], lines_there = 0, steps_there = 0;
+  T* to;                  // moves on by a group per step
+  unsigned line[VALUES];  // bytes to the output row (v, y) of each group and slot
+  int phase[PLACES], lines_there = 0, steps_there = 0, stage_per_phase, out_per_phase;
 
   __device__ RunWriter(T* out, const Outputs& o, int n, int first_pv, int first_slot, int first_pu,
-                       int first_cell, int tile) {
+                       int first_cell, int tile)
+      : stage_per_phase((tile | 1) - tile),
+        out_per_phase(int(o.plane) - tile) {
     const int lam = o.lam, cell0 = first_slot / lam;
     to = out +
          ((n * Index(o.fine_v) + lam * first_pv - o.lead) * o.fine_u + lam * first_pu - o.lead) * o.plane +
@@ -358,13 +360,10 @@ struct RunWriter {
     }
 #pragma unroll
     for (int c = 0; c < PLACES; ++c) {
-      const int number = int(threadIdx.x) + c * int(blockDim.x), phase = number / tile,
-                cell = number - phase * tile;
-      place[c] = phase * (tile | 1) + cell;
-      offset[c] = unsigned(phase * int(o.plane) + cell) * unsigned(sizeof(T));
-      if (phase < lam)
-        steps_there |= o.steps_inside(STEPS, lam * first_pu + phase - o.lead, first_cell + cell - first_pu)
-                       << c * STEPS;
+      const int number = int(threadIdx.x) + c * int(blockDim.x), cell = number % tile;
+      phase[c] = number / tile;
+      const int first_u = lam * first_pu + phase[c] - o.lead, first_x = first_cell + cell - first_pu;
+      if (phase[c] < lam) steps_there |= o.steps_inside(STEPS, first_u, first_x) << c * STEPS;
     }
   }
 
@@ -373,11 +372,14 @@ struct RunWriter {
 #pragma unroll
     for (int c = 0; c < PLACES; ++c) {
       if (!(steps_there >> (c * STEPS + t) & 1)) continue;
+      SWAP_KEEP_PACKED(phase[c]);
+      const int number = int(threadIdx.x) + c * int(blockDim.x);
+      T* const first = to + unsigned(number + phase[c] * out_per_phase);
       T result[VALUES];
-      stage.load(place[c], result);
+      stage.load(number + phase[c] * stage_per_phase, result);
 #pragma unroll
       for (int k = 0; k < VALUES; ++k)
-        if (lines_there >> k & 1) *moved(moved(to, offset[c]), line[k]) = result[k];
+        if (lines_there >> k & 1) *moved(first, line[k]) = result[k];
     }
   }
 };
@@ -404,31 +406,32 @@ __global__ void __launch_bounds__(FORWARD_THREADS, SWAP_FORWARD_BLOCKS)
   const int n = block.rest, steps = first_pu + STEPS <= U ? STEPS : int(U) + 1 - first_pu;
   RunWriter<T, COLUMNS> writer(out, o, n, first_pv, first_slot, first_pu, first_cell, tile);
 
-  // The thread's columns, the weight of their upper bin along u (the lower one has the rest of `share`), and
-  // their places in the stage.
+  // The thread's columns, the weight of their upper bin along u, and their places in the stage.
   const int first_x = int(s.ux().row_of_slot(lam * first_cell)), skip = first_x & (COLUMNS - 1);
   const int column = COLUMNS * int(threadIdx.x) - skip;
   const Reader reader(input, s, A(pad_value), n, first_pv - 1, first_slot, first_x + column);
-  const A share = A(1) / A((1 + reader.pairs_x) * (1 + reader.pairs_y));
   A upper[COLUMNS];
   int place[COLUMNS];
 #pragma unroll
   for (int c = 0; c < COLUMNS; ++c) {
     const int slot = column + c, cell = slot / lam, phase = slot - cell * lam;
     const bool mine = slot >= 0 && slot < lam * tile;
-    upper[c] = blend_at<A>(mine ? phase : 0, lam, share).upper;
+    upper[c] = blend_at<A>(mine ? phase : 0, lam).upper;
     place[c] = mine ? phase * pitch + cell : -1;
   }
-  // Bin p is wanted by groups p and p+1, so for outputs x and x-1 of a column: is one of them inside?
-  const int low_cell = first_cell + column / lam, high_cell = first_cell + (column + COLUMNS - 1) / lam;
+  // Bit t: bin first_pu + t - 1 is inside, and an output of these columns inside the grid wants it.
+  int wanted = 0;
+  const int low_x = first_cell + column / lam - first_pu + 1,
+            high_x = low_x + (column % lam + COLUMNS - 1) / lam;
+  for (int t = 0; t <= steps; ++t)
+    if (inside(first_pu + t - 1, int(U)) && low_x - t <= o.cells_x && high_x - t >= 0) wanted |= 1 << t;
 
   // The walk: what bin p-1 gives to group p is carried over.
   typename Reader::Blended bin;
   A carried[COLUMNS][VALUES] = {};
   const T* from = reader.base + (first_pu - 1) * H * W;
   for (int t = -1; t < steps; ++t, from += H * W) {
-    const int p = first_pu + t;
-    reader.read(from, inside(p, int(U)) && low_cell - p <= o.cells_x && high_cell - p >= 0, bin);
+    reader.read(from, wanted >> (t + 1) & 1, bin);
     const Stage<T, VALUES> stage(shared, lam * pitch, t);
 #pragma unroll
     for (int c = 0; c < COLUMNS; ++c) {
@@ -437,14 +440,15 @@ __global__ void __launch_bounds__(FORWARD_THREADS, SWAP_FORWARD_BLOCKS)
       for (int k = 0; k < VALUES; ++k) {
         if (upper[c] != 0) carried[c][k] += upper[c] * bin.of[c][k];
         result[k] = T(carried[c][k]);
-        carried[c][k] = (share - upper[c]) * bin.of[c][k];
+        carried[c][k] = (1 - upper[c]) * bin.of[c][k];
       }
-      if (t >= 0 && place[c] >= 0) stage.store(place[c], result);
+      if (place[c] >= 0) stage.store(place[c], result);
     }
-    if (t < 0) continue;
     __syncthreads();
-    writer.write(stage, t);
-    writer.to += o.next_group_u();
+    if (t >= 0) {
+      writer.write(stage, t);
+      writer.to += o.next_group_u();
+    }
   }
 }
 
