@@ -1,0 +1,302 @@
+"""A trained model as one ONNX file that every runtime takes.
+
+Three steps: torch.onnx.export with our ops left as bare nodes; the ops' bodies and the metadata put into the
+file; the ONNX checker. The file appears whole or not at all.
+
+next: verify.py
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+import re
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib import import_module, metadata
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from tensormask_edu import __version__
+from tensormask_edu.config import InputConfig, to_json
+from tensormask_edu.errors import InputError, bad_input
+from tensormask_edu.files import written_whole
+from tensormask_edu.model import TensorMask
+
+from . import contract
+from .graph import MaskMode, RawGraph, padding_colour
+
+if TYPE_CHECKING:
+    import onnx
+
+TRACED_CELLS = (4, 5)  # of the coarsest level; the traced sizes differ, so that no axis is mistaken for another
+
+
+@dataclass(frozen=True)
+class OnnxReport:
+    """What was exported. seconds: of the whole export; nodes: our custom nodes by name."""
+
+    path: str
+    bytes: int
+    sha256: str
+    weights_sha256: str
+    masks: str
+    windows_per_level: int | None
+    opset: int
+    nodes: dict[str, int]
+    outputs: list[str]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def export_onnx(
+    model: TensorMask,
+    path: str | Path,
+    *,
+    masks: MaskMode = "windows",
+    windows_per_level: int | None = None,
+    input_config: InputConfig | None = None,
+) -> OnnxReport:
+    """Write `model` to `path` as ONNX: input `images`, outputs by the names of `contract`.
+
+    Args:
+        masks, windows_per_level: see `graph.RawGraph`.
+        input_config: how a picture file becomes the model's input; stored for the file's users.
+
+    Raises:
+        InputError: a missing package, a wrong argument, a place that cannot be written.
+    """
+    required("onnxscript", "export")
+    start = time.perf_counter()
+    graph = RawGraph(model, masks, windows_per_level).eval()
+    proto = capture(graph)
+    add_bodies(proto)
+    add_metadata(proto, graph, input_config or InputConfig())
+    write_checked(proto, path)
+    return _report(proto, Path(path), graph, time.perf_counter() - start)
+
+
+def required(package: str, extra: str) -> ModuleType:
+    """Import an optional package, or say how to install it."""
+    try:
+        return import_module(package)
+    except ImportError as error:
+        fix = f'pip install "tensormask-edu[{extra}]"'
+        raise bad_input(package, "this optional package", f"none ({error})", fix) from None
+
+
+def capture(graph: RawGraph) -> onnx.ModelProto:
+    """The graph as ONNX with free batch, height and width; our ops are bare nodes without a body yet."""
+    from .onnx_body import swap_node, swap_windows_node
+
+    ops, padding_px = torch.ops.tensormask_edu, graph.model.config.geometry.padding_px
+    stride_px = graph.model.config.geometry.strides_px[-1]
+    example = torch.rand(2, 3, *(cells * max(stride_px, padding_px) for cells in TRACED_CELLS))
+    batch, rows, columns = (torch.export.Dim(name) for name in (contract.BATCH, contract.ROWS, contract.COLUMNS))
+    with quiet(), torch.no_grad():
+        names = list(graph(example))
+        program = torch.onnx.export(
+            graph,
+            (example.to(next(graph.parameters()).device),),
+            dynamo=True,
+            verbose=False,
+            opset_version=contract.OPSET,
+            input_names=[contract.IMAGES],
+            output_names=names,
+            dynamic_shapes=({0: batch, 2: padding_px * rows, 3: padding_px * columns},),
+            custom_translation_table={
+                ops.swap_align2nat.default: swap_node,
+                ops.swap_align2nat_windows.default: swap_windows_node,
+            },
+        )
+    assert program is not None
+    proto = program.model_proto
+    _name_free_dimensions(proto)
+    _drop_stack_traces(proto)
+    return proto
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the exporter's own remarks about its internals; its errors still come."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _name_free_dimensions(proto: onnx.ModelProto) -> None:
+    """Rename the exporter's symbols (s18) to rows and columns, as the input has them.
+
+    The coarsest level's logits (the last of their kind) are stride_px times smaller than the input."""
+    symbols = {
+        symbol: name
+        for value in proto.graph.output
+        if value.name.startswith(contract.logits(0)[:-1])
+        for dimension, name in zip(
+            value.type.tensor_type.shape.dim[2:], (contract.ROWS, contract.COLUMNS), strict=True
+        )
+        for symbol in re.findall(r"\bs\d+\b", dimension.dim_param)
+    }
+    for value in [*proto.graph.input, *proto.graph.output, *proto.graph.value_info]:
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param:
+                renamed = re.sub(r"\bs\d+\b", lambda m: symbols.get(m[0], m[0]), dimension.dim_param)
+                dimension.dim_param = renamed
+
+
+def _drop_stack_traces(proto: onnx.ModelProto) -> None:
+    """The exporter notes source lines, with paths of this machine, on every node."""
+    for node in proto.graph.node:
+        kept = [prop for prop in node.metadata_props if not prop.key.endswith("stack_trace")]
+        del node.metadata_props[:]
+        node.metadata_props.extend(kept)
+
+
+def add_bodies(proto: onnx.ModelProto) -> None:
+    """Put the functions of our nodes into the file, so that it runs without a plugin."""
+    import onnx
+
+    from .onnx_body import functions
+
+    used = {node.op_type for node in proto.graph.node if node.domain == contract.DOMAIN}
+    present = {function.name for function in proto.functions}
+    proto.functions.extend(f for f in functions(used) if f.name not in present)
+    if contract.DOMAIN not in {opset.domain for opset in proto.opset_import}:
+        proto.opset_import.append(onnx.helper.make_opsetid(contract.DOMAIN, contract.DOMAIN_VERSION))
+
+
+def add_metadata(proto: onnx.ModelProto, graph: RawGraph, input_config: InputConfig) -> None:
+    """Everything a user of the file must know, as JSON under the keys of `contract`."""
+    import onnx
+
+    proto.producer_name, proto.producer_version = "tensormask_export", __version__
+    values = {key: json.dumps(value) for key, value in model_metadata(graph, input_config).items()}
+    onnx.helper.set_model_props(proto, values)
+
+
+def model_metadata(graph: RawGraph, input_config: InputConfig) -> dict[str, Any]:
+    """Metadata key -> JSON value."""
+    config = graph.model.config
+    geometry = config.geometry
+    windows = [
+        {
+            "level": level,
+            "size_id": size_id,
+            "stride_px": geometry.strides_px[level],
+            "side_px": geometry.side_px(level, size_id),
+            "side_bins": geometry.side_bins(level, size_id),
+            "bin_px": geometry.bin_px(level),
+        }
+        for level in range(geometry.num_levels)
+        for size_id in range(geometry.num_sizes)
+    ]
+    preprocessing = {
+        "input": "float32 RGB in [0, 1]; normalisation is inside the graph",
+        "padding_px": geometry.padding_px,
+        "padding_colour": padding_colour(graph.model),
+        "padding_sides": "right and bottom",
+    }
+    masks = {"mode": graph.masks}
+    if graph.masks == "windows":
+        masks["windows_per_level"] = graph.windows_per_level
+    return {
+        contract.CLASS_NAMES: config.class_names,
+        contract.WINDOWS: windows,
+        contract.STRIDES_PX: geometry.strides_px,
+        contract.LAMS: geometry.lams,
+        contract.PADDING: config.pad_value,
+        contract.PREPROCESSING: preprocessing,
+        contract.MODEL_CONFIG: to_json(config),
+        contract.INPUT_CONFIG: to_json(input_config),
+        contract.MASKS: masks,
+        contract.VERSIONS: versions(),
+        contract.WEIGHTS_SHA256: weights_sha256(graph.model),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what wrote the file."""
+    packages = {name: metadata.version(name) for name in ("torch", "onnx", "onnxscript")}
+    return {"tensormask_edu": __version__, "python": platform.python_version(), **packages}
+
+
+def weights_sha256(model: TensorMask) -> str:
+    """SHA-256 of the weights as a safetensors file: what `sha256sum` says of a checkpoint's model.safetensors."""
+    state: dict[str, Tensor] = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
+    return hashlib.sha256(save(state)).hexdigest()
+
+
+def write_checked(proto: onnx.ModelProto, path: str | Path) -> None:
+    """Write the file, whole, once the checker with full shape inference has nothing against it."""
+    import onnx
+
+    with written_whole(path) as temporary:
+        onnx.save(proto, temporary)
+        onnx.checker.check_model(temporary, full_check=True)
+
+
+def read_onnx(path: str | Path) -> onnx.ModelProto:
+    """Read an ONNX file of ours; anything else is an InputError."""
+    onnx = required("onnx", "export")
+    from google.protobuf.message import DecodeError
+
+    if not Path(path).is_file():
+        raise bad_input("model", "an existing ONNX file", path, "check the path")
+    try:
+        proto = onnx.load(path)
+        onnx.checker.check_model(proto)
+    except (DecodeError, onnx.checker.ValidationError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"model: {path} is not a whole ONNX file ({reason}); export it again") from None
+    return proto
+
+
+def read_metadata(proto: onnx.ModelProto, path: str | Path) -> dict[str, Any]:
+    """The metadata that `add_metadata` wrote."""
+    found = {p.key: p.value for p in proto.metadata_props if p.key.startswith(contract.METADATA_PREFIX)}
+    if contract.MODEL_CONFIG not in found:
+        raise bad_input("model", "an ONNX file of tensormask-export", f"{path} without its metadata")
+    return {key: json.loads(value) for key, value in found.items()}
+
+
+def file_sha256(path: str | Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _report(proto: onnx.ModelProto, path: Path, graph: RawGraph, seconds: float) -> OnnxReport:
+    ours = [node.op_type for node in proto.graph.node if node.domain == contract.DOMAIN]
+    return OnnxReport(
+        path=str(path),
+        bytes=path.stat().st_size,
+        sha256=file_sha256(path),
+        weights_sha256=weights_sha256(graph.model),
+        masks=graph.masks,
+        windows_per_level=graph.windows_per_level if graph.masks == "windows" else None,
+        opset=contract.OPSET,
+        nodes={name: ours.count(name) for name in sorted(set(ours))},
+        outputs=[value.name for value in proto.graph.output],
+        seconds=round(seconds, 2),
+    )
