@@ -1,0 +1,69 @@
+"""Short looks at tensors, for lessons: name, shape, range; how far apart two are; something to drag.
+
+next: learn/lesson_04.py
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..errors import bad_input
+from .checks import as_numbers
+
+SMOKE = "TENSORMASK_EDU_SMOKE"
+Value = TypeVar("Value")
+
+
+def full_or_smoke(full: Value, smoke: Value) -> Value:
+    """`full`, or `smoke` where the environment variable TENSORMASK_EDU_SMOKE asks for a short run."""
+    return smoke if os.environ.get(SMOKE) else full
+
+
+def peek(**tensors: Any) -> None:
+    """Print name, shape, type and range of tensors or arrays: ``peek(x=x, masks=masks)``."""
+    width = max((len(name) for name in tensors), default=0)
+    for name, tensor in tensors.items():
+        numbers = as_numbers(tensor)
+        span = f"{numbers.min():.4g} to {numbers.max():.4g}" if numbers.size else "empty"
+        kind = str(getattr(tensor, "dtype", type(tensor).__name__)).removeprefix("torch.")
+        print(f"{name:{width}}  {numbers.shape!s:20}  {kind:8}  {span}")
+
+
+def compare(one: Any, other: Any, words: str = "the two") -> float:
+    """Print whether two tensors agree, and where they differ most; returns the largest difference.
+
+    Raises InputError if their shapes differ.
+    """
+    a, b = as_numbers(one), as_numbers(other)
+    if a.shape != b.shape:
+        raise bad_input("other", f"shape {a.shape}", b.shape)
+    if np.array_equal(a, b):
+        print(f"{words}: equal, all {a.size} values")
+        return 0.0
+    gap = np.abs(a - b)
+    where = tuple(int(i) for i in np.unravel_index(gap.argmax(), gap.shape))
+    print(f"{words}: {int((gap > 0).sum())} of {a.size} values differ, most by {gap.max():.3g} at {where}")
+    return float(gap.max())
+
+
+def explore(draw: Callable[..., Any], **ranges: int) -> Any:
+    """Sliders that redraw a picture: ``explore(draw, y=7, x=7)`` calls draw(y=..., x=...), each in 0..6.
+
+    Needs ipywidgets; without it a sentence says so, and the lesson's still picture says the same.
+    """
+    try:
+        from ipywidgets import IntSlider, interactive
+    except ImportError:
+        print(
+            'The explorer needs ipywidgets: pip install "tensormask-edu[learn]". The picture below says the same.'
+        )
+        return None
+    sliders = {
+        name: IntSlider(value=count // 2, min=0, max=count - 1, description=name, continuous_update=False)
+        for name, count in ranges.items()
+    }
+    return interactive(draw, **sliders)
