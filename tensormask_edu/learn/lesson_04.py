@@ -113,7 +113,7 @@ def _window_cells(rng: np.random.Generator) -> Sequence[Case]:
 def _border_cells(rng: np.random.Generator) -> Sequence[Case]:
     return [
         Case((_tensor(rng, 3, 3, 4, 5)[0], y, x, PAD), f"a window at the image's border, cell ({y}, {x})")
-        for y, x in ((0, 0), (3, 4), (0, 4))
+        for y, x in ((3, 4), (0, 0), (0, 4))
     ]
 
 
@@ -239,10 +239,15 @@ WRAPPED = (
 )
 ZERO = "Outside the tensor you give 0. As a logit 0 says 'half sure'; pad_value says 'surely not'."
 
+
+def _nat2align(x: Array, pad_value: float = PAD) -> Array:
+    return reference.nat2align(x, pad_value=pad_value)
+
+
 NAT2ALIGN = Exercise(
     name="nat2align",
     lesson=LESSON,
-    reference=lambda x, pad_value=PAD: reference.nat2align(x, pad_value=pad_value),
+    reference=_nat2align,
     shown=(reference.nat2align, transforms._resample),
     by_hand=Case(
         (natural_names(3, 5, step=1, first=-1), PAD),
@@ -251,7 +256,7 @@ NAT2ALIGN = Exercise(
     ),
     random=_random_tensors(),
     borders=_border_tensors(),
-    interior=without_pad(lambda x, pad: reference.nat2align(x, pad_value=pad)),
+    interior=without_pad(_nat2align),
     mistakes=(
         Mistake(
             lambda x, pad: np.asarray(x),

@@ -151,7 +151,7 @@ TAPS = Exercise(
         "fraction)]. -1 may "
         "come out: leave it.",
     ),
-    border_says="Right inside the window, wrong on its rim: the first and last lam // 2 bins have one entry outside.",
+    border_says="Right inside the window, wrong on its rim: there one of the two entries lies outside.",
 )
 
 
@@ -316,7 +316,7 @@ def _matrix(vu: Answer, yx: Answer, lam: int, num: int, extent: int, clamp: tupl
 
 def _no_intermediate(answer: Answer) -> str:
     """The most memory at once, against the size of the tensor between."""
-    x = np.random.default_rng(3).random((1, 2, 2, 16, 16))
+    x = np.random.default_rng(3).random((1, 2, 2, 12, 12))
     answer(x, 4, PAD)  # what is made once does not count
     tracemalloc.start()
     try:
@@ -324,7 +324,7 @@ def _no_intermediate(answer: Answer) -> str:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    between = 8 * swap_elements(2, 2, 16, 16, 4)[0]
+    between = 8 * swap_elements(2, 2, 12, 12, 4)[0]
     if peak < between / 2:
         return ""
     return (
@@ -426,7 +426,7 @@ SWAP_ELEMENTS = Exercise(
     lesson=LESSON,
     reference=swap_elements,
     shown=(swap_elements,),
-    by_hand=Case((3, 3, 4, 4, 2), "V = U = 3 on a grid of 4 x 4, lam = 2", (576, 144)),
+    by_hand=Case((3, 3, 5, 4, 2), "V = U = 3 on a grid of 5 x 4, lam = 2", (720, 216)),
     random=_elements_cases(((15, 15, 64, 64, 4), (5, 7, 32, 16, 8), (11, 11, 64, 128, 1))),
     borders=_elements_cases(((15, 15, 200, 336, 32), (3, 3, 5, 7, 2), (3, 3, 3, 3, 8))),
     mistakes=(

@@ -58,12 +58,10 @@ def explore(draw: Callable[..., Any], **ranges: int) -> Any:
     try:
         from ipywidgets import IntSlider, interactive
     except ImportError:
-        print(
-            'The explorer needs ipywidgets: pip install "tensormask-edu[learn]". The picture below says the same.'
-        )
+        print('The explorer needs ipywidgets: pip install "tensormask-edu[learn]".')
         return None
-    sliders = {
-        name: IntSlider(value=count // 2, min=0, max=count - 1, description=name, continuous_update=False)
-        for name, count in ranges.items()
-    }
+    sliders = {}
+    for name, count in ranges.items():
+        settings = {"value": count // 2, "min": 0, "max": count - 1, "description": name}
+        sliders[name] = IntSlider(**settings, continuous_update=False)
     return interactive(draw, **sliders)
