@@ -689,7 +689,7 @@ def test_unknown_names_and_numbers_are_refused():
         hint("taps", 4)
 
 
-# --- looks ---------------------------------------------------------------------------------------------------
+# --- looks ------------------------------------------------------------------------------------------------
 
 
 def test_peek_prints_name_shape_and_range(capsys):
@@ -703,9 +703,9 @@ def test_compare_says_where_two_tensors_differ(capsys):
     one = np.zeros((2, 3))
     other = one.copy()
     other[1, 2] = 0.5
-    assert compare(one, other, "zeros") == 0.5
+    compare(one, other, "zeros")
     assert "1 of 6 values differ, most by 0.5 at (1, 2)" in capsys.readouterr().out
-    assert compare(one, one) == 0.0
+    compare(one, one)
     assert "equal" in capsys.readouterr().out
     with pytest.raises(InputError, match="shape"):
         compare(one, other[0])

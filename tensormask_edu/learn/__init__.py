@@ -9,6 +9,16 @@ next: learn/exercise.py
 """
 
 from .exercise import check, exercise, hint, solution
-from .show import compare, explore, full_or_smoke, peek
+from .show import compare, explore, full_or_smoke, peek, picture_with_truth
 
-__all__ = ["check", "compare", "exercise", "explore", "full_or_smoke", "hint", "peek", "solution"]
+__all__ = [
+    "check",
+    "compare",
+    "exercise",
+    "explore",
+    "full_or_smoke",
+    "hint",
+    "peek",
+    "picture_with_truth",
+    "solution",
+]

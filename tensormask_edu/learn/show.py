@@ -10,7 +10,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
+from torch import Tensor
+from torchvision.ops import masks_to_boxes
 
+from ..data import shapes
 from ..errors import bad_input
 from .checks import as_numbers
 
@@ -33,8 +37,8 @@ def peek(**tensors: Any) -> None:
         print(f"{name:{width}}  {numbers.shape!s:20}  {kind:8}  {span}")
 
 
-def compare(one: Any, other: Any, words: str = "the two") -> float:
-    """Print whether two tensors agree, and where they differ most; returns the largest difference.
+def compare(one: Any, other: Any, words: str = "the two") -> None:
+    """Print whether two tensors agree, and where they differ most.
 
     Raises InputError if their shapes differ.
     """
@@ -43,11 +47,10 @@ def compare(one: Any, other: Any, words: str = "the two") -> float:
         raise bad_input("other", f"shape {a.shape}", b.shape)
     if np.array_equal(a, b):
         print(f"{words}: equal, all {a.size} values")
-        return 0.0
+        return
     gap = np.abs(a - b)
     where = tuple(int(i) for i in np.unravel_index(gap.argmax(), gap.shape))
     print(f"{words}: {int((gap > 0).sum())} of {a.size} values differ, most by {gap.max():.3g} at {where}")
-    return float(gap.max())
 
 
 def explore(draw: Callable[..., Any], **ranges: int) -> Any:
@@ -65,3 +68,17 @@ def explore(draw: Callable[..., Any], **ranges: int) -> Any:
         settings = {"value": count // 2, "min": 0, "max": count - 1, "description": name}
         sliders[name] = IntSlider(**settings, continuous_update=False)
     return interactive(draw, **sliders)
+
+
+def picture_with_truth(number: int, size_px: int = 128, seed: int = 0) -> tuple[Tensor, dict[str, Any]]:
+    """Picture `number` of the overlap world, drawn now: nothing is stored or downloaded.
+
+    Returns:
+        image: (3, size_px, size_px) uint8
+        target: masks (m, size_px, size_px) bool, boxes (m, 4) float32 xyxy px, labels (m,) int64
+    """
+    pixels, masks, labels = shapes.draw(seed, "train", number, size_px)
+    found = torch.from_numpy(masks)
+    boxes = masks_to_boxes(found) + torch.tensor([0, 0, 1, 1])
+    target = {"masks": found, "boxes": boxes, "labels": torch.tensor(labels, dtype=torch.int64)}
+    return torch.from_numpy(np.moveaxis(pixels, -1, 0).copy()), target
