@@ -8,10 +8,23 @@ import math
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 
 from tensormask_edu import reference
 from tensormask_edu.errors import InputError
-from tensormask_edu.learn import check, compare, exercise, explore, full_or_smoke, hint, peek, solution
+from tensormask_edu.learn import (
+    check,
+    compare,
+    exercise,
+    explore,
+    full_or_smoke,
+    hint,
+    mask_iou,
+    peek,
+    picture_with_truth,
+    solution,
+    stored_sample,
+)
 from tensormask_edu.learn.checks import NAMES, as_numbers, run
 from tensormask_edu.learn.exercise import EXERCISES, SOLUTIONS, is_untouched
 
@@ -620,7 +633,7 @@ def test_check_names_the_stage_the_case_and_the_way_on_and_draws(capsys):
     said = capsys.readouterr().out
     assert "Stopped at: by hand" in said
     assert "every value names its pixel" in said
-    assert 'hint("nat2align", 1)' in said
+    assert 'learn.hint("nat2align", 1)' in said
     assert [ax.get_title() for ax in picture.axes] == ["expected", "yours", "difference (× wrong)"]
 
 
@@ -707,8 +720,37 @@ def test_compare_says_where_two_tensors_differ(capsys):
     assert "1 of 6 values differ, most by 0.5 at (1, 2)" in capsys.readouterr().out
     compare(one, one)
     assert "equal" in capsys.readouterr().out
+    compare(one, one + 1e-13, "nearly")
+    assert capsys.readouterr().out == "nearly: agree, all 6 values to 1e-13 (rounding)\n"
     with pytest.raises(InputError, match="shape"):
         compare(one, other[0])
+
+
+def test_iou_of_masks():
+    one = torch.tensor([[[1, 1, 0, 0]]]).bool()
+    other = torch.tensor([[[0, 1, 1, 0]], [[0, 0, 0, 1]], [[1, 1, 0, 0]]]).bool()
+    np.testing.assert_allclose(mask_iou(one, other), [1 / 3, 0, 1])
+    assert mask_iou(np.zeros((1, 4), bool), np.zeros((1, 4), bool)) == 0
+
+
+def test_the_stored_sample_has_its_parts():
+    image, truth, found, names = stored_sample(ROOT / "notebooks" / "data" / "sample.npz")
+    assert image.shape == (3, 128, 128)
+    assert truth["masks"].shape == (len(truth["labels"]), 128, 128)
+    assert found["scores"].min() >= 0.5
+    assert names[int(found["labels"][0])] in ("ellipse", "rectangle", "triangle", "star")
+
+
+def test_a_missing_sample_is_told(tmp_path):
+    with pytest.raises(InputError, match="an existing .npz"):
+        stored_sample(tmp_path / "nothing.npz")
+
+
+def test_pictures_with_truth_are_the_overlap_worlds():
+    image, target = picture_with_truth(0, size_px=64)
+    assert image.shape == (3, 64, 64)
+    y, x = target["masks"][0].nonzero(as_tuple=True)
+    assert target["boxes"][0].tolist() == [x.min(), y.min(), x.max() + 1, y.max() + 1]
 
 
 def test_smoke_mode_shortens(monkeypatch):

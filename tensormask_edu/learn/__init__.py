@@ -9,7 +9,15 @@ next: learn/exercise.py
 """
 
 from .exercise import check, exercise, hint, solution
-from .show import compare, explore, full_or_smoke, peek, picture_with_truth
+from .show import (
+    compare,
+    explore,
+    full_or_smoke,
+    mask_iou,
+    peek,
+    picture_with_truth,
+    stored_sample,
+)
 
 __all__ = [
     "check",
@@ -18,7 +26,9 @@ __all__ = [
     "explore",
     "full_or_smoke",
     "hint",
+    "mask_iou",
     "peek",
     "picture_with_truth",
     "solution",
+    "stored_sample",
 ]

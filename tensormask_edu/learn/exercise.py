@@ -1,10 +1,10 @@
 """Exercises in a notebook: write the body of a stub, check it, ask for hints, read the package's own source.
 
-    @exercise
+    @learn.exercise
     def nat2align(x, pad_value=-6.0):
         ...
 
-    check(nat2align)
+    learn.check(nat2align)
 
 A stub left as it is becomes the package's function and says so: "Run All" always reaches the end. With the
 environment variable TENSORMASK_EDU_SOLUTIONS set, every stub becomes the package's function *as an answer*:
@@ -18,6 +18,7 @@ from __future__ import annotations
 import dis
 import inspect
 import os
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -68,10 +69,11 @@ def check(answer: Callable[..., Any]) -> Any:
     name = answer.__name__
     found = _find(name)
     if getattr(answer, "is_stand_in", False):
-        print(f'{name}: nothing to check yet. Write it above; for a start: hint("{name}", 1)')
+        print(f'{name}: nothing to check yet. Write it above; for a start: learn.hint("{name}", 1)')
         return None
     verdict = run(found, answer)
-    print(report(found, verdict))
+    for line in report(found, verdict).splitlines():
+        print(textwrap.fill(line, 100))
     if os.environ.get(SOLUTIONS) and not verdict.passed:
         raise AssertionError(f"the package's own {name} fails its check")
     return _picture(verdict)
@@ -87,7 +89,10 @@ def report(found: Exercise, verdict: Verdict) -> str:
         lines.append(f"Passed before: {done}.")
     if verdict.case:
         lines.append(f"The case: {verdict.case}")
-    lines += [verdict.message, f'More: hint("{found.name}", 1), then 2, 3, then solution("{found.name}")']
+    lines += [
+        verdict.message,
+        f'More: learn.hint("{found.name}", 1), then 2, 3, then learn.solution("{found.name}")',
+    ]
     return "\n".join(lines)
 
 
@@ -107,7 +112,7 @@ def hint(name: str, number: int) -> None:
     hints = _find(name).hints
     if number not in range(1, len(hints) + 1):
         raise bad_input("number", f"a hint from 1 to {len(hints)}", number)
-    print(f"{name}, hint {number} of {len(hints)}: {hints[number - 1]}")
+    print(textwrap.fill(f"{name}, hint {number} of {len(hints)}: {hints[number - 1]}", 100))
 
 
 def solution(name: str) -> None:

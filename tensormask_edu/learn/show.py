@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,9 +17,11 @@ from torchvision.ops import masks_to_boxes
 
 from ..data import shapes
 from ..errors import bad_input
-from .checks import as_numbers
+from ..viz.look import as_array
+from .checks import Array, as_numbers
 
 SMOKE = "TENSORMASK_EDU_SMOKE"
+ROUNDING = 1e-6  # a few float32 steps: as equal as two orders of summation can be
 Value = TypeVar("Value")
 
 
@@ -49,8 +52,18 @@ def compare(one: Any, other: Any, words: str = "the two") -> None:
         print(f"{words}: equal, all {a.size} values")
         return
     gap = np.abs(a - b)
+    if gap.max() <= ROUNDING * max(1.0, float(np.abs(a).max())):
+        print(f"{words}: agree, all {a.size} values to {gap.max():.1g} (rounding)")
+        return
     where = tuple(int(i) for i in np.unravel_index(gap.argmax(), gap.shape))
     print(f"{words}: {int((gap > 0).sum())} of {a.size} values differ, most by {gap.max():.3g} at {where}")
+
+
+def mask_iou(one: Any, other: Any) -> Array:
+    """IoU of masks that pair up, (..., H, W) bool each: pixels in both over pixels in either; (...)."""
+    a, b = as_array(one), as_array(other)
+    either = (a | b).sum((-2, -1))
+    return np.asarray((a & b).sum((-2, -1)) / np.maximum(either, 1))
 
 
 def explore(draw: Callable[..., Any], **ranges: int) -> Any:
@@ -68,6 +81,26 @@ def explore(draw: Callable[..., Any], **ranges: int) -> Any:
         settings = {"value": count // 2, "min": 0, "max": count - 1, "description": name}
         sliders[name] = IntSlider(**settings, continuous_update=False)
     return interactive(draw, **sliders)
+
+
+def stored_sample(path: str | Path) -> tuple[Array, dict[str, Array], dict[str, Array], list[str]]:
+    """The picture that `notebooks/data/make_sample.py` stored: (image, truth, found, class_names).
+
+    image: (3, H, W) uint8. truth, found: boxes (m, 4) xyxy px, labels (m,), masks (m, H, W) bool; found also
+    scores (m,), as a trained model gave them.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    if not Path(path).is_file():
+        raise bad_input("path", "an existing .npz file", path, "start the notebook in its own folder")
+    with np.load(path) as stored:  # plain arrays only: np.load refuses pickles by itself
+        arrays = dict(stored)
+    parts = []
+    for which in ("truth_", "found_"):
+        part = {key.removeprefix(which): value for key, value in arrays.items() if key.startswith(which)}
+        parts.append(part | {"masks": np.unpackbits(part["masks"], axis=-1).astype(bool)})
+    return arrays["image"], parts[0], parts[1], arrays["class_names"].tolist()
 
 
 def picture_with_truth(number: int, size_px: int = 128, seed: int = 0) -> tuple[Tensor, dict[str, Any]]:

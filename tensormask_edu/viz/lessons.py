@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .images import outline_mask, show_image
+from .images import Instances, draw_instances, outline_mask, show_image
 from .look import (
     FOLLOWED,
     IGNORED,
     INK,
+    PAPER,
     PREDICTION,
     SMALL,
     TRUTH,
@@ -99,8 +100,8 @@ def _cross_out(ax: Axes, wrong: Array) -> None:
         boxes = [wall.bin(*(int(i) for i in place)) for place in np.argwhere(wrong)]
         places = np.array([((x0 + x1) / 2, (y0 + y1) / 2) for x0, y0, x1, y1 in boxes])
     else:
-        places = np.argwhere(wrong)[:, ::-1]
-    size = 4 if wrong.size <= 400 else 2
+        places = np.argwhere(wrong)[:, ::-1] + (0.3, -0.3)  # beside the number
+    size = 6 if wrong.size <= 60 else 4 if wrong.size <= 400 else 2
     if len(places):
         ax.plot(*places.T, "x", color="white", markersize=size + 1, markeredgewidth=2)
         ax.plot(*places.T, "x", color=PREDICTION.colour, markersize=size, markeredgewidth=1)
@@ -123,7 +124,8 @@ def half_cells(num_v: int = 3, lam: int = 2) -> Figure:
         inside = 0 <= k < num_v
         (draw_box(ax, box, TRUTH, 1.6) if inside else hatch(ax, box))
         ax.plot(k, 0.5, TRUTH.marker if inside else "", color=TRUTH.colour, markersize=7)
-        ax.text(k, 0.7, f"entry {k}" if inside else "pad value", ha="center", fontsize=8.5)
+        back = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+        ax.text(k, 0.72, f"entry {k}" if inside else "pad value", ha="center", fontsize=8.5, bbox=back)
     for v in range(lam * num_v):
         centre = (v + 0.5) / lam - 0.5
         draw_box(ax, (centre - 0.5 / lam, -1.3, centre + 0.5 / lam, -0.55), PREDICTION, 1.2)
@@ -205,20 +207,47 @@ def _short(mebibytes: float) -> str:
 
 @styled
 def one_object(image: Any, truth: Any, masks: Mapping[str, Any], title: str = "") -> Figure:
-    """One object as several ways of making bins can store it, each beside the truth.
+    """One object, close up, as several ways of making bins can store it, each over the truth.
 
     Args:
         image: (3, H, W). truth: (H, W) bool.
         masks: by name (H, W) bool.
     """
     figure = new_picture(WIDTH_INCHES / (len(masks) + 0.3) + 1.0, title)
+    (top, left), (bottom, right) = (extreme(np.argwhere(as_array(truth)), 0) for extreme in (np.min, np.max))
+    half = 0.6 * max(bottom - top, right - left)
+    x, y = (left + right) / 2, (top + bottom) / 2
     for ax, (name, mask) in zip(figure.subplots(1, len(masks), squeeze=False)[0], masks.items(), strict=True):
         show_image(ax, image)
         outline_mask(ax, truth, TRUTH, 1.2)
         outline_mask(ax, mask, PREDICTION, 1.6)
         overlap = (as_array(mask) & as_array(truth)).sum() / (as_array(mask) | as_array(truth)).sum()
         ax.set_title(f"{name}\nIoU {overlap:.3f}")
+        ax.set(xlim=(x - half, x + half), ylim=(y + half, y - half), facecolor=PAPER)
+        ticks = [round(tick) for tick in (x - half, x, x + half)]
+        ax.set(xticks=ticks, yticks=[round(tick) for tick in (y - half, y, y + half)])
+        ax.set_xlabel("x (px)", labelpad=4)
+        ax.set_ylabel("y (px)", labelpad=6)
     legend(figure, [(TRUTH, "true outline"), (PREDICTION, "what the bins can say")])
+    return figure
+
+
+@styled
+def truth_beside_prediction(
+    image: Any, truth: Instances, prediction: Instances, class_names: Sequence[str]
+) -> Figure:
+    """One image twice, side by side: with the truth, with the predictions.
+
+    Args:
+        image: (3, H, W).
+        truth, prediction: as in `draw_instances`.
+    """
+    figure = new_picture(4.1, "The same picture: what is there, and what the network found")
+    left, right = figure.subplots(1, 2)
+    draw_instances(image, truth, class_names, "truth (solid)", left, TRUTH, boxes=False)
+    draw_instances(
+        image, prediction, class_names, "prediction (dashed), with scores", right, PREDICTION, boxes=False
+    )
     return figure
 
 
@@ -231,7 +260,7 @@ def gradient_paths(grad: Any, title: str = "") -> Figure:
         title: over the picture.
     """
     values = as_array(grad)
-    figure = new_picture(3.6, title)
+    figure = new_picture(3.1, title)
     ax = figure.subplots()
     wall = draw_wall(ax, (values != 0).astype(float))
     for place in np.argwhere(values):
