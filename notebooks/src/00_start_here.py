@@ -14,8 +14,7 @@
 #
 # This page takes half a minute. It shows that everything runs here, one finished result, and the way
 # through the lessons. *To run: 10 seconds. Exercises: none. Random numbers: none.*
-
-# %% [markdown]
+#
 # ## 1. What comes out at the end
 #
 # Below is a small picture of overlapping shapes. A network that trained about twelve minutes on two
@@ -40,11 +39,10 @@ for mask, label in zip(truth["masks"], truth["labels"], strict=True):
     print(f"{class_names[label]:10} {mask.sum():5} px   IoU {iou:.2f}")
 
 # %% [markdown]
-# The big ellipses are nearly right, the small star has lost its points: 78 pixels seen through bins of 4 x 4
-# pixels. Lesson 06 is about that. The picture was chosen because it is crowded and all six were found; on others
-# the same network misses shapes, and lesson 09 counts how often.
-
-# %% [markdown]
+# The small star has lost its points: it is 78 pixels, seen through bins of 4 x 4 pixels. How many bins a
+# mask should have is the question of lesson 06. The picture was chosen because it is crowded and all six
+# were found; on others the same network misses shapes, and lesson 09 counts how often.
+#
 # ## 2. What runs on your machine
 #
 # The lessons need the first six lines. A `no` says what to type; "not needed" means what it says.
@@ -76,8 +74,7 @@ for ability in doctor.abilities():
 # | 12 Ship it | what leaves PyTorch? | planned |
 #
 # Words you do not know are in the [glossary](../docs/glossary.md).
-
-# %% [markdown]
+#
 # ## 4. How an exercise works
 #
 # You write the body of a function and run `learn.check` below it. A stub you leave alone becomes the

@@ -29,8 +29,8 @@ rng = np.random.default_rng(0)
 # ## 1. A wall of windows
 #
 # Lay a grid of **cells** over an image, here one every 16 pixels. At each cell hangs a **window**, a square
-# centred on the cell. Each window holds a small picture of one object, here the triangle, as seen from there:
-# 5 x 5 **bins**, 1 where at least half of the bin is object, else 0.
+# centred on the cell. Each window holds a small picture of one object, here the triangle, as seen from
+# there: 5 x 5 **bins**, 1 where at least half of the bin is object, else 0.
 
 # %%
 image, truth, _, _ = learn.stored_sample("data/sample.npz")
@@ -62,8 +62,7 @@ print(wall[:, :, 4, 5].astype(int), "is the window marked above")
 #
 # For most of this lesson α = 1: bins are as far apart as cells. Then "one bin down" and "one cell
 # down" are the same step, and every bin of every window lies exactly on a cell.
-
-# %% [markdown]
+#
 # ## 2. One pixel, nine answers
 #
 # Make it tiny: a mask of 7 x 7 pixels, a cell at every pixel, windows of 3 x 3 bins. `natural_of` copies
@@ -92,8 +91,7 @@ for v in (-1, 0, 1):
 # %% [markdown]
 # All nine agree, for here they were copied from one mask. In a network nine different places would have
 # to come to the same answer about one pixel. That is the idea behind the second way to file.
-
-# %% [markdown]
+#
 # ## 3. The two representations
 #
 # Both walls below hold the same values. Follow the purple dots: all that is said about pixel (3, 3). Follow
@@ -121,11 +119,10 @@ viz.two_representations(natural)
 # form it has to know one thing: is *this* pixel inside, for the objects of the windows around? In the
 # natural form the same features must describe pixels up to V/2 cells away. The paper measures the
 # difference (lesson 10): it grows as bins get coarser.
-
-# %% [markdown]
-# In a running notebook, drag the sliders: (y, x) is the pixel, and the window stays one cell up and left of it.
-# (A web page has no sliders; the picture above is one of their positions.) Near the border some dots drop
-# out of the left wall: beyond the grid there is no window to speak of that pixel.
+#
+# In a running notebook, drag the sliders: (y, x) is the pixel, and the window stays one cell up and left of
+# it. (A web page has no sliders; the picture above is one of their positions.) Near the border some dots
+# drop out of the left wall: beyond the grid there is no window to speak of that pixel.
 
 # %%
 learn.explore(lambda y, x: viz.two_representations(natural, pixel=(y, x)), y=7, x=7)
@@ -152,8 +149,7 @@ learn.check(window_mask)
 # %% [markdown]
 # Stuck? Run `learn.hint("window_mask", 1)`, then 2, then 3; `learn.solution("window_mask")` shows the
 # package's own. So it is with every exercise.
-
-# %% [markdown]
+#
 # ## 5. Exercise: refile the whole tensor (10 min, ●●○)
 #
 # Now all windows at once, in the other direction: from natural to aligned. In the check by hand every value
@@ -191,8 +187,7 @@ lessons.survivors(returned, "Which entries of a natural tensor survive nat2align
 # The lost ones are bins that hang over the image's edge. They spoke of a pixel that does not exist, so the
 # aligned form has no place for them; on the way back they read `pad_value`. Inside, nothing is lost: filing
 # is only moving.
-
-# %% [markdown]
+#
 # ## 7. The shear, and a step longer than a cell
 #
 # Look at one column of cells only, so that the tensor is a (v, y) plane. `align2nat` slides row `v` by `v`

@@ -87,8 +87,7 @@ viz.reachable_iou([round((low * high) ** 0.5) for low, high in groups], means)
 # and the pyramid stays: 7 x 7 bins are 7 x 7 bins, whatever they show. This curve is a *ceiling*: a trained
 # network reaches less. In the paper the bipyramid lifts mask AP from 29.7 to 33.8, for large objects from
 # 40.7 to 47.7.
-
-# %% [markdown]
+#
 # ## 2. True scale
 
 # %%
@@ -104,8 +103,7 @@ for level, (stride, lam) in enumerate(zip(geometry.strides_px, geometry.lams, st
 # λ = 2ᵏ, `lam`, is how many bipyramid bins fit along one pyramid bin. And here is the trouble. A
 # mask branch is a convolution with V * U output channels. At level 5 that would be 480² = 230,400
 # channels. No network has them.
-
-# %% [markdown]
+#
 # ## 3. The swap
 #
 # The way out is to predict *coarse bins on a fine grid*, and trade. In the aligned form the cell is the
@@ -132,8 +130,7 @@ learn.peek(x=x, up=up, natural=natural, swapped=swapped)
 # tensor has as many numbers as before. Only the steps between are λ² times larger, and a fused
 # `swap_align2nat` never makes them. To write it we need to know, for one output entry, which inputs it
 # reads.
-
-# %% [markdown]
+#
 # ## 4. Half cells
 #
 # First the bins. A coarse bin is cut into λ fine ones. A bin's value belongs to its *centre*, so
@@ -306,8 +303,7 @@ for words, op in {
 
 # %% [markdown]
 # The times are of this machine and this moment; the order is not.
-
-# %% [markdown]
+#
 # ## If you see this ...
 #
 # | you see | probably |
