@@ -115,10 +115,10 @@ viz.two_representations(natural)
 #
 # Only `y` and `x` move; `v` and `u` stay.
 #
-# **Why care?** A convolution's output at (y, x) is computed from features *at* (y, x). In the aligned
-# form it has to know one thing: is *this* pixel inside, for the objects of the windows around? In the
-# natural form the same features must describe pixels up to V/2 cells away. The paper measures the
-# difference (lesson 10): it grows as bins get coarser.
+# **Why care?** A convolution's output at (y, x) is computed from features *at* (y, x). In the aligned form
+# all it has to know is this one pixel: does it belong to the object of the window here, one cell up, two to
+# the left? In the natural form the same features must describe pixels up to V/2 cells away. The paper
+# measures the difference (lesson 10): it grows as bins get coarser.
 #
 # In a running notebook, drag the sliders: (y, x) is the pixel, and the window stays one cell up and left of
 # it. (A web page has no sliders; the picture above is one of their positions.) Near the border some dots

@@ -29,8 +29,8 @@ from tensormask_edu.viz import lessons
 # %% [markdown]
 # ## 1. The same mask for an ant and an elephant
 #
-# Detectors look for objects on several **levels**: fine grids for small objects, coarse grids for big ones.
-# Level k has a cell every s · 2ᵏ pixels, and its windows are 2ᵏ times wider. In a **feature
+# Detectors look for objects on several **levels**: a fine grid of cells for small objects, coarser grids
+# for big ones. From level to level cells are twice as far apart and windows twice as wide. In a **feature
 # pyramid** every window has the same number of bins, so bins grow with the window. In the **tensor
 # bipyramid** bins keep their size in pixels, so big windows have more of them.
 #
@@ -85,8 +85,8 @@ viz.reachable_iou([round((low * high) ** 0.5) for low, high in groups], means)
 # %% [markdown]
 # An object of 14 px is three or four bins long in both, and looks alike. From there the bipyramid climbs
 # and the pyramid stays: 7 x 7 bins are 7 x 7 bins, whatever they show. This curve is a *ceiling*: a trained
-# network reaches less. In the paper the bipyramid lifts mask AP from 29.7 to 33.8, for large objects from
-# 40.7 to 47.7.
+# network reaches less. In the paper the bipyramid lifts mask AP (COCO's score, see the glossary) from 29.7
+# to 33.8, for large objects from 40.7 to 47.7.
 #
 # ## 2. True scale
 
@@ -100,9 +100,9 @@ for level, (stride, lam) in enumerate(zip(geometry.strides_px, geometry.lams, st
     print(f"level {level}: a cell every {stride:3} px, lam {lam:2}, {side:3} x {side:3} bins of 4 px")
 
 # %% [markdown]
-# λ = 2ᵏ, `lam`, is how many bipyramid bins fit along one pyramid bin. And here is the trouble. A
-# mask branch is a convolution with V * U output channels. At level 5 that would be 480² = 230,400
-# channels. No network has them.
+# On level k, λ = 2ᵏ, in code `lam`, is how many bipyramid bins fit along one pyramid bin. And here is the
+# trouble. A mask branch is a convolution with V * U output channels. At level 5 that would be 480² =
+# 230,400 channels. No network has them.
 #
 # ## 3. The swap
 #
@@ -252,7 +252,7 @@ lessons.rim(side_bins=3, lams=(1, 2, 4))
 
 # %% [markdown]
 # `torch.nn.functional.interpolate` clamps instead: it has no rim. Both are reasonable; only one is what the
-# published weights were trained with. The first row shows the difference:
+# published weights were trained with. One line of bins through the middle of a window shows the difference:
 
 # %%
 ones = np.ones((1, 3, 3, 16, 16))
@@ -263,6 +263,8 @@ print("clamp ", clamped.round(2))
 
 # %% [markdown]
 # ## 8. What the tensor between would cost
+#
+# How many numbers are in the tensor just before `subsample`, and how many in the result?
 #
 # ### Exercise: count (5 min, ●○○)
 

@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LARGEST_WALL = 8  # cells shown per side
-LARGEST_GRID = 16  # rows and columns whose numbers are written
+LARGEST_WALL = 18  # bins shown per side, so that each is large enough for a cross
+LARGEST_GRID = 16  # rows and columns of a matrix shown
+FEW = 60  # entries of a matrix whose numbers are written
 
 
 @styled
@@ -51,8 +52,8 @@ def expected_and_yours(expected: Any, yours: Any, tolerance: float = 1e-5) -> Fi
     """
     right, given = _at_most_4d(expected), _at_most_4d(yours)
     wrong = ~np.isclose(given, right, rtol=0, atol=tolerance)
-    tall = right.ndim == 4 and right.shape[0] * right.shape[2] > right.shape[1] * right.shape[3]
-    figure = new_picture(3.4 if tall else 3.0, f"{int(wrong.sum())} of {wrong.size} entries shown differ")
+    height = 1.3 + WIDTH_INCHES / 3.4 * min(1.2, _tallness(right))
+    figure = new_picture(height, f"{int(wrong.sum())} of {wrong.size} entries shown differ")
     axes = figure.subplots(1, 3)
     low, high = float(right.min()), float(right.max())
     draw = _wall_panel if right.ndim == 4 else _number_panel
@@ -66,13 +67,22 @@ def expected_and_yours(expected: Any, yours: Any, tolerance: float = 1e-5) -> Fi
     return figure
 
 
+def _tallness(values: Array) -> float:
+    """Height over width of a matrix, or of a wall."""
+    if values.ndim == 2:
+        return values.shape[0] / values.shape[1]
+    num_v, num_u, height, width = values.shape
+    return num_v * height / (num_u * width)
+
+
 def _at_most_4d(values: Any) -> Array:
     """(V, U, H, W) of the first image, not too large to see; or a matrix."""
     array = as_array(values).astype(float)
     while array.ndim > 4:
         array = array[0]
     if array.ndim == 4:
-        return array[:, :, :LARGEST_WALL, :LARGEST_WALL]
+        rows, columns = (max(2, LARGEST_WALL // side) for side in array.shape[:2])
+        return array[:, :, :rows, :columns]
     return np.atleast_2d(array)[:LARGEST_GRID, :LARGEST_GRID]
 
 
@@ -83,7 +93,7 @@ def _wall_panel(ax: Axes, values: Array, span: tuple[float, float], title: str) 
 
 def _number_panel(ax: Axes, values: Array, span: tuple[float, float], title: str) -> None:
     ax.imshow(values, cmap=mask_shades(), vmin=span[0], vmax=span[1] + 0.6 * (span[1] - span[0]) + 1e-9)
-    few = values.size <= 60
+    few = values.size <= FEW
     for row, column in np.ndindex(values.shape if few else (0, 0)):
         ax.text(column, row, f"{values[row, column]:g}"[:5], ha="center", va="center", fontsize=SMALL)
     ax.set_title(title)
@@ -100,8 +110,9 @@ def _cross_out(ax: Axes, wrong: Array) -> None:
         boxes = [wall.bin(*(int(i) for i in place)) for place in np.argwhere(wrong)]
         places = np.array([((x0 + x1) / 2, (y0 + y1) / 2) for x0, y0, x1, y1 in boxes])
     else:
-        places = np.argwhere(wrong)[:, ::-1] + (0.3, -0.3)  # beside the number
-    size = 6 if wrong.size <= 60 else 4 if wrong.size <= 400 else 2
+        beside_the_number = (0.3, -0.3) if wrong.size <= FEW else (0.0, 0.0)
+        places = np.argwhere(wrong)[:, ::-1] + beside_the_number
+    size = 6 if wrong.size <= FEW else 4
     if len(places):
         ax.plot(*places.T, "x", color="white", markersize=size + 1, markeredgewidth=2)
         ax.plot(*places.T, "x", color=PREDICTION.colour, markersize=size, markeredgewidth=1)
