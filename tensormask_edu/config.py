@@ -143,6 +143,7 @@ class TrainConfig:
     weight_decay: float = 1e-2  # 0 on biases and normalisation parameters
     warmup: float = 0.1  # fraction of the schedule, linear; then cosine to 0
     clip_norm: float = 1.0
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the network; weights and losses stay float32
     seed: int = 0
     log_every: int = 20
     save_every: int = 1000
@@ -154,6 +155,8 @@ class TrainConfig:
         _require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
         _require(self.lr > 0, "lr", "a positive number", self.lr)
         _require(self.optimizer in ("adamw", "sgd"), "optimizer", "adamw or sgd", self.optimizer)
+        precisions = ("float32", "bfloat16")
+        _require(self.precision in precisions, "precision", " or ".join(precisions), self.precision)
 
 
 BACKBONES = ("tiny", "resnet50", "resnet101")

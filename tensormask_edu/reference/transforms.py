@@ -170,9 +170,9 @@ def _interpolate(values: Array, place: tuple[float, ...], pad_value: float) -> A
     """values (N, V, U, H, W) at the real indices place = (v, u, y, x): 4-D linear, pad_value outside. (N,)"""
     total: Array | float = 0.0
     for taps in itertools.product(*(_taps(coordinate) for coordinate in place)):
-        index = tuple(tap for tap, _ in taps)
-        inside = all(0 <= i < extent for i, extent in zip(index, values.shape[1:], strict=True))
-        value = values[(slice(None), *index)] if inside else pad_value
+        v, u, y, x = (tap for tap, _ in taps)
+        inside = all(0 <= tap < extent for (tap, _), extent in zip(taps, values.shape[1:], strict=True))
+        value = values[:, v, u, y, x] if inside else pad_value
         total = total + math.prod(weight for _, weight in taps) * value
     return total
 

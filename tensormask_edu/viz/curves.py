@@ -1,0 +1,93 @@
+"""Curves: the losses of a run, the reachable IoU by object size.
+
+next: viz/gallery.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .look import INK, POSITIVE, PREDICTION, TRUTH, Array, new_picture, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@styled
+def loss_curve(log: Sequence[Mapping[str, float]]) -> Figure:
+    """The losses of a run over its steps, and the learning rate below.
+
+    Args:
+        log: one dict per line of `log.jsonl`: step, seconds, lr, loss, loss_class, loss_box, loss_mask.
+    """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    figure = new_picture(3.9, "Training")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    step = np.array([line["step"] for line in log], dtype=float)
+    lines = {
+        "loss": ("total", "black", "solid"),
+        "loss_box": ("box", PREDICTION.colour, "dashed"),
+        "loss_mask": ("mask", TRUTH.colour, "dashdot"),
+        "loss_class": ("class", POSITIVE.colour, "dotted"),
+    }
+    for key, (word, colour, line) in lines.items():
+        values = np.array([entry[key] for entry in log], dtype=float)
+        upper.plot(step, values, color=colour, linewidth=0.6, alpha=0.35)
+        upper.plot(step, _smooth(values), color=colour, linestyle=line, linewidth=1.8, label=word)
+    upper.set(yscale="log", ylabel="loss (log scale)", title=_run_title(log))
+    upper.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    upper.yaxis.set_major_formatter("{x:g}")
+    upper.yaxis.set_minor_formatter(NullFormatter())
+    upper.legend(ncols=4, frameon=False)
+    upper.grid(axis="y", which="both", color="#E5E5E5", linewidth=0.6)
+    lower.plot(step, [entry["lr"] for entry in log], color=INK)
+    lower.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
+    lower.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
+    return figure
+
+
+def _run_title(log: Sequence[Mapping[str, float]]) -> str:
+    if not log:
+        return "no steps logged"
+    return (
+        f"{log[-1]['step']:.0f} steps in {log[-1]['seconds'] / 60:.1f} min; thin: as logged, thick: smoothed"
+    )
+
+
+def _smooth(values: Array, span: float = 0.05) -> Array:
+    """Running mean over `span` of the run on either side together; shorter at the ends, never shifted."""
+    half = int(len(values) * span / 2)
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    centre = np.arange(len(values))
+    low, high = np.maximum(centre - half, 0), np.minimum(centre + half + 1, len(values))
+    return np.asarray((total[high] - total[low]) / np.maximum(high - low, 1))
+
+
+@styled
+def reachable_iou(sizes_px: Sequence[float], iou_by_name: Mapping[str, Sequence[float]]) -> Figure:
+    """The best IoU a mask of so many bins can reach, by object size: one line per way of making bins.
+
+    Args:
+        sizes_px: long sides of objects, ascending.
+        iou_by_name: for each named line, one IoU per size.
+    """
+    figure = new_picture(3.2, "Best reachable IoU by object size")
+    ax = figure.subplots()
+    looks = [
+        ("o", "solid", TRUTH.colour),
+        ("s", "dashed", PREDICTION.colour),
+        ("^", "dotted", POSITIVE.colour),
+    ]
+    for k, (name, ious) in enumerate(iou_by_name.items()):
+        marker, line, colour = looks[k % len(looks)]
+        ax.plot(sizes_px, ious, marker=marker, linestyle=line, color=colour, markersize=5, label=name)
+    ax.set(xlabel="long side of the object (px)", ylabel="IoU with the true mask", xscale="log")
+    ax.set_xticks(list(sizes_px), [f"{size:g}" for size in sizes_px])
+    ax.minorticks_off()
+    ax.legend(frameon=False)
+    ax.grid(color="#E5E5E5", linewidth=0.6)
+    return figure

@@ -1,0 +1,271 @@
+"""Instances and windows drawn on images.
+
+next: viz/tensors.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
+
+from ..geometry import Windows
+from .look import (
+    POSITIVE,
+    PREDICTION,
+    SMALL,
+    TRUTH,
+    WIDTH_INCHES,
+    Array,
+    Look,
+    as_array,
+    draw_box,
+    legend,
+    new_picture,
+    styled,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
+
+Instances = Mapping[str, Any]  # boxes (D, 4) xyxy px, labels (D,), masks (D, H, W), maybe scores (D,)
+
+
+@styled
+def draw_instances(
+    image: Any,
+    instances: Instances,
+    class_names: Sequence[str],
+    title: str = "",
+    ax: Axes | None = None,
+    look: Look | None = None,
+    boxes: bool = True,
+) -> Figure:
+    """Masks, boxes and labels on one image. Beyond 25 instances outlines alone, or labels hide the image.
+
+    Args:
+        image: (3, H, W) RGB, uint8 or floats in [0, 1]; tensor or array.
+        instances: `boxes` (D, 4) xyxy pixels, `labels` (D,), `masks` (D, H, W) bool, maybe `scores` (D,).
+        class_names: name of each label.
+        title: over the picture.
+        ax: where to draw; a new picture if None.
+        look: by default prediction if there are scores, else truth.
+        boxes: draw the boxes too.
+
+    Returns:
+        The picture drawn on.
+    """
+    ax = ax or new_picture(_height_inches(image)).add_subplot()
+    look = look or (PREDICTION if "scores" in instances else TRUTH)
+    labels = _draw_instances(ax, image, instances, class_names, look, boxes)
+    ax.set_title(title)
+    figure = cast("Figure", ax.figure)
+    spread(figure, [labels])
+    return figure
+
+
+def _draw_instances(
+    ax: Axes, image: Any, instances: Instances, class_names: Sequence[str], look: Look, boxes: bool
+) -> list[Label]:
+    """Everything but the places of the labels, which are known once the picture is laid out."""
+    show_image(ax, image)
+    masks = as_array(instances["masks"])
+    crowded = len(masks) > 25
+    for mask in masks:
+        outline_mask(ax, mask, look, 1.0 if crowded else 1.6)
+    if crowded:
+        return []
+    all_boxes = as_array(instances["boxes"])
+    for box in all_boxes if boxes else ():
+        draw_box(ax, box, look, width=0.8)
+    texts = _texts(instances, class_names)
+    return [
+        Label(_text(ax, text, look), _spots(mask, box))
+        for text, mask, box in zip(texts, masks, all_boxes, strict=True)
+    ]
+
+
+def _texts(instances: Instances, class_names: Sequence[str]) -> list[str]:
+    """Per instance its class name and score."""
+    names = [class_names[int(label)] for label in as_array(instances["labels"])]
+    if "scores" not in instances:
+        return names
+    return [f"{name} {score:.2f}" for name, score in zip(names, as_array(instances["scores"]), strict=True)]
+
+
+def _height_inches(image: Any) -> float:
+    height, width = as_array(image).shape[-2:]
+    return float(min(12.0, WIDTH_INCHES * height / width + 0.6))
+
+
+@styled
+def truth_and_prediction(
+    images: Sequence[Any],
+    truths: Sequence[Instances],
+    predictions: Sequence[Instances],
+    class_names: Sequence[str],
+    titles: Sequence[str] | None = None,
+    columns: int = 3,
+) -> Figure:
+    """A grid: under each image with its truth the same image with its predictions.
+
+    Args:
+        images: B images (3, H, W); sizes may differ.
+        truths, predictions: one dict per image, as in `draw_instances`.
+        titles: one per image, by default "image 1", "image 2", ...
+        columns: images side by side.
+    """
+    columns = max(1, min(columns, len(images)))
+    bands = -(-len(images) // columns)
+    height = 2 * bands * (WIDTH_INCHES / columns + 0.1) + 0.5
+    figure = new_picture(height, "Truth (solid) and prediction (dashed)")
+    axes = figure.subplots(2 * bands, columns, squeeze=False)
+    pairs = [
+        (axes[2 * band, column], axes[2 * band + 1, column]) for band, column in np.ndindex(bands, columns)
+    ]
+    labels = []
+    for k, (upper, lower) in enumerate(pairs[: len(images)]):
+        title = titles[k] if titles else f"image {k + 1}"
+        labels.append(_draw_instances(upper, images[k], truths[k], class_names, TRUTH, boxes=False))
+        labels.append(_draw_instances(lower, images[k], predictions[k], class_names, PREDICTION, boxes=False))
+        upper.set(title=f"{title}: truth", xlabel="")
+        lower.set(title=f"{title}: prediction")
+        for ax in (upper, lower) if k % columns else ():
+            ax.set_ylabel("")
+    for ax in (ax for pair in pairs[len(images) :] for ax in pair):
+        ax.axis("off")
+    spread(figure, labels)
+    return figure
+
+
+def show_image(ax: Axes, image: Any) -> tuple[int, int]:
+    """Show (3, H, W) pixels with pixel edges at whole coordinates, as boxes count; returns (H, W)."""
+    pixels = np.moveaxis(as_array(image), 0, -1)
+    height, width = pixels.shape[:2]
+    ax.imshow(pixels, extent=(0, width, height, 0), interpolation="nearest")
+    ax.set(xticks=[0, width], yticks=[0, height], xlim=(0, width), ylim=(height, 0))
+    ax.set_xlabel("x (px)", labelpad=-8)
+    ax.set_ylabel("y (px)", labelpad=-12)
+    return height, width
+
+
+def outline_mask(ax: Axes, mask: Any, look: Look, width: float = 1.6) -> None:
+    """The outline of a mask (H, W), on a white band so that it stands out on any image."""
+    mask = as_array(mask)
+    if not mask.any():
+        return
+    (top, left), (bottom, right) = np.argwhere(mask).min(0), np.argwhere(mask).max(0) + 1
+    padded = np.pad(mask[top:bottom, left:right].astype(float), 1)
+    y, x = np.arange(top, bottom + 2) - 0.5, np.arange(left, right + 2) - 0.5
+    ax.contourf(x, y, padded, levels=[0.5, 2], colors=look.colour, alpha=0.15)
+    ax.contour(x, y, padded, levels=[0.5], colors="white", linewidths=width + 1.4, alpha=0.9)
+    ax.contour(x, y, padded, levels=[0.5], colors=look.colour, linewidths=width, linestyles=[look.line])
+
+
+# --- Labels that keep clear of each other ----------------------------------------------------------
+
+
+class Label(NamedTuple):
+    """A text and the places where it may stand, best first: (x, y, ha, va) in axis units."""
+
+    text: Text
+    spots: list[tuple[float, float, str, str]]
+
+
+def _text(ax: Axes, words: str, look: Look) -> Text:
+    ground = {"facecolor": look.colour, "alpha": 0.85, "pad": 0.8, "linewidth": 0}
+    return ax.text(0, 0, words, fontsize=SMALL, color="white", bbox=ground)
+
+
+def _spots(mask: Array, box: Array) -> list[tuple[float, float, str, str]]:
+    """Above the mask's highest point, below its lowest, beside it, in its middle."""
+    if not mask.any():
+        x0, y0, x1, y1 = box
+        return [(x0, y0, "left", "bottom"), (x0, y1, "left", "top")]
+    y, x = np.nonzero(mask)
+    top, bottom, left, right = y.min(), y.max(), x.min(), x.max()
+    return [
+        (x[y == top].mean(), top - 1, "center", "bottom"),
+        (x[y == bottom].mean(), bottom + 2, "center", "top"),
+        (right + 2, y[x == right].mean(), "left", "center"),
+        (left - 1, y[x == left].mean(), "right", "center"),
+        (x.mean(), y.mean(), "center", "center"),
+    ]
+
+
+def spread(figure: Figure, groups: Sequence[Sequence[Label]]) -> None:
+    """Put each label at its spot with the least overlap; labels of one group share axes."""
+    if not any(groups):
+        return
+    figure.draw_without_rendering()  # only now it is known where the axes are
+    for labels in groups:
+        taken: list[Bbox] = []
+        for label in labels:
+            costs = [_cost(label.text, spot, taken) for spot in label.spots]
+            _move(label.text, label.spots[costs.index(min(costs))])
+            taken.append(label.text.get_window_extent())
+
+
+def _cost(text: Text, spot: tuple[float, float, str, str], taken: Sequence[Bbox]) -> float:
+    """How much of other labels the text would cover there, in square pixels."""
+    _move(text, spot)
+    box = text.get_window_extent().padded(2)
+    overlaps = (box.intersection(box, other) for other in taken)
+    return sum(overlap.width * overlap.height for overlap in overlaps if overlap is not None)
+
+
+def _move(text: Text, spot: tuple[float, float, str, str]) -> None:
+    """Place the text at `spot`, pushed back inside the axes."""
+    x, y, ha, va = spot
+    text.set(position=(x, y), ha=ha, va=va)
+    assert text.axes is not None
+    frame, box = text.axes.get_window_extent(), text.get_window_extent()
+    shift_x = max(frame.x0 - box.x0, 0) + min(frame.x1 - box.x1, 0)
+    shift_y = max(frame.y0 - box.y0, 0) + min(frame.y1 - box.y1, 0)
+    place = text.axes.transData.transform((x, y)) + [shift_x, shift_y]
+    text.set_position(tuple(text.axes.transData.inverted().transform(place)))
+
+
+@styled
+def windows_on_image(
+    image: Any, windows: Windows, instances: Instances | None = None, title: str = ""
+) -> Figure:
+    """Windows (usually the positive ones of an object) over the image, one panel per level.
+
+    Args:
+        image: (3, H, W).
+        windows: the windows to draw, of any levels.
+        instances: masks drawn as truth.
+        title: over the picture.
+    """
+    levels = sorted(set(windows.level.tolist())) or [0]
+    height = min(4.2, WIDTH_INCHES / len(levels)) + 0.9
+    figure = new_picture(height, title or "Positive windows")
+    axes = figure.subplots(1, len(levels), squeeze=False)[0]
+    for ax, level in zip(axes, levels, strict=True):
+        _windows_of_level(ax, image, windows[windows.level == level], instances, level)
+    legend(figure, [(TRUTH, "object"), (POSITIVE, "positive window, x its centre")])
+    return figure
+
+
+def _windows_of_level(
+    ax: Axes, image: Any, windows: Windows, instances: Instances | None, level: int
+) -> None:
+    height, width = show_image(ax, image)
+    for mask in as_array(instances["masks"]) if instances else ():
+        outline_mask(ax, mask, TRUTH)
+    boxes = as_array(windows.box_px)
+    for box in boxes:
+        draw_box(ax, box, POSITIVE, 1.3)
+    x, y = (boxes[:, :2] + boxes[:, 2:]).T / 2
+    ax.plot(x, y, "x", color="white", markersize=6, markeredgewidth=3)
+    ax.plot(x, y, "x", color=POSITIVE.colour, markersize=5, markeredgewidth=1.6)
+    low = np.minimum(0, boxes[:, :2].min(0, initial=0)) - 0.02 * width
+    high = np.maximum([width, height], boxes[:, 2:].max(0, initial=0)) + 0.02 * width
+    ax.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]))
+    stride = int(windows.stride_px[0]) if len(windows) else 0
+    ax.set_title(f"level {level}: {len(windows)} windows,\na cell every {stride} px")

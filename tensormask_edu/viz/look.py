@@ -1,0 +1,166 @@
+"""The visual code: how each role looks, how large a picture is, how it is saved.
+
+next: viz/images.py
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import numpy as np
+import torch
+
+from ..files import written_whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Array = np.ndarray[Any, Any]
+Given = ParamSpec("Given")
+Drawn = TypeVar("Drawn")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one role is drawn, everywhere."""
+
+    word: str
+    colour: str
+    line: str | tuple[float, tuple[float, ...]]
+    marker: str = ""  # where a line pattern would not fit
+    hatch: str = ""
+
+
+TRUTH = Look("truth", "#0072B2", "solid", marker="s")
+PREDICTION = Look("prediction", "#D55E00", (0, (4, 1.5)), marker="D")
+POSITIVE = Look("positive window", "#009E73", (0, (6, 1.5, 1.5, 1.5)), marker="x")
+IGNORED = Look("ignored", "#B0B0B0", (0, (1, 1.5)), hatch="////")
+FOLLOWED = Look("followed value", "#882255", "solid", marker="o")
+
+PAPER, INK = "#F1F1F1", "#606060"  # mask values 0 and 1
+WIDTH_INCHES = 7.0  # 700 px at notebook resolution
+SCREEN_DPI, PRINT_DPI = 100, 160
+SMALL = 7.5  # points, the smallest text in any picture
+STYLE: Any = {
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9,
+    "figure.titlesize": 11,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "hatch.color": IGNORED.colour,
+    "hatch.linewidth": 0.6,
+}
+
+
+def styled(draw: Callable[Given, Drawn]) -> Callable[Given, Drawn]:
+    """Run `draw` in our style; matplotlib's global settings stay as they were."""
+
+    @functools.wraps(draw)
+    def in_style(*args: Given.args, **kwargs: Given.kwargs) -> Drawn:
+        import matplotlib
+
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return in_style
+
+
+@functools.cache
+def _picture_class() -> type[Figure]:
+    from matplotlib.figure import Figure
+
+    class Picture(Figure):
+        """A figure that Jupyter shows without pyplot."""
+
+        def _repr_png_(self) -> bytes:
+            return png(self, SCREEN_DPI, palette=True)
+
+    return Picture
+
+
+def new_picture(height_inches: float, title: str = "") -> Figure:
+    """An empty picture of notebook width whose parts make room for each other."""
+    figure = _picture_class()(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
+    if title:
+        figure.suptitle(title, fontweight="bold")
+    return figure
+
+
+def png(figure: Figure, dpi: int = PRINT_DPI, palette: bool = False) -> bytes:
+    """The whole figure as PNG bytes: the canvas grows where something would be cut off.
+
+    palette: 256 colours instead of all, a quarter of the bytes. Drawings lose nothing, photographs a little.
+    """
+    from PIL import Image
+
+    drawn, packed = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=dpi, bbox_inches="tight")
+    picture = Image.open(drawn).convert("RGB")
+    if palette:
+        picture = picture.quantize(256, dither=Image.Dither.NONE)
+    picture.save(packed, format="png", optimize=True)
+    return packed.getvalue()
+
+
+def save(figure: Figure, path: str | Path, dpi: int = PRINT_DPI, palette: bool = False) -> None:
+    """Write the figure as PNG, whole in both senses: nothing cut off, no half file. See `png`.
+
+    Raises:
+        InputError: `path` cannot be written.
+    """
+    with written_whole(path) as temporary:
+        temporary.write_bytes(png(figure, dpi, palette))
+
+
+def draw_box(ax: Axes, box: Sequence[float], look: Look, width: float = 1.6, fill: bool = False) -> None:
+    """A rectangle xyxy in axis units, on a white band; clipped by the axes like everything else."""
+    from matplotlib.patches import Rectangle
+
+    x0, y0, x1, y1 = box
+    where: dict[str, Any] = {"xy": (x0, y0), "width": x1 - x0, "height": y1 - y0}
+    ax.add_patch(Rectangle(**where, fill=False, edgecolor="white", linewidth=width + 1.4, alpha=0.8))
+    ax.add_patch(Rectangle(**where, fill=False, edgecolor=look.colour, linewidth=width, linestyle=look.line))
+    if fill:
+        ax.add_patch(Rectangle(**where, facecolor=look.colour, alpha=0.2, linewidth=0))
+
+
+def hatch(ax: Axes, box: Sequence[float]) -> None:
+    """A rectangle xyxy that is outside the tensor, or not used."""
+    from matplotlib.patches import Rectangle
+
+    x0, y0, x1, y1 = box
+    style: dict[str, Any] = {"edgecolor": IGNORED.colour, "hatch": IGNORED.hatch, "linewidth": 0.3}
+    ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, **style))
+
+
+def legend(figure: Figure, entries: Sequence[tuple[Look, str]]) -> None:
+    """Names of the looks used, below the picture."""
+    from matplotlib.patches import Patch
+
+    handles = []
+    for look, text in entries:
+        lines: dict[str, Any] = {"linestyle": look.line, "linewidth": 1.6, "hatch": look.hatch}
+        handles.append(Patch(fill=False, edgecolor=look.colour, label=text, **lines))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+
+
+def mask_shades() -> Any:
+    """Mask values from 0 (paper) to 1 (ink)."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("mask", [PAPER, INK])
+
+
+def as_array(values: Any) -> Array:
+    """A NumPy array of a tensor (any device) or array."""
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
