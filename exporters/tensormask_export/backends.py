@@ -3,7 +3,7 @@
     tensorrt      builds on the machine with the GPU, for that GPU
     tensorrt_rtx  builds on any machine, for a family of GPUs; each compiles the last step when it loads
 
-next: to_tensorrt.py
+next: parsed.py
 """
 
 from __future__ import annotations

@@ -102,8 +102,9 @@ def _run_onnx(args: argparse.Namespace) -> int:
 
 def _verify(commands: Any) -> None:
     text = (
-        "Compare ONNX Runtime on the CPU with PyTorch, output by output. Exit code 1 if an output differs by "
-        "more than 1e-4."
+        "Compare ONNX Runtime with PyTorch, output by output, on the CPU. Where a TensorRT is installed,\n"
+        "what its parser made of the file is computed and compared as well: that needs no GPU.\n"
+        "Exit code 1 if an output differs by more than 1e-4."
     )
     example = (
         "verify outputs/model.onnx outputs/demo/checkpoint\n"

@@ -39,6 +39,7 @@ from .graph import MaskMode, RawGraph, padding_colour
 if TYPE_CHECKING:
     import onnx
 
+NODE_SCOPE = "pkg.torch.onnx.name_scopes"
 TRACED_CELLS = (
     4,
     5,
@@ -102,10 +103,10 @@ def required(package: str, extra: str) -> ModuleType:
 
 def capture(graph: RawGraph) -> onnx.ModelProto:
     """The graph as ONNX with free batch, height and width; our ops are bare nodes without a body yet."""
-    from .onnx_body import swap_node, swap_windows_node
+    from .translations import table
 
-    ops, padding_px = torch.ops.tensormask_edu, graph.model.config.geometry.padding_px
-    stride_px = graph.model.config.geometry.strides_px[-1]
+    geometry = graph.model.config.geometry
+    stride_px, padding_px = geometry.strides_px[-1], geometry.padding_px
     sides_px = [cells * max(stride_px, padding_px) for cells in TRACED_CELLS]
     example = torch.rand(2, 3, *sides_px, device=next(graph.parameters()).device)
     names = (contract.BATCH, contract.ROWS, contract.COLUMNS)
@@ -121,15 +122,12 @@ def capture(graph: RawGraph) -> onnx.ModelProto:
             input_names=[contract.IMAGES],
             output_names=outputs,
             dynamic_shapes=({0: batch, 2: padding_px * rows, 3: padding_px * columns},),
-            custom_translation_table={
-                ops.swap_align2nat.default: swap_node,
-                ops.swap_align2nat_windows.default: swap_windows_node,
-            },
+            custom_translation_table=table(),
         )
     assert program is not None
     proto = program.model_proto
     _name_free_dimensions(proto)
-    _drop_stack_traces(proto)
+    _drop_notes(proto)
     return proto
 
 
@@ -169,10 +167,11 @@ def _name_free_dimensions(proto: onnx.ModelProto) -> None:
                 dimension.dim_param = renamed
 
 
-def _drop_stack_traces(proto: onnx.ModelProto) -> None:
-    """The exporter notes source lines, with paths of this machine, on every node."""
+def _drop_notes(proto: onnx.ModelProto) -> None:
+    """Of the exporter's notes on a node keep the module it belongs to: the rest is bulky, and its source
+    lines hold paths of this machine."""
     for node in proto.graph.node:
-        kept = [prop for prop in node.metadata_props if not prop.key.endswith("stack_trace")]
+        kept = [note for note in node.metadata_props if note.key == NODE_SCOPE]
         del node.metadata_props[:]
         node.metadata_props.extend(kept)
 

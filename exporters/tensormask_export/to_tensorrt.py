@@ -27,6 +27,7 @@ from tensormask_edu.files import read_json, write_json, written_whole
 
 from . import contract
 from .backends import Backend, child_environment, find_backend
+from .parsed import network_flags
 from .to_onnx import file_sha256, read_metadata, read_onnx
 
 if TYPE_CHECKING:
@@ -181,9 +182,12 @@ def equivalent_command(
 
 
 def _how_ops_run(ops: Counter[str], layers: dict[str, int]) -> dict[str, str]:
+    """Per custom node type: as a plugin, as the backend's own layer, or as its function body."""
     plugins = sum(layers.get(name, 0) for name in PLUGIN_LAYERS)
-    how = "plugin" if plugins >= ops.total() else "function body"
-    return {name: f"{how}, {count} nodes" for name, count in sorted(ops.items())}
+    swaps = "plugin" if plugins >= ops[contract.SWAP] + ops[contract.SWAP_WINDOWS] else "function body"
+    norm = "built-in layer" if layers.get("NORMALIZATION", 0) >= ops[contract.NORM] else "function body"
+    how = {contract.SWAP: swaps, contract.SWAP_WINDOWS: swaps, contract.NORM: norm}
+    return {name: f"{how[name]}, {count} nodes" for name, count in sorted(ops.items())}
 
 
 def _build_in_child(
@@ -250,7 +254,7 @@ def _parse_and_build(trt: Any, request: dict[str, Any], stopped: list[int]) -> d
     start = time.perf_counter()
     logger = _logger(trt)
     builder = trt.Builder(logger)
-    network = builder.create_network(_network_flags(trt))
+    network = builder.create_network(network_flags(trt))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(request["onnx"]):
         raise BuildFailed(f"the ONNX file does not parse: {parser.get_error(0).desc()}")
@@ -277,12 +281,6 @@ def _parse_and_build(trt: Any, request: dict[str, Any], stopped: list[int]) -> d
         "seconds": seconds,
         "warnings": logger.warnings,
     }
-
-
-def _network_flags(trt: Any) -> int:
-    """Precision comes from the ONNX file: the only way in TensorRT 11, asked for in 10."""
-    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    return 0 if flag is None else 1 << int(flag)
 
 
 def _logger(trt: Any) -> Any:
