@@ -1,31 +1,51 @@
-"""Draw the pictures of the documentation: `python docs/make_pictures.py`. The same pixels on every run."""
+"""Draw the pictures of the documentation: `python docs/make_pictures.py [CHECKPOINT]`.
+
+The method's pictures need nothing else and come out the same on every run. With the checkpoint of a model
+trained on the overlap world (`outputs/demo/training/checkpoint`) the front page's picture is drawn too.
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from tensormask_edu import config, viz
-from tensormask_edu.data.shapes import draw
+from tensormask_edu.checkpoint import load_checkpoint
+from tensormask_edu.data.shapes import CLASS_NAMES, draw
+from tensormask_edu.predict import detect
 from tensormask_edu.viz.gallery import method
 
 FOLDER = Path(__file__).parent / "pictures"
-PICTURE = 13  # of the overlap world's held-out set
+METHOD_IMAGE = 13  # of the overlap world's held-out set
+FRONT_IMAGES = (0, 5, 6)
 
 
-def main() -> None:
-    """Write the method's pictures into docs/pictures."""
-    pixels, masks, labels = draw(seed=0, split="val", index=PICTURE)
-    image, masks = torch.from_numpy(pixels).permute(2, 0, 1), torch.from_numpy(masks)
-    target = {
-        "boxes": torch.stack([_box(mask) for mask in masks]),
-        "labels": torch.tensor(labels),
-        "masks": masks,
-    }
-    for exhibit in method(image, target, config.MODELS["tiny"]):
-        viz.save(exhibit.figure, FOLDER / f"{exhibit.name}.png")
-        print(FOLDER / f"{exhibit.name}.png")
+def main(checkpoint: str | None = None) -> None:
+    """Write the pictures into docs/pictures."""
+    for exhibit in method(*held_out(METHOD_IMAGE), config.MODELS["tiny"]):
+        viz.save(exhibit.figure, FOLDER / f"{exhibit.name}.png", palette=True)
+    if checkpoint:
+        viz.save(front_page(checkpoint), FOLDER / "readme.png", viz.SCREEN_DPI, palette=True)
+
+
+def held_out(index: int) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Image `index` of the held-out set with its objects, as the data set gives it."""
+    pixels, visible, labels = draw(seed=0, split="val", index=index)
+    masks = torch.from_numpy(visible)
+    boxes = torch.stack([_box(mask) for mask in masks])
+    target = {"boxes": boxes, "labels": torch.tensor(labels), "masks": masks}
+    return torch.from_numpy(pixels).permute(2, 0, 1), target
+
+
+def front_page(checkpoint: str) -> Any:
+    """Three held-out images with truth and prediction."""
+    model, input_config = load_checkpoint(checkpoint)
+    images, truths = zip(*(held_out(index) for index in FRONT_IMAGES), strict=True)
+    found = [detect(model, image, input_config, score=0.4) for image in images]
+    return viz.truth_and_prediction(images, truths, found, CLASS_NAMES)
 
 
 def _box(mask: torch.Tensor) -> torch.Tensor:
@@ -35,4 +55,4 @@ def _box(mask: torch.Tensor) -> torch.Tensor:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:2])

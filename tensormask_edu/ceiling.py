@@ -26,7 +26,11 @@ CERTAIN = 20.0  # logit of a bin that is surely inside; its negative surely outs
 
 
 def ceiling(
-    config: ModelConfig, dataset: CocoFolder, input_config: InputConfig, progress: bool = True
+    config: ModelConfig,
+    dataset: CocoFolder,
+    input_config: InputConfig,
+    progress: bool = True,
+    area_ranges: evaluate.AreaRanges | None = None,
 ) -> dict[str, Any]:
     """COCO mask scores of the pasted targets, and the share of objects with a window.
 
@@ -44,7 +48,7 @@ def ceiling(
             "masks": masks,
         }
         found += evaluate.to_coco(target["image_id"], detection, dataset.category_ids)
-    scores = evaluate.score(dataset.ground_truth_path, found, "segm")
+    scores = evaluate.score(dataset.ground_truth_path, found, "segm", area_ranges)
     return {"segm": scores, "windowed": windowed / max(objects, 1), "objects": objects}
 
 

@@ -1,7 +1,7 @@
 """`tensormask-edu check-ops`: every operator, implementation and dtype present, against the NumPy reference.
 
 Each case is computed in float64 by `reference/` from the inputs *as rounded* to the dtype, so what remains is
-the implementation's own error. Compared are values, gradients (with the transposed reference), and the bits of
+the implementation's own error. Compared are values, gradients (against the transposed reference), and bits of
 two runs. Needs PyTorch and NumPy only.
 
 next: ../exporters/tensormask_export/contract.py
@@ -182,7 +182,7 @@ def reference_gradient(case: Case, index: np.ndarray | None, grad: np.ndarray) -
     """What the transposed op makes of `grad`."""
     if case.op == "swap_align2nat":
         return reference.swap_align2nat_adjoint(grad, case.arguments["lam"], *case.shape[3:])
-    if case.op == "swap_align2nat_windows":
+    if index is not None:
         return reference.swap_align2nat_windows_adjoint(grad, case.arguments["lam"], index, case.shape)
     return _transposed_transform(case, grad)
 
@@ -201,7 +201,7 @@ def _rounded(values: np.ndarray, dtype: torch.dtype) -> np.ndarray:
 
 
 def run_case(number: int, implementation: str, device: str, dtype: torch.dtype) -> dict[str, Any]:
-    """One case by one implementation: errors of values and gradient, and whether two runs give the same bits."""
+    """One case by one implementation: errors of values and gradient, and whether two runs are bit-equal."""
     case, expected = CASES[number], sample(number, dtype)
     with ops.use(implementation):
         out, grad = _forward_backward(case, expected, device, dtype)
@@ -258,7 +258,7 @@ def check_ops(device: str = "all") -> dict[str, Any]:
         else:
             results += [_row(op, name, kind, dtype) for op in _ops_of(name) for dtype in LIMITS]
     passed = all(row["passed"] for row in results)
-    return {"passed": passed, "results": results, "not_run": not_run, "machine": _machine()}
+    return {"passed": passed, "results": results, "not_run": not_run, "machine": machine()}
 
 
 def _ops_of(implementation: str) -> list[str]:
@@ -282,7 +282,8 @@ def _row(op: str, implementation: str, device: str, dtype: torch.dtype) -> dict[
     }
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """Where figures come from: versions, threads, GPU, which implementations run."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "tensormask_edu": __version__,

@@ -108,6 +108,7 @@ def _train(commands: Any) -> None:
     parser.add_argument("--batch-size", type=int, help="images per step")
     parser.add_argument("--lr", type=float, help="highest learning rate")
     parser.add_argument("--seed", type=int, help="of the weights and the order of the images")
+    parser.add_argument("--precision", help="float32, or bfloat16 where the processor is quick at it")
     parser.add_argument("--resume", action="store_true", help="continue the run in --output")
 
 
@@ -115,7 +116,7 @@ def _run_train(args: argparse.Namespace) -> int:
     from .config import recipe
     from .train import Diverged, train
 
-    names = ("steps", "minutes", "batch_size", "lr", "seed")
+    names = ("steps", "minutes", "batch_size", "lr", "seed", "precision")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     chosen = recipe(args.recipe, args.preset)
     chosen = replace(chosen, train=replace(chosen.train, **given))

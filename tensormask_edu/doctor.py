@@ -56,6 +56,7 @@ class Ability:
     runs: bool
     how: str
     fix: str = ""
+    needed: bool = False  # part of what every installation must do
 
 
 # --- What is installed -----------------------------------------------------------------------------
@@ -148,16 +149,18 @@ def abilities() -> list[Ability]:
 
 
 def _ability(name: str, needs: str, how: Callable[[], str], extra: str = "") -> Ability:
-    """Able if every package of `needs` is installed and `how`, which may import them, does not fail."""
+    """Able if every package of `needs` is installed and `how`, which may import them, does not fail.
+
+    Needed unless an `extra` brings it."""
     fix = f'pip install "{DISTRIBUTION}[{extra}]"' if extra else f"pip install {needs}"
     missing = [package for package in needs.split() if not installed_version(package)]
     if missing:
-        return Ability(name, False, f"{' and '.join(missing)} missing", fix)
+        return Ability(name, False, f"{' and '.join(missing)} missing", fix, not extra)
     try:
-        return Ability(name, True, how())
+        return Ability(name, True, how(), needed=not extra)
     except Exception as error:  # a broken installation may fail in any way; saying so is our job
         words = str(error).splitlines() or [""]
-        return Ability(name, False, f"{type(error).__name__}: {words[0]}", f"reinstall: {fix}")
+        return Ability(name, False, f"{type(error).__name__}: {words[0]}", f"reinstall: {fix}", not extra)
 
 
 def _operators() -> str:
@@ -235,14 +238,16 @@ def _gpu_words() -> str:
 
 def examine() -> dict[str, Any]:
     """All findings as plain values: `machine`, `packages`, `abilities`, `problems`."""
-    found = packages()
+    found, able = packages(), abilities()
     problems = [f"{p.name} is {p.state}: {p.fix}" for p in found if not p.extra and p.state != "ok"]
     if sys.version_info < OLDEST_PYTHON:
         problems.append(f"Python {platform.python_version()} is too old: install 3.11 or newer")
+    known = any(problems)  # a missing package explains what does not run
+    problems += [f"{a.name}: {a.how}; {a.fix}" for a in able if a.needed and not a.runs and not known]
     return {
         "machine": machine(),
         "packages": [{**asdict(p), "fix": p.fix} for p in found],
-        "abilities": [asdict(a) for a in abilities()],
+        "abilities": [asdict(a) for a in able],
         "problems": problems,
     }
 

@@ -12,6 +12,15 @@ from typing import Any
 from .errors import InputError, bad_input
 
 
+def make_folder(folder: str | Path) -> Path:
+    """Make `folder` and what is above it, if it is not there."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot make this folder ({error.strerror})") from error
+    return Path(folder)
+
+
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure.
@@ -19,10 +28,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     The temporary name keeps the suffix, so writers that choose a format by suffix still work.
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path.parent}: cannot make this folder ({error.strerror})") from error
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary

@@ -29,14 +29,14 @@ class Claim:
     claim: str
     against: str
     difference: float | None
-    limit: float
+    limit: float | None
     note: str = ""
     at_least: bool = False  # the number must reach the limit instead of staying below it
 
     @property
     def holds(self) -> bool | None:
         """None where the check did not run."""
-        if self.difference is None:
+        if self.difference is None or self.limit is None:
             return None
         return self.difference >= self.limit if self.at_least else self.difference <= self.limit
 
@@ -102,6 +102,8 @@ class Report:
             parts.append(f"{counts['FAILS']} FAIL")
         if counts["not run"]:
             parts.append(f"{counts['not run']} not run")
+        if failed := sum(stage.state == "failed" for stage in self.stages):
+            parts.append(f"{failed} of {len(self.stages)} stages FAILED")
         if "segm" in self.scores:
             reachable = self.scores.get("ceiling", {}).get("segm", {}).get("AP")
             beside = f" where {reachable:.3f} is reachable" if reachable is not None else ""
@@ -137,23 +139,24 @@ def tables(report: Report) -> dict[str, Table]:
             [(name, _number(value)) for name, value in report.onnx.items()],
             "Largest absolute difference over all inputs compared.",
         ),
-        "engine": Table("TensorRT engine", ("", "value"), list(report.engine.items())),
+        "engine": Table("TensorRT engine", ("what", "value"), list(report.engine.items())),
         "stages": Table(
             "The run",
-            ("stage", "state", "seconds", ""),
+            ("stage", "state", "seconds", "result"),
             [(s.name, s.state, f"{s.seconds:.1f}", s.words) for s in report.stages],
         ),
-        "machine": Table("The machine", ("", "value"), list(report.machine.items())),
+        "machine": Table("The machine", ("what", "value"), list(report.machine.items())),
     }
     return {part: table for part, table in made.items() if table.rows}
 
 
 def _claim_row(claim: Claim) -> tuple[str, ...]:
-    if claim.difference is None:
+    if claim.difference is None or claim.limit is None:
         return claim.claim, claim.against, "-", "-", f"not run: {claim.note}"
     limit = f"at least {_number(claim.limit)}" if claim.at_least else _number(claim.limit)
+    difference = f"value {_number(claim.difference)}" if claim.at_least else _number(claim.difference)
     note = f" ({claim.note})" if claim.note else ""
-    return claim.claim, claim.against, _number(claim.difference), limit, claim.verdict + note
+    return claim.claim, claim.against, difference, limit, claim.verdict + note
 
 
 def _score_table(scores: Mapping[str, Any]) -> Table:
@@ -167,9 +170,9 @@ def _score_table(scores: Mapping[str, Any]) -> Table:
     )
     note = (
         "COCO scores by pycocotools on the held-out images. The ceiling pastes the true masks, "
-        "cut into the model's own windows and bins: no model of this geometry can do better."
+        "cut into the model's own windows and bins: what learning its targets exactly would score."
     )
-    return Table("Average precision", ("", *shown), rows, note)
+    return Table("Average precision", ("score", *shown), rows, note)
 
 
 def _score(value: float) -> str:
@@ -214,9 +217,16 @@ h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc;
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #ddd; }
-td.bad { font-weight: bold; color: #B34700; }
+td.bad, .bad { font-weight: bold; color: #B34700; }
 figure { margin: 1.5rem 0; } figcaption { color: #444; max-width: 45rem; }
 img { max-width: 100%; height: auto; }
+@media (max-width: 40rem) {
+  .stacked tr { display: block; padding: .5rem 0; border-bottom: 1px solid #ccc; }
+  .stacked tr:first-child { display: none; }
+  .stacked td { display: block; border: 0; padding: 0; }
+  .stacked td:first-child { font-weight: bold; }
+  .stacked td::before { content: attr(data-head) ": "; color: #666; font-weight: normal; }
+}
 @media print { body { max-width: none; font-size: 11px; } figure, tr { break-inside: avoid; } }
 """
 
@@ -233,10 +243,10 @@ def to_html(report: Report, folder: Path) -> str:
         f'<p class="summary{failed}">{_safe(report.summary)}</p>',
         _html_list(report.failures),
         *(_html_table(shown[part]) for part in ("claims", "scores") if part in shown),
-        _html_pictures("What the model sees", results, folder),
-        *(_html_table(shown[part]) for part in ("onnx", "engine") if part in shown),
+        _html_pictures("Training and predictions", results, folder),
+        *(_html_table(shown[part]) for part in ("engine",) if part in shown),
         _html_pictures("How it works", method, folder),
-        *(_html_table(shown[part]) for part in ("stages", "machine") if part in shown),
+        *(_html_table(shown[part]) for part in ("onnx", "stages", "machine") if part in shown),
     ]
     body = "\n".join(part for part in parts if part)
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -255,16 +265,20 @@ def _html_list(lines: Iterable[str]) -> str:
 
 def _html_table(table: Table) -> str:
     head = "".join(f"<th>{_safe(cell)}</th>" for cell in table.head)
-    rows = "".join(f"<tr>{''.join(_html_cell(cell) for cell in row)}</tr>\n" for row in table.rows)
+    rows = "\n".join(f"<tr>{_html_cells(table, row)}</tr>" for row in table.rows)
+    stacked = ' class="stacked"' if len(table.head) > 3 and not table.note else ""
     note = f"<p>{_safe(table.note)}</p>" if table.note else ""
-    return (
-        f'<h2>{_safe(table.title)}</h2>\n<div class="wide"><table><tr>{head}</tr>\n{rows}</table></div>{note}'
-    )
+    lines = f'<div class="wide"><table{stacked}>\n<tr>{head}</tr>\n{rows}\n</table></div>'
+    return f"<h2>{_safe(table.title)}</h2>\n{lines}\n{note}"
 
 
-def _html_cell(cell: str) -> str:
-    mark = ' class="bad"' if cell.startswith(("FAILS", "failed")) else ""
-    return f"<td{mark}>{_safe(cell)}</td>"
+def _html_cells(table: Table, row: Sequence[str]) -> str:
+    """One row; each cell knows its column's name, which a narrow screen shows instead of the header."""
+    cells = []
+    for head, cell in zip(table.head, row, strict=True):
+        mark = ' class="bad"' if cell.startswith(("FAILS", "failed")) else ""
+        cells.append(f'<td data-head="{_safe(head)}"{mark}>{_safe(cell)}</td>')
+    return "".join(cells)
 
 
 def _html_pictures(title: str, pictures: Sequence[Picture], folder: Path) -> str:

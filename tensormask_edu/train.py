@@ -25,7 +25,7 @@ from .config import Recipe, TrainConfig
 from .data.coco import CocoFolder, Target
 from .data.transforms import TrainingSet, collate
 from .errors import bad_input
-from .files import written_whole
+from .files import make_folder, written_whole
 from .model import TensorMask, build_model
 
 Batch = tuple[list[Tensor], list[Target]]
@@ -101,7 +101,8 @@ class Run:
         """One update. Returns the losses as numbers."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        losses = self.model(*batch)
+        with torch.autocast(batch[0][0].device.type, torch.bfloat16, config.precision == "bfloat16"):
+            losses = self.model(*batch)
         total = sum(losses.values())
         if not torch.isfinite(total):
             images = [target["image_id"] for target in batch[1]]
@@ -133,7 +134,7 @@ def train(recipe: Recipe, folder: str | Path, output: str | Path, resume: bool =
     run = Run(model, build_optimizer(model, config))
     if resume:
         run.load(output)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     with open(output / "log.jsonl", "a" if resume else "w", encoding="utf-8") as log:
         stream = TrainingSet(dataset, recipe.input, config.augment, config.seed)
         _loop(run, batches(stream, config.batch_size, run.step, device), recipe, output, log)

@@ -166,7 +166,7 @@ def test_a_checkpoint_of_other_classes_is_refused(world, tmp_path, capsys):
 @pytest.mark.parametrize(
     "found, words",
     [
-        ("{}", ("detections",)),
+        ("{}", ("JSON list",)),
         ("[", ("valid JSON",)),
         ('[{"image_id": 999, "category_id": 1, "score": 1, "bbox": [0, 0, 1, 1]}]', ("999",)),
     ],

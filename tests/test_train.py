@@ -95,6 +95,15 @@ def test_resuming_nothing_is_an_error_that_writes_nothing(world, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_bfloat16_gives_nearly_the_same_losses_and_float32_weights(world, tmp_path):
+    for precision in ("float32", "bfloat16"):
+        train(recipe(steps=3, precision=precision), world, tmp_path / precision)
+    assert losses(tmp_path / "bfloat16") == pytest.approx(losses(tmp_path / "float32"), rel=0.05)
+    assert losses(tmp_path / "bfloat16") != losses(tmp_path / "float32")
+    model, _ = load_checkpoint(tmp_path / "bfloat16" / "checkpoint")
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
 def test_vectors_are_not_decayed():
     from tensormask_edu.model import build_model
 

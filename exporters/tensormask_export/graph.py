@@ -3,9 +3,10 @@
 A wrapper around the model's own methods; no arithmetic of the model is written twice. Decoding and NMS stay
 outside. Masks come in two modes:
 
-    windows  only the windows that score best, per level and window size: what an application needs, and the
-             memory of a picture stays in the tens of megabytes whatever its size. The default.
-    dense    the natural mask tensor of every window: for study. One 800 x 1344 picture has 144 million logits.
+    windows  only the windows that score best, per level and window size: what an application needs. Memory
+             grows with their number, not with the picture. The default.
+    dense    the natural mask tensors of all windows: for study. In the paper's model one picture of
+             800 x 1344 px has 144 million mask logits.
 
 next: onnx_body.py
 """
@@ -32,7 +33,7 @@ LARGEST_TOPK = 3840  # TensorRT's limit
 class RawGraph(nn.Module):
     """(N, 3, H, W) RGB in [0, 1], H and W multiples of `geometry.padding_px` -> tensors by name.
 
-    Pixels beyond the picture must hold `padding_colour`, so that they are zero once normalised, as in training.
+    Pixels beyond the picture must hold `padding_colour`: zero once normalised, as in training.
 
     Args:
         model: its weights are used as they are; put it in evaluation mode.

@@ -1,22 +1,25 @@
 """The two custom ops as ONNX functions of standard operators: what runs wherever there is no plugin.
 
-A node `SwapAlign2Nat` with a model-local function of the same name runs in ONNX Runtime, in onnx.reference and
-in TensorRT without the plugin; TensorRT with the plugin takes the plugin. Both bodies work on x - pad_value with
-zeros outside: tap weights sum to one, so zero extension and the final + pad_value are exactly the padding rule.
+A node `SwapAlign2Nat` with a model-local function of the same name runs in ONNX Runtime, in onnx.reference
+and in TensorRT without the plugin; TensorRT with the plugin takes the plugin. Both bodies work on
+x - pad_value with zeros outside: tap weights sum to one, so that is exactly the padding rule.
 
-The decorated functions below are never called: `onnxscript` reads their source text and writes the function.
-Positions are computed in float32 or int64 and cast to the type of x only as weights, so half precision is safe.
+The decorated functions are never called: `onnxscript` reads their source text and writes the function.
+Helpers take no attributes: TensorRT-RTX 1.7 reads an attribute that one function hands on to another as 0,
+without a word. Positions are int64 or float32 and become the type of x only as weights, so half precision is
+safe.
 
-next: to_onnx.py
+next: translations.py
 """
+
+# mypy: ignore-errors
+# (the text below a decorator is ONNX, not Python)
 
 from __future__ import annotations
 
-from typing import Any
-
 import onnx
-from onnxscript import FLOAT, INT64, script, values
 from onnxscript import opset20 as op
+from onnxscript import script, values
 
 from . import contract
 
@@ -77,40 +80,38 @@ def SwapAlign2Nat(x, lam: int, pad_value: float):  # noqa: N802
 
 
 @script(DOMAIN, default_opset=op)
-def HalfStep(x, bins, axis: int):  # noqa: N802
+def HalfStep(x, bins, axis):  # noqa: N802
     """x between neighbours of `axis`: their mean if `bins` is even, else the first of the two.
 
     A window of `bins` fine bins is centred on its cell: bin centres fall on cells if their number is odd,
     midway between cells if it is even, for the whole tensor alike.
 
-    x: (..., L, ...), bins: int64 scalar
+    x: (..., L, ...), bins: int64 scalar, axis: (1,) int64
     out: (..., L - 1, ...)
     """
-    axes = op.Unsqueeze(op.Constant(value_int=axis), op.Constant(value_ints=[0]))
     first = op.Constant(value_ints=[0])
     second = op.Constant(value_ints=[1])
     last = op.Constant(value_ints=[-1])
     end = op.Constant(value_ints=[9223372036854775807])
     weight = op.CastLike(0.5 * op.Cast((bins + 1) % 2, to=1), x)
-    here = op.Slice(x, first, last, axes)
-    there = op.Slice(x, second, end, axes)
+    here = op.Slice(x, first, last, axis)
+    there = op.Slice(x, second, end, axis)
     return (1.0 - weight) * here + weight * there
 
 
 @script(DOMAIN, default_opset=op)
-def Taps(cell, bins, extent, lam: int):  # noqa: N802
+def Taps(cell, bins, extent, ratio):  # noqa: N802
     """Where a window's lam*V fine bins read, for one axis pair: (v, y) or (u, x).
 
     Indices count the zero border: one bin and two cells before the first.
 
-    cell: (K, 1) int64 the window's cell y, bins: int64 scalar V, extent: int64 scalar H
+    cell: (K, 1) int64 the window's cell y; int64 scalars: bins V, extent H, ratio lam
     coarse: (lam*V,) int64, the first of the two coarse bins
     weight: (lam*V,) float32, of the second of the two
     place: (K, lam*V) int64, the cell; beyond the border there is nothing but border
     """
     zero = op.Constant(value_int=0)
     one = op.Constant(value_int=1)
-    ratio = op.Constant(value_int=lam)
     fine = op.Range(zero, ratio * bins, one)
     phase = 2 * fine + 1 + ratio  # (fine + 1/2)/lam - 1/2, one bin further, in units of 1/(2 lam)
     coarse = phase / (2 * ratio)
@@ -129,8 +130,8 @@ def SwapAlign2NatWindows(x, index, lam: int, pad_value: float):  # noqa: N802
     The largest intermediates are x itself and index tensors of the output's shape.
     """
     last = op.Constant(value_ints=[-1])
-    rows = op.Constant(value_ints=[2])
-    columns = op.Constant(value_ints=[1])
+    axis_y = op.Constant(value_ints=[3])
+    axis_x = op.Constant(value_ints=[4])
     ratio = op.Constant(value_int=lam)
     pad = op.CastLike(op.Constant(value_float=pad_value), x)
     shape = op.Shape(x)
@@ -139,7 +140,7 @@ def SwapAlign2NatWindows(x, index, lam: int, pad_value: float):  # noqa: N802
     # Zero border, then the mean over cells (y, x)
     border = op.Constant(value_ints=[0, 1, 1, 2, 2, 0, 1, 1, 2, 2])
     bordered = op.Pad(x - pad, border)
-    cells = HalfStep(HalfStep(bordered, ratio * bins_v, axis=3), ratio * bins_u, axis=4)
+    cells = HalfStep(HalfStep(bordered, ratio * bins_v, axis_y), ratio * bins_u, axis_x)
     extents = op.Shape(cells)
     stride_y = op.Gather(extents, 4)
     stride_u = op.Gather(extents, 3) * stride_y
@@ -147,10 +148,10 @@ def SwapAlign2NatWindows(x, index, lam: int, pad_value: float):  # noqa: N802
     stride_n = op.Gather(extents, 1) * stride_v
     # Bilinear over bins (v, u), read from the flat tensor
     n, y, x_cell = op.Split(index, num_outputs=3, axis=1)
-    bin_v, weight_v, place_y = Taps(y, bins_v, op.Gather(shape, 3), lam=lam)
-    bin_u, weight_u, place_x = Taps(x_cell, bins_u, op.Gather(shape, 4), lam=lam)
-    row = op.Unsqueeze(stride_n * n + stride_v * bin_v + stride_y * place_y, rows)
-    upper_left = row + op.Unsqueeze(stride_u * bin_u + place_x, columns)
+    bin_v, weight_v, place_y = Taps(y, bins_v, op.Gather(shape, 3), ratio)
+    bin_u, weight_u, place_x = Taps(x_cell, bins_u, op.Gather(shape, 4), ratio)
+    row = op.Unsqueeze(stride_n * n + stride_v * bin_v + stride_y * place_y, op.Constant(value_ints=[2]))
+    upper_left = row + op.Unsqueeze(stride_u * bin_u + place_x, op.Constant(value_ints=[1]))
     lower_left = upper_left + stride_v
     flat = op.Reshape(cells, last)
     right = op.CastLike(weight_u, x)
@@ -162,7 +163,28 @@ def SwapAlign2NatWindows(x, index, lam: int, pad_value: float):  # noqa: N802
     return upper * above + lower * below + pad
 
 
+@script(DOMAIN, default_opset=op)
+def InstanceNormalization(x, scale, bias, epsilon: float):  # noqa: N802
+    """The standard operator, with exact means: each channel of each image to mean 0 and variance 1.
+
+    A channel may have a million entries. ONNX Runtime's own operator adds them one after the other in float32
+    and is off by 1e-4 and more; means of rows, then of their means, are as exact as PyTorch, and faster.
+    TensorRT goes by the name alone, takes its fused layer and never reads this body.
+
+    x: (N, C, H, W), scale, bias: (C,)
+    out: (N, C, H, W)
+    """
+    within_rows = op.Constant(value_ints=[3])
+    over_rows = op.Constant(value_ints=[2])
+    to_maps = op.Constant(value_ints=[1, 2])
+    deviation = x - op.ReduceMean(op.ReduceMean(x, within_rows), over_rows)
+    variance = op.ReduceMean(op.ReduceMean(deviation * deviation, within_rows), over_rows)
+    spread = op.Sqrt(variance + op.Constant(value_float=epsilon))
+    return deviation / spread * op.Unsqueeze(scale, to_maps) + op.Unsqueeze(bias, to_maps)
+
+
 BODIES = {
+    contract.NORM: (InstanceNormalization,),
     contract.SWAP: (Hat, SwapAlign2Nat),
     contract.SWAP_WINDOWS: (HalfStep, Taps, SwapAlign2NatWindows),
 }
@@ -171,41 +193,3 @@ BODIES = {
 def functions(op_types: set[str]) -> list[onnx.FunctionProto]:
     """The model-local functions that nodes of `op_types` need, helpers before their users."""
     return [f.to_function_proto() for name, parts in BODIES.items() if name in op_types for f in parts]
-
-
-# --- bare nodes -----------------------------------------------------------------------------------
-# torch.onnx.export inlines script functions. An op known by its schema alone stays a node.
-
-
-def _bare_op(name: str, inputs: dict[str, str]) -> values.Op:
-    schema = onnx.defs.OpSchema
-    kinds = {contract.LAM: schema.AttrType.INT, contract.PAD_VALUE: schema.AttrType.FLOAT}
-    kinds |= dict.fromkeys(contract.PLUGIN_ATTRIBUTES, schema.AttrType.STRING)
-    definition = schema(
-        name,
-        contract.DOMAIN,
-        contract.DOMAIN_VERSION,
-        inputs=[schema.FormalParameter(parameter, kind) for parameter, kind in inputs.items()],
-        outputs=[schema.FormalParameter("out", "T")],
-        type_constraints=[("T", ["tensor(float)", "tensor(float16)"], "of x and out")],
-        attributes=[schema.Attribute(attribute, kind, required=True) for attribute, kind in kinds.items()],
-    )
-    return values.Op(DOMAIN, name, definition)
-
-
-_SWAP = _bare_op(contract.SWAP, {"x": "T"})
-_SWAP_WINDOWS = _bare_op(contract.SWAP_WINDOWS, {"x": "T", "index": "tensor(int64)"})
-
-
-def _attributes(lam: int, pad_value: float) -> dict[str, Any]:
-    return {contract.LAM: lam, contract.PAD_VALUE: pad_value, **contract.PLUGIN_ATTRIBUTES}
-
-
-def swap_node(x: FLOAT, lam: int, pad_value: float = -6.0) -> FLOAT:
-    """Translation of `ops.swap_align2nat`; the exporter reads these annotations."""
-    return _SWAP(x, **_attributes(lam, pad_value))
-
-
-def swap_windows_node(x: FLOAT, lam: int, index: INT64, pad_value: float = -6.0) -> FLOAT:
-    """Translation of `ops.swap_align2nat_windows`."""
-    return _SWAP_WINDOWS(x, index, **_attributes(lam, pad_value))

@@ -39,7 +39,11 @@ from .graph import MaskMode, RawGraph, padding_colour
 if TYPE_CHECKING:
     import onnx
 
-TRACED_CELLS = (4, 5)  # of the coarsest level; the traced sizes differ, so that no axis is mistaken for another
+NODE_SCOPE = "pkg.torch.onnx.name_scopes"
+TRACED_CELLS = (
+    4,
+    5,
+)  # of the coarsest level; the traced sizes differ, so that no axis is mistaken for another
 
 
 @dataclass(frozen=True)
@@ -99,32 +103,31 @@ def required(package: str, extra: str) -> ModuleType:
 
 def capture(graph: RawGraph) -> onnx.ModelProto:
     """The graph as ONNX with free batch, height and width; our ops are bare nodes without a body yet."""
-    from .onnx_body import swap_node, swap_windows_node
+    from .translations import table
 
-    ops, padding_px = torch.ops.tensormask_edu, graph.model.config.geometry.padding_px
-    stride_px = graph.model.config.geometry.strides_px[-1]
-    example = torch.rand(2, 3, *(cells * max(stride_px, padding_px) for cells in TRACED_CELLS))
-    batch, rows, columns = (torch.export.Dim(name) for name in (contract.BATCH, contract.ROWS, contract.COLUMNS))
+    geometry = graph.model.config.geometry
+    stride_px, padding_px = geometry.strides_px[-1], geometry.padding_px
+    sides_px = [cells * max(stride_px, padding_px) for cells in TRACED_CELLS]
+    example = torch.rand(2, 3, *sides_px, device=next(graph.parameters()).device)
+    names = (contract.BATCH, contract.ROWS, contract.COLUMNS)
+    batch, rows, columns = (torch.export.Dim(name) for name in names)
     with quiet(), torch.no_grad():
-        names = list(graph(example))
+        outputs = list(graph(example))
         program = torch.onnx.export(
             graph,
-            (example.to(next(graph.parameters()).device),),
+            (example,),
             dynamo=True,
             verbose=False,
             opset_version=contract.OPSET,
             input_names=[contract.IMAGES],
-            output_names=names,
+            output_names=outputs,
             dynamic_shapes=({0: batch, 2: padding_px * rows, 3: padding_px * columns},),
-            custom_translation_table={
-                ops.swap_align2nat.default: swap_node,
-                ops.swap_align2nat_windows.default: swap_windows_node,
-            },
+            custom_translation_table=table(),
         )
     assert program is not None
     proto = program.model_proto
     _name_free_dimensions(proto)
-    _drop_stack_traces(proto)
+    _drop_notes(proto)
     return proto
 
 
@@ -164,10 +167,11 @@ def _name_free_dimensions(proto: onnx.ModelProto) -> None:
                 dimension.dim_param = renamed
 
 
-def _drop_stack_traces(proto: onnx.ModelProto) -> None:
-    """The exporter notes source lines, with paths of this machine, on every node."""
+def _drop_notes(proto: onnx.ModelProto) -> None:
+    """Of the exporter's notes on a node keep the module it belongs to: the rest is bulky, and its source
+    lines hold paths of this machine."""
     for node in proto.graph.node:
-        kept = [prop for prop in node.metadata_props if not prop.key.endswith("stack_trace")]
+        kept = [note for note in node.metadata_props if note.key == NODE_SCOPE]
         del node.metadata_props[:]
         node.metadata_props.extend(kept)
 
@@ -216,7 +220,7 @@ def model_metadata(graph: RawGraph, input_config: InputConfig) -> dict[str, Any]
         "padding_colour": padding_colour(graph.model),
         "padding_sides": "right and bottom",
     }
-    masks = {"mode": graph.masks}
+    masks: dict[str, Any] = {"mode": graph.masks}
     if graph.masks == "windows":
         masks["windows_per_level"] = graph.windows_per_level
     return {
@@ -241,7 +245,7 @@ def versions() -> dict[str, str]:
 
 
 def weights_sha256(model: TensorMask) -> str:
-    """SHA-256 of the weights as a safetensors file: what `sha256sum` says of a checkpoint's model.safetensors."""
+    """SHA-256 of the weights as a safetensors file: that of a checkpoint's model.safetensors."""
     state: dict[str, Tensor] = {
         name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
     }
@@ -260,7 +264,7 @@ def write_checked(proto: onnx.ModelProto, path: str | Path) -> None:
 def read_onnx(path: str | Path) -> onnx.ModelProto:
     """Read an ONNX file of ours; anything else is an InputError."""
     onnx = required("onnx", "export")
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     if not Path(path).is_file():
         raise bad_input("model", "an existing ONNX file", path, "check the path")

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from ..errors import InputError, bad_input
-from ..files import write_json
+from ..files import make_folder, write_json
 from ..rle import encode
 
 CLASS_NAMES = ("ellipse", "rectangle", "triangle", "star")
@@ -208,10 +208,7 @@ def _stored_info(path: Path) -> Any:
 
 def _write_split(folder: Path, info: dict[str, Any], bar: Any) -> dict[str, Any]:
     """Draw and write the pictures of one split; its COCO ground truth comes back."""
-    try:
-        (folder / "images").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot make this folder ({error.strerror})") from None
+    make_folder(folder / "images")
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for index in range(info["images"]):

@@ -1,10 +1,11 @@
 """The paper's operators in PyTorch: the names of `tensormask_edu.reference`, fast and differentiable."""
 
-from .dispatch import ORDER, missing, status, use
+from .dispatch import KERNEL_DTYPES, ORDER, missing, status, use
 from .swap_align2nat import swap_align2nat, swap_align2nat_windows
 from .transforms import align2nat, nat2align, subsample, up_align2nat, up_bilinear, up_nearest
 
 __all__ = [
+    "KERNEL_DTYPES",
     "ORDER",
     "align2nat",
     "missing",

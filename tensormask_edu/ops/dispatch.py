@@ -1,72 +1,95 @@
 """Which implementation of `swap_align2nat` runs: said in words, never chosen silently.
 
-- "cuda": our CUDA kernels, compiled by NVRTC at first use (CUDA tensors);
+- "cuda": our CUDA kernels, compiled at first use (CUDA tensors);
 - "host": the same kernel source compiled for this processor at first use (CPU tensors);
 - "formula": PyTorch operations, anywhere.
 
-By default the first that works for a tensor's device runs, in this order. `use` forces one.
+By default the first that can run for a tensor's device runs, in this order; `use` forces one. Each is a
+module with the functions `forward`, `backward`, `forward_windows`, `backward_windows`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
+from types import ModuleType
 
 import torch
+from torch import Tensor
 
 from ..errors import bad_input
 
 # Best first, per kind of device.
 ORDER = {"cpu": ("host", "formula"), "cuda": ("cuda", "formula")}
-_forced: str | None = None
-
-
-def missing(name: str) -> str:
-    """Why an implementation cannot run here; "" if it can."""
-    if name == "formula":
-        return ""
-    return "not part of this version"
+KERNEL_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_forced = "auto"
 
 
 @contextmanager
 def use(name: str) -> Iterator[None]:
-    """Within the block, run `name` ("cuda", "host", "formula") or nothing; "auto" is the default choice.
+    """Within the block, run `name` ("cuda", "host", "formula") or raise; "auto" is the default choice.
 
-    For the whole process: the backward pass of a CUDA tensor runs in another thread.
+    Holds for the whole process, because the backward pass of a CUDA tensor runs in another thread.
     Raises InputError if `name` is unknown or cannot run here.
     """
     global _forced
     if name not in ("auto", "cuda", "host", "formula"):
         raise bad_input("implementation", "'auto', 'cuda', 'host' or 'formula'", repr(name))
     if name != "auto" and (reason := missing(name)):
-        raise bad_input("implementation", "one that runs here", f"{name!r}: {reason}", "see ops.status()")
-    before, _forced = _forced, None if name == "auto" else name
+        raise bad_input("implementation", "one that can run here", f"{name!r}: {reason}", "see ops.status()")
+    before, _forced = _forced, name
     try:
         yield
     finally:
         _forced = before
 
 
-def chosen(device: torch.device) -> str:
-    """The implementation for a tensor on `device`."""
-    order = ORDER.get(device.type, ("formula",))
-    if _forced is None:
-        return next(name for name in order if not missing(name))
-    if _forced not in order:
-        raise bad_input("implementation", f"one for {device.type} tensors: {order}", repr(_forced))
-    return _forced
+def missing(name: str) -> str:
+    """Why an implementation cannot run here; "" if it can. Asking may compile it."""
+    return "" if name == "formula" else _found(name)[0]
 
 
 def status() -> dict[str, dict[str, str]]:
-    """Per kind of device: what runs, and why not the others. {"cpu": {"runs": "host", "why": "..."}, ...}"""
+    """What runs and why, per kind of device: {"cpu": {"runs": "host", "why": "compiled with ..."}, ...}."""
     return {device: _status(device) for device in ORDER}
+
+
+def implementation(tensor: Tensor) -> ModuleType:
+    """The module that computes the op for this tensor. Raises InputError if a forced one cannot."""
+    order = ORDER.get(tensor.device.type, ("formula",))
+    if tensor.dtype not in KERNEL_DTYPES:
+        order = ("formula",)
+    if _forced == "auto":
+        return _module(next(name for name in order if not missing(name)))
+    if _forced not in order:
+        expected = f"one for {tensor.device.type} tensors of {tensor.dtype}: {', '.join(order)}"
+        raise bad_input("implementation", expected, repr(_forced), "leave the choice to 'auto'")
+    return _module(_forced)
+
+
+@cache
+def _module(name: str) -> ModuleType:
+    return import_module(f".{name}", __package__)
+
+
+@cache
+def _found(name: str) -> tuple[str, str]:
+    """Of a kernel implementation: why it cannot run ("" if it can), and what it is."""
+    if name == "cuda" and not torch.cuda.is_available():
+        return "no CUDA device is visible to PyTorch", ""
+    runs, text = _module(name).available()
+    return ("", text) if runs else (text, "")
 
 
 def _status(device: str) -> dict[str, str]:
     if device == "cuda" and not torch.cuda.is_available():
-        return {"runs": "nothing", "why": "no NVIDIA GPU is visible to PyTorch"}
-    runs = chosen(torch.device(device)) if _forced is None or _forced in ORDER[device] else "nothing"
-    if _forced is not None:
-        return {"runs": runs, "why": f"forced: {_forced!r}"}
-    reasons = [f"{name}: {missing(name)}" for name in ORDER[device] if missing(name)]
-    return {"runs": runs, "why": "; ".join(reasons) or "the best one runs"}
+        return {"runs": "nothing", "why": "no CUDA device is visible to PyTorch"}
+    if _forced != "auto":
+        return {"runs": _forced if _forced in ORDER[device] else "nothing", "why": f"forced: {_forced!r}"}
+    kernel = ORDER[device][0]
+    reason, text = _found(kernel)
+    if reason:
+        return {"runs": "formula", "why": f"{kernel}: {reason}"}
+    return {"runs": kernel, "why": text}

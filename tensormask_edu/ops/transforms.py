@@ -15,8 +15,9 @@ twin: reference/transforms.py   next: swap_align2nat.py
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -132,6 +133,13 @@ def check_integer_lam(lam: int) -> None:
         raise bad_input("lam", "an integer >= 1", repr(lam), "1 keeps the units")
 
 
+def check_pad(pad_value: float) -> None:
+    """InputError unless pad_value is a finite number."""
+    # Compared with infinities, because torch.compile cannot trace math.isfinite.
+    if not isinstance(pad_value, int | float) or not -math.inf < pad_value < math.inf:
+        raise bad_input("pad_value", "a finite number", repr(pad_value), "-6 stands for an empty mask")
+
+
 def _check_edge(edge: str) -> None:
     if edge not in ("pad", "clamp"):
         raise bad_input("edge", "'pad' or 'clamp'", repr(edge))
@@ -163,18 +171,17 @@ def _side(side: float, cause: str) -> int:
 
 
 def _resample(x: Tensor, size: list[int], step: float, skew: float, edge: str, pad_value: float) -> Tensor:
-    if not math.isfinite(pad_value):
-        raise bad_input("pad_value", "a finite number", pad_value, "-6 stands for an empty mask")
+    check_pad(pad_value)
     return torch.ops.tensormask_edu.resample(x, size, step, skew, edge, pad_value)
 
 
 class Table(NamedTuple):
-    """One axis pair's part of L: output j sums input index[t, j] with weight[t, j] over its taps t.
+    """One axis pair's part of L: output j sums input place[t, j] with weight[t, j] over its taps t.
 
-    index: (T, J) int64, weight: (T, J), J = V' * H' outputs; outside: (J,) the weight left for the pad value.
+    place: (T, J) int64, weight: (T, J), J = V' * H' outputs; outside: (J,) the weight left for the pad value.
     """
 
-    index: Tensor
+    place: Tensor
     weight: Tensor
     outside: Tensor
 
@@ -186,21 +193,21 @@ def pair_table(extents: tuple[int, int], size: tuple[int, int], step: float, ske
     v = (v' + 1/2) * V/V' - 1/2 (half-pixel centres), y = step * y' + skew * (v' - (V'-1)/2).
     """
     (num_v, num_y), (out_v, out_y) = extents, size
-    v_out = torch.arange(out_v, dtype=torch.float64)[:, None]
+    v_out = torch.arange(out_v, dtype=torch.float64, device="cpu")[:, None]
     v_in = ((2 * v_out + 1) * num_v - out_v) / (2 * out_v)
-    y_in = step * torch.arange(out_y, dtype=torch.float64) + skew * (v_out - (out_v - 1) / 2)
+    y_in = step * torch.arange(out_y, dtype=torch.float64, device="cpu") + skew * (v_out - (out_v - 1) / 2)
     if edge == "clamp":
         v_in = v_in.clamp(0, num_v - 1)
     if edge == "nearest":
         v_in = torch.div((2 * v_out + 1) * num_v, 2 * out_v, rounding_mode="floor")
-    indices, weights = [], []
+    places, weights = [], []
     for v, v_weight in _taps(v_in.expand_as(y_in), num_v):
         for y, y_weight in _taps(y_in, num_y):
-            indices.append((v * num_y + y).reshape(-1))
+            places.append((v * num_y + y).reshape(-1))
             weights.append((v_weight * y_weight).reshape(-1))
-    index, weight = torch.stack(indices), torch.stack(weights)
+    place, weight = torch.stack(places), torch.stack(weights)
     used = weight.any(dim=1)
-    return Table(index[used], weight[used], 1 - weight.sum(dim=0))
+    return Table(place[used], weight[used], 1 - weight.sum(dim=0))
 
 
 def _taps(coordinate: Tensor, extent: int) -> list[tuple[Tensor, Tensor]]:
@@ -217,16 +224,16 @@ def _taps(coordinate: Tensor, extent: int) -> list[tuple[Tensor, Tensor]]:
 def transposed(table: Table, num_inputs: int) -> Table:
     """The table of the transposed map: input i sums the outputs that read it. Nothing falls outside."""
     taps, outputs = table.weight.nonzero(as_tuple=True)
-    inputs, weight = table.index[taps, outputs], table.weight[taps, outputs]
+    inputs, weight = table.place[taps, outputs], table.weight[taps, outputs]
     order = inputs.argsort(stable=True)
     inputs, outputs, weight = inputs[order], outputs[order], weight[order]
     readers = inputs.bincount(minlength=num_inputs)
-    rank = torch.arange(len(inputs)) - (readers.cumsum(0) - readers)[inputs]
+    rank = torch.arange(len(inputs), device="cpu") - (readers.cumsum(0) - readers)[inputs]
     shape = (int(readers.max()) if len(inputs) else 0, num_inputs)
-    index_t, weight_t = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.float64)
-    index_t[rank, inputs] = outputs
+    place_t, weight_t = inputs.new_zeros(shape), weight.new_zeros(shape)
+    place_t[rank, inputs] = outputs
     weight_t[rank, inputs] = weight
-    return Table(index_t, weight_t, torch.zeros(num_inputs, dtype=torch.float64))
+    return Table(place_t, weight_t, weight.new_zeros(num_inputs))
 
 
 @lru_cache(maxsize=256)
@@ -242,7 +249,7 @@ def cached_table(
     table = pair_table(extents, size, *rule)
     if transpose:
         table = transposed(table, extents[0] * extents[1])
-    return Table(table.index.to(device), table.weight.to(device, dtype), table.outside.to(device, dtype))
+    return Table(table.place.to(device), table.weight.to(device, dtype), table.outside.to(device, dtype))
 
 
 def apply_tables(x: Tensor, vy: Table, ux: Table, size: list[int], pad_value: float) -> Tensor:
@@ -261,15 +268,15 @@ def _gather_rows(rows: Tensor, table: Table, pad_value: float) -> Tensor:
     out = (table.outside * pad_value)[:, None].expand(size).contiguous()
     # One buffer for all taps: fresh memory costs more time than the arithmetic.
     gathered = torch.empty_like(out)
-    for index, weight in zip(table.index, table.weight, strict=True):
-        torch.index_select(rows, 1, index, out=gathered)
+    for place, weight in zip(table.place, table.weight, strict=True):
+        torch.index_select(rows, 1, place, out=gathered)
         out.addcmul_(gathered, weight[:, None])
     return out
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """16-bit values are summed in float32."""
-    return torch.float32 if dtype.itemsize == 2 else dtype
+    """Values of 16 bits (or 8) are summed in float32."""
+    return torch.float32 if dtype.itemsize < 4 else dtype
 
 
 def _resample_kernel(
@@ -297,22 +304,28 @@ def _resample_adjoint_kernel(grad: Tensor, size: list[int], step: float, skew: f
     return apply_tables(grad.to(dtype), vy, ux, size, 0.0).to(grad.dtype)
 
 
-def _save(ctx, inputs, output) -> None:
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, _, *ctx.rule = inputs[:5]
     ctx.size = x.shape[1:]
 
 
-def _backward(ctx, grad):
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     grad_x = torch.ops.tensormask_edu.resample_adjoint(grad, ctx.size, *ctx.rule)
     return grad_x, None, None, None, None, None
 
 
-def _adjoint_backward(ctx, grad):
+def _adjoint_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     grad_y = torch.ops.tensormask_edu.resample(grad, ctx.size, *ctx.rule, 0.0)
     return grad_y, None, None, None, None
 
 
-def register(schema: str, kernel, fake, save, backward) -> None:
+def register(
+    schema: str,
+    kernel: Callable[..., Tensor],
+    fake: Callable[..., Tensor],
+    save: Callable[..., None],
+    backward: Callable[..., tuple[Tensor | None, ...]],
+) -> None:
     """One op of ours: schema, kernel for every device, shape rule for tracing, derivative."""
     name = f"tensormask_edu::{schema.partition('(')[0]}"
     torch.library.define(name, schema[schema.index("(") :])
@@ -321,7 +334,7 @@ def register(schema: str, kernel, fake, save, backward) -> None:
     torch.library.register_autograd(name, backward, setup_context=save)
 
 
-def _fake(x: Tensor, size: list[int], *rule) -> Tensor:
+def _fake(x: Tensor, size: list[int], *rule: Any) -> Tensor:
     return x.new_empty((x.shape[0], *size))
 
 

@@ -51,11 +51,12 @@ def swap_align2nat_windows(x: Array, lam: int, index: NDArray[np.int64], pad_val
     """
     _check(x, lam)
     _check_index(index, x.shape, lam)
-    values = x.astype(np.float64) - pad_value
-    out = np.full((len(index), lam * x.shape[1], lam * x.shape[2]), float(pad_value))
+    values = x.astype(np.float64)
+    out = np.empty((len(index), lam * x.shape[1], lam * x.shape[2]))
     for k, v, u in np.ndindex(out.shape):
-        for place, weight in _contributions(x.shape, lam, index[k], v, u):
-            out[k, v, u] += weight * values[place]
+        read = list(_contributions(x.shape, lam, index[k], v, u))
+        outside = 1 - sum(weight for _, weight in read)
+        out[k, v, u] = sum(weight * values[place] for place, weight in read) + outside * pad_value
     return out.astype(x.dtype)
 
 

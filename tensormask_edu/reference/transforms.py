@@ -17,6 +17,7 @@ twin: ops/transforms.py   next: swap_align2nat.py
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -152,7 +153,7 @@ def _resample(x: Array, size: tuple[int, ...], place: Place, edge: str, pad_valu
     """out[v, u, y, x] = x interpolated at (place(v, y), place(u, x)), v and u counted from the centre."""
     if edge not in ("pad", "clamp"):
         raise ValueError(f"edge: expected 'pad' or 'clamp', got {edge!r}")
-    values = x.astype(np.float64) - pad_value
+    values = x.astype(np.float64)
     out = np.empty((len(values), *size))
     for v, u, row, column in np.ndindex(*size):
         v_in, y_in = place(v - (size[0] - 1) / 2, row)
@@ -161,28 +162,26 @@ def _resample(x: Array, size: tuple[int, ...], place: Place, edge: str, pad_valu
         u_in += (x.shape[2] - 1) / 2
         if edge == "clamp":
             v_in, u_in = np.clip(v_in, 0, x.shape[1] - 1), np.clip(u_in, 0, x.shape[2] - 1)
-        out[:, v, u, row, column] = pad_value + _interpolate(values, v_in, u_in, y_in, x_in)
+        out[:, v, u, row, column] = _interpolate(values, (v_in, u_in, y_in, x_in), pad_value)
     return out.astype(x.dtype)
 
 
-def _interpolate(values: Array, v: float, u: float, y: float, x: float) -> Array | float:
-    """values (N, V, U, H, W) at the real indices (v, u, y, x): 4-D linear, zero outside. (N,)"""
+def _interpolate(values: Array, place: tuple[float, ...], pad_value: float) -> Array | float:
+    """values (N, V, U, H, W) at the real indices place = (v, u, y, x): 4-D linear, pad_value outside. (N,)"""
     total: Array | float = 0.0
-    for v_tap, v_weight in _taps(v, values.shape[1]):
-        for u_tap, u_weight in _taps(u, values.shape[2]):
-            for y_tap, y_weight in _taps(y, values.shape[3]):
-                for x_tap, x_weight in _taps(x, values.shape[4]):
-                    weight = v_weight * u_weight * y_weight * x_weight
-                    total = total + weight * values[:, v_tap, u_tap, y_tap, x_tap]
+    for taps in itertools.product(*(_taps(coordinate) for coordinate in place)):
+        v, u, y, x = (tap for tap, _ in taps)
+        inside = all(0 <= tap < extent for (tap, _), extent in zip(taps, values.shape[1:], strict=True))
+        value = values[:, v, u, y, x] if inside else pad_value
+        total = total + math.prod(weight for _, weight in taps) * value
     return total
 
 
-def _taps(coordinate: float, extent: int) -> list[tuple[int, float]]:
-    """The neighbours of a real index inside 0..extent-1, with their linear weights."""
+def _taps(coordinate: float) -> list[tuple[int, float]]:
+    """The neighbours of a real index with their linear weights; one if it is an integer."""
     lower = math.floor(coordinate)
     fraction = coordinate - lower
-    taps = [(lower, 1 - fraction), (lower + 1, fraction)]
-    return [(tap, weight) for tap, weight in taps if 0 <= tap < extent and weight > 0]
+    return [(lower, 1 - fraction), (lower + 1, fraction)] if fraction else [(lower, 1.0)]
 
 
 def _scaled_size(x: Array, vu: tuple[float, float], hw: tuple[float, float]) -> tuple[int, int, int, int]:

@@ -8,7 +8,7 @@ colour-blind eyes lose nothing (colours after Okabe and Ito):
     positive window  green, dash-dotted line, or x where a line pattern does not fit
     ignored          grey, hatched: outside the tensor, or not used
 
-A fifth, purple with a dot, follows one value through the transforms. Functions return a `Picture`, a
+A fifth, wine red with a dot, follows one value through the transforms. Functions return a `Picture`, a
 matplotlib figure outside pyplot: it needs no display, stays in no global list, and shows itself as the
 last line of a notebook cell. `save` writes it whole.
 
@@ -22,7 +22,7 @@ next: viz/look.py
 
 from .curves import loss_curve, reachable_iou
 from .images import draw_instances, truth_and_prediction, windows_on_image
-from .look import FOLLOWED, IGNORED, POSITIVE, PREDICTION, TRUTH, Look, new_picture, png, save
+from .look import FOLLOWED, IGNORED, POSITIVE, PREDICTION, SCREEN_DPI, TRUTH, Look, new_picture, png, save
 from .tensors import bipyramid, diagonal_shear, natural_of, sixteen_taps, two_representations, window_wall
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "IGNORED",
     "POSITIVE",
     "PREDICTION",
+    "SCREEN_DPI",
     "TRUTH",
     "Look",
     "bipyramid",

@@ -6,7 +6,7 @@ next: viz/tensors.py
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from .look import (
     SMALL,
     TRUTH,
     WIDTH_INCHES,
+    Array,
     Look,
     as_array,
     draw_box,
@@ -28,6 +29,8 @@ from .look import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
 
 Instances = Mapping[str, Any]  # boxes (D, 4) xyxy px, labels (D,), masks (D, H, W), maybe scores (D,)
 
@@ -58,17 +61,32 @@ def draw_instances(
     """
     ax = ax or new_picture(_height_inches(image)).add_subplot()
     look = look or (PREDICTION if "scores" in instances else TRUTH)
-    size = show_image(ax, image)
-    masks, texts = as_array(instances["masks"]), _texts(instances, class_names)
+    labels = _draw_instances(ax, image, instances, class_names, look, boxes)
+    ax.set_title(title)
+    figure = cast("Figure", ax.figure)
+    spread(figure, [labels])
+    return figure
+
+
+def _draw_instances(
+    ax: Axes, image: Any, instances: Instances, class_names: Sequence[str], look: Look, boxes: bool
+) -> list[Label]:
+    """Everything but the places of the labels, which are known once the picture is laid out."""
+    show_image(ax, image)
+    masks = as_array(instances["masks"])
     crowded = len(masks) > 25
     for mask in masks:
         outline_mask(ax, mask, look, 1.0 if crowded else 1.6)
-    for box, text in zip(as_array(instances["boxes"]), () if crowded else texts, strict=not crowded):
-        if boxes:
-            draw_box(ax, box, look, width=0.8)
-        _label(ax, box, text, look, size)
-    ax.set_title(title)
-    return cast("Figure", ax.figure)
+    if crowded:
+        return []
+    all_boxes = as_array(instances["boxes"])
+    for box in all_boxes if boxes else ():
+        draw_box(ax, box, look, width=0.8)
+    texts = _texts(instances, class_names)
+    return [
+        Label(_text(ax, text, look), _spots(mask, box))
+        for text, mask, box in zip(texts, masks, all_boxes, strict=True)
+    ]
 
 
 def _texts(instances: Instances, class_names: Sequence[str]) -> list[str]:
@@ -109,17 +127,18 @@ def truth_and_prediction(
     pairs = [
         (axes[2 * band, column], axes[2 * band + 1, column]) for band, column in np.ndindex(bands, columns)
     ]
+    labels = []
     for k, (upper, lower) in enumerate(pairs[: len(images)]):
         title = titles[k] if titles else f"image {k + 1}"
-        draw_instances(images[k], truths[k], class_names, f"{title}: truth", upper, TRUTH, boxes=False)
-        draw_instances(
-            images[k], predictions[k], class_names, f"{title}: prediction", lower, PREDICTION, boxes=False
-        )
-        upper.set_xlabel("")
+        labels.append(_draw_instances(upper, images[k], truths[k], class_names, TRUTH, boxes=False))
+        labels.append(_draw_instances(lower, images[k], predictions[k], class_names, PREDICTION, boxes=False))
+        upper.set(title=f"{title}: truth", xlabel="")
+        lower.set(title=f"{title}: prediction")
         for ax in (upper, lower) if k % columns else ():
             ax.set_ylabel("")
     for ax in (ax for pair in pairs[len(images) :] for ax in pair):
         ax.axis("off")
+    spread(figure, labels)
     return figure
 
 
@@ -147,21 +166,68 @@ def outline_mask(ax: Axes, mask: Any, look: Look, width: float = 1.6) -> None:
     ax.contour(x, y, padded, levels=[0.5], colors=look.colour, linewidths=width, linestyles=[look.line])
 
 
-def _label(ax: Axes, box: Sequence[float], text: str, look: Look, size: tuple[int, int]) -> None:
-    """Small text above the box, or just inside it where the image ends."""
-    height, width = size
-    x0, y0, x1, _ = box
-    to_the_left = x0 > 0.6 * width
-    ax.text(
-        min(x1, width) if to_the_left else max(x0, 0),
-        max(y0, 0),
-        text,
-        fontsize=SMALL,
-        color="white",
-        ha="right" if to_the_left else "left",
-        va="bottom" if y0 > 0.08 * height else "top",
-        bbox={"facecolor": look.colour, "alpha": 0.9, "pad": 0.8, "linewidth": 0},
-    )
+# --- Labels that keep clear of each other ----------------------------------------------------------
+
+
+class Label(NamedTuple):
+    """A text and the places where it may stand, best first: (x, y, ha, va) in axis units."""
+
+    text: Text
+    spots: list[tuple[float, float, str, str]]
+
+
+def _text(ax: Axes, words: str, look: Look) -> Text:
+    ground = {"facecolor": look.colour, "alpha": 0.85, "pad": 0.8, "linewidth": 0}
+    return ax.text(0, 0, words, fontsize=SMALL, color="white", bbox=ground)
+
+
+def _spots(mask: Array, box: Array) -> list[tuple[float, float, str, str]]:
+    """Above the mask's highest point, below its lowest, beside it, in its middle."""
+    if not mask.any():
+        x0, y0, x1, y1 = box
+        return [(x0, y0, "left", "bottom"), (x0, y1, "left", "top")]
+    y, x = np.nonzero(mask)
+    top, bottom, left, right = y.min(), y.max(), x.min(), x.max()
+    return [
+        (x[y == top].mean(), top - 1, "center", "bottom"),
+        (x[y == bottom].mean(), bottom + 2, "center", "top"),
+        (right + 2, y[x == right].mean(), "left", "center"),
+        (left - 1, y[x == left].mean(), "right", "center"),
+        (x.mean(), y.mean(), "center", "center"),
+    ]
+
+
+def spread(figure: Figure, groups: Sequence[Sequence[Label]]) -> None:
+    """Put each label at its spot with the least overlap; labels of one group share axes."""
+    if not any(groups):
+        return
+    figure.draw_without_rendering()  # only now it is known where the axes are
+    for labels in groups:
+        taken: list[Bbox] = []
+        for label in labels:
+            costs = [_cost(label.text, spot, taken) for spot in label.spots]
+            _move(label.text, label.spots[costs.index(min(costs))])
+            taken.append(label.text.get_window_extent())
+
+
+def _cost(text: Text, spot: tuple[float, float, str, str], taken: Sequence[Bbox]) -> float:
+    """How much of other labels the text would cover there, in square pixels."""
+    _move(text, spot)
+    box = text.get_window_extent().padded(2)
+    overlaps = (box.intersection(box, other) for other in taken)
+    return sum(overlap.width * overlap.height for overlap in overlaps if overlap is not None)
+
+
+def _move(text: Text, spot: tuple[float, float, str, str]) -> None:
+    """Place the text at `spot`, pushed back inside the axes."""
+    x, y, ha, va = spot
+    text.set(position=(x, y), ha=ha, va=va)
+    assert text.axes is not None
+    frame, box = text.axes.get_window_extent(), text.get_window_extent()
+    shift_x = max(frame.x0 - box.x0, 0) + min(frame.x1 - box.x1, 0)
+    shift_y = max(frame.y0 - box.y0, 0) + min(frame.y1 - box.y1, 0)
+    place = text.axes.transData.transform((x, y)) + [shift_x, shift_y]
+    text.set_position(tuple(text.axes.transData.inverted().transform(place)))
 
 
 @styled

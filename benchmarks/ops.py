@@ -1,0 +1,337 @@
+"""How fast `swap_align2nat` is: against a copy of the same bytes, PyTorch formulas, and the plain kernel.
+
+    python benchmarks/ops.py --device cpu --json benchmarks/results/ops-cpu.json
+    python benchmarks/ops.py --device cuda --json benchmarks/results/ops-gpu.json
+
+One image at 800 x 1344 px has p2 = 200 x 336 cells; V = U = 15 and 11. "MB" are the needed bytes: the input
+read once and the output written once. On a GPU the batch moves at least 1 GB, so that no cache flatters it.
+Every time is the best of several runs (CPU) or the median (GPU), all in this one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+
+import plain
+import torch
+from formulas import strided_views
+from torch import Tensor
+
+from tensormask_edu import ops
+from tensormask_edu.check_ops import machine
+from tensormask_edu.files import write_json
+
+HEIGHT, WIDTH = 200, 336
+LAMS = (1, 2, 4, 8, 16, 32)
+DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in ops.KERNEL_DTYPES}
+# Of 100 detections, how many lie on each level: small objects are the most.
+SPLIT = dict(zip(LAMS, (40, 25, 15, 10, 7, 3), strict=True))
+GPU_BYTES = 1 << 30
+OPS = torch.ops.tensormask_edu
+
+
+@dataclass
+class Dense:
+    """Milliseconds of one dense call, by what computes it."""
+
+    device: str
+    side: int
+    lam: int
+    dtype: str
+    direction: str
+    images: int
+    needed_mb: float
+    copy_ms: float
+    clone_ms: float
+    ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def best(self) -> float:
+        """The implementation that runs by default."""
+        return self.ms[next(name for name in (*ops.ORDER[self.device], "formula") if name in self.ms)]
+
+
+@dataclass
+class Windows:
+    """Milliseconds of one windows call for K windows, beside the dense call of its level."""
+
+    device: str
+    side: int
+    lam: int
+    windows: int
+    of: int
+    ms: float
+    dense_ms: float
+    copy_ms: float
+
+
+class Clock:
+    """Times a call: best of `repeats` on a CPU, median by events on a GPU, in milliseconds."""
+
+    def __init__(self, device: str, repeats: int) -> None:
+        self.device, self.repeats = device, repeats
+
+    def __call__(self, call: Callable[[], object]) -> float:
+        call()
+        return self._gpu(call) if self.device == "cuda" else self._cpu(call)
+
+    def _cpu(self, call: Callable[[], object]) -> float:
+        times = []
+        for _ in range(self.repeats):
+            start = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - start)
+        return 1e3 * min(times)
+
+    def _gpu(self, call: Callable[[], object]) -> float:
+        times = []
+        for _ in range(4 * self.repeats):
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            call()
+            end.record()
+            end.synchronize()
+            times.append(start.elapsed_time(end))
+        return statistics.median(times)
+
+
+def random(device: str, dtype: torch.dtype, *shape: int) -> Tensor:
+    """Values of a usual size."""
+    return torch.randn(shape, device=device, dtype=torch.float32).to(dtype)
+
+
+def out_shape(x: Tensor, lam: int) -> tuple[int, ...]:
+    """Shape of the dense output."""
+    num, num_v, num_u, height, width = x.shape
+    return num, lam * num_v, lam * num_u, -(-height // lam), -(-width // lam)
+
+
+def images_for(device: str, side: int, dtype: torch.dtype) -> int:
+    """One on a CPU; on a GPU enough that input and output together are 1 GB."""
+    if device == "cpu":
+        return 1
+    return math.ceil(GPU_BYTES / (2 * side * side * HEIGHT * WIDTH * dtype.itemsize))
+
+
+def dense_row(clock: Clock, side: int, lam: int, name: str, direction: str, others: bool) -> Dense:
+    """All implementations at one setting; `others` adds the formulas and the plain kernel."""
+    dtype, device = DTYPES[name], clock.device
+    images = images_for(device, side, dtype)
+    x = random(device, dtype, images, side, side, HEIGHT, WIDTH)
+    grad = random(device, dtype, *out_shape(x, lam))
+    needed = (x.numel() + grad.numel()) * dtype.itemsize
+    row = Dense(device, side, lam, name, direction, images, needed / 1e6, *copies(clock, x, grad, direction))
+    for implementation, call in calls(x, grad, lam, direction, others):
+        row.ms[implementation] = clock(call)
+    return row
+
+
+def copies(clock: Clock, x: Tensor, grad: Tensor, direction: str) -> tuple[float, float]:
+    """A copy of the needed bytes into a warm buffer; `clone` of the result, which pays for fresh memory."""
+    result = grad if direction == "forward" else x
+    half = (x.numel() + grad.numel()) // 2
+    source, target = x.new_zeros(half), x.new_zeros(half)
+    return clock(lambda: target.copy_(source)), clock(result.clone)
+
+
+def calls(
+    x: Tensor, grad: Tensor, lam: int, direction: str, others: bool
+) -> Iterator[tuple[str, Callable[[], object]]]:
+    """(name, call) of what can run here; a forced implementation stays forced while it is timed."""
+    forward = direction == "forward"
+    for name in ops.ORDER[x.device.type]:
+        if not ops.missing(name) and (others or name != "formula"):
+            with ops.use(name):
+                yield (
+                    name,
+                    lambda: (
+                        OPS.swap_align2nat(x, lam, -6.0)
+                        if forward
+                        else OPS.swap_align2nat_adjoint(grad, lam, HEIGHT, WIDTH)
+                    ),
+                )
+    if others:
+        yield "strided views", _strided(x, grad, lam, forward)
+    if others and x.dtype == torch.float32 and plain.available(x.device.type):
+        yield (
+            "plain kernel",
+            lambda: plain.forward(x, lam, -6.0) if forward else plain.backward(grad, lam, HEIGHT, WIDTH),
+        )
+
+
+def _strided(x: Tensor, grad: Tensor, lam: int, forward: bool) -> Callable[[], object]:
+    if forward:
+        return lambda: strided_views(x, lam, -6.0)
+    leaf = x.clone().requires_grad_()
+    out = strided_views(leaf, lam, -6.0)
+    return lambda: torch.autograd.grad(out, leaf, grad, retain_graph=True)
+
+
+def windows_rows(clock: Clock, side: int, lam: int) -> Iterator[Windows]:
+    """The windows op over K, up to every window of the level, against the dense op. float32, one image."""
+    x = random(clock.device, torch.float32, 1, side, side, HEIGHT, WIDTH)
+    shape = out_shape(x, lam)
+    every = shape[3] * shape[4]
+    dense_ms = clock(lambda: OPS.swap_align2nat(x, lam, -6.0))
+    counts = {SPLIT[lam], 100, every // 8, every // 2, every}
+    for count in sorted(count for count in counts if 1 <= count <= every):
+        cells = torch.randperm(every)[:count]
+        index = torch.stack([torch.zeros_like(cells), cells // shape[4], cells % shape[4]], 1).to(
+            clock.device
+        )
+        ms = clock(lambda index=index: OPS.swap_align2nat_windows(x, lam, index, -6.0))
+        copy_ms = clock(x.new_zeros(count, shape[1], shape[2]).clone)
+        yield Windows(clock.device, side, lam, count, every, ms, dense_ms, copy_ms)
+
+
+def claims(dense: list[Dense], windows: list[Windows]) -> list[dict[str, object]]:
+    """What the project promises, with the worst figure measured."""
+    device = dense[0].device
+    found = cpu_claims(dense) if device == "cpu" else gpu_claims(dense)
+    chosen = [row for row in windows if row.windows == SPLIT[row.lam] and row.side == 15]
+    if len(chosen) == len(LAMS):
+        gain = sum(row.dense_ms for row in chosen) / sum(row.ms for row in chosen)
+        found.append(claim("100 windows over six levels: times faster than dense", gain, 20, at_least=True))
+    if windows:
+        worst = max(row.ms / (row.dense_ms + row.copy_ms) for row in windows)
+        found.append(claim("windows op against dense and a copy of its output, largest ratio", worst, 1.2))
+    return found
+
+
+def cpu_claims(dense: list[Dense]) -> list[dict[str, object]]:
+    """Forward, float32, against `clone` of the output and the better formula."""
+    rows = [
+        row for row in dense if row.direction == "forward" and row.dtype == "float32" and "host" in row.ms
+    ]
+    if not rows:
+        return []
+    found = [
+        claim(
+            "host forward / clone of its output, largest", max(r.ms["host"] / r.clone_ms for r in rows), 2.5
+        )
+    ]
+    large = [row for row in rows if row.lam >= 2 and "strided views" in row.ms]
+    if large:
+        gain = min(min(row.ms["formula"], row.ms["strided views"]) / row.ms["host"] for row in large)
+        found.append(
+            claim("host forward: times faster than the better formula, lam >= 2, smallest", gain, 4, True)
+        )
+    return found
+
+
+def gpu_claims(dense: list[Dense]) -> list[dict[str, object]]:
+    """Fractions of the copy bandwidth, flatness in lam, and the plain kernel."""
+    found = []
+    for direction, least in (("forward", 0.80), ("backward", 0.65)):
+        rows = [
+            r
+            for r in dense
+            if r.direction == direction and r.dtype in ("float32", "float16") and "cuda" in r.ms
+        ]
+        if rows:
+            slowest = min(row.copy_ms / row.ms["cuda"] for row in rows)
+            found.append(
+                claim(f"{direction}: fraction of the copy bandwidth, smallest", slowest, least, True)
+            )
+    rows = [
+        r
+        for r in dense
+        if r.direction == "forward" and r.dtype == "float32" and r.side == 15 and "cuda" in r.ms
+    ]
+    if rows:
+        per_byte = [row.ms["cuda"] / row.needed_mb for row in rows]
+        found.append(claim("time per byte over lam: largest / smallest", max(per_byte) / min(per_byte), 1.3))
+    for row in rows:
+        if row.lam == 32 and "plain kernel" in row.ms:
+            gain = row.ms["plain kernel"] / row.ms["cuda"]
+            found.append(claim("times faster than the plain kernel at lam 32", gain, 8, True))
+    return found
+
+
+def claim(text: str, measured: float, limit: float, at_least: bool = False) -> dict[str, object]:
+    """One promise: what, measured, limit, kept or not."""
+    holds = measured >= limit if at_least else measured <= limit
+    return {"claim": text, "measured": measured, "limit": limit, "at_least": at_least, "holds": holds}
+
+
+def dense_table(rows: list[Dense]) -> str:
+    """A line per setting: ms of everything, fraction of the copy bandwidth of the default implementation."""
+    names = list(dict.fromkeys(name for row in rows for name in row.ms))
+    header = ["side", "lam", "dtype", "pass", "MB", "copy", "clone", *names, "of copy", "of clone"]
+    lines = [header]
+    for row in rows:
+        times = [f"{row.ms[name]:.2f}" if name in row.ms else "-" for name in names]
+        share = [f"{100 * row.copy_ms / row.best:.0f}%", f"{row.best / row.clone_ms:.2f}x"]
+        first = [str(row.side), str(row.lam), row.dtype, row.direction, f"{row.needed_mb:.0f}"]
+        lines.append([*first, f"{row.copy_ms:.2f}", f"{row.clone_ms:.2f}", *times, *share])
+    return aligned(lines)
+
+
+def windows_table(rows: list[Windows]) -> str:
+    """A line per number of windows."""
+    lines = [["side", "lam", "windows", "of", "ms", "dense ms", "copy ms", "of dense + copy"]]
+    for row in rows:
+        ratio = row.ms / (row.dense_ms + row.copy_ms)
+        times = [f"{value:.3f}" for value in (row.ms, row.dense_ms, row.copy_ms, ratio)]
+        lines.append([str(row.side), str(row.lam), str(row.windows), str(row.of), *times])
+    return aligned(lines)
+
+
+def aligned(lines: list[list[str]]) -> str:
+    """Columns of equal width."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
+
+
+def measure(args: argparse.Namespace) -> tuple[list[Dense], list[Windows]]:
+    """Everything asked for, each dense line printed as it comes."""
+    clock = Clock(args.device, args.repeats)
+    dense, windows = [], []
+    for side in args.sides:
+        for name in args.dtypes:
+            for lam in args.lams:
+                for direction in ("forward", "backward"):
+                    dense.append(dense_row(clock, side, lam, name, direction, others=name in args.compare))
+                    print(dense_table(dense[-1:]).splitlines()[1], flush=True)
+        for lam in args.lams:
+            windows += windows_rows(clock, side, lam)
+    return dense, windows
+
+
+def main() -> int:
+    """Measure, print the tables and the promises; 0 if all promises hold."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--sides", type=int, nargs="+", default=[15, 11], help="V = U")
+    parser.add_argument("--lams", type=int, nargs="+", default=list(LAMS), choices=LAMS)
+    parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), choices=DTYPES)
+    parser.add_argument(
+        "--compare", nargs="*", default=["float32"], choices=DTYPES, help="formulas too, for these"
+    )
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--json", metavar="FILE", help="write everything here")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    with torch.no_grad() if args.device == "cuda" else torch.enable_grad():
+        dense, windows = measure(args)
+    promises = claims(dense, windows)
+    if args.json:
+        rows = {"dense": [asdict(row) for row in dense], "windows": [asdict(row) for row in windows]}
+        write_json(args.json, {"machine": machine(), **rows, "claims": promises})
+    print(dense_table(dense), windows_table(windows), sep="\n\n")
+    for promise in promises:
+        sign, word = (">=", "<=")[not promise["at_least"]], "holds" if promise["holds"] else "DOES NOT HOLD"
+        print(f"{promise['claim']}: {promise['measured']:.2f} (promised {sign} {promise['limit']}) {word}")
+    return 0 if all(promise["holds"] for promise in promises) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,195 @@
+"""`tensormask-export`: parse, call one function, print. Bad input is one line and exit code 2.
+
+    tensormask-export onnx CHECKPOINT MODEL.onnx     a checkpoint as one ONNX file
+    tensormask-export verify MODEL.onnx CHECKPOINT   does ONNX Runtime compute what PyTorch computes?
+    tensormask-export engine MODEL.onnx MODEL.engine a TensorRT engine and its manifest
+
+next: plugins/README.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tensormask_edu import __version__
+from tensormask_edu.errors import InputError
+
+Parser = argparse.ArgumentParser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 fine, 1 the files differ, 2 bad input."""
+    args = build_parser().parse_args(arguments)
+    try:
+        return args.run(args)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 130
+
+
+def build_parser() -> Parser:
+    """The whole command line."""
+    parser = Parser(
+        prog="tensormask-export",
+        description="A trained TensorMask as ONNX and TensorRT, with proof that they compute the same.",
+        epilog="In this order: onnx, verify, engine. `tensormask-export COMMAND --help` explains each.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in (_onnx, _verify, _engine):
+        add(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, run: Callable[..., int], text: str, example: str) -> Parser:
+    parser = commands.add_parser(
+        name,
+        help=text.split(". ")[0],
+        description=text,
+        epilog=f"example:\n  tensormask-export {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write the report here")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _onnx(commands: Any) -> None:
+    text = (
+        "Write a checkpoint as one ONNX file. Batch, height and width stay free; normalisation is inside.\n"
+        "Our ops carry a body of standard ops: ONNX Runtime and TensorRT run the same file.\n\n"
+        "Masks: `windows` gives those of the windows that score best, per level and size; `dense` gives\n"
+        "those of all windows, for study: 144 million numbers for an 800 x 1344 picture in the paper's model."
+    )
+    parser = _command(commands, "onnx", _run_onnx, text, "onnx outputs/demo/checkpoint outputs/model.onnx")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint folder")
+    parser.add_argument("model", metavar="MODEL.onnx", help="the file to write")
+    parser.add_argument("--masks", choices=("windows", "dense"), default="windows", help="default windows")
+    parser.add_argument(
+        "--windows-per-level",
+        type=int,
+        metavar="N",
+        help="masks per level and size (default: detections_per_image)",
+    )
+
+
+def _run_onnx(args: argparse.Namespace) -> int:
+    from tensormask_edu.checkpoint import load_checkpoint
+
+    from .to_onnx import export_onnx
+
+    model, input_config = load_checkpoint(args.checkpoint)
+    report = export_onnx(
+        model,
+        args.model,
+        masks=args.masks,
+        windows_per_level=args.windows_per_level,
+        input_config=input_config,
+    )
+    _write_report(args, report)
+    nodes = ", ".join(f"{count} {name}" for name, count in report.nodes.items())
+    print(
+        f"{report.path}: {report.bytes / 1e6:.1f} MB, opset {report.opset}, {nodes}, {report.seconds:.1f} s"
+    )
+    return 0
+
+
+def _verify(commands: Any) -> None:
+    text = (
+        "Compare ONNX Runtime with PyTorch, output by output, on the CPU. Where a TensorRT is installed,\n"
+        "what its parser made of the file is computed and compared as well: that needs no GPU.\n"
+        "Exit code 1 if an output differs by more than 1e-4."
+    )
+    example = (
+        "verify outputs/model.onnx outputs/demo/checkpoint\n"
+        "  tensormask-export verify model.onnx checkpoint --sizes 1x96x96 4x256x320 --image photo.jpg"
+    )
+    parser = _command(commands, "verify", _run_verify, text, example)
+    parser.add_argument("model", metavar="MODEL.onnx", help="a file of `tensormask-export onnx`")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="the checkpoint it was exported from")
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        type=_numbers,
+        metavar="NxHxW",
+        help="random pictures of these sizes (default 1x128x128 2x160x224; none with --image alone)",
+    )
+    parser.add_argument("--image", nargs="+", default=[], metavar="FILE", help="picture files as well")
+    parser.add_argument("--seed", type=int, default=0, help="of the random pictures")
+
+
+def _run_verify(args: argparse.Namespace) -> int:
+    from .verify import DEFAULT_SIZES, verify
+
+    sizes = args.sizes or (() if args.image else DEFAULT_SIZES)
+    report = verify(args.model, args.checkpoint, sizes=sizes, images=args.image, seed=args.seed)
+    _write_report(args, report)
+    print(report.table())
+    return 0 if report.passed else 1
+
+
+def _engine(commands: Any) -> None:
+    text = (
+        "Build a TensorRT engine, and its manifest beside it: hashes, sizes, targets, classes, windows.\n\n"
+        "With `tensorrt` installed the engine is for the GPU of this machine. Else `tensorrt_rtx` builds it\n"
+        "without any GPU, for compute capability 8.0, 8.6, 8.9, 12.0 and later; --sm narrows that."
+    )
+    example = (
+        "engine outputs/model.onnx outputs/model.engine\n"
+        "  tensormask-export engine model.onnx model.engine --sm 86 89 "
+        "--min 1x3x128x128 --opt 1x3x256x256 --max 8x3x512x512"
+    )
+    parser = _command(commands, "engine", _run_engine, text, example)
+    parser.add_argument("model", metavar="MODEL.onnx", help="a file of `tensormask-export onnx`")
+    parser.add_argument("engine", metavar="MODEL.engine", help="the file to write")
+    parser.add_argument("--backend", choices=("auto", "tensorrt", "tensorrt_rtx"), default="auto")
+    parser.add_argument(
+        "--sm", nargs="+", type=int, default=[], metavar="NN", help="86 for 8.6; several fit in one"
+    )
+    for name, default in (("min", "1x3x128x128"), ("opt", "1x3x256x256"), ("max", "4x3x512x512")):
+        parser.add_argument(
+            f"--{name}",
+            type=_numbers,
+            metavar="Nx3xHxW",
+            help=f"trtexec's --{name}Shapes (default {default})",
+        )
+
+
+def _run_engine(args: argparse.Namespace) -> int:
+    from .to_tensorrt import Profile, build_engine
+
+    given = {name: getattr(args, name) for name in ("min", "opt", "max") if getattr(args, name)}
+    report = build_engine(args.model, args.engine, profile=Profile(**given), sm=args.sm, backend=args.backend)
+    _write_report(args, report)
+    targets = " ".join(report.targets["compute_capabilities"])
+    print(f"{report.path}: {report.bytes / 1e6:.1f} MB in {report.seconds:.1f} s")
+    print(f"  built with   {report.backend} {report.version}")
+    print(f"  for          {targets} ({report.targets['note']})")
+    print(f"  shapes       {Profile(**report.profile).text()}")
+    print(f"  our ops      {', '.join(f'{name}: {how}' for name, how in report.ops.items())}")
+    print(f"  manifest     {report.manifest}")
+    print(f"  equivalent   {report.command}")
+    return 0
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """1x128x128 as (1, 128, 128)."""
+    try:
+        return tuple(int(part) for part in text.split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected numbers joined by x, as 1x128x128, got {text!r}"
+        ) from None
+
+
+def _write_report(args: argparse.Namespace, report: Any) -> None:
+    from tensormask_edu.files import write_json
+
+    if args.json:
+        write_json(args.json, report.to_json())

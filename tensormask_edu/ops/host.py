@@ -1,0 +1,194 @@
+"""The host build of the kernel source: compiled with the machine's C++ compiler at first use, then cached.
+
+    x:     (N, V, U, H, W)                                        CPU tensor, float64/32/16 or bfloat16
+    out:   (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))            its dtype
+    index: (K, 3) int64, the cells (n, y, x) of K windows;  windows op: out (K, lam*V, lam*U)
+
+The functions trust their arguments: the public op checks them once. Results do not depend on the number of
+threads, which is `torch.get_num_threads()`. Source: `plugins/swap_align2nat/host.cpp`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import threading
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..files import written_whole
+
+DTYPES = {torch.float64: 0, torch.float32: 1, torch.float16: 2, torch.bfloat16: 3}
+COMMON_FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC", "-pthread", "-fvisibility=hidden")
+# The first set that the compiler takes: not every compiler knows -march=native.
+FLAG_SETS = (("-march=native", *COMMON_FLAGS), COMMON_FLAGS)
+
+_lock = threading.Lock()
+
+
+def forward(x: Tensor, lam: int, pad_value: float) -> Tensor:
+    """(N, V, U, H, W) -> (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))."""
+    n, v, u, height, width = x.shape
+    out = x.new_empty(n, lam * v, lam * u, -(-height // lam), -(-width // lam))
+    if out.numel():
+        x = x.contiguous()
+        _call("swap_forward", x, x.shape, lam, pad_value, torch.get_num_threads(), x, out)
+    return out
+
+
+def backward(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
+    """The adjoint of `forward`: gradient of the output -> gradient (N, V, U, height, width) of the input."""
+    n, fine_v, fine_u = grad.shape[:3]
+    grad_x = grad.new_empty(n, fine_v // lam, fine_u // lam, height, width)
+    if grad_x.numel():
+        grad = grad.contiguous()
+        _call("swap_backward", grad, grad_x.shape, lam, torch.get_num_threads(), grad, grad_x)
+    return grad_x
+
+
+def forward_windows(x: Tensor, lam: int, index: Tensor, pad_value: float) -> Tensor:
+    """The windows at the cells `index` alone: (K, lam*V, lam*U)."""
+    v, u = x.shape[1:3]
+    out = x.new_empty(len(index), lam * v, lam * u)
+    if out.numel():
+        x, index = x.contiguous(), index.contiguous()
+        threads = torch.get_num_threads()
+        _call("swap_forward_windows", x, x.shape, lam, pad_value, threads, x, index, len(index), out)
+    return out
+
+
+def backward_windows(grad: Tensor, lam: int, index: Tensor, input_shape: tuple[int, ...]) -> Tensor:
+    """The adjoint of `forward_windows`; windows that occur twice in `index` add."""
+    grad_x = grad.new_empty(input_shape)
+    if grad_x.numel():
+        grad, index = grad.contiguous(), index.contiguous()
+        threads = torch.get_num_threads()
+        _call("swap_backward_windows", grad, grad_x.shape, lam, threads, grad, index, len(index), grad_x)
+    return grad_x
+
+
+def available() -> tuple[bool, str]:
+    """Whether the host kernels run here, and the reason in words. Compiles them at the first call."""
+    library, reason = _load()
+    return library is not None, reason
+
+
+def kernel_folder() -> Path:
+    """The folder of the kernel sources: data of the installed package, or `plugins/` of a checkout."""
+    here = Path(__file__).resolve()
+    candidates = (here.parent / "_kernels" / "swap_align2nat", here.parents[2] / "plugins" / "swap_align2nat")
+    for folder in candidates:
+        if (folder / "core.h").is_file():
+            return folder
+    raise FileNotFoundError(f"no kernel sources in {' or '.join(str(folder) for folder in candidates)}")
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: `TENSORMASK_CACHE`, else the user's cache folder."""
+    if chosen := os.environ.get("TENSORMASK_CACHE"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "tensormask_edu"
+
+
+def _call(name: str, tensor: Tensor, shape: torch.Size, lam: int, *arguments: object) -> None:
+    library, reason = _load()
+    if library is None:
+        raise RuntimeError(f"the host kernels are not available: {reason}")
+    sizes = (ctypes.c_int64 * 6)(*shape, lam)
+    code = getattr(library, name)(DTYPES[tensor.dtype], sizes, *(_c_value(value) for value in arguments))
+    if code:
+        raise MemoryError(f"{name}: no memory for the scratch rows of shape {tuple(shape)}, lam {lam}")
+
+
+def _c_value(value: object) -> object:
+    if isinstance(value, Tensor):
+        return ctypes.c_void_p(value.data_ptr())
+    return value
+
+
+def _load() -> tuple[ctypes.CDLL | None, str]:
+    with _lock:
+        return _load_once(str(cache_folder()))
+
+
+@cache
+def _load_once(folder: str) -> tuple[ctypes.CDLL | None, str]:
+    compiler = _find_compiler()
+    if compiler is None:
+        return None, "no C++ compiler found (looked for $CXX, c++, g++, clang++)"
+    try:
+        path = _compiled(compiler, Path(folder))
+        return _declared(ctypes.CDLL(str(path))), f"compiled with {compiler}, cached in {path}"
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        return None, f"compiling with {compiler} failed: {error}"
+
+
+def _find_compiler() -> str | None:
+    for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
+        if name and (path := shutil.which(name)):
+            return path
+    return None
+
+
+def _compiled(compiler: str, folder: Path) -> Path:
+    source = kernel_folder() / "host.cpp"
+    path = folder / f"host-{_key(compiler, source)}.so"
+    if not path.is_file():
+        with written_whole(path) as temporary:
+            _compile(compiler, source, temporary)
+    return path
+
+
+def _key(compiler: str, source: Path) -> str:
+    """Changes with the sources, the flags, the compiler and, because of -march=native, the processor."""
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
+    texts = (
+        source.read_text(),
+        source.with_name("core.h").read_text(),
+        str(FLAG_SETS),
+        version,
+        _processor(),
+    )
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:20]
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+
+
+def _compile(compiler: str, source: Path, target: Path) -> None:
+    for flags in FLAG_SETS:
+        command = [compiler, *flags, str(source), "-o", str(target)]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        if result.returncode == 0:
+            return
+    raise OSError(f"{' '.join(command)}: {result.stderr.strip()[-600:]}")
+
+
+def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
+    """Argument types of the four functions: dtype, shape, [pad_value], threads, then pointers and counts."""
+    pointer, count, common = ctypes.c_void_p, ctypes.c_int64, [ctypes.c_int, ctypes.POINTER(ctypes.c_int64)]
+    pad, threads = ctypes.c_double, ctypes.c_int
+    library.swap_forward.argtypes = [*common, pad, threads, pointer, pointer]
+    library.swap_backward.argtypes = [*common, threads, pointer, pointer]
+    library.swap_forward_windows.argtypes = [*common, pad, threads, pointer, pointer, count, pointer]
+    library.swap_backward_windows.argtypes = [*common, threads, pointer, pointer, count, pointer]
+    return library
