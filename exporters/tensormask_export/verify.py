@@ -35,8 +35,8 @@ from .to_onnx import read_metadata, read_onnx, required, weights_sha256
 
 # Largest absolute difference of a raw output. float32 sums of a few thousand products, ordered differently,
 # are 1e-6 to 1e-5 apart for outputs of order 1 to 10. 1e-4 leaves room for other processors, and still moves
-# a probability by at most 2.5e-5 and a box of 100 px by about 0.01 px. Rounding grows with the numbers: for an
-# output with values beyond 10 (mask logits of a trained model) the limit grows in proportion.
+# a probability by at most 2.5e-5 and a box of 100 px by about 0.01 px. Rounding grows with the numbers: where
+# an output has values beyond 10 (mask logits of a trained model) the limit grows in proportion.
 RAW_OUTPUT = 1e-4
 LARGE_OUTPUT = 10.0
 
