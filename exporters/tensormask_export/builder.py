@@ -21,7 +21,6 @@ from tensormask_edu.files import read_json, write_json
 from . import contract
 from .backends import find_backend, make_builder, network_flags
 
-STOPPED = 130  # exit code after Ctrl-C
 # Remarks that say nothing: a function used twice repeats its node names, and int64 outputs stay int64.
 HARMLESS = ("already exists, the output tensors of this new instance", "has Int64 binding")
 
@@ -32,20 +31,17 @@ class BuildFailed(Exception):
 
 def run(request_path: str) -> int:
     """Do what the request says, write the answer where it says; returns the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it in the middle of the builder's work
     request = read_json(request_path)
-    stopped: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: stopped.append(number))
     try:
-        answer = _parse_and_build(find_backend(request["backend"]).module, request, stopped)
+        answer = _parse_and_build(find_backend(request["backend"]).module, request)
     except (BuildFailed, InputError) as error:
-        if stopped:
-            return STOPPED
         answer = {"error": str(error)}
     write_json(request["answer"], answer)
     return 0
 
 
-def _parse_and_build(trt: Any, request: dict[str, Any], stopped: list[int]) -> dict[str, Any]:
+def _parse_and_build(trt: Any, request: dict[str, Any]) -> dict[str, Any]:
     start = time.perf_counter()
     logger = _logger(trt)
     builder = make_builder(trt, logger)
@@ -55,7 +51,7 @@ def _parse_and_build(trt: Any, request: dict[str, Any], stopped: list[int]) -> d
         raise BuildFailed(f"the ONNX file does not parse: {parser.get_error(0).desc()}")
     layers = Counter(network.get_layer(i).type.name for i in range(network.num_layers))
     outputs = [network.get_output(i) for i in range(network.num_outputs)]
-    plan = builder.build_serialized_network(network, _config(trt, builder, request, stopped))
+    plan = builder.build_serialized_network(network, _config(trt, builder, request))
     if plan is None:
         raise BuildFailed(logger.errors[-1] if logger.errors else "it gave no reason")
     Path(request["plan"]).write_bytes(plan)
@@ -67,7 +63,7 @@ def _parse_and_build(trt: Any, request: dict[str, Any], stopped: list[int]) -> d
     }
 
 
-def _config(trt: Any, builder: Any, request: dict[str, Any], stopped: list[int]) -> Any:
+def _config(trt: Any, builder: Any, request: dict[str, Any]) -> Any:
     config, profile = builder.create_builder_config(), builder.create_optimization_profile()
     profile.set_shape(contract.IMAGES, *(request["profile"][key] for key in ("min", "opt", "max")))
     config.add_optimization_profile(profile)
@@ -75,7 +71,7 @@ def _config(trt: Any, builder: Any, request: dict[str, Any], stopped: list[int])
         config.num_compute_capabilities = len(request["sm"])
     for position, number in enumerate(request["sm"]):
         config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{number}"), position)
-    config.progress_monitor = _progress_monitor(trt, stopped)
+    config.progress_monitor = _progress_monitor(trt)
     return config
 
 
@@ -98,32 +94,29 @@ def _logger(trt: Any) -> Any:
     return Logger()
 
 
-def _progress_monitor(trt: Any, stopped: list[int]) -> Any:
+def _progress_monitor(trt: Any) -> Any:
     from tqdm import tqdm  # type: ignore[import-untyped]
 
     class Progress(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
-        """One bar per phase; says no to the builder once Ctrl-C was pressed."""
+        """One bar: steps of the outermost phase, and the name of the phase at work."""
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
-            self.bars: dict[str, Any] = {}
+            self.outermost, self.bar = "", tqdm(disable=None, leave=False)
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            place = len(self.bars)
-            self.bars[phase_name] = tqdm(
-                total=num_steps, desc=phase_name, position=place, leave=False, disable=None
-            )
+            if parent_phase is None:
+                self.outermost, self.bar.total = phase_name, num_steps
+            self.bar.set_description(phase_name)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            bar = self.bars.get(phase_name)
-            if bar is not None:
-                bar.update(step + 1 - bar.n)
-            return not stopped
+            if phase_name == self.outermost:
+                self.bar.update(step + 1 - self.bar.n)
+            return True  # go on
 
         def phase_finish(self, phase_name: str) -> None:
-            bar = self.bars.pop(phase_name, None)
-            if bar is not None:
-                bar.close()
+            if phase_name == self.outermost:
+                self.bar.close()
 
     return Progress()
 

@@ -122,18 +122,30 @@ def _given(inputs: Inputs, position: int, fixed: Any) -> Any:
     return fixed if found is None else found
 
 
+def _kind(layer: Layer) -> Any:
+    """`type` of an activation or a pooling: their base class has a `type` too, that of the layer."""
+    return type(layer).type.__get__(layer)
+
+
 def _activation(layer: Layer, inputs: Inputs) -> Array:
-    kind = type(layer).type.__get__(layer)  # of the activation; the base class has a `type` too
-    return _choose(ACTIVATION, kind)(inputs[0])
+    return _choose(ACTIVATION, _kind(layer))(inputs[0])
 
 
 def _constant(layer: Layer, inputs: Inputs) -> Array:
     return np.array(layer.weights).reshape(tuple(layer.shape))
 
 
+def _padding(layer: Layer) -> tuple[int, ...]:
+    if tuple(layer.pre_padding) != tuple(layer.post_padding):
+        raise NotComputed("uneven padding")
+    if layer.padding_mode.name != "EXPLICIT_ROUND_DOWN":
+        raise NotComputed(f"padding {layer.padding_mode}")
+    return tuple(layer.pre_padding)
+
+
 def _convolution(layer: Layer, inputs: Inputs) -> Array:
-    if layer.num_groups != 1 or tuple(layer.pre_padding) != tuple(layer.post_padding):
-        raise NotComputed("grouped or unevenly padded convolution")
+    if layer.num_groups != 1:
+        raise NotComputed("grouped convolution")
     kernel = _given(inputs, 1, np.array(layer.kernel)).reshape(
         layer.num_output_maps, -1, *layer.kernel_size_nd
     )
@@ -143,7 +155,7 @@ def _convolution(layer: Layer, inputs: Inputs) -> Array:
         _torch(kernel),
         _torch(bias) if bias.size else None,
         stride=tuple(layer.stride_nd),
-        padding=tuple(layer.pre_padding),
+        padding=_padding(layer),
         dilation=tuple(layer.dilation_nd),
     ).numpy()
 
@@ -176,6 +188,13 @@ def _normalization(layer: Layer, inputs: Inputs) -> Array:
     deviation = data - data.mean(_axes(layer.axes), keepdims=True, dtype=np.float64)
     variance = (deviation**2).mean(_axes(layer.axes), keepdims=True)
     return deviation / np.sqrt(variance + layer.epsilon) * scale + bias
+
+
+def _pooling(layer: Layer, inputs: Inputs) -> Array:
+    if _kind(layer).name != "MAX":
+        raise NotComputed(f"pooling {_kind(layer)}")
+    window, stride = tuple(layer.window_size_nd), tuple(layer.stride_nd)
+    return F.max_pool2d(_torch(inputs[0]), window, stride, _padding(layer)).numpy()
 
 
 def _reduce(layer: Layer, inputs: Inputs) -> Array:
@@ -253,6 +272,7 @@ LAYERS: dict[str, tuple[str, Callable[[Layer, Inputs], Any]]] = {
     "FILL": ("IFillLayer", _fill),
     "GATHER": ("IGatherLayer", _gather),
     "NORMALIZATION": ("INormalizationLayer", _normalization),
+    "POOLING": ("IPoolingLayer", _pooling),
     "REDUCE": ("IReduceLayer", _reduce),
     "RESIZE": ("IResizeLayer", _resize),
     "SELECT": ("ISelectLayer", lambda layer, inputs: np.where(*inputs)),

@@ -26,7 +26,6 @@ from tensormask_edu.files import read_json, write_json, written_whole
 
 from . import contract
 from .backends import Backend, child_environment, find_backend
-from .builder import STOPPED
 from .to_onnx import file_sha256, read_metadata, read_onnx
 
 if TYPE_CHECKING:
@@ -197,7 +196,7 @@ def _build_in_child(
         write_json(request, {**values, "answer": str(answer), "profile": asdict(profile)})
         code = _run([sys.executable, "-m", f"{__package__}.builder", str(request)], env)
         built = read_json(answer) if answer.is_file() else {}
-    if code == STOPPED:
+    if code == -signal.SIGINT:
         raise KeyboardInterrupt
     if code != 0 or "error" in built:
         raise InputError(f"engine: {backend.name} {backend.version} did not build it: {_reason(code, built)}")
@@ -205,17 +204,13 @@ def _build_in_child(
 
 
 def _run(words: list[str], environment: dict[str, str]) -> int:
-    """Exit code of a child. Ctrl-C reaches it too: it gets time to stop by itself."""
+    """Exit code of a child, which ends with us."""
     child = subprocess.Popen(words, env=environment)
     try:
         return child.wait()
-    except KeyboardInterrupt:
-        try:
-            child.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        raise
+    finally:
+        child.kill()
+        child.wait()
 
 
 def _reason(code: int, built: dict[str, Any]) -> str:
