@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import struct
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +16,7 @@ from hypothesis import strategies as st
 from tolerances import OP_F32, OP_REL
 
 from tensormask_edu import reference
-from tensormask_edu.ops import host
+from tensormask_edu.ops import cuda, host
 
 DTYPES = list(OP_REL)
 # (N, V, U, H, W), lam, and why
@@ -180,3 +184,68 @@ def test_an_infinite_value_reaches_its_own_outputs_alone():
     out = host.forward(x.masked_fill(x > 0, torch.inf), 3, 0.0)
     assert torch.equal(out.isinf(), support)
     assert not out.isnan().any()
+
+
+# --- the device kernels, emulated: cuda.py calls them as it would on a device ------------------------------
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory):
+    """kernels.cu compiled for the CPU, with fibres for threads."""
+    found, reason = host.available()
+    if not found:
+        pytest.skip(reason)
+    library = tmp_path_factory.mktemp("emulator") / "emulated.so"
+    source = Path(__file__).with_name("emulated_kernels.cpp")
+    flags = ["-std=c++17", "-O1", "-shared", "-fPIC", "-Wno-unknown-pragmas", f"-I{host.kernel_folder()}"]
+    subprocess.run([host._find_compiler(), *flags, str(source), "-o", str(library)], check=True)
+    return ctypes.CDLL(str(library))
+
+
+@pytest.fixture
+def device(emulator, monkeypatch):
+    """`cuda` with its launches led to the emulator: tensors of the CPU play those of a device."""
+    launched = []
+
+    def launch(kernel, parameters, like, shape, *arguments):
+        words = [
+            struct.unpack("q", struct.pack("d" if isinstance(a, float) else "q", a))[0] for a in arguments
+        ]
+        columns = parameters[0] if parameters else 0
+        code = emulator.emulate(
+            kernel.encode(),
+            host.DTYPES[like.dtype],
+            columns,
+            (ctypes.c_int64 * 4)(*shape),
+            (ctypes.c_int64 * len(words))(*words),
+            ctypes.c_int64(len(words)),
+        )
+        assert code == 0, f"{kernel}: failure {code}"
+        launched.append(kernel)
+
+    monkeypatch.setattr(cuda, "_launch", launch)
+    monkeypatch.setattr(cuda, "launched", launched, raising=False)
+    return cuda
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", CASES)
+def test_the_device_forward_equals_the_reference(name, dtype, device):
+    shape, lam = CASES[name]
+    check_forward(draw(shape, dtype), lam, -6.0, device.forward)
+    assert device.launched == ["forward_tiles"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", CASES)
+def test_the_device_backward_equals_the_adjoint(name, dtype, device):
+    shape, lam = CASES[name]
+    check_backward(shape, lam, dtype, device.backward)
+    assert device.launched == ["backward_tiles"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", CASES)
+def test_the_device_windows_equal_the_reference(name, dtype, device):
+    shape, lam = CASES[name]
+    check_windows(shape, lam, dtype, device)

@@ -187,6 +187,20 @@ def test_export_keeps_height_and_width_dynamic():
     assert torch.equal(program.module()(x), ops.up_align2nat(x, 2))
 
 
+def test_tables_made_in_inference_mode_serve_training_too():
+    x = torch.randn(1, 3, 3, 11, 13, requires_grad=True)
+    with torch.inference_mode():
+        first = ops.up_align2nat(x, 3)
+    out = ops.up_align2nat(x, 3)
+    assert torch.equal(first, out.detach())
+    assert torch.autograd.grad(out.sum(), x)[0].abs().sum() > 0
+
+
+def test_every_op_has_its_place_in_the_documentation():
+    page = (ROOT / "docs" / "operators.md").read_text(encoding="utf-8")
+    assert all(f"`{name}" in page for name in set(reference.__all__) & set(ops.__all__))
+
+
 # --- rejects --------------------------------------------------------------------------------------------
 
 X = torch.zeros(1, 3, 2, 4, 4)

@@ -16,79 +16,10 @@
 #endif
 
 #include "core.h"
+#include "storage.h"
 
 namespace swap_align2nat {
 namespace {
-
-// ---------------------------------------------------------------- storage types: float arithmetic, 16-bit memory
-
-struct BFloat16 {
-  uint16_t bits;
-  BFloat16() = default;
-  explicit BFloat16(float value) {
-    uint32_t word;
-    std::memcpy(&word, &value, 4);
-    const bool is_nan = (word & 0x7fffffffu) > 0x7f800000u;
-    bits = is_nan ? uint16_t(0x7fc0) : uint16_t((word + 0x7fffu + (word >> 16 & 1)) >> 16);  // to nearest even
-  }
-  explicit operator float() const {
-    const uint32_t word = uint32_t(bits) << 16;
-    float value;
-    std::memcpy(&value, &word, 4);
-    return value;
-  }
-};
-
-#ifdef __FLT16_MANT_DIG__
-using Half = _Float16;
-#else
-struct Half {
-  uint16_t bits;
-  Half() = default;
-  explicit Half(float value) {
-    uint32_t word;
-    std::memcpy(&word, &value, 4);
-    const uint32_t sign = word >> 16 & 0x8000u, magnitude = word & 0x7fffffffu;
-    if (magnitude > 0x7f800000u) {
-      bits = uint16_t(sign | 0x7e00u);
-    } else if (magnitude >= 0x477ff000u) {
-      bits = uint16_t(sign | 0x7c00u);  // rounds to infinity
-    } else if (magnitude < 0x38800000u) {
-      // Below the smallest normal half: adding 0.5 leaves the multiple of 2^-24, rounded, in the low bits.
-      float shifted;
-      std::memcpy(&shifted, &magnitude, 4);
-      shifted += 0.5f;
-      uint32_t rounded;
-      std::memcpy(&rounded, &shifted, 4);
-      bits = uint16_t(sign | (rounded - 0x3f000000u));
-    } else {
-      bits = uint16_t(sign | ((magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1)) >> 13));
-    }
-  }
-  explicit operator float() const {
-    const uint32_t sign = uint32_t(bits & 0x8000u) << 16, exponent = bits >> 10 & 31u, fraction = bits & 0x3ffu;
-    if (exponent == 0) {
-      const float magnitude = float(fraction) * 5.9604644775390625e-8f;  // 2^-24
-      return sign ? -magnitude : magnitude;
-    }
-    const uint32_t word = sign | (exponent == 31 ? 0x7f800000u : (exponent + 112) << 23) | fraction << 13;
-    float value;
-    std::memcpy(&value, &word, 4);
-    return value;
-  }
-};
-#endif
-
-template <class T>
-struct Accumulator {
-  using type = float;
-};
-template <>
-struct Accumulator<double> {
-  using type = double;
-};
-template <class T>
-using Acc = typename Accumulator<T>::type;
 
 // ---------------------------------------------------------------- threads
 
@@ -159,22 +90,16 @@ struct WeightedRows {
   }
 };
 
-// A tap of weight zero contributes nothing, whatever it holds.
-template <class A>
-A mixed(A lower, A upper, A w) {
-  return w == 0 ? lower : (1 - w) * lower + w * upper;
-}
-
 struct Run {
   Index first, last;  // cells x, both included
 };
 
-// upper_weight of every slot of a row.
+// The weights of every slot of a row; `share` multiplies them.
 template <class A>
-std::vector<A> slot_weights(const Axis& axis) {
-  std::vector<A> weights(axis.slots());
-  for (Index slot = 0; slot < axis.slots(); ++slot) weights[slot] = upper_weight<A>(slot % axis.lam, axis.lam);
-  return weights;
+std::vector<Blend<A>> slot_blends(const Axis& axis, A share = 1) {
+  std::vector<Blend<A>> blends(axis.slots());
+  for (Index slot = 0; slot < axis.slots(); ++slot) blends[slot] = blend_at(slot % axis.lam, axis.lam, share);
+  return blends;
 }
 
 // Calls `body` with lam as a constant where that lets the compiler unroll, else with 0.
@@ -291,12 +216,9 @@ struct DenseForward {
   template <Index LAM>
   void write_row(Index p, Index phase, T* __restrict to, Index count) const {
     const Index lam = LAM ? LAM : s.lam;
-    const A w = upper_weight<A>(phase, lam);
+    const Blend<A> blend = blend_at<A>(phase, lam);
     const A *lower = rows.row(p - 1) + lam * p + phase, *upper = rows.row(p) + lam * p + phase;
-    if (w == 0)
-      for (Index x = 0; x < count; ++x) to[x] = T(lower[lam * x]);
-    else
-      for (Index x = 0; x < count; ++x) to[x] = T((1 - w) * lower[lam * x] + w * upper[lam * x]);
+    for (Index x = 0; x < count; ++x) to[x] = T(blend(lower[lam * x], upper[lam * x]));
   }
 };
 
@@ -356,7 +278,7 @@ struct WindowsForward {
   const SortedWindows* windows;
   T* out;
   InputRows<T> rows;
-  std::vector<A> weights = slot_weights<A>(s.ux());
+  std::vector<Blend<A>> blends = slot_blends<A>(s.ux());
 
   void operator()(Index item) {
     const Index fine_v = s.lam * s.V, fine_u = s.lam * s.U, v = item % fine_v;
@@ -378,7 +300,7 @@ struct WindowsForward {
     for_groups(s.U, lam, [&](Index p, Index first, Index end) {
       const A *lower = rows.row(p - 1) + lam * (x + p), *upper = rows.row(p) + lam * (x + p);
       for (Index phase = first; phase < end; ++phase)
-        to[lam * p + phase - lead] = T(mixed(lower[phase], upper[phase], weights[phase]));
+        to[lam * p + phase - lead] = T(blends[phase](lower[phase], upper[phase]));
     });
   }
 };
@@ -392,8 +314,8 @@ class GradRows {
   using A = Acc<T>;
 
   explicit GradRows(const Shape& shape)
-      : s_(shape), slots_(shape.ux().slots()), groups_((shape.U + 1) * slots_), mixed_(shape.W + 1),
-        weights_(slot_weights<A>(shape.ux())) {}
+      : s_(shape), slots_(shape.ux().slots()), groups_((shape.U + 1) * slots_), sum_(shape.W + 1),
+        blends_(slot_blends(shape.ux(), A(1) / A(1 + shape.ux().half_cell()))) {}
 
   A* group(Index p) { return groups_.data() + p * slots_; }
   void clear() { std::fill(groups_.begin(), groups_.end(), A(0)); }
@@ -402,12 +324,11 @@ class GradRows {
   void fold(T* to) {
     const Axis ux = s_.ux();
     const Index half = ux.half_cell(), origin = ux.slot_of_row(-half);
-    const A share = A(1) / A(1 + half);
-    const A* w = weights_.data() + origin;
-    A* __restrict sum = mixed_.data();
+    const Blend<A>* blend = blends_.data() + origin;
+    A* __restrict sum = sum_.data();
     for (Index u = 0; u < s_.U; ++u, to += s_.H * s_.W) {
-      const A *as_upper = group(u) + origin, *as_lower = group(u + 1) + origin;
-      for (Index i = 0; i < s_.W + half; ++i) sum[i] = share * (w[i] * as_upper[i] + (1 - w[i]) * as_lower[i]);
+      const A *of_upper = group(u) + origin, *of_lower = group(u + 1) + origin;
+      for (Index i = 0; i < s_.W + half; ++i) sum[i] = blend[i](of_lower[i], of_upper[i]);
       if (half)
         for (Index x = 0; x < s_.W; ++x) to[x] = T(sum[x] + sum[x + 1]);
       else
@@ -418,7 +339,8 @@ class GradRows {
  private:
   Shape s_;
   Index slots_;
-  std::vector<A> groups_, mixed_, weights_;
+  std::vector<A> groups_, sum_;
+  std::vector<Blend<A>> blends_;
 };
 
 template <class T>

@@ -193,9 +193,9 @@ def pair_table(extents: tuple[int, int], size: tuple[int, int], step: float, ske
     v = (v' + 1/2) * V/V' - 1/2 (half-pixel centres), y = step * y' + skew * (v' - (V'-1)/2).
     """
     (num_v, num_y), (out_v, out_y) = extents, size
-    v_out = torch.arange(out_v, dtype=torch.float64)[:, None]
+    v_out = torch.arange(out_v, dtype=torch.float64, device="cpu")[:, None]
     v_in = ((2 * v_out + 1) * num_v - out_v) / (2 * out_v)
-    y_in = step * torch.arange(out_y, dtype=torch.float64) + skew * (v_out - (out_v - 1) / 2)
+    y_in = step * torch.arange(out_y, dtype=torch.float64, device="cpu") + skew * (v_out - (out_v - 1) / 2)
     if edge == "clamp":
         v_in = v_in.clamp(0, num_v - 1)
     if edge == "nearest":
@@ -228,12 +228,12 @@ def transposed(table: Table, num_inputs: int) -> Table:
     order = inputs.argsort(stable=True)
     inputs, outputs, weight = inputs[order], outputs[order], weight[order]
     readers = inputs.bincount(minlength=num_inputs)
-    rank = torch.arange(len(inputs)) - (readers.cumsum(0) - readers)[inputs]
+    rank = torch.arange(len(inputs), device="cpu") - (readers.cumsum(0) - readers)[inputs]
     shape = (int(readers.max()) if len(inputs) else 0, num_inputs)
-    place_t, weight_t = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.float64)
+    place_t, weight_t = inputs.new_zeros(shape), weight.new_zeros(shape)
     place_t[rank, inputs] = outputs
     weight_t[rank, inputs] = weight
-    return Table(place_t, weight_t, torch.zeros(num_inputs, dtype=torch.float64))
+    return Table(place_t, weight_t, weight.new_zeros(num_inputs))
 
 
 @lru_cache(maxsize=256)

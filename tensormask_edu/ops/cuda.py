@@ -1,0 +1,359 @@
+"""The device build of the kernel source: compiled by NVRTC at first use, cached on disk, launched on torch's stream.
+
+    x:     (N, V, U, H, W)                                        CUDA tensor, float64/32/16 or bfloat16
+    out:   (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))            its dtype
+    index: (K, 3) int64, the cells (n, y, x) of K windows;  windows op: out (K, lam*V, lam*U)
+
+Nothing waits for the device and all memory is torch's, so the calls may be captured in a CUDA graph once the
+kernels are loaded (run the op once before). The functions trust their arguments: the public op checks them once.
+Source: `plugins/swap_align2nat/kernels.cu`, which needs no compiler of the user's, only the packages cuda-core,
+nvidia-cuda-nvrtc and, for 16-bit types, nvidia-cuda-runtime.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import re
+import threading
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..files import written_whole
+from .host import cache_folder, kernel_folder
+
+ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+
+# dtype -> its name in kernels.cu, and the macro that lets its header in
+TYPES = {
+    torch.float64: ("double", None),
+    torch.float32: ("float", None),
+    torch.float16: ("swap_align2nat::Half", "SWAP_NEEDS_HALF"),
+    torch.bfloat16: ("swap_align2nat::BFloat16", "SWAP_NEEDS_BFLOAT16"),
+}
+HEADERS = {"SWAP_NEEDS_HALF": "cuda_fp16.h", "SWAP_NEEDS_BFLOAT16": "cuda_bf16.h"}
+
+_lock = threading.Lock()
+
+
+# --- the four functions -------------------------------------------------------------------------------
+
+
+def forward(x: Tensor, lam: int, pad_value: float) -> Tensor:
+    """(N, V, U, H, W) -> (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))."""
+    x = x.contiguous()
+    n, v, u, height, width = x.shape
+    out = x.new_empty(n, lam * v, lam * u, -(-height // lam), -(-width // lam))
+    if not out.numel():
+        return out
+    columns = columns_at_once(x)
+    launch = forward_launch(x.shape, lam, columns, x.element_size())
+    arguments = (x.data_ptr(), out.data_ptr(), float(pad_value), *x.shape, lam)
+    if launch.blocks:
+        _launch("forward_tiles", (columns,), x, launch, *arguments, launch.tile)
+    else:
+        _launch("forward_elements", (), x, element_launch(out.numel()), *arguments)
+    return out
+
+
+def backward(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
+    """The adjoint of `forward`: gradient of the output -> gradient (N, V, U, height, width) of the input."""
+    grad = grad.contiguous()
+    n, fine_v, fine_u = grad.shape[:3]
+    grad_x = grad.new_empty(n, fine_v // lam, fine_u // lam, height, width)
+    if not grad_x.numel():
+        return grad_x
+    launch = backward_launch(grad_x.shape, lam, grad.element_size())
+    arguments = (grad.data_ptr(), grad_x.data_ptr(), *grad_x.shape, lam)
+    if launch.blocks:
+        _launch("backward_tiles", (), grad, launch, *arguments, launch.tile)
+    else:
+        _launch("backward_elements", (), grad, element_launch(grad_x.numel()), *arguments)
+    return grad_x
+
+
+def forward_windows(x: Tensor, lam: int, index: Tensor, pad_value: float) -> Tensor:
+    """The windows at the cells `index` alone: (K, lam*V, lam*U)."""
+    x, index = x.contiguous(), index.contiguous()
+    v, u = x.shape[1:3]
+    out = x.new_empty(len(index), lam * v, lam * u)
+    if out.numel():
+        pointers = (x.data_ptr(), index.data_ptr(), out.data_ptr())
+        arguments = (*pointers, float(pad_value), *x.shape, lam, len(index))
+        _launch("forward_windows", (), x, element_launch(out.numel()), *arguments)
+    return out
+
+
+def backward_windows(grad: Tensor, lam: int, index: Tensor, input_shape: tuple[int, ...]) -> Tensor:
+    """The adjoint of `forward_windows`; windows that occur twice in `index` add."""
+    grad, index = grad.contiguous(), index.contiguous()
+    grad_x = grad.new_zeros(tuple(input_shape))
+    count, size = len(index), grad_x.numel()
+    if not count or not size:
+        return grad_x
+    start, order = cell_lists(index, input_shape, lam)
+    lists = (start.data_ptr(), order.data_ptr(), grad_x.data_ptr())
+    read = count * elements_read(input_shape, lam)
+    if read < size:
+        arguments = (grad.data_ptr(), index.data_ptr(), *lists, *input_shape, lam, count)
+        _launch("backward_few_windows", (), grad, element_launch(read), *arguments)
+    else:
+        arguments = (grad.data_ptr(), *lists, *input_shape, lam)
+        _launch("backward_windows", (), grad, element_launch(size), *arguments)
+    return grad_x
+
+
+def cell_lists(index: Tensor, shape: tuple[int, ...], lam: int) -> tuple[Tensor, Tensor]:
+    """The windows of cell c are order[start[c]:start[c + 1]], in the order of `index`."""
+    rows, columns = -(-shape[3] // lam), -(-shape[4] // lam)
+    cells = (index[:, 0] * rows + index[:, 1]) * columns + index[:, 2]
+    cells, order = torch.sort(cells, stable=True)
+    every_cell = torch.arange(shape[0] * rows * columns + 1, device=index.device)
+    return torch.searchsorted(cells, every_cell), order
+
+
+# --- launch shapes: the numbers of kernels.cu, which a test holds equal ----------------------------------
+
+GROUPS, ROWS, STEPS, PASSES = 2, 2, 8, 2
+MAX_THREADS, MAX_SHARED_BYTES = 256, 48 << 10
+
+
+class Launch(NamedTuple):
+    """A grid of blocks of threads; no blocks: this kernel does not fit the shape."""
+
+    blocks: int
+    threads: int
+    shared_bytes: int
+    tile: int
+
+
+NO_LAUNCH = Launch(0, 0, 0, 0)
+
+
+def forward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: int) -> Launch:
+    """The launch of `forward_tiles`; `tile` counts cells."""
+    n, v, u, height, width = shape
+    cells, most = -(-width // lam) + STEPS - 1, (MAX_THREADS - 1) * columns // lam
+    if not most or not _offsets_fit(shape, lam, item_bytes):
+        return NO_LAUNCH
+    tiles = -(-cells // most)
+    tile = -(-cells // tiles)
+    shared = _stage_bytes(lam * (tile | 1), item_bytes)
+    if shared > MAX_SHARED_BYTES:
+        return NO_LAUNCH
+    slots = -(-lam * (-(-height // lam) + GROUPS - 1) // ROWS)
+    blocks = n * -(-(v + 1) // GROUPS) * -(-(u + 1) // STEPS) * slots * tiles
+    return Launch(blocks, _whole_warps(-(-(lam * tile + columns - 1) // columns)), shared, tile)
+
+
+def backward_launch(shape: tuple[int, ...], lam: int, item_bytes: int) -> Launch:
+    """The launch of `backward_tiles` for an input of this shape; `tile` counts columns."""
+    n, v, u, height, width = shape
+    tiles = -(-width // MAX_THREADS)
+    tile = -(-width // tiles)
+    cells = (tile + lam - 1) // lam + 1
+    threads = max(tile, -(-lam * cells // PASSES))
+    shared = _stage_bytes(lam * (cells | 1), max(item_bytes, 4))
+    if threads > MAX_THREADS or shared > MAX_SHARED_BYTES or not _offsets_fit(shape, lam, item_bytes):
+        return NO_LAUNCH
+    blocks = n * -(-v // GROUPS) * -(-u // STEPS) * -(-height // ROWS) * tiles
+    return Launch(blocks, _whole_warps(threads), shared, tile)
+
+
+def element_launch(elements: int) -> Launch:
+    """One thread per element."""
+    return Launch(-(-elements // MAX_THREADS), MAX_THREADS, 0, 0)
+
+
+def columns_at_once(x: Tensor) -> int:
+    """Columns that a thread of `forward_tiles` reads at once: 4 where rows and address allow it, else 1."""
+    aligned = x.shape[4] % 4 == 0 and x.data_ptr() % (4 * x.element_size()) == 0
+    return 4 if aligned and x.element_size() <= 4 else 1
+
+
+def elements_read(shape: tuple[int, ...], lam: int) -> int:
+    """Input elements that one window reads, those outside the input counted too."""
+    _, v, u, _, _ = shape
+    return v * u * (2 * lam + (lam * v + 1) % 2) * (2 * lam + (lam * u + 1) % 2)
+
+
+def _whole_warps(threads: int) -> int:
+    return -(-threads // 32) * 32
+
+
+def _stage_bytes(places: int, item_bytes: int) -> int:
+    values = GROUPS * ROWS * item_bytes
+    word = 16 if values % 16 == 0 else 8
+    return 2 * places * (values // word | 1) * word
+
+
+def _offsets_fit(shape: tuple[int, ...], lam: int, item_bytes: int) -> bool:
+    _, _, u, height, width = shape
+    out_plane = -(-height // lam) * -(-width // lam)
+    most = max(height * width, lam * lam * out_plane)
+    return (GROUPS + 2) * u * most * item_bytes < 1 << 31
+
+
+# --- compiling and launching ------------------------------------------------------------------------------
+
+
+def kernel_names(dtype: torch.dtype) -> list[str]:
+    """Every kernel of one dtype, as kernels.cu spells it."""
+    names = [_spelled("forward_tiles", dtype, (columns,)) for columns in (1, 4)]
+    if dtype == torch.float64:
+        del names[1:]
+    plain = ("backward_tiles", "forward_elements", "backward_elements")
+    windows = ("forward_windows", "backward_windows", "backward_few_windows")
+    return names + [_spelled(kernel, dtype, ()) for kernel in plain + windows]
+
+
+def available() -> tuple[bool, str]:
+    """Whether the device kernels can be compiled and run here, and the reason in words. Compiles nothing."""
+    try:
+        import cuda.core  # noqa: F401
+    except ImportError as error:
+        return False, f"cuda-core is not installed ({error}); install tensormask-edu[cuda]"
+    if not torch.cuda.is_available():
+        return False, "PyTorch sees no CUDA device"
+    return True, f"compiled with NVRTC for {_architecture(torch.cuda.current_device())}"
+
+
+def status() -> str:
+    """One line: what CUDA tensors run on, and why."""
+    found, reason = available()
+    return f"CUDA kernels: {reason}" if found else f"no CUDA kernels: {reason}"
+
+
+class Usage(NamedTuple):
+    """What the assembler reported for one kernel."""
+
+    registers: int
+    spilled_bytes: int
+    stack_bytes: int
+
+
+def compile_all(architecture: str) -> dict[str, Usage]:
+    """Compiles every kernel for e.g. "sm_90", with or without a GPU: name -> registers, spills, stack."""
+    report = {}
+    for dtype in TYPES:
+        _, symbols, log = _compile(dtype, architecture)
+        used = _usage(log)
+        report |= {name.replace("swap_align2nat::", ""): used[symbol] for name, symbol in symbols.items()}
+    return report
+
+
+def _usage(log: str) -> dict[str, Usage]:
+    """Reads the assembler's report: symbol -> registers, spills, stack."""
+    pattern = re.compile(
+        r"Function properties for (\S+)\s.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
+        r"(\d+) bytes spill loads\s.*?Used (\d+) registers",
+        re.S,
+    )
+    return {
+        symbol: Usage(int(registers), int(stores) + int(loads), int(stack))
+        for symbol, stack, stores, loads, registers in pattern.findall(log)
+    }
+
+
+def _spelled(kernel: str, dtype: torch.dtype, parameters: tuple[int, ...]) -> str:
+    return f"swap_align2nat::{kernel}<{', '.join([TYPES[dtype][0], *map(str, parameters)])}>"
+
+
+def _launch(kernel: str, parameters: tuple[int, ...], like: Tensor, launch: Launch, *arguments: Any) -> None:
+    """Queues one kernel on the current stream; pointers and sizes go as 64-bit integers."""
+    from cuda.core import LaunchConfig, Stream
+    from cuda.core import launch as queue
+
+    with torch.cuda.device(like.device):
+        program = _program(like.dtype, _architecture(like.device.index))
+        stream = Stream.from_handle(torch.cuda.current_stream().cuda_stream)
+        config = LaunchConfig(grid=launch.blocks, block=launch.threads, shmem_size=launch.shared_bytes)
+        queue(stream, config, program[_spelled(kernel, like.dtype, parameters)], *arguments)
+
+
+def _architecture(device: int) -> str:
+    major, minor = torch.cuda.get_device_capability(device)
+    return f"sm_{major}{minor}"
+
+
+def _program(dtype: torch.dtype, architecture: str) -> dict[str, Any]:
+    with _lock:
+        return _load(dtype, architecture, str(cache_folder()))
+
+
+@cache
+def _load(dtype: torch.dtype, architecture: str, folder: str) -> dict[str, Any]:
+    """The kernels of one dtype, from the cache on disk or compiled: name -> kernel."""
+    from cuda.core import ObjectCode
+
+    path = Path(folder) / f"device-{_key(dtype, architecture)}.cubin"
+    names = path.with_suffix(".json")
+    if not (path.is_file() and names.is_file()):
+        code, symbols, _ = _compile(dtype, architecture)
+        with written_whole(names) as temporary:
+            temporary.write_text(json.dumps(symbols))
+        with written_whole(path) as temporary:
+            temporary.write_bytes(code)
+    symbols = json.loads(names.read_text())
+    binary = ObjectCode.from_cubin(path.read_bytes())
+    return {name: binary.get_kernel(symbol) for name, symbol in symbols.items()}
+
+
+def _key(dtype: torch.dtype, architecture: str) -> str:
+    versions = [importlib.metadata.version(name) for name in ("cuda-core", "cuda-bindings")]
+    sources = [(kernel_folder() / name).read_text() for name in ("core.h", "kernels.cu")]
+    texts = [*versions, *sources, _nvrtc_version(), str(dtype), architecture]
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:20]
+
+
+def _nvrtc_version() -> str:
+    from cuda.bindings import nvrtc
+
+    return ".".join(str(part) for part in nvrtc.nvrtcVersion()[1:])
+
+
+def _compile(dtype: torch.dtype, architecture: str) -> tuple[bytes, dict[str, str], str]:
+    """NVRTC: (cubin, name of each kernel -> symbol, the assembler's report)."""
+    from cuda.core import Program, ProgramOptions
+
+    macro, folder, log = TYPES[dtype][1], kernel_folder(), io.StringIO()
+    options = ProgramOptions(
+        name="kernels.cu",
+        arch=architecture,
+        std="c++17",
+        include_path=[str(folder), *([_header_folder(HEADERS[macro])] if macro else [])],
+        define_macro=[macro] if macro else None,
+        ptxas_options=["-v"],
+    )
+    program = Program((folder / "kernels.cu").read_text(), "c++", options)
+    names = kernel_names(dtype)
+    binary = program.compile("cubin", name_expressions=tuple(names), logs=log)
+    symbols = {name: binary.symbol_mapping[name].decode() for name in names}
+    return bytes(binary.code), symbols, log.getvalue()
+
+
+def _header_folder(header: str) -> str:
+    """The folder of a CUDA header: the nvidia-cuda-runtime package, else a toolkit on the machine."""
+    for folder in _header_candidates():
+        if (folder / header).is_file():
+            return str(folder)
+    raise RuntimeError(f"{header} not found: install nvidia-cuda-runtime, or set CUDA_HOME to a CUDA toolkit")
+
+
+def _header_candidates() -> list[Path]:
+    found = []
+    for package in ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12"):
+        try:
+            files = importlib.metadata.files(package) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        found += [Path(str(file.locate())).parent for file in files if file.name == "cuda_fp16.h"]
+    homes = [os.environ.get(name) for name in ("CUDA_HOME", "CUDA_PATH")] + ["/usr/local/cuda"]
+    return found + [Path(home) / "include" for home in homes if home]

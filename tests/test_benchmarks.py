@@ -1,0 +1,76 @@
+"""The benchmark measures the right things: its formulas and plain kernel compute the op, its script runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+from tolerances import OP_F32, OP_F64
+
+from tensormask_edu import ops
+
+CASES = [(1, 3, 3), (1, 2, 3), (2, 3, 2), (3, 4, 3), (4, 1, 2)]  # lam, V, U
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """The folder of scripts on the path, for one test."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    yield
+    for name in ("formulas", "plain", "ops"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(("lam", "num_v", "num_u"), CASES)
+def test_the_strided_formula_equals_the_op(lam, num_v, num_u, benchmarks):
+    import formulas
+
+    x = torch.randn(2, num_v, num_u, 9, 11, dtype=torch.float64)
+    assert (formulas.strided_views(x, lam, -6.0) - ops.swap_align2nat(x, lam)).abs().max() <= OP_F64
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
+@pytest.mark.parametrize(("lam", "num_v", "num_u"), CASES[:4])
+def test_the_plain_kernel_equals_the_op(lam, num_v, num_u, benchmarks):
+    import plain
+
+    x = torch.randn(2, num_v, num_u, 9, 11, requires_grad=True)
+    out = ops.swap_align2nat(x, lam)
+    grad = torch.randn_like(out)
+    assert (plain.forward(x.detach(), lam, -6.0) - out).abs().max() <= OP_F32
+    assert (plain.backward(grad, lam, 9, 11) - torch.autograd.grad(out, x, grad)[0]).abs().max() <= OP_F32
+
+
+def test_the_script_writes_every_figure_and_every_promise(benchmarks, tmp_path, monkeypatch, capsys):
+    import ops as script
+
+    monkeypatch.setattr(script, "HEIGHT", 40)
+    monkeypatch.setattr(script, "WIDTH", 36)
+    threads, target = torch.get_num_threads(), tmp_path / "ops.json"
+    options = [
+        "--sides",
+        "15",
+        "--dtypes",
+        "float32",
+        "bfloat16",
+        "--repeats",
+        "1",
+        "--threads",
+        str(threads),
+    ]
+    monkeypatch.setattr(sys, "argv", ["ops.py", *options, "--json", str(target)])
+    assert script.main() in (0, 1)  # whether the promises hold on so small a grid does not matter
+    report = json.loads(target.read_text())
+    assert {(row["lam"], row["direction"]) for row in report["dense"]} == {
+        (lam, direction) for lam in script.LAMS for direction in ("forward", "backward")
+    }
+    assert all(row["ms"][name] > 0 for row in report["dense"] for name in row["ms"])
+    assert all(
+        {"formula", "strided views"} <= set(row["ms"]) for row in report["dense"] if row["dtype"] == "float32"
+    )
+    assert {row["lam"] for row in report["windows"]} == set(script.LAMS)
+    assert "100 windows over six levels" in capsys.readouterr().out
