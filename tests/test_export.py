@@ -467,6 +467,17 @@ def test_an_engine_builds_without_a_gpu(small, tmp_path, capsys):
 
 
 @needs_rtx
+def test_an_engine_of_the_default_graph_builds_without_a_gpu(tiny, tmp_path):
+    profile = to_tensorrt.Profile((1, 3, 64, 64), (1, 3, 64, 64), (2, 3, 128, 128))
+    report = to_tensorrt.build_engine(
+        tiny[1], tmp_path / "tiny.engine", profile=profile, backend="tensorrt_rtx"
+    )
+    assert report.ops[contract.SWAP_WINDOWS] == "function body, 8 nodes" and report.layers["TOPK"] == 8
+    assert report.targets["compute_capabilities"] == ["8.0", "8.6", "8.9", "12.0"]
+    assert report.bytes > tiny[1].stat().st_size and not report.warnings
+
+
+@needs_rtx
 def test_a_builder_that_dies_is_an_error_and_leaves_nothing(small, tmp_path, monkeypatch):
     monkeypatch.setattr(to_tensorrt, "_run", lambda words, environment: -6)
     with pytest.raises(InputError, match="the builder died of SIGABRT"):

@@ -287,6 +287,7 @@ def read_metadata(proto: onnx.ModelProto, path: str | Path) -> dict[str, Any]:
 
 
 def file_sha256(path: str | Path) -> str:
+    """What `sha256sum` says."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -60,6 +60,7 @@ class Profile:
 
 
 def shape_name(shape: Sequence[int]) -> str:
+    """(1, 3, 128, 128) as 1x3x128x128."""
     return "x".join(map(str, shape))
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from tensormask_edu.checkpoint import load_checkpoint
 from tensormask_edu.config import InputConfig
@@ -149,7 +150,8 @@ def verify(
     differences: list[Difference] = []
     for runtime in runtimes:
         try:
-            differences += [d for name, x in inputs.items() for d in compare(graph, x, runtime, name)]
+            for name in tqdm(inputs, desc=runtime.name, disable=None, leave=False):
+                differences += compare(graph, inputs[name], runtime, name)
         except NotComputed as error:
             not_run[runtime.name] = str(error)
     seconds = round(time.perf_counter() - start, 2)
