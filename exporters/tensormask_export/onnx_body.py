@@ -24,6 +24,8 @@ from onnxscript import script, values
 from . import contract
 
 DOMAIN = values.Opset(contract.DOMAIN, contract.DOMAIN_VERSION)
+# Entries before and after each axis of (N, V, U, H, W). A tensor, since onnx 1.20 checks no other form.
+BORDER = onnx.helper.make_tensor("border", onnx.TensorProto.INT64, [10], [0, 1, 1, 2, 2] * 2)
 
 
 @script(DOMAIN, default_opset=op)
@@ -138,8 +140,7 @@ def SwapAlign2NatWindows(x, index, lam: int, pad_value: float):  # noqa: N802
     bins_v = op.Gather(shape, 1)
     bins_u = op.Gather(shape, 2)
     # Zero border, then the mean over cells (y, x)
-    border = op.Constant(value_ints=[0, 1, 1, 2, 2, 0, 1, 1, 2, 2])
-    bordered = op.Pad(x - pad, border)
+    bordered = op.Pad(x - pad, op.Constant(value=BORDER))
     cells = HalfStep(HalfStep(bordered, ratio * bins_v, axis_y), ratio * bins_u, axis_x)
     extents = op.Shape(cells)
     stride_y = op.Gather(extents, 4)

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from tensormask_edu.errors import InputError
 
 from . import contract
-from .backends import find_backend
+from .backends import find_backend, make_builder, network_flags
 
 Array = NDArray[Any]
 Inputs = list[Any]  # arrays, or None for an input that is not used
@@ -44,7 +44,7 @@ class ParsedNetwork:
         self.name = f"{chosen.name} {chosen.version} as parsed"
         trt = self.trt = chosen.module
         self.logger = trt.Logger(trt.Logger.ERROR)
-        self.builder = trt.Builder(self.logger)
+        self.builder = make_builder(trt, self.logger)
         self.network = self.builder.create_network(network_flags(trt))
         self.parser = trt.OnnxParser(self.network, self.logger)
         if not self.parser.parse_from_file(str(path)):
@@ -52,7 +52,11 @@ class ParsedNetwork:
 
     def run(self, images: Tensor) -> dict[str, Array]:
         """Raw outputs by name."""
-        network, known = self.network, {contract.IMAGES: images.numpy()}
+        return self.compute({contract.IMAGES: images.numpy()})
+
+    def compute(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        """All outputs for all inputs, by name."""
+        network, known = self.network, dict(inputs)
         waiting = [network.get_layer(i) for i in range(network.num_layers)]
         while waiting:  # layers come in almost the right order
             later = [layer for layer in waiting if not self._compute(layer, known)]
@@ -78,12 +82,6 @@ class ParsedNetwork:
             output = layer.get_output(position)
             known[output.name] = np.asarray(result).astype(self.trt.nptype(output.dtype), copy=False)
         return True
-
-
-def network_flags(trt: Any) -> int:
-    """Precision comes from the ONNX file: the only way in TensorRT 11, asked for in 10."""
-    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    return 0 if flag is None else 1 << int(flag)
 
 
 # --- layers: (layer, inputs) -> output -----------------------------------------------------------
@@ -124,18 +122,30 @@ def _given(inputs: Inputs, position: int, fixed: Any) -> Any:
     return fixed if found is None else found
 
 
+def _kind(layer: Layer) -> Any:
+    """`type` of an activation or a pooling: their base class has a `type` too, that of the layer."""
+    return type(layer).type.__get__(layer)
+
+
 def _activation(layer: Layer, inputs: Inputs) -> Array:
-    kind = type(layer).type.__get__(layer)  # of the activation; the base class has a `type` too
-    return _choose(ACTIVATION, kind)(inputs[0])
+    return _choose(ACTIVATION, _kind(layer))(inputs[0])
 
 
 def _constant(layer: Layer, inputs: Inputs) -> Array:
     return np.array(layer.weights).reshape(tuple(layer.shape))
 
 
+def _padding(layer: Layer) -> tuple[int, ...]:
+    if tuple(layer.pre_padding) != tuple(layer.post_padding):
+        raise NotComputed("uneven padding")
+    if layer.padding_mode.name != "EXPLICIT_ROUND_DOWN":
+        raise NotComputed(f"padding {layer.padding_mode}")
+    return tuple(layer.pre_padding)
+
+
 def _convolution(layer: Layer, inputs: Inputs) -> Array:
-    if layer.num_groups != 1 or tuple(layer.pre_padding) != tuple(layer.post_padding):
-        raise NotComputed("grouped or unevenly padded convolution")
+    if layer.num_groups != 1:
+        raise NotComputed("grouped convolution")
     kernel = _given(inputs, 1, np.array(layer.kernel)).reshape(
         layer.num_output_maps, -1, *layer.kernel_size_nd
     )
@@ -145,7 +155,7 @@ def _convolution(layer: Layer, inputs: Inputs) -> Array:
         _torch(kernel),
         _torch(bias) if bias.size else None,
         stride=tuple(layer.stride_nd),
-        padding=tuple(layer.pre_padding),
+        padding=_padding(layer),
         dilation=tuple(layer.dilation_nd),
     ).numpy()
 
@@ -180,20 +190,27 @@ def _normalization(layer: Layer, inputs: Inputs) -> Array:
     return deviation / np.sqrt(variance + layer.epsilon) * scale + bias
 
 
+def _pooling(layer: Layer, inputs: Inputs) -> Array:
+    if _kind(layer).name != "MAX":
+        raise NotComputed(f"pooling {_kind(layer)}")
+    window, stride = tuple(layer.window_size_nd), tuple(layer.stride_nd)
+    return F.max_pool2d(_torch(inputs[0]), window, stride, _padding(layer)).numpy()
+
+
 def _reduce(layer: Layer, inputs: Inputs) -> Array:
     return _choose(REDUCE, layer.op)(inputs[0], axis=_axes(layer.axes), keepdims=layer.keep_dims)
 
 
 def _resize(layer: Layer, inputs: Inputs) -> Array:
-    how = (layer.resize_mode.name, layer.coordinate_transformation.name, layer.nearest_rounding.name)
-    modes = {("NEAREST", "ASYMMETRIC", "FLOOR"): {"mode": "nearest"}}
-    modes |= {
-        ("LINEAR", "HALF_PIXEL", rounding): {"mode": "bilinear", "align_corners": False}
-        for rounding in ("FLOOR", "HALF_UP", "HALF_DOWN", "CEIL")  # which linear interpolation ignores
-    }
-    if how not in modes or len(inputs) > 1 or len(layer.scales) != 4:
-        raise NotComputed(f"resize {how}")
-    return F.interpolate(_torch(inputs[0]), scale_factor=tuple(layer.scales[2:]), **modes[how]).numpy()
+    mode, where = layer.resize_mode.name, layer.coordinate_transformation.name
+    nearest = (mode, where, layer.nearest_rounding.name) == ("NEAREST", "ASYMMETRIC", "FLOOR")
+    bilinear = (mode, where) == ("LINEAR", "HALF_PIXEL")
+    if not (nearest or bilinear) or len(inputs) > 1 or len(layer.scales) != 4:
+        raise NotComputed(f"resize {mode} {where} {layer.nearest_rounding}")
+    data, scales = _torch(inputs[0]), tuple(layer.scales[2:])
+    if nearest:
+        return F.interpolate(data, scale_factor=scales, mode="nearest").numpy()
+    return F.interpolate(data, scale_factor=scales, mode="bilinear", align_corners=False).numpy()
 
 
 def _shuffle(layer: Layer, inputs: Inputs) -> Array:
@@ -255,6 +272,7 @@ LAYERS: dict[str, tuple[str, Callable[[Layer, Inputs], Any]]] = {
     "FILL": ("IFillLayer", _fill),
     "GATHER": ("IGatherLayer", _gather),
     "NORMALIZATION": ("INormalizationLayer", _normalization),
+    "POOLING": ("IPoolingLayer", _pooling),
     "REDUCE": ("IReduceLayer", _reduce),
     "RESIZE": ("IResizeLayer", _resize),
     "SELECT": ("ISelectLayer", lambda layer, inputs: np.where(*inputs)),

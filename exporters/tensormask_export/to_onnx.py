@@ -85,10 +85,12 @@ def export_onnx(
     required("onnxscript", "export")
     start = time.perf_counter()
     graph = RawGraph(model, masks, windows_per_level).eval()
-    proto = capture(graph)
-    add_bodies(proto)
-    add_metadata(proto, graph, input_config or InputConfig())
-    write_checked(proto, path)
+    with written_whole(path) as temporary:
+        temporary.touch()  # a folder that cannot be written shows at once
+        proto = capture(graph)
+        add_bodies(proto)
+        add_metadata(proto, graph, input_config or InputConfig())
+        save_checked(proto, temporary)
     return _report(proto, Path(path), graph, time.perf_counter() - start)
 
 
@@ -252,13 +254,12 @@ def weights_sha256(model: TensorMask) -> str:
     return hashlib.sha256(save(state)).hexdigest()
 
 
-def write_checked(proto: onnx.ModelProto, path: str | Path) -> None:
-    """Write the file, whole, once the checker with full shape inference has nothing against it."""
+def save_checked(proto: onnx.ModelProto, path: str | Path) -> None:
+    """Write the file and let the checker, with full shape inference, look at it."""
     import onnx
 
-    with written_whole(path) as temporary:
-        onnx.save(proto, temporary)
-        onnx.checker.check_model(temporary, full_check=True)
+    onnx.save(proto, path)
+    onnx.checker.check_model(path, full_check=True)
 
 
 def read_onnx(path: str | Path) -> onnx.ModelProto:
@@ -286,6 +287,7 @@ def read_metadata(proto: onnx.ModelProto, path: str | Path) -> dict[str, Any]:
 
 
 def file_sha256(path: str | Path) -> str:
+    """What `sha256sum` says."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

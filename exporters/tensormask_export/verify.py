@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from tensormask_edu.checkpoint import load_checkpoint
 from tensormask_edu.config import InputConfig
@@ -35,8 +36,8 @@ from .to_onnx import read_metadata, read_onnx, required, weights_sha256
 
 # Largest absolute difference of a raw output. float32 sums of a few thousand products, ordered differently,
 # are 1e-6 to 1e-5 apart for outputs of order 1 to 10. 1e-4 leaves room for other processors, and still moves
-# a probability by at most 2.5e-5 and a box of 100 px by about 0.01 px. Rounding grows with the numbers: for an
-# output with values beyond 10 (mask logits of a trained model) the limit grows in proportion.
+# a probability by at most 2.5e-5 and a box of 100 px by about 0.01 px. Rounding grows with the numbers: where
+# an output has values beyond 10 (mask logits of a trained model) the limit grows in proportion.
 RAW_OUTPUT = 1e-4
 LARGE_OUTPUT = 10.0
 
@@ -149,7 +150,8 @@ def verify(
     differences: list[Difference] = []
     for runtime in runtimes:
         try:
-            differences += [d for name, x in inputs.items() for d in compare(graph, x, runtime, name)]
+            for name in tqdm(inputs, desc=runtime.name, disable=None, leave=False):
+                differences += compare(graph, inputs[name], runtime, name)
         except NotComputed as error:
             not_run[runtime.name] = str(error)
     seconds = round(time.perf_counter() - start, 2)
