@@ -21,7 +21,8 @@ static void __syncthreads();
 #define __global__ static
 #define __device__
 #define __restrict__ __restrict
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
+#define SWAP_KEEP_PACKED(mask)
 #define SWAP_SHARED(name) unsigned char* const name = emulated_shared
 #include "kernels.cu"
 
@@ -145,7 +146,7 @@ extern "C" int emulate(const char* kernel, int dtype, int columns, const int64_t
 extern "C" void launch_shapes(const int64_t* shape, int columns, int bytes, int64_t* forward, int64_t* backward) {
   using namespace swap_align2nat;
   const Shape s{shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]};
-  const Launch a = forward_launch(s, columns, bytes), b = backward_launch(s, bytes, bytes < 4 ? 4 : bytes);
+  const Launch a = forward_launch(s, columns, bytes), b = backward_launch(s, bytes);
   const int64_t first[4] = {a.blocks, a.threads, a.shared_bytes, a.tile};
   const int64_t second[4] = {b.blocks, b.threads, b.shared_bytes, b.tile};
   std::memcpy(forward, first, sizeof(first));

@@ -39,14 +39,15 @@ struct Accumulator<double> {
 template <class T>
 using Acc = typename Accumulator<T>::type;
 
-// a / b for a >= 0 and b > 0, in 32 bits where they suffice: devices divide 64 bits in many steps.
-SWAP_HD Index quotient(Index a, Index b) {
-  return ((a | b) >> 32) == 0 ? Index(unsigned(a) / unsigned(b)) : a / b;
-}
+// a / b for 0 <= a < 2^32, b > 0: positions along an axis are that small, and devices divide 64 bits in many steps.
+SWAP_HD Index quotient(Index a, Index b) { return Index(unsigned(a) / unsigned(b)); }
 
 SWAP_HD Index quotient_up(Index a, Index b) { return quotient(a + b - 1, b); }
 
-SWAP_HD bool inside(Index i, Index extent) { return i >= 0 && i < extent; }
+template <class Integer>
+SWAP_HD bool inside(Integer i, Integer extent) {
+  return i >= 0 && i < extent;
+}
 
 // The pair of axes (v, y) with bins = V and cells = H, or (u, x) with bins = U and cells = W.
 struct Axis {
@@ -93,72 +94,63 @@ SWAP_HD Blend<A> blend_at(Integer phase, Integer lam, A share = 1) {
 
 // ---------------------------------------------------------------- one output element
 
-// The taps of one output pair (v, y): two bins, two cells, and their weights.
+// One of the four taps of the output pair (v, y), or one of the four outputs that read an input pair.
 template <class A>
-struct Taps {
-  Index bin[2], cell[2];
-  A bin_weight[2], cell_weight[2];
+struct Contribution {
+  Index bin, cell;
+  A weight;  // 0: none
 };
 
+// Tap k of output (v, y), as if x went on forever.
 template <class A>
-SWAP_HD Taps<A> taps(const Axis& axis, Index v, Index y) {
-  const Index p = quotient(v + axis.lead(), axis.lam);
-  const Blend<A> w = blend_at<A>(v + axis.lead() - axis.lam * p, axis.lam);
-  const Index row = axis.row_of_slot(axis.lam * y + v + axis.lead());
-  const A half = A(axis.half_cell()) / 2;
-  return {{p - 1, p}, {row, row + 1}, {w.lower, w.upper}, {1 - half, half}};
+SWAP_HD Contribution<A> tap(const Axis& axis, Index v, Index y, int k) {
+  const Index slot = axis.lam * y + v + axis.lead(), p = quotient(v + axis.lead(), axis.lam), half = axis.half_cell();
+  const Blend<A> blend = blend_at<A>(v + axis.lead() - axis.lam * p, axis.lam, A(1) / A(1 + half));
+  const Index bin = k & 1, cell = k >> 1;
+  return {p - 1 + bin, axis.row_of_slot(slot) + cell, cell > half ? A(0) : bin ? blend.upper : blend.lower};
+}
+
+// Output k that reads the input (v', y'); v' is the upper bin of group v' and the lower one of group v' + 1.
+template <class A>
+SWAP_HD Contribution<A> reader(const Axis& axis, Index v, Index y, int k) {
+  const Index p = v + (k & 1), back = k >> 1, half = axis.half_cell();
+  const Index slot = axis.slot_of_row(y) - back, i = quotient(slot, axis.lam), phase = slot - axis.lam * i;
+  const Blend<A> blend = blend_at<A>(phase, axis.lam, A(1) / A(1 + half));
+  const Index bin = axis.lam * p + phase - axis.lead(), cell = i - p;
+  const bool there = back <= half && inside(bin, axis.fine_bins()) && inside(cell, axis.coarse_cells());
+  return {bin, cell, !there ? A(0) : p == v ? blend.upper : blend.lower};
 }
 
 template <class A, class T>
 SWAP_HD A output_element(const T* input, const Shape& s, A pad_value, Index n, Index v, Index u, Index y, Index x) {
-  const Taps<A> a = taps<A>(s.vy(), v, y), b = taps<A>(s.ux(), u, x);
   A sum = 0;
-  for (int tap = 0; tap < 16; ++tap) {
-    const int i = tap >> 3 & 1, j = tap >> 2 & 1, k = tap >> 1 & 1, l = tap & 1;
-    const A weight = a.bin_weight[i] * b.bin_weight[j] * a.cell_weight[k] * b.cell_weight[l];
-    if (weight == 0) continue;
-    const bool there = inside(a.bin[i], s.V) && inside(b.bin[j], s.U) && inside(a.cell[k], s.H) && inside(b.cell[l], s.W);
-    const Index place = (((n * s.V + a.bin[i]) * s.U + b.bin[j]) * s.H + a.cell[k]) * s.W + b.cell[l];
-    sum += weight * (there ? A(input[place]) : pad_value);
+  for (int i = 0; i < 4; ++i) {
+    const Contribution<A> a = tap<A>(s.vy(), v, y, i);
+    const bool row_there = inside(a.bin, s.V) && inside(a.cell, s.H);
+    for (int j = 0; j < 4; ++j) {
+      const Contribution<A> b = tap<A>(s.ux(), u, x, j);
+      if (a.weight == 0 || b.weight == 0) continue;
+      const bool there = row_there && inside(b.bin, s.U) && inside(b.cell, s.W);
+      const Index place = (((n * s.V + a.bin) * s.U + b.bin) * s.H + a.cell) * s.W + b.cell;
+      sum += a.weight * b.weight * (there ? A(input[place]) : pad_value);
+    }
   }
   return sum;
 }
 
-// ---------------------------------------------------------------- one element of the input gradient
-
-// The outputs (v, y) that read the input pair (v', y'): at most four, each with its weight (0: none).
-template <class A>
-struct Readers {
-  Index bin[4], cell[4];
-  A weight[4];
-};
-
-template <class A>
-SWAP_HD Readers<A> readers(const Axis& axis, Index v, Index y) {
-  Readers<A> found;
-  for (int k = 0; k < 4; ++k) {
-    const Index p = v + (k & 1), back = k >> 1;  // v' is the upper bin of group v' and the lower bin of group v'+1
-    const Index slot = axis.slot_of_row(y) - back, i = quotient(slot, axis.lam), phase = slot - axis.lam * i;
-    const Blend<A> w = blend_at(phase, axis.lam, A(1) / A(1 + axis.half_cell()));
-    found.bin[k] = axis.lam * p + phase - axis.lead();
-    found.cell[k] = i - p;
-    const bool real = back <= axis.half_cell() && inside(found.bin[k], axis.fine_bins()) &&
-                      inside(found.cell[k], axis.coarse_cells());
-    found.weight[k] = !real ? A(0) : p == v ? w.upper : w.lower;
-  }
-  return found;
-}
-
+// One element of the input gradient.
 template <class A, class T>
 SWAP_HD A input_gradient(const T* grad, const Shape& s, Index n, Index v, Index u, Index y, Index x) {
-  const Readers<A> a = readers<A>(s.vy(), v, y), b = readers<A>(s.ux(), u, x);
   const Index cells_y = s.vy().coarse_cells(), cells_x = s.ux().coarse_cells();
   A sum = 0;
-  for (int pair = 0; pair < 16; ++pair) {
-    const int i = pair >> 2, j = pair & 3;
-    if (a.weight[i] == 0 || b.weight[j] == 0) continue;
-    const Index window_bin = (n * s.lam * s.V + a.bin[i]) * s.lam * s.U + b.bin[j];
-    sum += a.weight[i] * b.weight[j] * A(grad[(window_bin * cells_y + a.cell[i]) * cells_x + b.cell[j]]);
+  for (int i = 0; i < 4; ++i) {
+    const Contribution<A> a = reader<A>(s.vy(), v, y, i);
+    for (int j = 0; j < 4; ++j) {
+      const Contribution<A> b = reader<A>(s.ux(), u, x, j);
+      if (a.weight == 0 || b.weight == 0) continue;
+      const Index bin = (n * s.lam * s.V + a.bin) * s.lam * s.U + b.bin;
+      sum += a.weight * b.weight * A(grad[(bin * cells_y + a.cell) * cells_x + b.cell]);
+    }
   }
   return sum;
 }

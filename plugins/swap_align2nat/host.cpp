@@ -140,19 +140,16 @@ class InputRows {
 
   // Fills the slots that the cells x of `runs` read; false: they read nothing but padding, no slot is filled.
   bool load(Index n, Index v, Index y, const Run* runs, Index run_count) {
-    const Taps<A> tap = taps<A>(s_.vy(), v, y);
-    A constant = 0;
     for (Index u = 0; u < s_.U; ++u) {
       WeightedRows<A, T> sources;
-      constant = 0;
+      A constant = 0;
       for (int k = 0; k < 4; ++k) {
-        const A weight = tap.bin_weight[k & 1] * tap.cell_weight[k >> 1];
-        const Index bin = tap.bin[k & 1], cell = tap.cell[k >> 1];
-        if (weight == 0) continue;
-        if (inside(bin, s_.V) && inside(cell, s_.H))
-          sources.add(input_ + (((n * s_.V + bin) * s_.U + u) * s_.H + cell) * s_.W, weight);
+        const Contribution<A> from = tap<A>(s_.vy(), v, y, k);
+        if (from.weight == 0) continue;
+        if (inside(from.bin, s_.V) && inside(from.cell, s_.H))
+          sources.add(input_ + (((n * s_.V + from.bin) * s_.U + u) * s_.H + from.cell) * s_.W, from.weight);
         else
-          constant += weight * pad_;
+          constant += from.weight * pad_;
       }
       if (sources.count == 0) return false;
       for (Index k = 0; k < run_count; ++k) load_run(sources, constant, u, runs[k]);
@@ -364,13 +361,13 @@ struct DenseBackward {
 
   void operator()(Index item) {
     const Index y = item % s.H, v = item / s.H % s.V, n = item / s.H / s.V;
-    const Readers<A> found = readers<A>(s.vy(), v, y);
     const Index cells_y = s.vy().coarse_cells(), cells_x = s.ux().coarse_cells(), plane = cells_y * cells_x;
     WeightedRows<A, T> sources;
-    for (int k = 0; k < 4; ++k)
-      if (found.weight[k] != 0)
-        sources.add(grad + ((n * s.lam * s.V + found.bin[k]) * s.lam * s.U * cells_y + found.cell[k]) * cells_x,
-                    found.weight[k]);
+    for (int k = 0; k < 4; ++k) {
+      const Contribution<A> source = reader<A>(s.vy(), v, y, k);
+      const Index row = (n * s.lam * s.V + source.bin) * s.lam * s.U * cells_y + source.cell;
+      if (source.weight != 0) sources.add(grad + row * cells_x, source.weight);
+    }
     T* to = input_row(grad_input, s, n, v, y);
     if (sources.count == 0) return zero_rows(s, to);
     with_constant_lam(s.lam, [&](auto lam) { spread<lam>(sources, plane, cells_x); });
@@ -401,15 +398,15 @@ struct WindowsBackward {
 
   void operator()(Index item) {
     const Index y = item % s.H, v = item / s.H % s.V, n = item / s.H / s.V;
-    const Readers<A> found = readers<A>(s.vy(), v, y);
     bool any = false;
     for (int k = 0; k < 4; ++k) {
-      const GridRow* row = found.weight[k] != 0 ? windows->find(n, found.cell[k]) : nullptr;
+      const Contribution<A> source = reader<A>(s.vy(), v, y, k);
+      const GridRow* row = source.weight != 0 ? windows->find(n, source.cell) : nullptr;
       if (!row) continue;
       if (!any) rows.clear();
       any = true;
       with_constant_lam(s.lam, [&](auto lam) {
-        for (Index i = row->first; i < row->end; ++i) add<lam>(windows->order[i], found.bin[k], found.weight[k]);
+        for (Index i = row->first; i < row->end; ++i) add<lam>(windows->order[i], source.bin, source.weight);
       });
     }
     T* to = input_row(grad_input, s, n, v, y);

@@ -17,6 +17,10 @@
 #include <cuda_bf16.h>
 #endif
 #define SWAP_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
+// Blocks per multiprocessor that the forward's registers must leave room for; newer compilers need more registers.
+#define SWAP_FORWARD_BLOCKS (__CUDA_ARCH__ >= 1000 ? 2 : 3)
+// Keeps the compiler from spreading the bits of a mask over as many registers for the length of a loop.
+#define SWAP_KEEP_PACKED(mask) asm volatile("" : "+r"(mask))
 #endif
 
 namespace swap_align2nat {
@@ -33,12 +37,12 @@ using BFloat16 = __nv_bfloat16;
 // ---------------------------------------------------------------- launch shapes
 // tensormask_edu/ops/cuda.py repeats them for the torch op; a test holds the two equal.
 
-constexpr int GROUPS = 2;  // groups p along v per block (backward: bins), so GROUPS + 1 bins (groups) are read
-constexpr int ROWS = 2;    // neighbouring slots per block (backward: input rows), so ROWS + 1 rows (slots) are read
-constexpr int STEPS = 8;   // groups along u per block (backward: bins)
-constexpr int VALUES = GROUPS * ROWS;  // what a column yields per step
-constexpr int PASSES = 2;              // backward: places of the stage per thread, at most
-constexpr int MAX_THREADS = 256;
+constexpr int GROUPS = 2;         // groups p along v per block (backward: bins); GROUPS + 1 bins (groups) are read
+constexpr int STEPS = 8;          // groups along u per block (backward: bins)
+constexpr int FORWARD_ROWS = 2;   // neighbouring slots per block; one row more is read
+constexpr int BACKWARD_ROWS = 4;  // neighbouring input rows per block; one slot more is read
+constexpr int PASSES = 2;         // backward: places of the stage per thread, at most
+constexpr int FORWARD_THREADS = 160, BACKWARD_THREADS = 384, ELEMENT_THREADS = 256;
 constexpr int MAX_SHARED_BYTES = 48 << 10;
 
 // `tile`: cells per block (forward) or columns per block (backward). No blocks: use the element kernel.
@@ -49,55 +53,69 @@ struct Launch {
 
 SWAP_HD int whole_warps(Index threads) { return int((threads + 31) / 32 * 32); }
 
-// Shared memory of one column: its VALUES in words of at most 16 bytes, an odd number of them, so that neighbouring
-// columns fall into different banks.
-SWAP_HD int word_bytes(int bytes) { return VALUES * bytes % 16 == 0 ? 16 : 8; }
-SWAP_HD int words_per_column(int bytes) { return VALUES * bytes / word_bytes(bytes) | 1; }
-SWAP_HD Index stage_bytes(Index places, int bytes) { return 2 * places * words_per_column(bytes) * word_bytes(bytes); }
+// The values of one column of the stage are moved in words of at most 16 bytes, an odd number of them, so that
+// neighbouring columns fall into different banks.
+SWAP_HD constexpr int word_bytes(int bytes) { return bytes % 16 == 0 ? 16 : 8; }
+SWAP_HD constexpr int words_of(int bytes) { return bytes / word_bytes(bytes) | 1; }
+
+// Twice: one half is written while the other is read.
+SWAP_HD Index stage_bytes(Index places, int bytes) { return 2 * places * words_of(bytes) * word_bytes(bytes); }
 
 // The tile kernels add 32-bit byte offsets to 64-bit block addresses; every tensor of a usual size passes.
 SWAP_HD bool offsets_fit(const Shape& s, int bytes) {
-  const Index plane = s.H * s.W, out_plane = s.vy().coarse_cells() * s.ux().coarse_cells(), most = Index(1) << 31;
-  return (GROUPS + 2) * s.U * plane * bytes < most && (GROUPS + 2) * s.lam * s.lam * s.U * out_plane * bytes < most;
+  const Index plane = s.H * s.W, out_plane = s.lam * s.lam * s.vy().coarse_cells() * s.ux().coarse_cells();
+  return (GROUPS + 2) * s.U * (plane > out_plane ? plane : out_plane) * bytes < Index(1) << 31;
 }
 
 // A tile is as many cells i = x + p as fit; they are dealt evenly to as few tiles as hold them.
 SWAP_HD Launch forward_launch(const Shape& s, int columns, int bytes) {
-  const Index cells = s.ux().coarse_cells() + STEPS - 1, most = (MAX_THREADS - 1) * columns / s.lam;
+  const Index cells = s.ux().coarse_cells() + STEPS - 1, most = (FORWARD_THREADS - 1) * columns / s.lam;
   if (most == 0 || !offsets_fit(s, bytes)) return {0, 0, 0, 0};
   const Index tiles = quotient_up(cells, most), tile = quotient_up(cells, tiles);
-  const Index shared = stage_bytes(s.lam * (tile | 1), bytes);
+  const Index shared = stage_bytes(s.lam * (tile | 1), GROUPS * FORWARD_ROWS * bytes);
   if (shared > MAX_SHARED_BYTES) return {0, 0, 0, 0};
-  const Index slots = quotient_up(s.lam * (s.vy().coarse_cells() + GROUPS - 1), ROWS);
+  const Index slots = quotient_up(s.lam * (s.vy().coarse_cells() + GROUPS - 1), FORWARD_ROWS);
   const Index blocks = s.N * quotient_up(s.V + 1, GROUPS) * quotient_up(s.U + 1, STEPS) * slots * tiles;
   return {blocks, whole_warps(quotient_up(s.lam * tile + columns - 1, columns)), int(shared), int(tile)};
 }
 
-// Cells that `columns` input columns may lie in, wherever the first one falls.
-SWAP_HD Index cells_touched(const Shape& s, Index columns) { return quotient(columns + s.lam - 1, s.lam) + 1; }
-
-SWAP_HD Launch backward_launch(const Shape& s, int bytes, int accumulator_bytes) {
-  const Index tiles = quotient_up(s.W, MAX_THREADS), tile = quotient_up(s.W, tiles), cells = cells_touched(s, tile);
+SWAP_HD Launch backward_launch(const Shape& s, int bytes) {
+  const Index tiles = quotient_up(s.W, BACKWARD_THREADS), tile = quotient_up(s.W, tiles);
+  const Index cells = quotient(tile + s.lam - 1, s.lam) + 1;  // that the tile may touch, wherever its first column falls
   const Index half = quotient_up(s.lam * cells, PASSES), threads = tile > half ? tile : half;
-  const Index shared = stage_bytes(s.lam * (cells | 1), accumulator_bytes);
-  if (threads > MAX_THREADS || shared > MAX_SHARED_BYTES || !offsets_fit(s, bytes)) return {0, 0, 0, 0};
-  const Index blocks = s.N * quotient_up(s.V, GROUPS) * quotient_up(s.U, STEPS) * quotient_up(s.H, ROWS) * tiles;
+  const Index shared = stage_bytes(s.lam * (cells | 1), GROUPS * BACKWARD_ROWS * (bytes > 4 ? bytes : 4));
+  if (threads > BACKWARD_THREADS || shared > MAX_SHARED_BYTES || !offsets_fit(s, bytes)) return {0, 0, 0, 0};
+  const Index rows = quotient_up(s.H, BACKWARD_ROWS);
+  const Index blocks = s.N * quotient_up(s.V, GROUPS) * quotient_up(s.U, STEPS) * rows * tiles;
   return {blocks, whole_warps(threads), int(shared), int(tile)};
 }
 
-SWAP_HD Launch element_launch(Index elements) { return {quotient_up(elements, MAX_THREADS), MAX_THREADS, 0, 0}; }
+SWAP_HD Launch element_launch(Index elements) {
+  return {(elements + ELEMENT_THREADS - 1) / ELEMENT_THREADS, ELEMENT_THREADS, 0, 0};
+}
 
 // Input rows that one window reads per bin.
 SWAP_HD Index reach(const Axis& axis) { return 2 * axis.lam + axis.half_cell(); }
 
 // ---------------------------------------------------------------- helpers
 
+// a / b for b < 2^32, bit by bit: the compiler's own 64-bit division is a call, which costs every kernel registers.
+SWAP_HD Index long_quotient(Index a, Index b) {
+  Index whole = quotient(a >> 32, b), rest = (a >> 32) - whole * b;
+  for (int bit = 31; bit >= 0; --bit) {
+    rest = 2 * rest + (a >> bit & 1);
+    whole = 2 * whole + (rest >= b);
+    if (rest >= b) rest -= b;
+  }
+  return whole;
+}
+
 // Takes a flat number apart, the fastest digit first.
 struct Digits {
   Index rest;
 
   SWAP_HD Index next(Index extent) {
-    const Index whole = quotient(rest, extent), digit = rest - whole * extent;
+    const Index whole = rest >> 32 == 0 ? quotient(rest, extent) : long_quotient(rest, extent), digit = rest - whole * extent;
     rest = whole;
     return digit;
   }
@@ -128,27 +146,40 @@ __device__ T* moved(T* base, unsigned bytes) {
 
 SWAP_HD int nearest(int i, int extent) { return i < 0 ? 0 : i < extent ? i : extent - 1; }
 
-// The VALUES of the columns of a tile, in shared memory.
-template <class T>
+// Bit t: in step t, (u + lam*t, x - t) is an output's.
+__device__ inline int steps_inside(int count, int u, int x, int lam, int fine_u, int cells_x) {
+  int steps = 0;
+  for (int t = 0; t < count; ++t)
+    if (inside(u + lam * t, fine_u) && inside(x - t, cells_x)) steps |= 1 << t;
+  return steps;
+}
+
+// COUNT values of each column of a tile, in shared memory.
+template <class T, int COUNT>
 struct Stage {
-  static constexpr int WORD_BYTES = VALUES * sizeof(T) % 16 == 0 ? 16 : 8, WORDS = VALUES * sizeof(T) / WORD_BYTES;
+  static constexpr int BYTES = COUNT * int(sizeof(T)), WORD_BYTES = word_bytes(BYTES), STRIDE = words_of(BYTES);
   struct alignas(WORD_BYTES) Word {
     unsigned part[WORD_BYTES / 4];
   };
   Word* words;
 
-  __device__ void store(int place, const T (&value)[VALUES]) const {
-    Word word[WORDS];
-    memcpy(word, value, sizeof(value));
-#pragma unroll
-    for (int k = 0; k < WORDS; ++k) words[place * (WORDS | 1) + k] = word[k];
+  // The half of the stage for step t.
+  __device__ Stage(unsigned char* shared, int places, int t) : words(reinterpret_cast<Word*>(shared)) {
+    if (t & 1) words += places * STRIDE;
   }
 
-  __device__ void load(int place, T (&value)[VALUES]) const {
-    Word word[WORDS];
+  __device__ void store(int place, const T (&value)[COUNT]) const {
+    Word word[BYTES / WORD_BYTES];
+    memcpy(word, value, BYTES);
 #pragma unroll
-    for (int k = 0; k < WORDS; ++k) word[k] = words[place * (WORDS | 1) + k];
-    memcpy(value, word, sizeof(value));
+    for (int k = 0; k < BYTES / WORD_BYTES; ++k) words[place * STRIDE + k] = word[k];
+  }
+
+  __device__ void load(int place, T (&value)[COUNT]) const {
+    Word word[BYTES / WORD_BYTES];
+#pragma unroll
+    for (int k = 0; k < BYTES / WORD_BYTES; ++k) word[k] = words[place * STRIDE + k];
+    memcpy(value, word, BYTES);
   }
 };
 
@@ -159,27 +190,27 @@ struct Stage {
 template <class T, int COLUMNS>
 struct ColumnReader {
   using A = Acc<T>;
-  static constexpr int TAPS = GROUPS + 1, LINES = ROWS + 1, ALL = (1 << TAPS * LINES) - 1;
-  struct Line {
-    A of[COLUMNS][VALUES];
+  static constexpr int ROWS = FORWARD_ROWS, TAPS = GROUPS + 1, LINES = ROWS + 1, ALL = (1 << TAPS * LINES) - 1;
+  struct Blended {
+    A of[COLUMNS][GROUPS * ROWS];
   };
   struct alignas(COLUMNS * sizeof(T)) Vector {
     T value[COLUMNS];
   };
 
-  const T* base;                  // the columns in bin u' = 0 of the first tap and line
-  unsigned offset[TAPS][LINES];   // bytes from there; what is outside is led inside, to be ignored
-  int taps_there = 0;             // a bit per tap and line
+  const T* base;                 // the columns in bin u' = 0 of the first tap and line
+  unsigned offset[TAPS][LINES];  // bytes from there; what is outside is led inside, to be ignored
+  int taps_there = 0;            // a bit per tap and line
   bool columns_there, right_there, pairs_x, pairs_y;
   A pad;
   Blend<A> blend[ROWS];
 
   __device__ ColumnReader(const T* input, const Shape& s, A pad_value, int n, int first_v, int first_slot, int x)
-      : columns_there(inside(x, s.W)), right_there(s.ux().half_cell() && inside(x + COLUMNS, s.W)),
+      : columns_there(inside(x, int(s.W))), right_there(s.ux().half_cell() && inside(x + COLUMNS, int(s.W))),
         pairs_x(s.ux().half_cell()), pairs_y(s.vy().half_cell()), pad(pad_value) {
     const int V = int(s.V), H = int(s.H), lam = int(s.lam), first_row = int(s.vy().row_of_slot(first_slot));
-    const int v0 = nearest(first_v, V), row0 = nearest(first_row, H);
-    base = input + (((n * s.V + v0) * s.U) * s.H + row0) * s.W + (columns_there ? x : x + COLUMNS == 0 ? -COLUMNS : 0);
+    const int v0 = nearest(first_v, V), row0 = nearest(first_row, H), x0 = columns_there || right_there ? x : 0;
+    base = input + (((n * s.V + v0) * s.U) * s.H + row0) * s.W + x0;
 #pragma unroll
     for (int i = 0; i < TAPS; ++i)
 #pragma unroll
@@ -192,30 +223,17 @@ struct ColumnReader {
     for (int r = 0; r < ROWS; ++r) blend[r] = blend_at<A>((first_slot + r) % lam, lam);
   }
 
-  // from: `base` moved to the bin; null: the bin is outside.
-  __device__ void read(const T* from, bool wanted, Line& line) const {
+  // from: `base` moved to the bin; not wanted: the bin is outside, or none of its outputs is.
+  __device__ void read(const T* from, bool wanted, Blended& blended) const {
     A sum[TAPS][LINES][COLUMNS];
-    const A outside = pairs_x ? 2 * pad : pad;
-    if (wanted && columns_there) {
+    if (wanted && columns_there)
       read_columns(from, sum);
-    } else {
-#pragma unroll
-      for (int i = 0; i < TAPS; ++i)
-#pragma unroll
-        for (int t = 0; t < LINES; ++t) {
-#pragma unroll
-          for (int c = 0; c < COLUMNS; ++c) sum[i][t][c] = outside;
-          if (wanted && right_there) sum[i][t][COLUMNS - 1] = pad + A(moved(from, offset[i][t])[COLUMNS]);
-        }
-    }
+    else
+      read_outside(from, wanted, sum);
     if (taps_there != ALL) {
 #pragma unroll
-      for (int i = 0; i < TAPS; ++i)
-#pragma unroll
-        for (int t = 0; t < LINES; ++t)
-#pragma unroll
-          for (int c = 0; c < COLUMNS; ++c)
-            if (!(taps_there >> (i * LINES + t) & 1)) sum[i][t][c] = outside;
+      for (int k = 0; k < TAPS * LINES * COLUMNS; ++k)
+        if (!(taps_there >> k / COLUMNS & 1)) sum[k / COLUMNS / LINES][k / COLUMNS % LINES][k % COLUMNS] = outside();
     }
 #pragma unroll
     for (int c = 0; c < COLUMNS; ++c)
@@ -225,9 +243,11 @@ struct ColumnReader {
         for (int i = 0; i < TAPS; ++i)
           if (pairs_y) sum[i][r][c] += sum[i][r + 1][c];
 #pragma unroll
-        for (int i = 0; i < GROUPS; ++i) line.of[c][i * ROWS + r] = blend[r](sum[i][r][c], sum[i + 1][r][c]);
+        for (int i = 0; i < GROUPS; ++i) blended.of[c][i * ROWS + r] = blend[r](sum[i][r][c], sum[i + 1][r][c]);
       }
   }
+
+  __device__ A outside() const { return pairs_x ? 2 * pad : pad; }
 
   __device__ void read_columns(const T* from, A (&sum)[TAPS][LINES][COLUMNS]) const {
     Vector vector[TAPS][LINES];
@@ -250,15 +270,27 @@ struct ColumnReader {
           if (pairs_x) sum[i][t][c] += c + 1 < COLUMNS ? A(vector[i][t].value[(c + 1) % COLUMNS]) : A(right[i][t]);
         }
   }
+
+  // Left of column 0 the last column may still have a right neighbour inside.
+  __device__ void read_outside(const T* from, bool wanted, A (&sum)[TAPS][LINES][COLUMNS]) const {
+#pragma unroll
+    for (int i = 0; i < TAPS; ++i)
+#pragma unroll
+      for (int t = 0; t < LINES; ++t) {
+#pragma unroll
+        for (int c = 0; c < COLUMNS; ++c) sum[i][t][c] = outside();
+        if (wanted && right_there) sum[i][t][COLUMNS - 1] = pad + A(moved(from, offset[i][t])[COLUMNS]);
+      }
+  }
 };
 
 // COLUMNS > 1: W is a multiple of it and the input aligned to COLUMNS values.
 template <class T, int COLUMNS>
-__global__ void __launch_bounds__(MAX_THREADS)
+__global__ void __launch_bounds__(FORWARD_THREADS, SWAP_FORWARD_BLOCKS)
     forward_tiles(const T* __restrict__ input, T* __restrict__ out, double pad_value, Index N, Index V, Index U,
                   Index H, Index W, Index lam_, Index tile_) {
   using A = Acc<T>;
-  using Reader = ColumnReader<T, COLUMNS>;
+  constexpr int ROWS = FORWARD_ROWS, VALUES = GROUPS * ROWS;
   SWAP_SHARED(shared);
   const Shape s{N, V, U, H, W, lam_};
   const Axis vy = s.vy(), ux = s.ux();
@@ -272,84 +304,98 @@ __global__ void __launch_bounds__(MAX_THREADS)
   const int first_pv = GROUPS * block.next(quotient_up(V + 1, GROUPS));
   const int first_cell = first_pu + tile * block.next(quotient_up(cells_x + STEPS - 1, tile));
   const int first_slot = lam * first_pv + ROWS * block.next(quotient_up(lam * (cells_y + GROUPS - 1), ROWS));
-  const int n = block.rest, end_pu = first_pu + STEPS < U + 1 ? first_pu + STEPS : int(U + 1);
+  const int n = block.rest;
 
   // This thread as a reader: COLUMNS neighbouring input columns, and where their results go in the stage.
   const int first_x = int(ux.row_of_slot(lam * first_cell)), skip = first_x & (COLUMNS - 1);
-  const Reader reader(input, s, A(pad_value), n, first_pv - 1, first_slot, first_x - skip + COLUMNS * int(threadIdx.x));
-  Blend<A> blend_u[COLUMNS];
+  const int first_column = COLUMNS * int(threadIdx.x) - skip;
+  const ColumnReader<T, COLUMNS> reader(input, s, A(pad_value), n, first_pv - 1, first_slot, first_x + first_column);
+  const A share = A(1) / A((1 + reader.pairs_x) * (1 + reader.pairs_y));
+  A upper_weight[COLUMNS];  // the lower one is the rest of `share`
   int place[COLUMNS];
 #pragma unroll
   for (int c = 0; c < COLUMNS; ++c) {
-    const int slot = COLUMNS * int(threadIdx.x) + c - skip, cell = slot / lam, phase = slot - cell * lam;
+    const int slot = first_column + c, cell = slot / lam, phase = slot - cell * lam;
     const bool mine = slot >= 0 && slot < lam * tile;
-    blend_u[c] = blend_at<A>(mine ? phase : 0, lam, A(1) / A((1 + reader.pairs_x) * (1 + reader.pairs_y)));
+    upper_weight[c] = blend_at<A>(mine ? phase : 0, lam, share).upper;
     place[c] = mine ? phase * pitch + cell : -1;
   }
-  const int slot = COLUMNS * int(threadIdx.x) - skip + lam * first_cell;
-  const int low_cell = slot / lam, high_cell = (slot + COLUMNS - 1) / lam;
+  // Bin p is wanted by the outputs x and x-1 of group p and p+1, so if any column has its x in 0..cells_x.
+  const int low_x = first_cell + first_column / lam, high_x = first_cell + (first_column + COLUMNS - 1) / lam;
 
   // This thread as a writer: COLUMNS places of the stage, taken in the order of x, and their first output (u, x).
-  int written_place[COLUMNS], first_u[COLUMNS], first_out_x[COLUMNS];
+  int written_place[COLUMNS], written_steps = 0;  // STEPS bits per place
   unsigned written[COLUMNS];
 #pragma unroll
   for (int c = 0; c < COLUMNS; ++c) {
     const int number = int(threadIdx.x) + c * int(blockDim.x), phase = number / tile, cell = number - phase * tile;
     written_place[c] = phase * pitch + cell;
     written[c] = unsigned(phase * int(plane) + cell) * unsigned(sizeof(T));
-    first_u[c] = phase < lam ? lam * first_pu + phase - lead : -(1 << 30);
-    first_out_x[c] = first_cell + cell - first_pu;
+    if (phase < lam)
+      written_steps |= steps_inside(STEPS, lam * first_pu + phase - lead, first_cell + cell - first_pu, lam, fine_u, cells_x)
+                       << c * STEPS;
   }
+  static_assert(COLUMNS * STEPS <= 32, "the steps of all places fit one mask");
 
   // The block as a writer: an output row (v, y) per group and slot.
-  Index line[VALUES];
+  unsigned line[VALUES];
   int lines_there = 0;
+  const int cell0 = first_slot / lam;
 #pragma unroll
   for (int k = 0; k < VALUES; ++k) {
-    const int p = first_pv + k / ROWS, slot_v = first_slot + k % ROWS, cell = slot_v / lam, y = cell - p;
-    const int v = lam * p + slot_v - lam * cell - lead;
-    line[k] = (Index(v) * fine_u * cells_y + y) * cells_x;
+    const int i = k / ROWS, slot = first_slot + k % ROWS, cell = slot / lam, phase = slot - lam * cell;
+    const int v = lam * (first_pv + i) + phase - lead, y = cell - first_pv - i;
+    line[k] = unsigned(((lam * i + phase) * fine_u * cells_y + cell - cell0 - i + GROUPS) * cells_x) * unsigned(sizeof(T));
     if (inside(v, fine_v) && inside(y, cells_y)) lines_there |= 1 << k;
   }
-  T* to = out + (n * Index(fine_v) * fine_u + lam * first_pu - lead) * plane + first_cell - first_pu;
+  T* to = out + ((n * Index(fine_v) + lam * first_pv - lead) * fine_u + lam * first_pu - lead) * plane +
+          Index(cell0 - first_pv - GROUPS) * cells_x + first_cell - first_pu;
 
-  typename Reader::Line lower, upper;
+  // The walk: what bin p-1 gives to group p is carried over.
+  typename ColumnReader<T, COLUMNS>::Blended bin;
+  A carried[COLUMNS][VALUES] = {};
   const T* from = reader.base + (first_pu - 1) * H * W;
-  reader.read(from, first_pu > 0, lower);
-  for (int p = first_pu; p < end_pu; ++p, to += lam * plane - 1) {
-    from += H * W;
-    reader.read(from, p < U && low_cell - p <= cells_x && high_cell - p >= 0, upper);
-    const Stage<T> stage{reinterpret_cast<typename Stage<T>::Word*>(shared) + (p & 1) * lam * pitch * (Stage<T>::WORDS | 1)};
+  const int steps = first_pu + STEPS < int(U) + 1 ? STEPS : int(U) + 1 - first_pu;
+  for (int t = -1; t < steps; ++t, from += H * W) {
+    const int p = first_pu + t;
+    reader.read(from, p >= 0 && p < int(U) && low_x - p <= cells_x && high_x - p >= 0, bin);
+    const Stage<T, VALUES> stage(shared, lam * pitch, t);
 #pragma unroll
     for (int c = 0; c < COLUMNS; ++c) {
       T result[VALUES];
 #pragma unroll
-      for (int k = 0; k < VALUES; ++k) result[k] = T(blend_u[c](lower.of[c][k], upper.of[c][k]));
-      if (place[c] >= 0) stage.store(place[c], result);
+      for (int k = 0; k < VALUES; ++k) {
+        if (upper_weight[c] != 0) carried[c][k] += upper_weight[c] * bin.of[c][k];
+        result[k] = T(carried[c][k]);
+        carried[c][k] = (share - upper_weight[c]) * bin.of[c][k];
+      }
+      if (t >= 0 && place[c] >= 0) stage.store(place[c], result);
     }
-    lower = upper;
+    if (t < 0) continue;
     __syncthreads();
+    SWAP_KEEP_PACKED(lines_there);
 #pragma unroll
     for (int c = 0; c < COLUMNS; ++c) {
-      const int step = p - first_pu;
-      if (!inside(first_u[c] + lam * step, fine_u) || !inside(first_out_x[c] - step, cells_x)) continue;
+      if (!(written_steps >> (c * STEPS + t) & 1)) continue;
       T result[VALUES];
       stage.load(written_place[c], result);
+      T* const place_of = moved(to, written[c]);
 #pragma unroll
       for (int k = 0; k < VALUES; ++k)
-        if (lines_there >> k & 1) *moved(to + line[k], written[c]) = result[k];
+        if (lines_there >> k & 1) *moved(place_of, line[k]) = result[k];
     }
+    to += lam * plane - 1;
   }
 }
 
 // ---------------------------------------------------------------- backward, dense
 
 template <class T>
-__global__ void __launch_bounds__(MAX_THREADS)
+__global__ void __launch_bounds__(BACKWARD_THREADS)
     backward_tiles(const T* __restrict__ grad, T* __restrict__ grad_input, Index N, Index V, Index U, Index H, Index W,
                    Index lam_, Index tile) {
   using A = Acc<T>;
-  constexpr int TAPS = GROUPS + 1, SLOTS = ROWS + 1;
+  constexpr int ROWS = BACKWARD_ROWS, VALUES = GROUPS * ROWS, TAPS = GROUPS + 1, SLOTS = ROWS + 1;
   SWAP_SHARED(shared);
   const Shape s{N, V, U, H, W, lam_};
   const Axis vy = s.vy(), ux = s.ux();
@@ -363,105 +409,119 @@ __global__ void __launch_bounds__(MAX_THREADS)
   const int first_v = GROUPS * block.next(quotient_up(V, GROUPS));
   const int first_x = int(tile) * block.next(quotient_up(W, tile));
   const int first_y = ROWS * block.next(quotient_up(H, ROWS));
-  const int n = block.rest, end_u = first_u + STEPS < U ? first_u + STEPS : int(U);
+  const int n = block.rest;
 
-  // The cells under the tile's columns and the column before the first one.
+  // The slots and cells under the tile's columns and the column before the first one.
   const int end_x = first_x + tile < W ? first_x + int(tile) : int(W);
-  const int first_cell = int(ux.slot_of_row(first_x - 1)) / lam, cells = int(ux.slot_of_row(end_x - 1)) / lam - first_cell + 1;
-  const int pitch = cells | 1;
+  const int low_slot = int(ux.slot_of_row(first_x - 1)), high_slot = int(ux.slot_of_row(end_x - 1));
+  const int first_cell = low_slot / lam, cells = high_slot / lam - first_cell + 1, pitch = cells | 1;
 
-  // The block as a reader: an output row (v, y) per group and slot.
+  // The block as a reader: an output row (v, y) per group and slot, the next group's a fixed way on.
   Blend<A> blend_v[SLOTS];
-  unsigned line[TAPS][SLOTS];
+  unsigned line[SLOTS];
   int lines_there = 0;
   const int first_slot = int(vy.slot_of_row(first_y - 1)), cell0 = first_slot / lam;
 #pragma unroll
   for (int t = 0; t < SLOTS; ++t) {
     const int cell = (first_slot + t) / lam, phase = first_slot + t - lam * cell;
     blend_v[t] = blend_at<A>(phase, lam);
+    line[t] = unsigned((phase * fine_u * cells_y + cell - cell0) * cells_x) * unsigned(sizeof(T));
 #pragma unroll
     for (int i = 0; i < TAPS; ++i) {
       const int v = lam * (first_v + i) + phase - lead, y = cell - first_v - i;
-      line[i][t] = unsigned(((lam * i + phase) * fine_u * cells_y + cell - cell0 - i + TAPS) * cells_x) * unsigned(sizeof(T));
       if (inside(v, fine_v) && inside(y, cells_y) && (t > 0 || pairs_y)) lines_there |= 1 << (i * SLOTS + t);
     }
   }
+  const Index next_group = lam * fine_u * plane - cells_x;
   const T* from = grad + ((n * Index(fine_v) + lam * first_v - lead) * fine_u + lam * first_u - lead) * plane +
-                  Index(cell0 - first_v - TAPS) * cells_x + first_cell - first_u;
+                  Index(cell0 - first_v) * cells_x + first_cell - first_u;
 
   // This thread as a reader: PASSES places of the stage, taken in the order of x, and their first output (u, x).
-  int read_place[PASSES], read_u[PASSES], read_x[PASSES];
+  int read_place[PASSES], read_steps[PASSES];
   unsigned read[PASSES];
 #pragma unroll
   for (int k = 0; k < PASSES; ++k) {
     const int number = int(threadIdx.x) + k * int(blockDim.x), phase = number / cells, cell = number - phase * cells;
+    const int slot = lam * (first_cell + cell) + phase;
     read_place[k] = phase < lam ? phase * pitch + cell : -1;
-    read_u[k] = lam * first_u + phase - lead;
-    read_x[k] = first_cell + cell - first_u;
     read[k] = unsigned(phase * int(plane) + cell) * unsigned(sizeof(T));
+    read_steps[k] = 0;
+    if (phase < lam && slot >= low_slot && slot <= high_slot)
+      read_steps[k] = steps_inside(STEPS + 1, lam * first_u + phase - lead, first_cell + cell - first_u, lam, fine_u, cells_x);
   }
 
   // This thread as a writer: one input column, and the places of the columns x-1 and x that it sums.
   const int x = first_x + int(threadIdx.x);
-  const bool mine = x < end_x;
   Blend<A> blend_u[2];
   int place[2];
 #pragma unroll
   for (int c = 0; c < 2; ++c) {
-    const int slot = mine ? int(ux.slot_of_row(x - 1 + c)) : lam * first_cell, cell = slot / lam, phase = slot - lam * cell;
+    const int slot = x < end_x ? int(ux.slot_of_row(x - 1 + c)) : low_slot, cell = slot / lam, phase = slot - lam * cell;
     blend_u[c] = blend_at<A>(phase, lam, A(1) / A((1 + pairs_y) * (1 + pairs_x)));
     place[c] = phase * pitch + cell - first_cell;
   }
-  T* to = grad_input + (((n * V + first_v) * U + first_u - 1) * H + first_y) * W + x;
+  unsigned target[VALUES];
+  int targets_there = 0;
+#pragma unroll
+  for (int k = 0; k < VALUES; ++k) {
+    target[k] = unsigned((k / ROWS * int(U * H) + k % ROWS) * int(W)) * unsigned(sizeof(T));
+    if (x < end_x && first_v + k / ROWS < V && first_y + k % ROWS < H) targets_there |= 1 << k;
+  }
+  T* to = grad_input + (((n * V + first_v) * U + first_u) * H + first_y) * W + x;
 
-  A before[2][VALUES];
-  for (int p = first_u; p <= end_u; ++p, from += lam * plane - 1, to += H * W) {
-    const Stage<A> stage{reinterpret_cast<typename Stage<A>::Word*>(shared) + (p & 1) * lam * pitch * (Stage<A>::WORDS | 1)};
+  // The walk: what group p gives to bin p is carried over; bin p is done when group p+1 has come.
+  A carried[VALUES];
+  const int steps = first_u + STEPS < int(U) ? STEPS : int(U) - first_u;
+  for (int t = 0; t <= steps; ++t, from += lam * plane - 1) {
+    const Stage<A, VALUES> stage(shared, lam * pitch, t);
 #pragma unroll
     for (int k = 0; k < PASSES; ++k) {
-      const int step = p - first_u;
+      if (read_place[k] < 0) continue;
       A value[TAPS][SLOTS] = {};
-      if (inside(read_u[k] + lam * step, fine_u) && inside(read_x[k] - step, cells_x) && read_place[k] >= 0) {
+      if (read_steps[k] >> t & 1) {
+        SWAP_KEEP_PACKED(lines_there);
 #pragma unroll
-        for (int i = 0; i < TAPS; ++i)
+        for (int i = 0; i < TAPS; ++i) {
+          const T* const group = moved(from, read[k]) + i * next_group;
 #pragma unroll
-          for (int t = 0; t < SLOTS; ++t)
-            if (lines_there >> (i * SLOTS + t) & 1) value[i][t] = A(*moved(moved(from, line[i][t]), read[k]));
+          for (int l = 0; l < SLOTS; ++l)
+            if (lines_there >> (i * SLOTS + l) & 1) value[i][l] = A(*moved(group, line[l]));
+        }
       }
       A result[VALUES];
 #pragma unroll
-      for (int i = 0; i < GROUPS; ++i)
+      for (int i = 0; i < GROUPS; ++i) {
+        A above = blend_v[0](value[i + 1][0], value[i][0]);
 #pragma unroll
         for (int r = 0; r < ROWS; ++r) {
-          result[i * ROWS + r] = blend_v[r + 1](value[i + 1][r + 1], value[i][r + 1]);
-          if (pairs_y) result[i * ROWS + r] += blend_v[r](value[i + 1][r], value[i][r]);
+          const A here = blend_v[r + 1](value[i + 1][r + 1], value[i][r + 1]);
+          result[i * ROWS + r] = pairs_y ? above + here : here;
+          above = here;
         }
-      if (read_place[k] >= 0) stage.store(read_place[k], result);
+      }
+      stage.store(read_place[k], result);
     }
     __syncthreads();
-    A here[2][VALUES];
+    SWAP_KEEP_PACKED(targets_there);
+    A left[VALUES], here[VALUES];
+    stage.load(place[0], left);
+    stage.load(place[1], here);
 #pragma unroll
-    for (int c = 0; c < 2; ++c) stage.load(place[c], here[c]);
-    if (mine && p > first_u) {
-#pragma unroll
-      for (int k = 0; k < VALUES; ++k) {
-        const int i = k / ROWS, r = k % ROWS;
-        A sum = blend_u[1](here[1][k], before[1][k]);
-        if (pairs_x) sum += blend_u[0](here[0][k], before[0][k]);
-        if (first_v + i < V && first_y + r < H) to[(i * U * H + r) * W] = T(sum);
-      }
+    for (int k = 0; k < VALUES; ++k) {
+      A sum = carried[k] + blend_u[1].lower * here[k];
+      if (pairs_x) sum += blend_u[0].lower * left[k];
+      if (t > 0 && (targets_there >> k & 1)) *moved(to, target[k]) = T(sum);
+      carried[k] = blend_u[1].upper == 0 ? A(0) : blend_u[1].upper * here[k];
+      if (pairs_x && blend_u[0].upper != 0) carried[k] += blend_u[0].upper * left[k];
     }
-#pragma unroll
-    for (int c = 0; c < 2; ++c)
-#pragma unroll
-      for (int k = 0; k < VALUES; ++k) before[c][k] = here[c][k];
+    if (t > 0) to += H * W;
   }
 }
 
 // ---------------------------------------------------------------- one thread per element
 
 template <class T>
-__global__ void __launch_bounds__(MAX_THREADS)
+__global__ void __launch_bounds__(ELEMENT_THREADS, 2)
     forward_elements(const T* __restrict__ input, T* __restrict__ out, double pad_value, Index N, Index V, Index U,
                      Index H, Index W, Index lam) {
   const Shape s{N, V, U, H, W, lam};
@@ -474,7 +534,7 @@ __global__ void __launch_bounds__(MAX_THREADS)
 }
 
 template <class T>
-__global__ void __launch_bounds__(MAX_THREADS)
+__global__ void __launch_bounds__(ELEMENT_THREADS, 2)
     backward_elements(const T* __restrict__ grad, T* __restrict__ grad_input, Index N, Index V, Index U, Index H,
                       Index W, Index lam) {
   const Shape s{N, V, U, H, W, lam};
@@ -487,7 +547,7 @@ __global__ void __launch_bounds__(MAX_THREADS)
 
 // index: (K, 3), the cells (n, y, x); out: (K, lam*V, lam*U)
 template <class T>
-__global__ void __launch_bounds__(MAX_THREADS)
+__global__ void __launch_bounds__(ELEMENT_THREADS, 2)
     forward_windows(const T* __restrict__ input, const Index* __restrict__ index, T* __restrict__ out,
                     double pad_value, Index N, Index V, Index U, Index H, Index W, Index lam, Index K) {
   const Shape s{N, V, U, H, W, lam};
@@ -508,16 +568,17 @@ struct CellLists {
 template <class A, class T>
 __device__ A windows_gradient(const T* grad, const CellLists& lists, const Shape& s, Index n, Index v, Index u, Index y,
                               Index x, Index& first) {
-  const Readers<A> a = readers<A>(s.vy(), v, y), b = readers<A>(s.ux(), u, x);
   A sum = 0;
-  for (int pair = 0; pair < 16; ++pair) {
-    const int i = pair >> 2, j = pair & 3;
-    if (a.weight[i] == 0 || b.weight[j] == 0) continue;
-    const Index cell = (n * s.vy().coarse_cells() + a.cell[i]) * s.ux().coarse_cells() + b.cell[j];
-    for (Index t = lists.start[cell]; t < lists.start[cell + 1]; ++t) {
-      const Index bin = (lists.order[t] * s.lam * s.V + a.bin[i]) * s.lam * s.U + b.bin[j];
-      sum += a.weight[i] * b.weight[j] * A(grad[bin]);
-      if (t < first) first = t;
+  for (int i = 0; i < 4; ++i) {
+    const Contribution<A> a = reader<A>(s.vy(), v, y, i);
+    for (int j = 0; j < 4; ++j) {
+      const Contribution<A> b = reader<A>(s.ux(), u, x, j);
+      if (a.weight == 0 || b.weight == 0) continue;
+      const Index cell = (n * s.vy().coarse_cells() + a.cell) * s.ux().coarse_cells() + b.cell;
+      for (Index t = lists.start[cell]; t < lists.start[cell + 1]; ++t) {
+        sum += a.weight * b.weight * A(grad[(lists.order[t] * s.lam * s.V + a.bin) * s.lam * s.U + b.bin]);
+        if (t < first) first = t;
+      }
     }
   }
   return sum;
@@ -525,7 +586,7 @@ __device__ A windows_gradient(const T* grad, const CellLists& lists, const Shape
 
 // Every input element, for many windows.
 template <class T>
-__global__ void __launch_bounds__(MAX_THREADS)
+__global__ void __launch_bounds__(ELEMENT_THREADS, 2)
     backward_windows(const T* __restrict__ grad, const Index* __restrict__ start, const Index* __restrict__ order,
                      T* __restrict__ grad_input, Index N, Index V, Index U, Index H, Index W, Index lam) {
   const Shape s{N, V, U, H, W, lam};
@@ -540,7 +601,7 @@ __global__ void __launch_bounds__(MAX_THREADS)
 // The input elements that the windows read, for few windows, into a gradient of zeros. An element is written on
 // behalf of the first window that reads it, so by one thread.
 template <class T>
-__global__ void __launch_bounds__(MAX_THREADS)
+__global__ void __launch_bounds__(ELEMENT_THREADS, 2)
     backward_few_windows(const T* __restrict__ grad, const Index* __restrict__ index, const Index* __restrict__ start,
                          const Index* __restrict__ order, T* __restrict__ grad_input, Index N, Index V, Index U,
                          Index H, Index W, Index lam, Index K) {

@@ -121,8 +121,9 @@ def cell_lists(index: Tensor, shape: tuple[int, ...], lam: int) -> tuple[Tensor,
 
 # --- launch shapes: the numbers of kernels.cu, which a test holds equal ----------------------------------
 
-GROUPS, ROWS, STEPS, PASSES = 2, 2, 8, 2
-MAX_THREADS, MAX_SHARED_BYTES = 256, 48 << 10
+GROUPS, STEPS, FORWARD_ROWS, BACKWARD_ROWS, PASSES = 2, 8, 2, 4, 2
+FORWARD_THREADS, BACKWARD_THREADS, ELEMENT_THREADS = 160, 384, 256
+MAX_SHARED_BYTES = 48 << 10
 
 
 class Launch(NamedTuple):
@@ -140,15 +141,15 @@ NO_LAUNCH = Launch(0, 0, 0, 0)
 def forward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: int) -> Launch:
     """The launch of `forward_tiles`; `tile` counts cells."""
     n, v, u, height, width = shape
-    cells, most = -(-width // lam) + STEPS - 1, (MAX_THREADS - 1) * columns // lam
+    cells, most = -(-width // lam) + STEPS - 1, (FORWARD_THREADS - 1) * columns // lam
     if not most or not _offsets_fit(shape, lam, item_bytes):
         return NO_LAUNCH
     tiles = -(-cells // most)
     tile = -(-cells // tiles)
-    shared = _stage_bytes(lam * (tile | 1), item_bytes)
+    shared = _stage_bytes(lam * (tile | 1), GROUPS * FORWARD_ROWS * item_bytes)
     if shared > MAX_SHARED_BYTES:
         return NO_LAUNCH
-    slots = -(-lam * (-(-height // lam) + GROUPS - 1) // ROWS)
+    slots = -(-lam * (-(-height // lam) + GROUPS - 1) // FORWARD_ROWS)
     blocks = n * -(-(v + 1) // GROUPS) * -(-(u + 1) // STEPS) * slots * tiles
     return Launch(blocks, _whole_warps(-(-(lam * tile + columns - 1) // columns)), shared, tile)
 
@@ -156,20 +157,20 @@ def forward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: i
 def backward_launch(shape: tuple[int, ...], lam: int, item_bytes: int) -> Launch:
     """The launch of `backward_tiles` for an input of this shape; `tile` counts columns."""
     n, v, u, height, width = shape
-    tiles = -(-width // MAX_THREADS)
+    tiles = -(-width // BACKWARD_THREADS)
     tile = -(-width // tiles)
     cells = (tile + lam - 1) // lam + 1
     threads = max(tile, -(-lam * cells // PASSES))
-    shared = _stage_bytes(lam * (cells | 1), max(item_bytes, 4))
-    if threads > MAX_THREADS or shared > MAX_SHARED_BYTES or not _offsets_fit(shape, lam, item_bytes):
+    shared = _stage_bytes(lam * (cells | 1), GROUPS * BACKWARD_ROWS * max(item_bytes, 4))
+    if threads > BACKWARD_THREADS or shared > MAX_SHARED_BYTES or not _offsets_fit(shape, lam, item_bytes):
         return NO_LAUNCH
-    blocks = n * -(-v // GROUPS) * -(-u // STEPS) * -(-height // ROWS) * tiles
+    blocks = n * -(-v // GROUPS) * -(-u // STEPS) * -(-height // BACKWARD_ROWS) * tiles
     return Launch(blocks, _whole_warps(threads), shared, tile)
 
 
 def element_launch(elements: int) -> Launch:
     """One thread per element."""
-    return Launch(-(-elements // MAX_THREADS), MAX_THREADS, 0, 0)
+    return Launch(-(-elements // ELEMENT_THREADS), ELEMENT_THREADS, 0, 0)
 
 
 def columns_at_once(x: Tensor) -> int:
@@ -188,10 +189,9 @@ def _whole_warps(threads: int) -> int:
     return -(-threads // 32) * 32
 
 
-def _stage_bytes(places: int, item_bytes: int) -> int:
-    values = GROUPS * ROWS * item_bytes
-    word = 16 if values % 16 == 0 else 8
-    return 2 * places * (values // word | 1) * word
+def _stage_bytes(places: int, column_bytes: int) -> int:
+    word = 16 if column_bytes % 16 == 0 else 8
+    return 2 * places * (column_bytes // word | 1) * word
 
 
 def _offsets_fit(shape: tuple[int, ...], lam: int, item_bytes: int) -> bool:
