@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab docs bench lint format clean
+.PHONY: help demo test lab notebooks docs bench lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -19,6 +19,9 @@ test: $(VENV)/.dev ## all tests, CPU only; ends with the checks that did not run
 
 lab: $(VENV)/.learn ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
+
+notebooks: $(VENV)/.learn ## run every lesson in full and store its outputs
+	$(BIN)/python notebooks/build.py
 
 docs: $(VENV)/.docs ## the site, into docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html

@@ -70,6 +70,17 @@ class Windows:
     copy_ms: float
 
 
+@dataclass
+class Claim:
+    """One promise: the worst figure, where it was measured, and whether it keeps the limit."""
+
+    claim: str
+    worst_at: str
+    measured: float
+    promised: str
+    holds: bool
+
+
 class Clock:
     """Times a call: best of `repeats` on a CPU, median by events on a GPU, in milliseconds."""
 
@@ -189,74 +200,90 @@ def windows_rows(clock: Clock, side: int, lam: int) -> Iterator[Windows]:
         yield Windows(clock.device, side, lam, count, every, ms, dense_ms, copy_ms)
 
 
-def claims(dense: list[Dense], windows: list[Windows]) -> list[dict[str, object]]:
-    """What the project promises, with the worst figure measured."""
-    device = dense[0].device
-    found = cpu_claims(dense) if device == "cpu" else gpu_claims(dense)
-    chosen = [row for row in windows if row.windows == SPLIT[row.lam] and row.side == 15]
-    if len(chosen) == len(LAMS):
-        gain = sum(row.dense_ms for row in chosen) / sum(row.ms for row in chosen)
-        found.append(claim("100 windows over six levels: times faster than dense", gain, 20, at_least=True))
-    if windows:
-        worst = max(row.ms / (row.dense_ms + row.copy_ms) for row in windows)
-        found.append(claim("windows op against dense and a copy of its output, largest ratio", worst, 1.2))
+def claims(dense: list[Dense], windows: list[Windows]) -> list[Claim]:
+    """What the project promises, each with the worst figure measured and where."""
+    found: list[Claim] = []
+    for side in dict.fromkeys(row.side for row in dense):
+        rows = [row for row in dense if row.side == side]
+        found += cpu_claims(rows) if rows[0].device == "cpu" else gpu_claims(rows)
+        found += windows_claims([row for row in windows if row.side == side])
     return found
 
 
-def cpu_claims(dense: list[Dense]) -> list[dict[str, object]]:
+def cpu_claims(rows: list[Dense]) -> list[Claim]:
     """Forward, float32, against `clone` of the output and the better formula."""
-    rows = [
-        row for row in dense if row.direction == "forward" and row.dtype == "float32" and "host" in row.ms
-    ]
-    if not rows:
-        return []
-    found = [
-        claim(
-            "host forward / clone of its output, largest", max(r.ms["host"] / r.clone_ms for r in rows), 2.5
-        )
-    ]
+    rows = [row for row in rows if row.direction == "forward" and row.dtype == "float32" and "host" in row.ms]
     large = [row for row in rows if row.lam >= 2 and "strided views" in row.ms]
-    if large:
-        gain = min(min(row.ms["formula"], row.ms["strided views"]) / row.ms["host"] for row in large)
-        found.append(
-            claim("host forward: times faster than the better formula, lam >= 2, smallest", gain, 4, True)
-        )
-    return found
-
-
-def gpu_claims(dense: list[Dense]) -> list[dict[str, object]]:
-    """Fractions of the copy bandwidth, flatness in lam, and the plain kernel."""
-    found = []
-    for direction, least in (("forward", 0.80), ("backward", 0.65)):
-        rows = [
-            r
-            for r in dense
-            if r.direction == direction and r.dtype in ("float32", "float16") and "cuda" in r.ms
-        ]
-        if rows:
-            slowest = min(row.copy_ms / row.ms["cuda"] for row in rows)
-            found.append(
-                claim(f"{direction}: fraction of the copy bandwidth, smallest", slowest, least, True)
-            )
-    rows = [
-        r
-        for r in dense
-        if r.direction == "forward" and r.dtype == "float32" and r.side == 15 and "cuda" in r.ms
+    cost = {at(row): row.ms["host"] / row.clone_ms for row in rows}
+    gain = {at(row): min(row.ms["formula"], row.ms["strided views"]) / row.ms["host"] for row in large}
+    return [
+        *at_most("host forward / clone of its output", cost, 2.5),
+        *at_least("host forward, times faster than the better formula, lam >= 2", gain, 4),
     ]
-    if rows:
-        per_byte = [row.ms["cuda"] / row.needed_mb for row in rows]
-        found.append(claim("time per byte over lam: largest / smallest", max(per_byte) / min(per_byte), 1.3))
-    for row in rows:
-        if row.lam == 32 and "plain kernel" in row.ms:
-            gain = row.ms["plain kernel"] / row.ms["cuda"]
-            found.append(claim("times faster than the plain kernel at lam 32", gain, 8, True))
-    return found
 
 
-def claim(text: str, measured: float, limit: float, at_least: bool = False) -> dict[str, object]:
-    """One promise: what, measured, limit, kept or not."""
-    holds = measured >= limit if at_least else measured <= limit
-    return {"claim": text, "measured": measured, "limit": limit, "at_least": at_least, "holds": holds}
+def gpu_claims(rows: list[Dense]) -> list[Claim]:
+    """Fractions of the copy bandwidth, flatness in lam, and the plain kernel."""
+    rows = [row for row in rows if "cuda" in row.ms and row.dtype in ("float32", "float16")]
+    share = {
+        d: {at(r): r.copy_ms / r.ms["cuda"] for r in rows if r.direction == d}
+        for d in ("forward", "backward")
+    }
+    forward = [row for row in rows if row.direction == "forward" and row.dtype == "float32"]
+    per_mb = {row.lam: row.ms["cuda"] / row.needed_mb for row in forward}
+    flat = {f"lam {lam}": cost / min(per_mb.values()) for lam, cost in per_mb.items()}
+    top = [row for row in forward if row.lam == 32 and "plain kernel" in row.ms]
+    return [
+        *at_least("forward, fraction of the copy bandwidth", share["forward"], 0.80),
+        *at_least("backward, fraction of the copy bandwidth", share["backward"], 0.65),
+        *at_most("forward, time per byte / that of the fastest lam", flat, 1.3),
+        *at_least(
+            "times faster than the plain kernel", {at(r): r.ms["plain kernel"] / r.ms["cuda"] for r in top}, 8
+        ),
+    ]
+
+
+def windows_claims(rows: list[Windows]) -> list[Claim]:
+    """100 windows over six levels, and any number of windows, against dense."""
+    chosen = [row for row in rows if row.windows == SPLIT[row.lam]]
+    gain = sum(row.dense_ms for row in chosen) / sum(row.ms for row in chosen) if chosen else 0.0
+    cost = {f"{at(row)}, {row.windows} windows": row.ms / (row.dense_ms + row.copy_ms) for row in rows}
+    return (
+        [
+            *at_least(
+                "100 windows over six levels, times faster than dense", {at(chosen[0], lam=False): gain}, 20
+            ),
+            *at_most("windows op / (dense + copy of its output)", cost, 1.2),
+        ]
+        if len(chosen) == len(LAMS)
+        else []
+    )
+
+
+def at(row: Dense | Windows, lam: bool = True) -> str:
+    """Where a figure was measured."""
+    words = [f"V = {row.side}", f"lam {row.lam}" if lam else "", getattr(row, "dtype", "")]
+    return ", ".join(word for word in words if word)
+
+
+def at_most(text: str, measured: dict[str, float], limit: float) -> list[Claim]:
+    """The promise that none of the figures is above the limit; nothing if there is no figure."""
+    where = max(measured, key=measured.__getitem__, default=None)
+    return (
+        []
+        if where is None
+        else [Claim(text, where, measured[where], f"<= {limit}", measured[where] <= limit)]
+    )
+
+
+def at_least(text: str, measured: dict[str, float], limit: float) -> list[Claim]:
+    """The promise that none of the figures is below the limit; nothing if there is no figure."""
+    where = min(measured, key=measured.__getitem__, default=None)
+    return (
+        []
+        if where is None
+        else [Claim(text, where, measured[where], f">= {limit}", measured[where] >= limit)]
+    )
 
 
 def dense_table(rows: list[Dense]) -> str:
@@ -279,6 +306,15 @@ def windows_table(rows: list[Windows]) -> str:
         ratio = row.ms / (row.dense_ms + row.copy_ms)
         times = [f"{value:.3f}" for value in (row.ms, row.dense_ms, row.copy_ms, ratio)]
         lines.append([str(row.side), str(row.lam), str(row.windows), str(row.of), *times])
+    return aligned(lines)
+
+
+def claims_table(rows: list[Claim]) -> str:
+    """A line per promise."""
+    lines = [["promise", "worst at", "measured", "promised", ""]]
+    for row in rows:
+        word = "holds" if row.holds else "DOES NOT HOLD"
+        lines.append([row.claim, row.worst_at, f"{row.measured:.2f}", row.promised, word])
     return aligned(lines)
 
 
@@ -324,13 +360,12 @@ def main() -> int:
         dense, windows = measure(args)
     promises = claims(dense, windows)
     if args.json:
-        rows = {"dense": [asdict(row) for row in dense], "windows": [asdict(row) for row in windows]}
-        write_json(args.json, {"machine": machine(), **rows, "claims": promises})
-    print(dense_table(dense), windows_table(windows), sep="\n\n")
-    for promise in promises:
-        sign, word = (">=", "<=")[not promise["at_least"]], "holds" if promise["holds"] else "DOES NOT HOLD"
-        print(f"{promise['claim']}: {promise['measured']:.2f} (promised {sign} {promise['limit']}) {word}")
-    return 0 if all(promise["holds"] for promise in promises) else 1
+        parts = {"dense": dense, "windows": windows, "claims": promises}
+        write_json(
+            args.json, {"machine": machine(), **{k: [asdict(row) for row in v] for k, v in parts.items()}}
+        )
+    print(dense_table(dense), windows_table(windows), claims_table(promises), sep="\n\n")
+    return 0 if all(promise.holds for promise in promises) else 1
 
 
 if __name__ == "__main__":

@@ -288,22 +288,20 @@ def export_onnx(run: Run) -> str:
 
 
 def verify_onnx(run: Run) -> str:
-    """ONNX Runtime against PyTorch."""
+    """ONNX Runtime, and the network as TensorRT's parser reads the file, against PyTorch."""
     _need("export", "onnxruntime")
     answer = _exporter(run, "verify", run.onnx, run.checkpoint)
+    worst: dict[str, dict[str, float]] = {}  # runtime -> raw output -> largest difference
     for row in answer["differences"]:
-        before = run.report.onnx.get(row["output"], 0.0)
-        run.report.onnx[row["output"]] = max(before, _infinite_if_none(row["max_abs"]))
+        outputs = worst.setdefault(row["runtime"], {})
+        outputs[row["output"]] = max(outputs.get(row["output"], 0.0), _infinite_if_none(row["max_abs"]))
     inputs = len({row["input"] for row in answer["differences"]})
-    worst = _infinite_if_none(answer["max_abs"])
-    run.claim(
-        "ONNX Runtime, every raw output",
-        "PyTorch",
-        worst,
-        answer["tolerance"],
-        note=f"{inputs} inputs, absolute",
-    )
-    return f"largest difference {worst:.1e} over {len(run.report.onnx)} outputs and {inputs} inputs"
+    for runtime, outputs in worst.items():
+        largest, note = max(outputs.values()), f"{inputs} inputs, absolute"
+        run.claim(f"{runtime}, every raw output", "PyTorch", largest, answer["tolerance"], note=note)
+    run.report.onnx = next(outputs for runtime, outputs in worst.items() if "onnxruntime" in runtime)
+    largest = max(run.report.onnx.values())
+    return f"largest difference {largest:.1e} over {len(run.report.onnx)} outputs and {inputs} inputs"
 
 
 def build_engine(run: Run) -> str:

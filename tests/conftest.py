@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -51,12 +52,11 @@ def pytest_runtest_makereport(item: pytest.Item):
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
     skipped = config.stash[SKIPPED]
     terminalreporter.section("checks that did not run here, and why")
-    by_reason: dict[str, list[str]] = {}
-    for node, reason in skipped.items():
-        by_reason.setdefault(reason, []).append(node.split("/")[-1])
-    for reason, nodes in sorted(by_reason.items()):
-        terminalreporter.write_line(f"{reason}")
-        for node in nodes:
-            terminalreporter.write_line(f"    {node}")
+    counts = Counter((reason, node.split("/")[-1].split("[")[0]) for node, reason in skipped.items())
+    for reason in sorted({reason for reason, _ in counts}):
+        terminalreporter.write_line(reason)
+        for (why, name), count in sorted(counts.items()):
+            if why == reason:
+                terminalreporter.write_line(f"    {name} ({count} cases)")
     if not skipped:
         terminalreporter.write_line("none: every check ran")

@@ -225,9 +225,9 @@ def test_the_exporter_takes_the_demos_arguments_and_answers_what_the_demo_reads(
         args = build_parser().parse_args([command, "first", "second", "--json", "answer.json"])
         assert args.json == "answer.json"
     assert {"bytes", "outputs", "nodes"} <= names(OnnxReport)
-    assert {"output", "input", "max_abs"} <= names(Difference)
+    assert {"runtime", "output", "input", "max_abs"} <= names(Difference)
     assert {"differences", "max_abs", "tolerance"} <= set(
-        VerifyReport("m", "c", 1e-4, "r", [example(Difference)], 1.0).to_json()
+        VerifyReport("m", "c", 1e-4, [example(Difference)], {}, 1.0).to_json()
     )
     assert {"backend", "version", "bytes", "targets", "profile", "ops", "seconds", "command"} <= names(
         EngineReport
@@ -239,7 +239,7 @@ def names(kind: type) -> set[str]:
 
 
 def example(kind: type):
-    return kind("1x128x128", "logits_0", (1,), 1e-6, 1e-6, True)
+    return kind("onnxruntime", "1x128x128", "logits_0", (1,), 1e-6, 1e-6, True)
 
 
 def test_masks_and_loss_at_positive_windows_equal_the_dense_ones():

@@ -13,7 +13,8 @@ OP_REL = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 2e-3, torch.
 OP_F64 = 1e-12
 # An operator in float32 against the golden file, absolute: values reach 6, where a rounding is 5e-7.
 OP_F32 = 1e-5
-# Sums over a whole golden table, printed with six decimals; float32 weights of the official kernel show at lam = 3.
+# Sums over a whole golden table, printed with six decimals; at lam = 3 the official kernel's float32 weights
+# show.
 GOLDEN_SUM = 2e-3
 
 # Network outputs in float32 against the official ones, absolute: ten times the spread.

@@ -3,7 +3,7 @@
     tensorrt      builds on the machine with the GPU, for that GPU
     tensorrt_rtx  builds on any machine, for a family of GPUs; each compiles the last step when it loads
 
-next: to_tensorrt.py
+next: parsed.py
 """
 
 from __future__ import annotations
@@ -84,6 +84,23 @@ def find_backend(name: str = "auto") -> Backend:
     extras = {"auto": "rtx", "tensorrt": "tensorrt", "tensorrt_rtx": "rtx"}
     fix = f'pip install "tensormask-edu[{extras[name]}]"'
     raise bad_input("backend", "an installed TensorRT", "; ".join(reasons), fix)
+
+
+def make_builder(trt: Any, logger: Any) -> Any:
+    """A builder; `tensorrt` has none without a GPU."""
+    try:
+        return trt.Builder(logger)
+    except (RuntimeError, TypeError) as error:
+        fix = "without one use --backend tensorrt_rtx"
+        raise InputError(
+            f"backend: {trt.__name__} has no builder here: is there a GPU? {fix} ({error})"
+        ) from None
+
+
+def network_flags(trt: Any) -> int:
+    """Precision comes from the ONNX file: the only way in TensorRT 11, asked for in 10."""
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ next: plugins/README.md
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -50,7 +51,7 @@ def build_parser() -> Parser:
 def _command(commands: Any, name: str, run: Callable[..., int], text: str, example: str) -> Parser:
     parser = commands.add_parser(
         name,
-        help=text.split(". ")[0],
+        help=re.split(r"\.\s", text)[0],
         description=text,
         epilog=f"example:\n  tensormask-export {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -94,16 +95,16 @@ def _run_onnx(args: argparse.Namespace) -> int:
     )
     _write_report(args, report)
     nodes = ", ".join(f"{count} {name}" for name, count in report.nodes.items())
-    print(
-        f"{report.path}: {report.bytes / 1e6:.1f} MB, opset {report.opset}, {nodes}, {report.seconds:.1f} s"
-    )
+    size = f"{report.bytes / 1e6:.1f} MB, opset {report.opset}"
+    print(f"{report.path}: {size}, {nodes}, in {report.seconds:.1f} s")
     return 0
 
 
 def _verify(commands: Any) -> None:
     text = (
-        "Compare ONNX Runtime on the CPU with PyTorch, output by output. Exit code 1 if an output differs by "
-        "more than 1e-4."
+        "Compare ONNX Runtime with PyTorch, output by output, on the CPU. Where a TensorRT is installed,\n"
+        "what its parser made of the file is computed and compared as well: that needs no GPU.\n"
+        "Exit code 1 if an output differs by more than 1e-4."
     )
     example = (
         "verify outputs/model.onnx outputs/demo/checkpoint\n"
@@ -135,7 +136,7 @@ def _run_verify(args: argparse.Namespace) -> int:
 
 def _engine(commands: Any) -> None:
     text = (
-        "Build a TensorRT engine, and its manifest beside it: hashes, sizes, targets, classes, windows.\n\n"
+        "Build a TensorRT engine. Beside it comes its manifest: hashes, sizes, targets, classes, windows.\n\n"
         "With `tensorrt` installed the engine is for the GPU of this machine. Else `tensorrt_rtx` builds it\n"
         "without any GPU, for compute capability 8.0, 8.6, 8.9, 12.0 and later; --sm narrows that."
     )
@@ -154,9 +155,10 @@ def _engine(commands: Any) -> None:
     for name, default in (("min", "1x3x128x128"), ("opt", "1x3x256x256"), ("max", "4x3x512x512")):
         parser.add_argument(
             f"--{name}",
+            f"--{name}Shapes",
             type=_numbers,
             metavar="Nx3xHxW",
-            help=f"trtexec's --{name}Shapes (default {default})",
+            help=f"default {default}",
         )
 
 
@@ -178,13 +180,12 @@ def _run_engine(args: argparse.Namespace) -> int:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """1x128x128 as (1, 128, 128)."""
+    """1x128x128 as (1, 128, 128); trtexec's images:1x3x128x128 as well."""
     try:
-        return tuple(int(part) for part in text.split("x"))
+        return tuple(int(part) for part in text.rpartition(":")[2].split("x"))
     except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"expected numbers joined by x, as 1x128x128, got {text!r}"
-        ) from None
+        expected = "numbers joined by x, as 1x128x128"
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}") from None
 
 
 def _write_report(args: argparse.Namespace, report: Any) -> None:

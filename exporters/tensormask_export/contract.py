@@ -14,6 +14,7 @@ DOMAIN_VERSION = 1
 OPSET = 20  # of the standard ops around them; explicit INT8 Q/DQ needs at least 19
 SWAP = "SwapAlign2Nat"
 SWAP_WINDOWS = "SwapAlign2NatWindows"
+NORM = "InstanceNormalization"  # a standard name in our domain: see `onnx_body.InstanceNormalization`
 LAM = "lam"
 PAD_VALUE = "pad_value"
 

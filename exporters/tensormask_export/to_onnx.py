@@ -39,6 +39,7 @@ from .graph import MaskMode, RawGraph, padding_colour
 if TYPE_CHECKING:
     import onnx
 
+NODE_SCOPE = "pkg.torch.onnx.name_scopes"
 TRACED_CELLS = (
     4,
     5,
@@ -84,10 +85,12 @@ def export_onnx(
     required("onnxscript", "export")
     start = time.perf_counter()
     graph = RawGraph(model, masks, windows_per_level).eval()
-    proto = capture(graph)
-    add_bodies(proto)
-    add_metadata(proto, graph, input_config or InputConfig())
-    write_checked(proto, path)
+    with written_whole(path) as temporary:
+        temporary.touch()  # a folder that cannot be written shows at once
+        proto = capture(graph)
+        add_bodies(proto)
+        add_metadata(proto, graph, input_config or InputConfig())
+        save_checked(proto, temporary)
     return _report(proto, Path(path), graph, time.perf_counter() - start)
 
 
@@ -102,10 +105,10 @@ def required(package: str, extra: str) -> ModuleType:
 
 def capture(graph: RawGraph) -> onnx.ModelProto:
     """The graph as ONNX with free batch, height and width; our ops are bare nodes without a body yet."""
-    from .onnx_body import swap_node, swap_windows_node
+    from .translations import table
 
-    ops, padding_px = torch.ops.tensormask_edu, graph.model.config.geometry.padding_px
-    stride_px = graph.model.config.geometry.strides_px[-1]
+    geometry = graph.model.config.geometry
+    stride_px, padding_px = geometry.strides_px[-1], geometry.padding_px
     sides_px = [cells * max(stride_px, padding_px) for cells in TRACED_CELLS]
     example = torch.rand(2, 3, *sides_px, device=next(graph.parameters()).device)
     names = (contract.BATCH, contract.ROWS, contract.COLUMNS)
@@ -121,15 +124,12 @@ def capture(graph: RawGraph) -> onnx.ModelProto:
             input_names=[contract.IMAGES],
             output_names=outputs,
             dynamic_shapes=({0: batch, 2: padding_px * rows, 3: padding_px * columns},),
-            custom_translation_table={
-                ops.swap_align2nat.default: swap_node,
-                ops.swap_align2nat_windows.default: swap_windows_node,
-            },
+            custom_translation_table=table(),
         )
     assert program is not None
     proto = program.model_proto
     _name_free_dimensions(proto)
-    _drop_stack_traces(proto)
+    _drop_notes(proto)
     return proto
 
 
@@ -169,10 +169,11 @@ def _name_free_dimensions(proto: onnx.ModelProto) -> None:
                 dimension.dim_param = renamed
 
 
-def _drop_stack_traces(proto: onnx.ModelProto) -> None:
-    """The exporter notes source lines, with paths of this machine, on every node."""
+def _drop_notes(proto: onnx.ModelProto) -> None:
+    """Of the exporter's notes on a node keep the module it belongs to: the rest is bulky, and its source
+    lines hold paths of this machine."""
     for node in proto.graph.node:
-        kept = [prop for prop in node.metadata_props if not prop.key.endswith("stack_trace")]
+        kept = [note for note in node.metadata_props if note.key == NODE_SCOPE]
         del node.metadata_props[:]
         node.metadata_props.extend(kept)
 
@@ -253,13 +254,12 @@ def weights_sha256(model: TensorMask) -> str:
     return hashlib.sha256(save(state)).hexdigest()
 
 
-def write_checked(proto: onnx.ModelProto, path: str | Path) -> None:
-    """Write the file, whole, once the checker with full shape inference has nothing against it."""
+def save_checked(proto: onnx.ModelProto, path: str | Path) -> None:
+    """Write the file and let the checker, with full shape inference, look at it."""
     import onnx
 
-    with written_whole(path) as temporary:
-        onnx.save(proto, temporary)
-        onnx.checker.check_model(temporary, full_check=True)
+    onnx.save(proto, path)
+    onnx.checker.check_model(path, full_check=True)
 
 
 def read_onnx(path: str | Path) -> onnx.ModelProto:
@@ -287,6 +287,7 @@ def read_metadata(proto: onnx.ModelProto, path: str | Path) -> dict[str, Any]:
 
 
 def file_sha256(path: str | Path) -> str:
+    """What `sha256sum` says."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -4,7 +4,7 @@ The build runs in a child process: a builder that aborts then becomes an error m
 that TensorRT-RTX needs can be set before it starts. Our ops run as their function bodies. The parser's layers
 are counted by type and its outputs compared with the file's, so nobody has to guess.
 
-next: cli.py
+next: builder.py
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -34,10 +33,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, int, int, int]
 
-STOPPED = 130  # exit code of a child that was interrupted
 PLUGIN_LAYERS = ("PLUGIN", "PLUGIN_V2", "PLUGIN_V3")
-# Remarks that say nothing: a function used twice repeats its node names, and int64 outputs stay int64.
-HARMLESS = ("already exists, the output tensors of this new instance", "has Int64 binding")
 
 
 @dataclass(frozen=True)
@@ -64,6 +60,7 @@ class Profile:
 
 
 def shape_name(shape: Sequence[int]) -> str:
+    """(1, 3, 128, 128) as 1x3x128x128."""
     return "x".join(map(str, shape))
 
 
@@ -117,6 +114,7 @@ def build_engine(
     ops = Counter(node.op_type for node in proto.graph.node if node.domain == contract.DOMAIN)
     engine_path, manifest_path = Path(engine_path), Path(f"{engine_path}.json")
     with written_whole(engine_path) as temporary:
+        temporary.touch()  # a folder that cannot be written shows before the build
         built = _build_in_child(chosen, onnx_path, temporary, profile, sm)
         check_outputs(proto, built["outputs"])
         report = EngineReport(
@@ -181,22 +179,25 @@ def equivalent_command(
 
 
 def _how_ops_run(ops: Counter[str], layers: dict[str, int]) -> dict[str, str]:
+    """Per custom node type: as a plugin, as the backend's own layer, or as its function body."""
     plugins = sum(layers.get(name, 0) for name in PLUGIN_LAYERS)
-    how = "plugin" if plugins >= ops.total() else "function body"
-    return {name: f"{how}, {count} nodes" for name, count in sorted(ops.items())}
+    swaps = "plugin" if plugins >= ops[contract.SWAP] + ops[contract.SWAP_WINDOWS] else "function body"
+    norm = "built-in layer" if layers.get("NORMALIZATION", 0) >= ops[contract.NORM] else "function body"
+    how = {contract.SWAP: swaps, contract.SWAP_WINDOWS: swaps, contract.NORM: norm}
+    return {name: f"{how[name]}, {count} nodes" for name, count in sorted(ops.items())}
 
 
 def _build_in_child(
     backend: Backend, onnx_path: str | Path, plan: Path, profile: Profile, sm: Sequence[int]
 ) -> dict[str, Any]:
-    """Run this module as a program; returns its answer or raises what went wrong as an InputError."""
+    """Run `builder.py` as a program; returns its answer or raises what went wrong as an InputError."""
     with tempfile.TemporaryDirectory() as folder, child_environment(backend) as env:
         request, answer = Path(folder) / "request.json", Path(folder) / "answer.json"
         values = {"backend": backend.name, "onnx": str(onnx_path), "plan": str(plan), "sm": list(sm)}
         write_json(request, {**values, "answer": str(answer), "profile": asdict(profile)})
-        code = _run([sys.executable, "-m", f"{__package__}.to_tensorrt", str(request)], env)
+        code = _run([sys.executable, "-m", f"{__package__}.builder", str(request)], env)
         built = read_json(answer) if answer.is_file() else {}
-    if code == STOPPED:
+    if code == -signal.SIGINT:
         raise KeyboardInterrupt
     if code != 0 or "error" in built:
         raise InputError(f"engine: {backend.name} {backend.version} did not build it: {_reason(code, built)}")
@@ -204,17 +205,13 @@ def _build_in_child(
 
 
 def _run(words: list[str], environment: dict[str, str]) -> int:
-    """Exit code of a child. Ctrl-C reaches it too: it gets time to stop by itself."""
+    """Exit code of a child, which ends with us."""
     child = subprocess.Popen(words, env=environment)
     try:
         return child.wait()
-    except KeyboardInterrupt:
-        try:
-            child.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        raise
+    finally:
+        child.kill()
+        child.wait()
 
 
 def _reason(code: int, built: dict[str, Any]) -> str:
@@ -223,116 +220,3 @@ def _reason(code: int, built: dict[str, Any]) -> str:
     if code < 0:
         return f"the builder died of {signal.Signals(-code).name}"
     return f"the builder left with code {code}"
-
-
-# --- the child -----------------------------------------------------------------------------------
-
-
-class BuildFailed(Exception):
-    """The builder said no; the message says why."""
-
-
-def _child(request_path: str) -> int:
-    request = read_json(request_path)
-    stopped: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: stopped.append(number))
-    try:
-        answer = _parse_and_build(find_backend(request["backend"]).module, request, stopped)
-    except BuildFailed as error:
-        if stopped:
-            return STOPPED
-        answer = {"error": str(error)}
-    write_json(request["answer"], answer)
-    return 0
-
-
-def _parse_and_build(trt: Any, request: dict[str, Any], stopped: list[int]) -> dict[str, Any]:
-    start = time.perf_counter()
-    logger = _logger(trt)
-    builder = trt.Builder(logger)
-    network = builder.create_network(_network_flags(trt))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(request["onnx"]):
-        raise BuildFailed(f"the ONNX file does not parse: {parser.get_error(0).desc()}")
-    layers = Counter(network.get_layer(i).type.name for i in range(network.num_layers))
-    outputs = [network.get_output(i) for i in range(network.num_outputs)]
-    config = builder.create_builder_config()
-    profile = builder.create_optimization_profile()
-    profile.set_shape(contract.IMAGES, *(request["profile"][key] for key in ("min", "opt", "max")))
-    config.add_optimization_profile(profile)
-    if request["sm"]:
-        config.num_compute_capabilities = len(request["sm"])
-        for position, number in enumerate(request["sm"]):
-            config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{number}"), position)
-    config.progress_monitor = _progress_monitor(trt, stopped)
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise BuildFailed(logger.errors[-1] if logger.errors else "it gave no reason")
-    with open(request["plan"], "wb") as file:
-        file.write(plan)
-    seconds = round(time.perf_counter() - start, 2)
-    return {
-        "layers": dict(layers.most_common()),
-        "outputs": {output.name: list(output.shape) for output in outputs},
-        "seconds": seconds,
-        "warnings": logger.warnings,
-    }
-
-
-def _network_flags(trt: Any) -> int:
-    """Precision comes from the ONNX file: the only way in TensorRT 11, asked for in 10."""
-    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    return 0 if flag is None else 1 << int(flag)
-
-
-def _logger(trt: Any) -> Any:
-    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
-        """Keeps errors and warnings, each once."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-            self.warnings: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            kept = {"INTERNAL_ERROR": self.errors, "ERROR": self.errors, "WARNING": self.warnings}
-            messages = kept.get(severity.name)
-            if messages is None or message in messages or any(h in message for h in HARMLESS):
-                return
-            messages.append(message)
-
-    return Logger()
-
-
-def _progress_monitor(trt: Any, stopped: list[int]) -> Any:
-    from tqdm import tqdm  # type: ignore[import-untyped]
-
-    class Progress(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
-        """One bar per phase; says no to the builder once Ctrl-C was pressed."""
-
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-            self.bars: dict[str, Any] = {}
-
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            place = len(self.bars)
-            self.bars[phase_name] = tqdm(
-                total=num_steps, desc=phase_name, position=place, leave=False, disable=None
-            )
-
-        def step_complete(self, phase_name: str, step: int) -> bool:
-            bar = self.bars.get(phase_name)
-            if bar is not None:
-                bar.update(step + 1 - bar.n)
-            return not stopped
-
-        def phase_finish(self, phase_name: str) -> None:
-            bar = self.bars.pop(phase_name, None)
-            if bar is not None:
-                bar.close()
-
-    return Progress()
-
-
-if __name__ == "__main__":
-    sys.exit(_child(sys.argv[1]))

@@ -1,0 +1,119 @@
+"""The site: lessons with their stored outputs, guides, the API. Built offline; a broken link fails it.
+
+sphinx-build -W --keep-going -b html docs docs/_build/html
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+GUIDES = ("operators", "deployment")  # shown where they are written
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS.parent))  # the checkout that the pages lie in
+
+from tensormask_edu import __version__  # noqa: E402
+
+project = "tensormask_edu"
+release = __version__
+extensions = ["myst_nb", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = "tensormask_edu"
+html_copy_source = False
+html_show_copyright = False
+nb_execution_mode = "off"  # the committed notebooks hold their outputs, and a test that they are current
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+
+
+def copy_lessons(app: Any) -> None:
+    """Bring the notebooks under the site's source, with the links that this changes."""
+    lessons = DOCS / "lessons"
+    lessons.mkdir(exist_ok=True)
+    for old in lessons.glob("*.ipynb"):
+        old.unlink()
+    for notebook in sorted((DOCS.parent / "notebooks").glob("*.ipynb")):
+        text = notebook.read_text(encoding="utf-8").replace("](../docs/", "](../")
+        (lessons / notebook.name).write_text(text, encoding="utf-8")
+
+
+def leave_out_unwritten(app: Any, page: str, source: list[str]) -> None:
+    """Take the guides that do not exist yet out of the table of contents."""
+    for guide in GUIDES:
+        if page == "index" and not (DOCS / f"{guide}.md").is_file():
+            source[0] = source[0].replace(f"\n{guide}\n", "\n")
+
+
+def keep_layout(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Docstrings are plain text: prose is set as prose, lists of shapes and indented parts stay."""
+    shown: list[str] = []
+    for paragraph in "\n".join(lines).strip("\n").split("\n\n"):
+        part = paragraph.split("\n")
+        if any(line.startswith(" ") for line in part) or re.match(r"[\w, ]+: ", part[0]):
+            shown += ["::", "", *(f"    {line}" for line in part), ""]
+        else:
+            shown += [*(as_prose(line) for line in part), ""]
+    lines[:] = shown
+
+
+def as_prose(line: str) -> str:
+    """A line of plain text in reST: `code` as code, every other mark as itself."""
+    parts = re.split(r"`([^`]+)`", line)
+    escaped = [re.sub(r"([\\*`|_])", r"\\\1", text) for text in parts[::2]]
+    code = [rf"\ ``{text}``\ " for text in parts[1::2]]
+    return "".join(piece for pair in zip(escaped, [*code, ""], strict=True) for piece in pair)
+
+
+class Links(HTMLParser):
+    """The links and the anchors of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: set[str] = set()
+        self.anchors: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for key, value in attrs:
+            if key == "id" and value:
+                self.anchors.add(value)
+            if value and (tag, key) in (("a", "href"), ("img", "src"), ("link", "href"), ("script", "src")):
+                self.links.add(value)
+
+
+def broken_links(folder: Path) -> list[str]:
+    """Links within the site that lead nowhere, file or anchor."""
+    pages = {path: Links(path.read_text(encoding="utf-8")) for path in folder.rglob("*.html")}
+    broken = []
+    for page, found in pages.items():
+        for link in sorted(found.links):
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+            known = pages[target].anchors if target in pages else set()
+            if not target.exists() or (parts.fragment and target in pages and parts.fragment not in known):
+                broken.append(f"{page.relative_to(folder)}: {link}")
+    return broken
+
+
+def check_links(app: Any, error: Exception | None) -> None:
+    """Fail the build on a broken internal link."""
+    from sphinx.errors import SphinxError
+
+    if error is None and app.builder.format == "html" and (broken := broken_links(Path(app.outdir))):
+        raise SphinxError("links that lead nowhere:\n" + "\n".join(broken))
+
+
+def setup(app: Any) -> None:
+    """Register the steps above."""
+    app.connect("builder-inited", copy_lessons)
+    app.connect("source-read", leave_out_unwritten)
+    app.connect("autodoc-process-docstring", keep_layout)
+    app.connect("build-finished", check_links)

@@ -1,0 +1,125 @@
+"""The child process that parses and builds: `python -m tensormask_export.builder REQUEST.json`.
+
+It reads what to do from a JSON file and writes what came of it to another, because the libraries it loads may
+end the process. So it imports little, and no PyTorch.
+
+next: cli.py
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tensormask_edu.errors import InputError
+from tensormask_edu.files import read_json, write_json
+
+from . import contract
+from .backends import find_backend, make_builder, network_flags
+
+# Remarks that say nothing: a function used twice repeats its node names, and int64 outputs stay int64.
+HARMLESS = ("already exists, the output tensors of this new instance", "has Int64 binding")
+
+
+class BuildFailed(Exception):
+    """The builder said no; the message says why."""
+
+
+def run(request_path: str) -> int:
+    """Do what the request says, write the answer where it says; returns the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it in the middle of the builder's work
+    request = read_json(request_path)
+    try:
+        answer = _parse_and_build(find_backend(request["backend"]).module, request)
+    except (BuildFailed, InputError) as error:
+        answer = {"error": str(error)}
+    write_json(request["answer"], answer)
+    return 0
+
+
+def _parse_and_build(trt: Any, request: dict[str, Any]) -> dict[str, Any]:
+    start = time.perf_counter()
+    logger = _logger(trt)
+    builder = make_builder(trt, logger)
+    network = builder.create_network(network_flags(trt))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(request["onnx"]):
+        raise BuildFailed(f"the ONNX file does not parse: {parser.get_error(0).desc()}")
+    layers = Counter(network.get_layer(i).type.name for i in range(network.num_layers))
+    outputs = [network.get_output(i) for i in range(network.num_outputs)]
+    plan = builder.build_serialized_network(network, _config(trt, builder, request))
+    if plan is None:
+        raise BuildFailed(logger.errors[-1] if logger.errors else "it gave no reason")
+    Path(request["plan"]).write_bytes(plan)
+    return {
+        "layers": dict(layers.most_common()),
+        "outputs": {output.name: list(output.shape) for output in outputs},
+        "seconds": round(time.perf_counter() - start, 2),
+        "warnings": logger.warnings,
+    }
+
+
+def _config(trt: Any, builder: Any, request: dict[str, Any]) -> Any:
+    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
+    profile.set_shape(contract.IMAGES, *(request["profile"][key] for key in ("min", "opt", "max")))
+    config.add_optimization_profile(profile)
+    if request["sm"]:
+        config.num_compute_capabilities = len(request["sm"])
+    for position, number in enumerate(request["sm"]):
+        config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{number}"), position)
+    config.progress_monitor = _progress_monitor(trt)
+    return config
+
+
+def _logger(trt: Any) -> Any:
+    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
+        """Keeps errors and warnings, each once."""
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+            self.warnings: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            kept = {"INTERNAL_ERROR": self.errors, "ERROR": self.errors, "WARNING": self.warnings}
+            messages = kept.get(severity.name)
+            if messages is None or message in messages or any(h in message for h in HARMLESS):
+                return
+            messages.append(message)
+
+    return Logger()
+
+
+def _progress_monitor(trt: Any) -> Any:
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    class Progress(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
+        """One bar: steps of the outermost phase, and the name of the phase at work."""
+
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.outermost, self.bar = "", tqdm(disable=None, leave=False)
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            if parent_phase is None:
+                self.outermost, self.bar.total = phase_name, num_steps
+            self.bar.set_description(phase_name)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            if phase_name == self.outermost:
+                self.bar.update(step + 1 - self.bar.n)
+            return True  # go on
+
+        def phase_finish(self, phase_name: str) -> None:
+            if phase_name == self.outermost:
+                self.bar.close()
+
+    return Progress()
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1]))

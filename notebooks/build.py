@@ -1,0 +1,114 @@
+"""Make the notebooks from their text twins: run every cell, keep the outputs, stamp them.
+
+    python notebooks/build.py            all lessons, in full
+    python notebooks/build.py 04         those whose name begins so
+    python notebooks/build.py --check    run nothing; 1 if a notebook is not what its twin says
+
+The source of a lesson is `src/NAME.py` (jupytext's percent format); reviews happen there. `NAME.ipynb` is
+made from it and committed with its outputs. Its stamp is a hash of the code cells that gave the outputs, so a
+test can tell that they are of this code. Widgets are left out: they show nothing without a running kernel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+
+FOLDER = Path(__file__).resolve().parent
+LARGEST_KB = 400
+SECONDS = 600  # a cell that takes longer hangs
+WIDGET = "application/vnd.jupyter.widget-view+json"
+KEY = "tensormask_edu"
+
+
+def twins(start: str = "") -> list[Path]:
+    """The text twins whose name begins with `start`, in the course's order."""
+    return sorted(path for path in (FOLDER / "src").glob("*.py") if path.stem.startswith(start))
+
+
+def notebook_of(twin: Path) -> Path:
+    """Where a twin's notebook lies."""
+    return FOLDER / f"{twin.stem}.ipynb"
+
+
+def stamp(notebook: Any) -> str:
+    """A hash of the code cells."""
+    code = "\x00".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    return hashlib.sha256(code.encode()).hexdigest()[:16]
+
+
+def problems(twin: Path) -> list[str]:
+    """In words, how a committed notebook differs from what its twin would give; [] if it does not."""
+    path = notebook_of(twin)
+    if not path.is_file():
+        return [f"{path.name} is missing"]
+    source, built = jupytext.read(twin), nbformat.read(path, as_version=4)
+    cells = [(cell.cell_type, cell.source) for cell in source.cells]
+    checks = {
+        "its cells differ from the twin's": cells != [(cell.cell_type, cell.source) for cell in built.cells],
+        "its outputs are of other code": built.metadata.get(KEY, {}).get("stamp") != stamp(source),
+        f"it is larger than {LARGEST_KB} kB": path.stat().st_size > 1000 * LARGEST_KB,
+        "it holds widget state": "widgets" in built.metadata or WIDGET in path.read_text(encoding="utf-8"),
+        "a cell ended in an error": any(out.output_type == "error" for out in _outputs(built)),
+        "a cell was not run": any(c.cell_type == "code" and not c.execution_count for c in built.cells),
+    }
+    return [f"{path.name}: {words}" for words, found in checks.items() if found]
+
+
+def build(twin: Path) -> None:
+    """Run a twin's cells and write the notebook with its outputs."""
+    from nbclient import NotebookClient
+
+    notebook = jupytext.read(twin)
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number:02}"  # the same in every build: quiet diffs
+    start = time.perf_counter()
+    NotebookClient(
+        notebook,
+        timeout=SECONDS,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(FOLDER)}},
+        record_timing=False,
+        store_widget_state=False,
+    ).execute()
+    seconds = time.perf_counter() - start
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [out for out in cell.outputs if WIDGET not in out.get("data", {})]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata = nbformat.from_dict({"kernelspec": kernel, KEY: {"stamp": stamp(notebook)}})
+    nbformat.validate(notebook)
+    nbformat.write(notebook, notebook_of(twin))
+    size = notebook_of(twin).stat().st_size / 1000
+    print(f"{notebook_of(twin).name}: {seconds:.0f} s, {size:.0f} kB", flush=True)
+
+
+def _outputs(notebook: Any) -> list[Any]:
+    return [out for cell in notebook.cells if cell.cell_type == "code" for out in cell.outputs]
+
+
+def main() -> int:
+    """Build, or check."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("lesson", nargs="?", default="", help="the beginning of a name, such as 04")
+    parser.add_argument("--check", action="store_true", help="run nothing, compare")
+    arguments = parser.parse_args()
+    os.environ.setdefault("PYTHONPATH", str(FOLDER.parent))  # the checkout that the notebooks lie in
+    if not arguments.check:
+        for twin in twins(arguments.lesson):
+            build(twin)
+    found = [words for twin in twins(arguments.lesson) for words in problems(twin)]
+    print("\n".join(found))
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

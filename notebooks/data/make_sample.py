@@ -1,0 +1,66 @@
+"""Make `sample.npz`, the stored picture of lesson 00: one picture, its truth, a trained model's detections.
+
+    python notebooks/data/make_sample.py CHECKPOINT [--index 21] [--score 0.5]
+
+The picture is number INDEX of the overlap world's validation set; CHECKPOINT is a folder that
+`tensormask-edu train` wrote. Masks are stored as bits, everything as plain arrays.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tensormask_edu.checkpoint import load_checkpoint
+from tensormask_edu.data import shapes
+from tensormask_edu.files import written_whole
+from tensormask_edu.predict import detect
+
+SAMPLE = Path(__file__).parent / "sample.npz"
+
+
+def make_sample(checkpoint: str, index: int, score: float) -> dict[str, np.ndarray]:
+    """The arrays of the file: image (3, H, W) uint8, class_names, and for truth and found
+    boxes (xyxy px), labels, masks (as bits along the last axis), found also scores."""
+    pixels, masks, labels = shapes.draw(0, "val", index)
+    image = np.moveaxis(pixels, -1, 0)
+    model, input_config = load_checkpoint(checkpoint)
+    found = detect(model, torch.from_numpy(image.copy()), input_config, score)
+    return {
+        "image": image,
+        "class_names": np.array(shapes.CLASS_NAMES),
+        "truth_boxes": np.array([box_of(mask) for mask in masks], np.float32),
+        "truth_labels": np.array(labels),
+        "truth_masks": np.packbits(masks, axis=-1),
+        "found_boxes": found["boxes"].numpy(),
+        "found_labels": found["labels"].numpy(),
+        "found_scores": found["scores"].numpy(),
+        "found_masks": np.packbits(found["masks"].numpy(), axis=-1),
+    }
+
+
+def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """The tight box of a mask, xyxy in pixels."""
+    y, x = np.nonzero(mask)
+    return int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1
+
+
+def main() -> None:
+    """Write the file."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("checkpoint")
+    parser.add_argument("--index", type=int, default=21)
+    parser.add_argument("--score", type=float, default=0.5)
+    arguments = parser.parse_args()
+    arrays = make_sample(arguments.checkpoint, arguments.index, arguments.score)
+    with written_whole(SAMPLE) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    found, true = len(arrays["found_labels"]), len(arrays["truth_labels"])
+    print(f"{SAMPLE.name}: {found} detections, {true} true objects, {SAMPLE.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

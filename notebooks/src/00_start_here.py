@@ -1,0 +1,98 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Start here
+#
+# **The question of the course:** how can one network, without cutting the image into crops, draw the exact
+# outline of every object in it?
+#
+# This page takes half a minute. It shows that everything runs here, one finished result, and the way
+# through the lessons. *To run: 10 seconds. Exercises: none. Random numbers: none.*
+#
+# ## 1. What comes out at the end
+#
+# Below is a small picture of overlapping shapes. A network that trained about twelve minutes on two
+# processor cores drew the dashed outlines. We stored its answer in a small file, so nothing has to be
+# trained or downloaded here.
+
+# %%
+from tensormask_edu import doctor, learn
+from tensormask_edu.viz import lessons
+
+image, truth, found, class_names = learn.stored_sample("data/sample.npz")
+lessons.truth_beside_prediction(image, truth, found, class_names)
+
+# %% [markdown]
+# Six shapes hide parts of each other, and each pixel belongs to one of them. How close is the network?
+# Compare every true mask with the best of the found ones by *IoU*: the pixels both have, divided by the
+# pixels either has. 1 is perfect.
+
+# %%
+for mask, label in zip(truth["masks"], truth["labels"], strict=True):
+    iou = learn.mask_iou(mask, found["masks"]).max()
+    print(f"{class_names[label]:10} {mask.sum():5} px   IoU {iou:.2f}")
+
+# %% [markdown]
+# The small star has lost its points: it is 78 pixels, seen through bins of 4 x 4 pixels. How many bins a
+# mask should have is the question of lesson 06. The picture was chosen because it is crowded and all six
+# were found; on others the same network misses shapes, and lesson 09 counts how often.
+#
+# ## 2. What runs on your machine
+#
+# The lessons need the first six lines. A `no` says what to type; "not needed" means what it says.
+
+# %%
+for ability in doctor.abilities():
+    advice = "" if ability.runs else f"({ability.how}; {ability.fix})"
+    print("yes" if ability.runs else "no ", ability.name, advice)
+
+# %% [markdown]
+# ## 3. The map of the course
+#
+# Every lesson asks one question, starts with a picture, and runs on a laptop without a GPU. You may begin
+# with lesson 04: it explains the (V, U, H, W) tensor from nothing.
+#
+# | | question | state |
+# |---|---|---|
+# | 01 Overlap world | why is "which pixel is whose" hard? | planned |
+# | 02 Four ancestors | what did earlier methods store per place? | planned |
+# | 03 A mask is a 4-D tensor | what do V, U, H, W and their units mean? | planned |
+# | [04 Two ways to file a mask](04_two_ways_to_file_a_mask.ipynb) | natural or aligned? | **ready** |
+# | 05 More mask pixels for free | can few channels give a fine mask? | planned |
+# | [06 Swap and bipyramid](06_swap_and_bipyramid.ipynb) | why do big objects get bigger masks? | **ready** |
+# | 07 From NumPy to PyTorch | same numbers, gradients, ten times faster? | planned |
+# | 08 Which window learns what | when is a window positive? | planned |
+# | 09 Train it | does it learn in minutes? | planned |
+# | 10 Ablations in miniature | which idea earns what? | planned |
+# | 11 Real photos, full model | does it survive reality? | planned |
+# | 12 Ship it | what leaves PyTorch? | planned |
+#
+# Words you do not know are in the [glossary](../docs/glossary.md).
+#
+# ## 4. How an exercise works
+#
+# You write the body of a function and run `learn.check` below it. A stub you leave alone becomes the
+# package's own version, so "Run All" always reaches the end. Here is an answer to lesson 04's first
+# exercise, with a typical wrong idea in it:
+
+
+# %%
+@learn.exercise
+def window_mask(aligned, y, x, pad_value=-6.0):
+    return aligned[:, :, y, x]
+
+
+learn.check(window_mask)
+
+# %% [markdown]
+# The check goes from easy to hard, stops at the first failure, says which idea is probably wrong, and draws
+# what was expected beside what came. `learn.hint("window_mask", 1)`, then 2 and 3, help step by step;
+# `learn.solution("window_mask")` prints the package's own source.
+#
+# **Next:** [04 Two ways to file a mask](04_two_ways_to_file_a_mask.ipynb).

@@ -1,0 +1,601 @@
+"""ONNX files and engines: bodies against the reference, the exported model against PyTorch, clear errors."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from tolerances import OP_F32
+
+from tensormask_edu import reference
+from tensormask_edu.checkpoint import save_checkpoint
+from tensormask_edu.config import MODELS, InputConfig, from_json, model_config, to_json
+from tensormask_edu.errors import InputError
+from tensormask_edu.model import build_model
+
+onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+
+from onnx.reference import ReferenceEvaluator  # noqa: E402
+from tensormask_export import cli, contract, onnx_body, to_onnx, to_tensorrt, translations  # noqa: E402
+from tensormask_export.graph import RawGraph, best_cells, pad_to_multiple, padding_colour  # noqa: E402
+from tensormask_export.parsed import ParsedNetwork  # noqa: E402
+from tensormask_export.verify import RAW_OUTPUT, compare, random_pictures, verify  # noqa: E402
+
+NO_RTX = importlib.util.find_spec("tensorrt_rtx") is None
+needs_rtx = pytest.mark.skipif(NO_RTX, reason="tensorrt_rtx is not installed")
+
+# A float16 result of order 6: a few roundings of 2^-10 relative.
+HALF = 2e-2
+
+SMALL = replace(
+    MODELS["tiny"],
+    class_names=("left", "right"),
+    strides_px=(4, 8),
+    sides_bins=(3, 4),
+    fpn_channels=8,
+    tower_convs=1,
+    class_channels=8,
+    box_channels=8,
+    mask_channels=8,
+    tower_norm_groups=2,
+    detections_per_image=20,
+)
+
+
+# --- function bodies -----------------------------------------------------------------------------
+
+# V, U, H, W, lam, pad: why
+CASES = {
+    "lam 1, odd V: one tap": (3, 3, 6, 7, 1, -6.0),
+    "lam 1, even V: means of cells": (2, 4, 5, 6, 1, 0.0),
+    "lam 2, V odd, H not divisible": (3, 2, 7, 9, 2, -6.0),
+    "lam 3: weights that are no binary fractions, both parities": (2, 3, 7, 8, 3, 2.5),
+    "lam 4, windows larger than the picture": (5, 3, 6, 3, 4, -6.0),
+    "lam 5, one row, one bin": (1, 2, 1, 4, 5, -6.0),
+}
+RUNTIMES = ["onnxruntime", "onnx.reference", pytest.param("tensorrt parser", marks=needs_rtx)]
+
+
+def body_model(op_type: str, lam: int, pad_value: float, kind: int = onnx.TensorProto.FLOAT):
+    """A model of one node, with its function."""
+    helper, windows = onnx.helper, op_type == contract.SWAP_WINDOWS
+    inputs = [helper.make_tensor_value_info("x", kind, ["N", "V", "U", "H", "W"])]
+    if windows:
+        inputs.append(helper.make_tensor_value_info("index", onnx.TensorProto.INT64, ["K", 3]))
+    shape = ["K", "P", "Q"] if windows else ["N", "P", "Q", "Y", "X"]
+    out = helper.make_tensor_value_info("out", kind, shape)
+    attributes = {"lam": lam, "pad_value": pad_value, **contract.PLUGIN_ATTRIBUTES}
+    names = [i.name for i in inputs]
+    node = helper.make_node(op_type, names, ["out"], domain=contract.DOMAIN, **attributes)
+    model = helper.make_model(
+        helper.make_graph([node], "body", inputs, [out]),
+        functions=onnx_body.functions({op_type}),
+        opset_imports=[helper.make_opsetid("", contract.OPSET), helper.make_opsetid(contract.DOMAIN, 1)],
+        ir_version=10,
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def run_body(runtime: str, model, inputs: dict[str, np.ndarray], folder) -> np.ndarray:
+    if runtime == "onnxruntime":
+        return ort.InferenceSession(model.SerializeToString()).run(None, inputs)[0]
+    if runtime == "onnx.reference":
+        return ReferenceEvaluator(model).run(None, inputs)[0]
+    onnx.save(model, folder / "body.onnx")
+    return ParsedNetwork(folder / "body.onnx", "tensorrt_rtx").compute(inputs)["out"]
+
+
+def filled(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(scale=3, size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("case", CASES)
+def test_the_dense_body_is_the_reference(case, runtime, tmp_path):
+    v, u, height, width, lam, pad_value = CASES[case]
+    x = filled(2, v, u, height, width)
+    expected = reference.swap_align2nat(x, lam, pad_value)
+    out = run_body(runtime, body_model(contract.SWAP, lam, pad_value), {"x": x}, tmp_path)
+    assert out.dtype == np.float32 and out.shape == expected.shape
+    np.testing.assert_allclose(out, expected, rtol=0, atol=OP_F32)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("case", CASES)
+def test_the_windows_body_is_the_reference(case, runtime, tmp_path):
+    v, u, height, width, lam, pad_value = CASES[case]
+    x = filled(2, v, u, height, width)
+    index = np.array(list(np.ndindex(2, -(-height // lam), -(-width // lam))))
+    index = np.concatenate([index[::-1], index[:1]])  # in no particular order, one twice
+    expected = reference.swap_align2nat_windows(x, lam, index, pad_value)
+    inputs = {"x": x, "index": index}
+    out = run_body(runtime, body_model(contract.SWAP_WINDOWS, lam, pad_value), inputs, tmp_path)
+    assert out.dtype == np.float32 and out.shape == expected.shape
+    np.testing.assert_allclose(out, expected, rtol=0, atol=OP_F32)
+
+
+def test_the_windows_body_takes_no_windows(tmp_path):
+    inputs = {"x": filled(1, 3, 3, 4, 4), "index": np.zeros((0, 3), np.int64)}
+    model = body_model(contract.SWAP_WINDOWS, 2, -6.0)
+    assert run_body("onnxruntime", model, inputs, tmp_path).shape == (0, 6, 6)
+
+
+@pytest.mark.parametrize("op_type", [contract.SWAP, contract.SWAP_WINDOWS])
+def test_half_precision_costs_only_roundings(op_type, tmp_path):
+    x = filled(1, 3, 3, 9, 70).astype(np.float16)
+    index = np.array([[0, 0, 0], [0, 2, 17]])
+    inputs = {"x": x, "index": index} if op_type == contract.SWAP_WINDOWS else {"x": x}
+    model = body_model(op_type, 4, -6.0, onnx.TensorProto.FLOAT16)
+    out = run_body("onnx.reference", model, inputs, tmp_path)
+    wide = x.astype(np.float64)
+    expected = (
+        reference.swap_align2nat_windows(wide, 4, index, -6.0)
+        if op_type == contract.SWAP_WINDOWS
+        else reference.swap_align2nat(wide, 4, -6.0)
+    )
+    assert out.dtype == np.float16
+    np.testing.assert_allclose(out.astype(np.float64), expected, rtol=0, atol=HALF)
+
+
+def test_helpers_of_the_bodies_have_no_attributes():
+    """TensorRT's parser reads an attribute handed on from function to function as 0."""
+    protos = {f.name: f for f in onnx_body.functions(set(onnx_body.BODIES))}
+    called = {node.op_type for f in protos.values() for node in f.node if node.domain == contract.DOMAIN}
+    assert called == {"Hat", "HalfStep", "Taps"}
+    assert not any(protos[name].attribute for name in called)
+
+
+def test_the_normalisation_is_exact_on_large_maps():
+    x = np.random.default_rng(0).random((1, 4, 480, 640), np.float32) ** 4 + 5
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    maps = [helper.make_tensor_value_info(name, kind, [1, 4, "H", "W"]) for name in ("x", "out")]
+    vectors = [helper.make_tensor_value_info(name, kind, [4]) for name in ("scale", "bias")]
+    names = ["x", "scale", "bias"]
+    node = helper.make_node(contract.NORM, names, ["out"], domain=contract.DOMAIN, epsilon=1e-5)
+    model = helper.make_model(
+        helper.make_graph([node], "norm", [maps[0], *vectors], [maps[1]]),
+        functions=onnx_body.functions({contract.NORM}),
+        opset_imports=[helper.make_opsetid("", contract.OPSET), helper.make_opsetid(contract.DOMAIN, 1)],
+        ir_version=10,
+    )
+    scale, bias = np.arange(1, 5, dtype=np.float32), np.ones(4, np.float32)
+    inputs = {"x": x, "scale": scale, "bias": bias}
+    out = ort.InferenceSession(model.SerializeToString()).run(None, inputs)[0]
+    weights = [torch.from_numpy(t).double() for t in (scale, bias)]
+    expected = torch.nn.functional.instance_norm(torch.from_numpy(x).double(), None, None, *weights)
+    np.testing.assert_allclose(out, expected.numpy(), rtol=0, atol=2 * OP_F32)  # values reach 12
+
+
+# --- the graph -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 5, 100])
+def test_best_cells_are_the_best(count):
+    scores = torch.randn(2, 4, 6)
+    best, index = best_cells(scores, count)
+    assert index.shape == (2, min(count, 24), 3) and index.dtype == torch.int64
+    assert torch.equal(best, scores.flatten(1).sort(descending=True).values[:, :count])
+    assert torch.equal(scores[index.unbind(2)], best)
+    assert torch.equal(index[..., 0], torch.arange(2)[:, None].expand_as(best))
+
+
+@pytest.mark.parametrize("bgr", [False, True])
+def test_padding_a_picture_before_the_graph_is_padding_inside_the_model(bgr):
+    config = replace(SMALL, bgr=bgr, pixel_scale=255.0, pixel_mean=(100.0, 110.0, 120.0), pixel_std=(1, 2, 3))
+    model = build_model(config)
+    image = torch.rand(3, 13, 22)
+    padded = pad_to_multiple(model, image[None])
+    assert padded.shape == (1, 3, 16, 24)
+    assert padding_colour(model) == tuple(v / 255 for v in ((120, 110, 100) if bgr else (100, 110, 120)))
+    # A mean of 100 to 120 times the float32 rounding of 255 x 1/255
+    torch.testing.assert_close(model.normalise(padded), model.batch([image]), rtol=0, atol=1e-4)
+
+
+def test_dense_and_window_masks_are_the_same_numbers():
+    model = outspoken(build_model(SMALL)).eval()
+    images = random_pictures(model, (2, 24, 32), seed=0)
+    with torch.no_grad():
+        dense, windows = RawGraph(model, "dense")(images), RawGraph(model, "windows", 7)(images)
+    for level in range(2):
+        for size_id in range(2):
+            n, y, x = windows[contract.window_index(level, size_id)].unbind(2)
+            expected = dense[contract.masks(level, size_id)].permute(0, 3, 4, 1, 2)[n, y, x]
+            found = windows[contract.window_masks(level, size_id)]
+            assert found.shape[1] == 7
+            torch.testing.assert_close(found, expected, rtol=0, atol=OP_F32)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [({"masks": "some"}, "masks: expected windows or dense"), ({"windows_per_level": 0}, "1 to 3840")],
+)
+def test_a_wrong_graph_is_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        RawGraph(build_model(SMALL), **arguments)
+
+
+# --- the exported model --------------------------------------------------------------------------
+
+
+def outspoken(model):
+    """Fresh predictors say almost nothing; larger weights give logits of the order of a trained model's."""
+    network = model.network
+    with torch.no_grad():
+        for conv in (network.class_predictor, network.box_predictor, *network.mask_branch.predictors):
+            conv.weight.mul_(20)
+    return model
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """The tiny preset as a checkpoint and exported as users do it: (checkpoint, ONNX file, report)."""
+    folder = tmp_path_factory.mktemp("tiny")
+    torch.manual_seed(0)
+    model = outspoken(build_model("tiny", num_classes=3))
+    save_checkpoint(folder / "checkpoint", model, InputConfig(enlarge=1.5))
+    words = ["onnx", folder / "checkpoint", folder / "tiny.onnx", "--json", folder / "report.json"]
+    assert cli.main([*map(str, words), "--windows-per-level", "40"]) == 0
+    return folder / "checkpoint", folder / "tiny.onnx", json.loads((folder / "report.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A smaller model with dense masks: (checkpoint, ONNX file)."""
+    folder = tmp_path_factory.mktemp("small")
+    torch.manual_seed(0)
+    model = outspoken(build_model(SMALL))
+    save_checkpoint(folder / "checkpoint", model, InputConfig())
+    to_onnx.export_onnx(model.eval(), folder / "small.onnx", masks="dense")
+    return folder / "checkpoint", folder / "small.onnx"
+
+
+def check_equal(report, num_outputs: int, num_inputs: int):
+    runtimes = 1 if NO_RTX else 2
+    assert len(report.differences) == runtimes * num_outputs * num_inputs
+    assert len(report.not_run) == 2 - runtimes
+    assert report.passed and report.max_abs <= RAW_OUTPUT
+    assert report.max_abs > 0  # two programs that compute, not one that copies
+
+
+def test_the_tiny_model_equals_pytorch_for_two_batches_and_two_sizes(tiny):
+    checkpoint, path, _ = tiny
+    report = verify(path, checkpoint, sizes=((1, 96, 128), (3, 64, 32)))
+    check_equal(report, num_outputs=4 * 2 + 4 * 2 * 3, num_inputs=2)
+
+
+def test_the_dense_model_equals_pytorch_for_two_batches_and_two_sizes(small):
+    checkpoint, path = small
+    report = verify(path, checkpoint, sizes=((2, 40, 64), (1, 8, 16)))
+    check_equal(report, num_outputs=2 * 2 + 2 * 2, num_inputs=2)
+
+
+def test_a_picture_file_is_prepared_as_the_checkpoint_says(tiny, tmp_path, capsys):
+    from PIL import Image
+
+    checkpoint, path, _ = tiny
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "noise.png")
+    words = ["verify", path, checkpoint, "--image", tmp_path / "noise.png", "--json", tmp_path / "v.json"]
+    assert cli.main([str(word) for word in words]) == 0
+    rows = json.loads((tmp_path / "v.json").read_text())["differences"]
+    assert {row["input"] for row in rows} == {"noise.png"}
+    shapes = {row["output"]: row["shape"] for row in rows}
+    assert shapes["logits_0"] == [1, 6, 24, 32]  # 75 x 105, padded to 96 x 128
+    assert "equal: worst" in capsys.readouterr().out
+
+
+def test_the_nodes_are_bare_and_carry_their_bodies(tiny):
+    _, path, report = tiny
+    proto = onnx.load(path)
+    nodes = [node for node in proto.graph.node if node.op_type == contract.SWAP_WINDOWS]
+    attributes = [{a.name: onnx.helper.get_attribute_value(a) for a in node.attribute} for node in nodes]
+    assert {node.domain for node in nodes} == {contract.DOMAIN}
+    assert sorted(a["lam"] for a in attributes) == [1, 1, 2, 2, 4, 4, 8, 8]
+    assert {a["pad_value"] for a in attributes} == {-6.0}
+    assert {(a["plugin_namespace"], a["plugin_version"]) for a in attributes} == {(b"tensormask_edu", b"1")}
+    assert report["nodes"] == {contract.SWAP_WINDOWS: 8, contract.NORM: 28}  # and no dense node
+    standard = {opset.version for opset in proto.opset_import if not opset.domain}
+    assert standard == {
+        opset.version for f in proto.functions for opset in f.opset_import if not opset.domain
+    }
+    assert {f.name for f in proto.functions} == {
+        "InstanceNormalization",
+        "HalfStep",
+        "Taps",
+        nodes[0].op_type,
+    }
+
+
+def test_batch_height_and_width_are_free_and_named(tiny):
+    _, path, report = tiny
+    graph = onnx.load(path).graph
+    shapes = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in [*graph.input, *graph.output]
+    }
+    assert shapes["images"] == ["batch", 3, "32*rows", "32*columns"]
+    assert shapes["logits_0"] == ["batch", 6, "8*rows", "8*columns"]
+    assert shapes["window_masks_3_1"] == ["batch", "Min(40, columns*rows)", 56, 56]
+    assert report["outputs"] == list(shapes)[1:]
+
+
+def test_the_metadata_says_what_a_user_must_know(tiny):
+    checkpoint, path, report = tiny
+    metadata = to_onnx.read_metadata(to_onnx.read_onnx(path), path)
+    assert metadata[contract.CLASS_NAMES] == ["class 0", "class 1", "class 2"]
+    assert metadata[contract.LAMS] == [1, 2, 4, 8] and metadata[contract.STRIDES_PX] == [4, 8, 16, 32]
+    assert metadata[contract.PADDING] == -6.0
+    assert metadata[contract.MASKS] == {"mode": "windows", "windows_per_level": 40}
+    last = {"level": 3, "size_id": 1, "stride_px": 32, "side_px": 224, "side_bins": 56, "bin_px": 4}
+    assert len(metadata[contract.WINDOWS]) == 8 and metadata[contract.WINDOWS][-1] == last
+    assert metadata[contract.PREPROCESSING]["padding_px"] == 32
+    assert metadata[contract.PREPROCESSING]["padding_colour"] == [0.5, 0.5, 0.5]
+    assert from_json(InputConfig, metadata[contract.INPUT_CONFIG]) == InputConfig(enlarge=1.5)
+    assert metadata[contract.MODEL_CONFIG] == json.loads(json.dumps(to_json(model_config("tiny", 3))))
+    weights = hashlib.sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()
+    assert metadata[contract.WEIGHTS_SHA256] == weights == report["weights_sha256"]
+    assert report["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_file_is_small_and_names_no_folder_of_this_machine(tiny):
+    checkpoint, path, _ = tiny
+    assert str(ROOT).encode() not in path.read_bytes()
+    assert path.stat().st_size < 1.1 * (checkpoint / "model.safetensors").stat().st_size
+
+
+# --- verification itself -------------------------------------------------------------------------
+
+
+def test_a_changed_weight_is_found(small, tmp_path, capsys):
+    checkpoint, path = small
+    proto = onnx.load(path)
+    (bias,) = [t for t in proto.graph.initializer if t.name.endswith("class_predictor.bias")]
+    changed = onnx.numpy_helper.to_array(bias) + np.float32(3e-4)
+    bias.CopyFrom(onnx.numpy_helper.from_array(changed, bias.name))
+    onnx.save(proto, tmp_path / "changed.onnx")
+    report = verify(tmp_path / "changed.onnx", checkpoint, sizes=((1, 16, 16),))
+    assert {d.output for d in report.differences if not d.passed} == {"logits_0", "logits_1"}
+    words = ["verify", tmp_path / "changed.onnx", checkpoint, "--sizes", "1x16x16"]
+    assert cli.main([str(word) for word in words]) == 1
+    assert "DIFFERENT: worst 3.0e-04" in capsys.readouterr().out
+
+
+class Copy:
+    """PyTorch as a runtime, its outputs changed in place by `change(graph, network output, named)`."""
+
+    name = "copy"
+
+    def __init__(self, graph, change):
+        self.graph, self.change = graph, change
+
+    @torch.no_grad()
+    def run(self, images):
+        named = {name: tensor.clone() for name, tensor in self.graph(images).items()}
+        self.change(self.graph, self.graph.network_output(images), named)
+        return {name: tensor.numpy() for name, tensor in named.items()}
+
+
+def choosing(choose):
+    """Windows chosen by `choose(index) -> index`, with the masks that belong to them."""
+
+    def change(graph, output, named):
+        for level, size_id in np.ndindex(2, 2):
+            key = contract.window_index(level, size_id)
+            named[key] = choose(named[key])
+            masks = graph.masks_at(output, level, size_id, named[key])
+            named[contract.window_masks(level, size_id)] = masks
+
+    return change
+
+
+def outside(graph, output, named):
+    named[contract.window_index(0, 0)] += 100
+
+
+def not_a_number(graph, output, named):
+    named["logits_1"][0, 0, 0, 0] = np.nan
+
+
+def indifferent(model):
+    """All windows score the same."""
+    with torch.no_grad():
+        model.network.class_predictor.weight.zero_()
+    return model
+
+
+@pytest.mark.parametrize(
+    "change_model, change, passes",
+    [
+        (indifferent, choosing(lambda index: index.flip(1)), True),
+        (indifferent, choosing(lambda index: index[:, :1].expand_as(index).clone()), False),
+        (indifferent, choosing(lambda index: index.flip(0)), False),
+        (indifferent, outside, False),
+        (outspoken, choosing(lambda index: index), True),
+        (outspoken, choosing(lambda index: index.flip(1)), False),
+    ],
+    ids=["equal ones reordered", "one repeated", "of another image", "outside", "the same", "worse first"],
+)
+def test_a_runtime_may_reorder_equal_windows_and_nothing_else(change_model, change, passes):
+    graph = RawGraph(change_model(build_model(SMALL)).eval(), "windows", 5)
+    images = random_pictures(graph.model, (2, 32, 32), seed=0)
+    differences = compare(graph, images, Copy(graph, change), "blobs")
+    assert all(d.passed for d in differences) == passes
+
+
+def test_numbers_that_are_not_finite_fail():
+    graph = RawGraph(build_model(SMALL).eval(), "windows", 5)
+    images = random_pictures(graph.model, (1, 16, 16), seed=0)
+    failed = [d for d in compare(graph, images, Copy(graph, not_a_number), "blobs") if not d.passed]
+    assert [(d.output, d.max_abs) for d in failed] == [("logits_1", float("inf"))]
+
+
+# --- engines -------------------------------------------------------------------------------------
+
+
+@needs_rtx
+def test_an_engine_builds_without_a_gpu(small, tmp_path, capsys):
+    _, path = small
+    engine = tmp_path / "small.engine"
+    shapes = ["--min", "1x3x16x16", "--opt", "1x3x32x32", "--maxShapes", "images:2x3x64x64"]
+    words = ["engine", path, engine, "--backend", "tensorrt_rtx", "--sm", "86", "120", *shapes]
+    assert cli.main([*map(str, words), "--json", str(tmp_path / "report.json")]) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    manifest = json.loads((tmp_path / "small.engine.json").read_text())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["report.json", "small.engine", "small.engine.json"]
+    assert manifest["engine"]["sha256"] == hashlib.sha256(engine.read_bytes()).hexdigest()
+    assert manifest["model"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert manifest["model"]["metadata"][contract.CLASS_NAMES] == ["left", "right"]
+    assert manifest["targets"]["compute_capabilities"] == ["8.6", "12.0"]
+    assert manifest["profile"]["images"]["max"] == [2, 3, 64, 64]
+    assert manifest["ops"][contract.SWAP] == "function body, 4 nodes"
+    assert report["layers"]["EINSUM"] == 4 * 4 and "PLUGIN_V3" not in report["layers"]
+    assert report["ops"][contract.NORM].startswith("built-in layer")
+    said = capsys.readouterr().out
+    assert "built with   tensorrt_rtx" in said
+    assert f"tensorrt_rtx --onnx={path} --saveEngine={engine} --minShapes=images:1x3x16x16" in said
+    assert "--computeCapabilities=86,120" in said
+
+
+@needs_rtx
+def test_an_engine_of_the_default_graph_builds_without_a_gpu(tiny, tmp_path):
+    profile = to_tensorrt.Profile((1, 3, 64, 64), (1, 3, 64, 64), (2, 3, 128, 128))
+    report = to_tensorrt.build_engine(
+        tiny[1], tmp_path / "tiny.engine", profile=profile, backend="tensorrt_rtx"
+    )
+    assert report.ops[contract.SWAP_WINDOWS] == "function body, 8 nodes" and report.layers["TOPK"] == 8
+    assert report.targets["compute_capabilities"] == ["8.0", "8.6", "8.9", "12.0"]
+    assert report.bytes > tiny[1].stat().st_size and not report.warnings
+
+
+@needs_rtx
+def test_a_builder_that_dies_is_an_error_and_leaves_nothing(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(to_tensorrt, "_run", lambda words, environment: -6)
+    with pytest.raises(InputError, match="the builder died of SIGABRT"):
+        to_tensorrt.build_engine(small[1], tmp_path / "a.engine", backend="tensorrt_rtx")
+    assert not list(tmp_path.iterdir())
+
+
+@needs_rtx
+def test_what_the_builder_refuses_is_an_error_and_leaves_nothing(small, tmp_path):
+    """An op that TensorRT does not know."""
+    proto = onnx.load(small[1])
+    proto.graph.node.append(onnx.helper.make_node("NonZero", ["logits_0"], ["nonzero"]))
+    found = onnx.helper.make_tensor_value_info("nonzero", onnx.TensorProto.INT64, [4, "count"])
+    proto.graph.output.append(found)
+    onnx.save(proto, tmp_path / "strange.onnx")
+    with pytest.raises(InputError, match=r"tensorrt_rtx [\d.]+ did not build it: .*NonZero"):
+        to_tensorrt.build_engine(tmp_path / "strange.onnx", tmp_path / "a.engine", backend="tensorrt_rtx")
+    assert [p.name for p in tmp_path.iterdir()] == ["strange.onnx"]
+
+
+def test_an_output_that_the_parser_misread_is_an_error(small):
+    proto = onnx.load(small[1])
+    shapes = {value.name: [-1] * len(value.type.tensor_type.shape.dim) for value in proto.graph.output}
+    to_tensorrt.check_outputs(proto, shapes)
+    with pytest.raises(InputError, match=r"output masks_1_0 as parsed: expected shape \[-1, 6, 6, -1, -1\]"):
+        to_tensorrt.check_outputs(proto, {**shapes, "masks_1_0": [-1, 0, 0, -1, -1]})
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+def damaged(path, folder):
+    target = folder / "cut.onnx"
+    target.write_bytes(path.read_bytes()[:-1000])
+    return target
+
+
+def foreign(path, folder):
+    proto = onnx.load(path)
+    del proto.metadata_props[:]
+    onnx.save(proto, folder / "foreign.onnx")
+    return folder / "foreign.onnx"
+
+
+# Each gives a command line from (checkpoint, ONNX file, empty folder), and a part of the message
+WRONG = {
+    "no checkpoint": (lambda c, o, d: ["onnx", d / "no", d / "m.onnx"], "checkpoint: expected a folder"),
+    "folder is a file": (lambda c, o, d: ["onnx", c, o / "m.onnx"], "cannot make this folder"),
+    "no windows": (lambda c, o, d: ["onnx", c, d / "m", "--windows-per-level", 0], "expected 1 to 3840"),
+    "no model": (lambda c, o, d: ["verify", d / "no.onnx", c], "model: expected an existing ONNX file"),
+    "cut model": (lambda c, o, d: ["verify", damaged(o, d), c], "is not a whole ONNX file"),
+    "foreign model": (lambda c, o, d: ["verify", foreign(o, d), c], "an ONNX file of tensormask-export"),
+    "no image": (lambda c, o, d: ["verify", o, c, "--image", d / "no.jpg"], "expected an existing"),
+    "odd size": (lambda c, o, d: ["verify", o, c, "--sizes", "1x17x16"], "sides that are multiples of 8"),
+    "engine of a cut model": (lambda c, o, d: ["engine", damaged(o, d), d / "e"], "not a whole ONNX file"),
+    "odd shape": (lambda c, o, d: ["engine", o, d / "e", "--min", "1x3x17x16"], "H and W multiples of 8"),
+    "two channels": (lambda c, o, d: ["engine", o, d / "e", "--opt", "1x2x16x16"], "opt shape: expected"),
+    "min above opt": (lambda c, o, d: ["engine", o, d / "e", "--min", "9x3x256x256"], "min <= opt <= max"),
+    "unknown target": (lambda c, o, d: ["engine", o, d / "e", "--sm", "35"], "sm: expected some of"),
+    "place of a folder": (lambda c, o, d: ["engine", o, o / "e"], "cannot make this folder"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_bad_input_is_one_line_and_exit_code_2(case, small, tmp_path, capsys):
+    words, message = WRONG[case]
+    line = [str(word) for word in words(*small, tmp_path)]
+    if NO_RTX and line[0] == "engine":
+        pytest.skip("tensorrt_rtx is not installed")
+    before = sorted(tmp_path.iterdir())  # after the damaged files were made
+    assert cli.main(line) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1 and message in said
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_another_checkpoint_than_the_exported_one_is_refused(small, tmp_path):
+    save_checkpoint(tmp_path / "other", build_model(SMALL), InputConfig())
+    with pytest.raises(InputError, match="the one that the ONNX file was exported from, got other weights"):
+        verify(small[1], tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    "package, words, fix",
+    [
+        ("onnxscript", ["onnx", "CHECKPOINT", "m.onnx"], 'pip install "tensormask-edu[export]"'),
+        ("onnxruntime", ["verify", "MODEL", "CHECKPOINT"], 'pip install "tensormask-edu[export]"'),
+        ("tensorrt_rtx", ["engine", "MODEL", "m.engine"], 'pip install "tensormask-edu[rtx]"'),
+    ],
+)
+def test_a_missing_package_is_named_with_the_way_to_install_it(
+    package, words, fix, small, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    places = {"CHECKPOINT": str(small[0]), "MODEL": str(small[1])}
+    assert cli.main([places.get(word, word) for word in words]) == 2
+    said = capsys.readouterr().err
+    assert fix in said and package in said
+
+
+def test_without_tensorrt_verification_says_what_it_left_out(small, monkeypatch):
+    for package in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, package, None)
+    report = verify(small[1], small[0], sizes=((1, 16, 16),))
+    assert report.passed and "tensormask-edu[rtx]" in report.not_run["TensorRT's parser"]
+    assert "not compared: TensorRT's parser" in report.table()
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys, tensormask_export.cli as c; c.build_parser();"
+        "print(*{m.split('.')[0] for m in sys.modules})"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not {"torch", "onnx", "onnxruntime", "tensorrt_rtx"} & set(run.stdout.split())
+
+
+def test_translations_cover_our_ops():
+    ours = torch.ops.tensormask_edu
+    assert {ours.swap_align2nat.default, ours.swap_align2nat_windows.default} < set(translations.table())
