@@ -331,7 +331,7 @@ struct ColumnReader {
   }
 };
 
-// Writes the stage in the order of x, PLACES places per thread. The place numbered phase * tile + cell holds the
+// Writes the stage in the order of x, PLACES places per thread. Place number phase * tile + cell holds the
 // output (u, x) that is (phase, cell) away from the block's first; number and phase give both positions.
 template <class T, int PLACES>
 struct RunWriter {
