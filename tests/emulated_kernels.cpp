@@ -1,6 +1,6 @@
-// Runs the text of kernels.cu on a CPU: blocks one after another, the threads of a block as fibres that give way at
-// __syncthreads. Indices, launch shapes and shared memory are the device's own; kernels are called with the very
-// 64-bit words that a launch passes to the driver.
+// Runs the text of kernels.cu on a CPU: blocks one after another, the threads of a block as fibres that give
+// way at __syncthreads. Indices, launch shapes and shared memory are the device's own; kernels are called
+// with the very 64-bit words that a launch passes to the driver.
 #include <ucontext.h>
 
 #include <cstdint>
@@ -49,8 +49,8 @@ static void run_fibre() {
 
 enum Failure { FINE = 0, DIVERGED = 1, UNKNOWN = 2, TOO_MUCH_SHARED = 3 };
 
-// All threads up to the next barrier, forwards or backwards, until all have ended. A barrier that some threads reach
-// while others have ended is an error on a device, and here.
+// All threads up to the next barrier, forwards or backwards, until all have ended. A barrier that some
+// threads reach while others have ended is an error on a device, and here.
 static int run_block(unsigned threads, bool backwards, std::vector<char>& stacks) {
   constexpr size_t stack_bytes = 32 << 10;
   stacks.resize(threads * stack_bytes);
@@ -103,7 +103,8 @@ static P unpacked(int64_t word) {
 }
 
 template <class... P, size_t... I>
-static int call(void (*kernel)(P...), const int64_t* launch, const int64_t* words, std::index_sequence<I...>) {
+static int call(void (*kernel)(P...), const int64_t* launch, const int64_t* words,
+                std::index_sequence<I...>) {
   return run_grid(launch, [&] { kernel(unpacked<P>(words[I])...); });
 }
 
@@ -130,8 +131,8 @@ static int run(const char* kernel, int columns, const int64_t* launch, const int
 }
 
 // launch: blocks, threads, shared bytes; words: the kernel's parameters. 0: fine.
-extern "C" int emulate(const char* kernel, int dtype, int columns, const int64_t* launch, const int64_t* words,
-                       int64_t count) {
+extern "C" int emulate(const char* kernel, int dtype, int columns, const int64_t* launch,
+                       const int64_t* words, int64_t count) {
   using namespace swap_align2nat;
   switch (dtype) {
     case 0: return run<double>(kernel, columns, launch, words, count);
@@ -143,7 +144,8 @@ extern "C" int emulate(const char* kernel, int dtype, int columns, const int64_t
 }
 
 // The launch shapes as kernels.cu computes them, for the comparison with cuda.py.
-extern "C" void launch_shapes(const int64_t* shape, int columns, int bytes, int64_t* forward, int64_t* backward) {
+extern "C" void launch_shapes(const int64_t* shape, int columns, int bytes, int64_t* forward,
+                              int64_t* backward) {
   using namespace swap_align2nat;
   const Shape s{shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]};
   const Launch a = forward_launch(s, columns, bytes), b = backward_launch(s, bytes);

@@ -1,17 +1,28 @@
-"""The kernel source, compiled for the host and for devices, against the NumPy reference."""
+"""The kernel source, compiled for the host, for devices, and for a device played by the host.
+
+No GPU is needed: `emulated_kernels.cpp` runs the text of kernels.cu block by block, called by `ops.cuda` with
+the launches and arguments that a device would get.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import json
+import multiprocessing
+import os
 import struct
 import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from conftest import ROOT
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tolerances import OP_F32, OP_REL
 
@@ -19,7 +30,7 @@ from tensormask_edu import reference
 from tensormask_edu.ops import cuda, host
 
 DTYPES = list(OP_REL)
-# (N, V, U, H, W), lam, and why
+# why: ((N, V, U, H, W), lam)
 CASES = {
     "one_cell": ((1, 1, 1, 1, 1), 1),
     "pure_shift": ((2, 3, 3, 6, 9), 1),
@@ -41,10 +52,14 @@ def draw(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     return torch.empty(shape, dtype=torch.float64).uniform_(-3, 3).to(dtype)
 
 
+def out_shape(shape: tuple[int, ...], lam: int) -> tuple[int, ...]:
+    return (shape[0], lam * shape[1], lam * shape[2], -(-shape[3] // lam), -(-shape[4] // lam))
+
+
 def cells(shape: tuple[int, ...], lam: int, count: int) -> torch.Tensor:
-    """Random cells (n, y, x) of the output grid; the first is repeated at the end."""
-    ends = torch.tensor([shape[0], -(-shape[3] // lam), -(-shape[4] // lam)])
-    index = (torch.rand(count, 3) * ends).long()
+    """Random cells (n, y, x) of the output grid; the first comes again at the end."""
+    grid = out_shape(shape, lam)
+    index = (torch.rand(count, 3) * torch.tensor([grid[0], *grid[3:]])).long()
     return torch.cat([index, index[:1]])
 
 
@@ -54,23 +69,24 @@ def error(got: torch.Tensor, expected: np.ndarray, *inputs: float) -> float:
     return float(np.max(np.abs(got.double().numpy() - expected) / np.maximum(np.abs(expected), floor)))
 
 
-def check_forward(x: torch.Tensor, lam: int, pad_value: float, forward) -> None:
+def check_forward(shape, lam, dtype, implementation, pad_value=-6.0) -> None:
+    x = draw(shape, dtype)
     expected = reference.swap_align2nat(x.double().numpy(), lam, pad_value)
-    got = forward(x, lam, pad_value)
+    got = implementation.forward(x, lam, pad_value)
     assert got.dtype == x.dtype
     assert error(got, expected, float(x.abs().max()), pad_value) <= OP_REL[x.dtype]
 
 
-def check_backward(shape: tuple[int, ...], lam: int, dtype: torch.dtype, backward) -> None:
-    grad = draw((shape[0], lam * shape[1], lam * shape[2], -(-shape[3] // lam), -(-shape[4] // lam)), dtype)
+def check_backward(shape, lam, dtype, implementation) -> None:
+    grad = draw(out_shape(shape, lam), dtype)
     expected = reference.swap_align2nat_adjoint(grad.double().numpy(), lam, *shape[3:])
-    got = backward(grad, lam, *shape[3:])
+    got = implementation.backward(grad, lam, *shape[3:])
     assert got.dtype == dtype
     assert error(got, expected, float(grad.abs().max())) <= OP_REL[dtype]
 
 
-def check_windows(shape: tuple[int, ...], lam: int, dtype: torch.dtype, implementation) -> None:
-    x, index = draw(shape, dtype), cells(shape, lam, 4)
+def check_windows(shape, lam, dtype, implementation, count=4) -> None:
+    x, index = draw(shape, dtype), cells(shape, lam, count)
     expected = reference.swap_align2nat_windows(x.double().numpy(), lam, index.numpy(), -6.0)
     got = implementation.forward_windows(x, lam, index, -6.0)
     assert error(got, expected, 6.0) <= OP_REL[dtype]
@@ -80,121 +96,185 @@ def check_windows(shape: tuple[int, ...], lam: int, dtype: torch.dtype, implemen
     assert error(got, expected, float(grad.abs().max())) <= OP_REL[dtype]
 
 
-# --- the host library -----------------------------------------------------------------------------------
+# --- the host library ---------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture
 def compiled_host():
     found, reason = host.available()
     if not found:
         pytest.skip(reason)
+    return host
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", CASES)
-def test_the_host_forward_equals_the_reference(name, dtype):
-    shape, lam = CASES[name]
-    check_forward(draw(shape, dtype), lam, -6.0, host.forward)
+def test_the_host_forward_equals_the_reference(name, dtype, compiled_host):
+    check_forward(*CASES[name], dtype, compiled_host)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", CASES)
-def test_the_host_backward_equals_the_adjoint(name, dtype):
-    shape, lam = CASES[name]
-    check_backward(shape, lam, dtype, host.backward)
+def test_the_host_backward_equals_the_adjoint(name, dtype, compiled_host):
+    check_backward(*CASES[name], dtype, compiled_host)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", CASES)
-def test_the_host_windows_equal_the_reference(name, dtype):
-    shape, lam = CASES[name]
-    check_windows(shape, lam, dtype, host)
+def test_the_host_windows_equal_the_reference(name, dtype, compiled_host):
+    check_windows(*CASES[name], dtype, compiled_host)
 
 
-@settings(max_examples=40, deadline=None)
-@given(shape=shapes, lam=st.integers(1, 6), pad_value=st.sampled_from([-6.0, 0.0, 2.5]))
-def test_the_host_holds_for_any_shape(shape, lam, pad_value):
-    check_forward(draw(shape, torch.float64), lam, pad_value, host.forward)
-    check_backward(shape, lam, torch.float64, host.backward)
-    check_windows(shape, lam, torch.float64, host)
+fixtures_are_constant = [HealthCheck.function_scoped_fixture]
 
 
-def test_the_host_meets_the_golden_file(shared):
+@settings(max_examples=40, deadline=None, suppress_health_check=fixtures_are_constant)
+@given(shape=shapes, lam=st.integers(1, 6), pad_value=st.sampled_from([-6.0, 0.0, 0.7]))
+def test_the_host_holds_for_any_shape(shape, lam, pad_value, compiled_host):
+    check_forward(shape, lam, torch.float64, compiled_host, pad_value)
+    check_backward(shape, lam, torch.float64, compiled_host)
+    check_windows(shape, lam, torch.float64, compiled_host)
+
+
+def check_golden(implementation, shared, cases: slice) -> None:
     golden = np.load(shared / "golden" / "swap_align2nat.npz")
-    for i, case in enumerate(json.loads(str(golden["cases"]))):
-        size, lam = case["window"], case["lambda_"]
+    for i, case in list(enumerate(json.loads(str(golden["cases"]))))[cases]:
+        lam, side = case["lambda_"], case["window"]
+        sides = {"input": side, "output": lam * side, "grad_output": lam * side, "grad_input": side}
         x, out, grad, grad_x = (
-            torch.from_numpy(golden[f"case{i}_{name}"]).unflatten(1, (-1, side))
-            for name, side in (
-                ("input", size),
-                ("output", lam * size),
-                ("grad_output", lam * size),
-                ("grad_input", size),
-            )
+            torch.from_numpy(golden[f"case{i}_{name}"]).unflatten(1, (-1, n)) for name, n in sides.items()
         )
-        torch.testing.assert_close(host.forward(x, lam, case["pad_value"]), out, rtol=0, atol=OP_F32)
-        torch.testing.assert_close(host.backward(grad, lam, *x.shape[3:]), grad_x, rtol=0, atol=OP_F32)
+        got = implementation.forward(x, lam, case["pad_value"])
+        torch.testing.assert_close(got, out, rtol=0, atol=OP_F32)
+        got = implementation.backward(grad, lam, *x.shape[3:])
+        torch.testing.assert_close(got, grad_x, rtol=0, atol=OP_F32)
 
 
-def test_the_host_reads_strided_tensors():
+def test_the_host_meets_the_golden_file(shared, compiled_host):
+    check_golden(compiled_host, shared, slice(None))
+
+
+def test_the_host_reads_strided_tensors(compiled_host):
     x = draw((1, 9, 3, 8, 2), torch.float32).permute(0, 2, 4, 3, 1)
-    assert torch.equal(host.forward(x, 2, -6.0), host.forward(x.contiguous(), 2, -6.0))
+    assert torch.equal(compiled_host.forward(x, 2, -6.0), compiled_host.forward(x.contiguous(), 2, -6.0))
 
 
-@pytest.mark.parametrize(
-    "shape", [(0, 3, 3, 4, 4), (1, 3, 3, 0, 4), (1, 3, 3, 4, 0), (1, 0, 3, 4, 4)], ids=str
-)
-def test_the_host_takes_empty_tensors(shape):
-    out = host.forward(torch.empty(shape), 2, -6.0)
+EMPTY = [(0, 3, 3, 4, 4), (1, 3, 3, 0, 4), (1, 3, 3, 4, 0), (1, 0, 3, 4, 4)]
+
+
+@pytest.mark.parametrize("shape", EMPTY, ids=str)
+def test_the_host_takes_empty_tensors(shape, compiled_host):
+    out = compiled_host.forward(torch.empty(shape), 2, -6.0)
     assert out.numel() == 0
-    assert host.backward(out, 2, *shape[3:]).shape == shape
+    assert compiled_host.backward(out, 2, *shape[3:]).shape == shape
 
 
-def test_no_windows_have_no_gradient():
+def test_no_windows_have_no_gradient(compiled_host):
     index, shape = torch.empty((0, 3), dtype=torch.int64), (1, 3, 3, 4, 5)
-    out = host.forward_windows(torch.ones(shape), 2, index, -6.0)
+    out = compiled_host.forward_windows(torch.ones(shape), 2, index, -6.0)
     assert out.shape == (0, 6, 6)
-    assert torch.equal(host.backward_windows(out, 2, index, shape), torch.zeros(shape))
+    assert torch.equal(compiled_host.backward_windows(out, 2, index, shape), torch.zeros(shape))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
-def test_host_results_do_not_depend_on_the_number_of_threads(dtype):
+def test_host_results_do_not_depend_on_the_number_of_threads(dtype, compiled_host):
     shape, lam, results = (2, 4, 3, 30, 41), 4, []
     x, index = draw(shape, dtype), cells(shape, lam, 50)
     threads = torch.get_num_threads()
     for count in (1, 2, 5, 5):
         torch.set_num_threads(count)
         out, windows = host.forward(x, lam, -6.0), host.forward_windows(x, lam, index, -6.0)
-        results.append(
-            (
-                out,
-                windows,
-                host.backward(out, lam, 30, 41),
-                host.backward_windows(windows, lam, index, shape),
-            )
-        )
+        grads = host.backward(out, lam, 30, 41), host.backward_windows(windows, lam, index, shape)
+        results.append((out, windows, *grads))
     torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
 
 
-def test_an_infinite_value_reaches_its_own_outputs_alone():
+def test_an_infinite_value_reaches_its_own_outputs_alone(compiled_host):
     x = torch.zeros(1, 3, 3, 7, 7)
     x[0, 1, 1, 2:4, 4] = 1
     support = torch.from_numpy(reference.swap_align2nat(x.numpy(), 3, 0.0)) > 0
-    out = host.forward(x.masked_fill(x > 0, torch.inf), 3, 0.0)
+    out = compiled_host.forward(x.masked_fill(x > 0, torch.inf), 3, 0.0)
     assert torch.equal(out.isinf(), support)
     assert not out.isnan().any()
 
 
-# --- the device kernels, emulated: cuda.py calls them as it would on a device ------------------------------
+# --- the host library: compiling and caching ---------------------------------------------------------------
+
+
+def test_no_compiler_is_a_reason_and_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("TENSORMASK_CACHE", str(tmp_path))
+    monkeypatch.setattr(host, "_find_compiler", lambda: None)
+    assert host.available() == (False, "no C++ compiler found (looked for $CXX, c++, g++, clang++)")
+    with pytest.raises(RuntimeError, match="the host kernels are not available: no C\\+\\+ compiler found"):
+        host.forward(torch.ones(1, 1, 1, 1, 1), 1, 0.0)
+
+
+def test_a_failing_compiler_is_quoted(tmp_path, monkeypatch):
+    compiler = tmp_path / "c++"
+    compiler.write_text('#!/bin/sh\necho out of order >&2\ntest "$1" = --version\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("TENSORMASK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CXX", str(compiler))
+    found, reason = host.available()
+    assert not found and "out of order" in reason
+    assert not list((tmp_path / "cache").glob("*.so"))
+
+
+def test_processes_that_compile_at_once_do_not_meet(tmp_path, compiled_host):
+    code = (
+        "from tensormask_edu.ops import host; import torch\n"
+        "host.FLAG_SETS = (('-O0', '-std=c++17', '-shared', '-fPIC', '-pthread'),)\n"
+        "print(host.available(), host.forward(torch.ones(1, 1, 1, 2, 2), 1, 0.).sum().item())"
+    )
+    environment = {**os.environ, "TENSORMASK_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    runs = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    printed = [run.communicate()[0] for run in runs]
+    assert printed[0] == printed[1] and printed[0].endswith("4.0\n")
+    assert [path.suffix for path in tmp_path.iterdir()] == [".so"]
+
+
+# Each makes one mistake in core.h: (text, mistaken text)
+MISTAKES = {
+    "half_cell_for_odd_sizes_too": ("return (lam * bins + 1) % 2;", "return 1;"),
+    "half_cell_never": ("return (lam * bins + 1) % 2;", "return 0;"),
+    "weights_exchanged": (
+        "unit * A(2 * lam - upper), unit * A(upper)",
+        "unit * A(upper), unit * A(2 * lam - upper)",
+    ),
+    "phase_from_zero": ("2 * phase + 1 - lam % 2", "2 * phase"),
+    "grid_rounded_down": ("return quotient_up(cells, lam);", "return quotient(cells, lam);"),
+    "axes_exchanged": ("vy() const { return {V, H, lam}; }", "vy() const { return {U, H, lam}; }"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_in_the_arithmetic_is_noticed(name, tmp_path, monkeypatch, compiled_host):
+    for source in host.kernel_folder().iterdir():
+        (tmp_path / source.name).write_text(source.read_text())
+    right, wrong = MISTAKES[name]
+    assert right in (tmp_path / "core.h").read_text()
+    (tmp_path / "core.h").write_text((tmp_path / "core.h").read_text().replace(right, wrong))
+    library = tmp_path / "mistaken.so"
+    flags = ["-O0", "-std=c++17", "-shared", "-fPIC", "-pthread"]
+    subprocess.run(
+        [host._find_compiler(), *flags, str(tmp_path / "host.cpp"), "-o", str(library)], check=True
+    )
+    monkeypatch.setattr(host, "_load", lambda: (host._declared(ctypes.CDLL(str(library))), ""))
+    with pytest.raises(AssertionError):
+        for case in ("pure_shift", "half_cell_along_y_alone", "rows_not_divisible", "wide_windows"):
+            check_forward(*CASES[case], torch.float64, host)
+
+
+# --- the device kernels, played by the host ---------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory):
     """kernels.cu compiled for the CPU, with fibres for threads."""
-    found, reason = host.available()
-    if not found:
-        pytest.skip(reason)
+    if host._find_compiler() is None:
+        pytest.skip("no C++ compiler found")
     library = tmp_path_factory.mktemp("emulator") / "emulated.so"
     source = Path(__file__).with_name("emulated_kernels.cpp")
     flags = ["-std=c++17", "-O1", "-shared", "-fPIC", "-Wno-unknown-pragmas", f"-I{host.kernel_folder()}"]
@@ -202,50 +282,183 @@ def emulator(tmp_path_factory):
     return ctypes.CDLL(str(library))
 
 
+def guarded(tensor: torch.Tensor, allocated: list) -> torch.Tensor:
+    """The tensor between margins that a stray write would change, and full of NaN until it is written."""
+    margin = 64
+    memory = tensor.new_full((tensor.numel() + 2 * margin,), 77)
+    inner = memory[margin : margin + tensor.numel()]
+    inner.fill_(torch.nan)
+    allocated.append((memory[:margin], memory[margin + tensor.numel() :]))
+    return inner.view(tensor.shape)
+
+
+def word(argument: int | float) -> int:
+    """The 64 bits that a launch passes to the driver."""
+    return struct.unpack("q", struct.pack("d" if isinstance(argument, float) else "q", argument))[0]
+
+
 @pytest.fixture
 def device(emulator, monkeypatch):
-    """`cuda` with its launches led to the emulator: tensors of the CPU play those of a device."""
-    launched = []
+    """`ops.cuda` with its launches led to the emulator: CPU tensors play those of a device."""
+    launched, allocated, new_empty = [], [], torch.Tensor.new_empty
 
     def launch(kernel, parameters, like, shape, *arguments):
         words = [
             struct.unpack("q", struct.pack("d" if isinstance(a, float) else "q", a))[0] for a in arguments
         ]
-        columns = parameters[0] if parameters else 0
         code = emulator.emulate(
             kernel.encode(),
             host.DTYPES[like.dtype],
-            columns,
+            parameters[0] if parameters else 0,
             (ctypes.c_int64 * 4)(*shape),
             (ctypes.c_int64 * len(words))(*words),
             ctypes.c_int64(len(words)),
         )
         assert code == 0, f"{kernel}: failure {code}"
-        launched.append(kernel)
+        assert all((side == 77).all() for sides in allocated for side in sides)
+        launched.append(f"{kernel} {parameters[0]}" if parameters else kernel)
 
     monkeypatch.setattr(cuda, "_launch", launch)
-    monkeypatch.setattr(cuda, "launched", launched, raising=False)
-    return cuda
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda t, *size: guarded(new_empty(t, *size), allocated))
+    functions = ("forward", "backward", "forward_windows", "backward_windows")
+    return SimpleNamespace(launched=launched, **{name: getattr(cuda, name) for name in functions})
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", CASES)
 def test_the_device_forward_equals_the_reference(name, dtype, device):
-    shape, lam = CASES[name]
-    check_forward(draw(shape, dtype), lam, -6.0, device.forward)
-    assert device.launched == ["forward_tiles"]
+    check_forward(*CASES[name], dtype, device)
+    assert device.launched[0].startswith("forward_tiles")
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", CASES)
 def test_the_device_backward_equals_the_adjoint(name, dtype, device):
-    shape, lam = CASES[name]
-    check_backward(shape, lam, dtype, device.backward)
+    check_backward(*CASES[name], dtype, device)
     assert device.launched == ["backward_tiles"]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", CASES)
 def test_the_device_windows_equal_the_reference(name, dtype, device):
-    shape, lam = CASES[name]
-    check_windows(shape, lam, dtype, device)
+    check_windows(*CASES[name], dtype, device)
+
+
+# What only the device's form can get wrong: the launches expected, and the case
+FORMS = {
+    "four_columns_at_once": (["forward_tiles 4", "backward_tiles"], (1, 3, 3, 6, 16), 2),
+    "one_column_at_once": (["forward_tiles 1", "backward_tiles"], (1, 3, 3, 6, 15), 2),
+    "four_columns_over_the_left_edge": (["forward_tiles 4", "backward_tiles"], (1, 2, 5, 3, 8), 1),
+    "several_tiles_of_four": (["forward_tiles 4", "backward_tiles"], (1, 2, 1, 2, 800), 1),
+    "several_tiles_of_one": (["forward_tiles 1", "backward_tiles"], (1, 1, 2, 3, 401), 1),
+    "several_walks": (["forward_tiles 4", "backward_tiles"], (1, 2, 17, 2, 4), 2),
+    "cells_as_wide_as_a_tile": (["forward_tiles 1", "backward_tiles"], (1, 1, 1, 30, 61), 60),
+    "lam_too_large_for_a_tile": (["forward_elements", "backward_tiles"], (1, 1, 1, 3, 3), 170),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_of_the_device_kernels_is_right(name, dtype, device):
+    launches, shape, lam = FORMS[name]
+    check_forward(shape, lam, dtype, device, pad_value=-0.7)
+    check_backward(shape, lam, dtype, device)
+    assert device.launched == launches
+
+
+@pytest.mark.parametrize("name", ["half_cell_along_x_alone", "rows_not_divisible", "lam_larger_than_grid"])
+def test_where_no_tile_fits_the_element_kernels_are_right(name, device, monkeypatch):
+    monkeypatch.setattr(cuda, "forward_launch", lambda *shape: cuda.NO_LAUNCH)
+    monkeypatch.setattr(cuda, "backward_launch", lambda *shape: cuda.NO_LAUNCH)
+    check_forward(*CASES[name], torch.float32, device)
+    check_backward(*CASES[name], torch.float32, device)
+    assert device.launched == ["forward_elements", "backward_elements"]
+
+
+def test_an_address_between_vectors_is_read_column_by_column(device):
+    x = draw((1 + 3 * 3 * 4 * 8,), torch.float16)[1:].view(1, 3, 3, 4, 8)
+    assert torch.equal(device.forward(x, 2, -6.0), device.forward(x.clone(), 2, -6.0))
+    assert device.launched == ["forward_tiles 1", "forward_tiles 4"]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=fixtures_are_constant)
+@given(shape=shapes, lam=st.integers(1, 6), dtype=st.sampled_from(DTYPES[:2]))
+def test_the_device_holds_for_any_shape(shape, lam, dtype, device):
+    check_forward(shape, lam, dtype, device, pad_value=0.7)
+    check_backward(shape, lam, dtype, device)
+
+
+@pytest.mark.parametrize(("count", "kernel"), [(1, "backward_few_windows"), (80, "backward_windows")])
+def test_few_windows_and_many_have_the_same_gradient_as_the_reference(count, kernel, device):
+    check_windows((1, 3, 2, 12, 12), 2, torch.float32, device, count)
+    assert device.launched[-1] == kernel
+
+
+def test_the_device_meets_the_golden_file(shared, device):
+    check_golden(device, shared, slice(0, 4))
+
+
+@pytest.mark.parametrize("shape", EMPTY, ids=str)
+def test_the_device_launches_nothing_for_empty_tensors(shape, device):
+    out = device.forward(torch.empty(shape), 2, -6.0)
+    assert device.backward(out, 2, *shape[3:]).shape == shape
+    assert not device.launched
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=fixtures_are_constant)
+@given(
+    shape=st.tuples(st.integers(1, 3), *[st.integers(1, 20)] * 2, *[st.integers(1, 900)] * 2),
+    lam=st.integers(1, 200),
+    kind=st.sampled_from([(1, 2), (1, 4), (1, 8), (4, 2), (4, 4)]),
+)
+def test_launches_are_those_that_the_kernel_source_computes(shape, lam, kind, emulator):
+    columns, item_bytes = kind
+    forward, backward = (ctypes.c_int64 * 4)(), (ctypes.c_int64 * 4)()
+    emulator.launch_shapes((ctypes.c_int64 * 6)(*shape, lam), columns, item_bytes, forward, backward)
+    assert tuple(forward) == cuda.forward_launch(shape, lam, columns, item_bytes)
+    assert tuple(backward) == cuda.backward_launch(shape, lam, item_bytes)
+
+
+def test_paper_sized_calls_fit_the_tile_kernels():
+    for lam in (1, 2, 4, 8, 16, 32):
+        for side in (11, 15):
+            shape = (16, side, side, 200, 336)
+            assert cuda.forward_launch(shape, lam, 4, 4).blocks
+            assert cuda.forward_launch(shape, lam, 1, 8).blocks
+            assert cuda.backward_launch(shape, lam, 8).blocks
+
+
+# --- the device kernels, compiled -------------------------------------------------------------------------
+
+FORWARD_REGISTERS = 168  # two blocks of five warps share the 65536 registers of a multiprocessor
+
+
+@pytest.fixture(scope="session")
+def reports():
+    """What the assembler said, per architecture; compiled in processes of their own."""
+    if importlib.util.find_spec("cuda") is None or importlib.util.find_spec("cuda.core") is None:
+        pytest.skip("cuda-core is not installed")
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        yield {name: pool.submit(cuda.compile_all, name) for name in cuda.ARCHITECTURES}
+
+
+@pytest.mark.parametrize("architecture", cuda.ARCHITECTURES)
+def test_every_kernel_compiles_without_spilling_registers(architecture, reports):
+    report = reports[architecture].result()
+    assert len(report) == 7 + 3 * 8
+    assert not {name: usage for name, usage in report.items() if usage.spilled_bytes or usage.stack_bytes}
+    assert all(usage.registers <= FORWARD_REGISTERS for usage in report.values())
+
+
+def test_without_a_device_the_status_says_so(monkeypatch):
+    if importlib.util.find_spec("cuda") is None:
+        pytest.skip("cuda-core is not installed")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert cuda.available() == (False, "PyTorch sees no CUDA device")
+    assert cuda.status() == "no CUDA kernels: PyTorch sees no CUDA device"
+
+
+def test_a_missing_header_names_the_package_to_install(monkeypatch):
+    monkeypatch.setattr(cuda, "_header_candidates", list)
+    with pytest.raises(RuntimeError, match="cuda_fp16.h not found: install nvidia-cuda-runtime"):
+        cuda._header_folder("cuda_fp16.h")

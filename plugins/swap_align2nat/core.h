@@ -1,4 +1,4 @@
-// The arithmetic of swap_align2nat, for host and device alike. Twin: tensormask_edu/reference/swap_align2nat.py
+// The arithmetic of swap_align2nat, for host and device. Twin: tensormask_edu/reference/swap_align2nat.py
 //
 //   x:   (N, V, U, H, W)                                contiguous; `input` below, where x is an index
 //   out: (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))    contiguous
@@ -12,9 +12,9 @@
 //   row = lam*y + v - lam*V/2    (integer division)    tap y' = row if lam*V is odd,
 //                                                      taps y' = row and row+1, 1/2 each, if it is even
 //
-// Hence row + lam*V/2 + lead = lam*(y+p) + phase, the `slot`: outputs that read one input row share their phase,
-// and so their weights. All outputs (v, y) of a slot are its groups p = 0..V, and a group reads the bins p-1 and p.
-// The fast forms in host.cpp and kernels.cu rest on these lines.
+// Hence row + lam*V/2 + lead = lam*(y+p) + phase, the `slot`: outputs that read one input row share their
+// phase, and so their weights. The outputs (v, y) of a slot are its groups p = 0..V; group p reads the bins
+// p-1 and p. The fast forms in host.cpp and kernels.cu rest on these lines.
 #pragma once
 
 #if defined(__CUDACC__)
@@ -39,7 +39,7 @@ struct Accumulator<double> {
 template <class T>
 using Acc = typename Accumulator<T>::type;
 
-// a / b for 0 <= a < 2^32, b > 0: positions along an axis are that small, and devices divide 64 bits in many steps.
+// a / b for 0 <= a < 2^32, b > 0: positions along an axis are that small, and devices divide 64 bits slowly.
 SWAP_HD Index quotient(Index a, Index b) { return Index(unsigned(a) / unsigned(b)); }
 
 SWAP_HD Index quotient_up(Index a, Index b) { return quotient(a + b - 1, b); }
@@ -72,8 +72,8 @@ struct Shape {
   SWAP_HD Index output_size() const { return N * window_size() * vy().coarse_cells() * ux().coarse_cells(); }
 };
 
-// Weights of the bins p-1 and p that group p reads at one phase. A tap of weight zero is not read, so that it adds
-// nothing whatever it holds; only the upper one can be zero.
+// Weights of the bins p-1 and p that group p reads at one phase. A bin of weight zero adds nothing, whatever
+// it holds; only the upper weight can be zero.
 template <class A>
 struct Blend {
   A lower, upper;
@@ -104,7 +104,8 @@ struct Contribution {
 // Tap k of output (v, y), as if x went on forever.
 template <class A>
 SWAP_HD Contribution<A> tap(const Axis& axis, Index v, Index y, int k) {
-  const Index slot = axis.lam * y + v + axis.lead(), p = quotient(v + axis.lead(), axis.lam), half = axis.half_cell();
+  const Index slot = axis.lam * y + v + axis.lead(), p = quotient(v + axis.lead(), axis.lam),
+              half = axis.half_cell();
   const Blend<A> blend = blend_at<A>(v + axis.lead() - axis.lam * p, axis.lam, A(1) / A(1 + half));
   const Index bin = k & 1, cell = k >> 1;
   return {p - 1 + bin, axis.row_of_slot(slot) + cell, cell > half ? A(0) : bin ? blend.upper : blend.lower};
@@ -122,7 +123,8 @@ SWAP_HD Contribution<A> reader(const Axis& axis, Index v, Index y, int k) {
 }
 
 template <class A, class T>
-SWAP_HD A output_element(const T* input, const Shape& s, A pad_value, Index n, Index v, Index u, Index y, Index x) {
+SWAP_HD A output_element(const T* input, const Shape& s, A pad_value, Index n, Index v, Index u, Index y,
+                         Index x) {
   A sum = 0;
   for (int i = 0; i < 4; ++i) {
     const Contribution<A> a = tap<A>(s.vy(), v, y, i);

@@ -125,15 +125,19 @@ void for_groups(Index bins, Index lam, Body body) {
 
 // ---------------------------------------------------------------- forward
 
-// What the outputs (n, v, :, y, :) read: per u' one row in slot order, its taps along v, y and x already summed.
+// What the outputs (n, v, :, y, :) read: per u' one row in slot order, its taps along v, y and x summed.
 template <class T>
 class InputRows {
  public:
   using A = Acc<T>;
 
   InputRows(const T* input, const Shape& shape, A pad_value)
-      : input_(input), s_(shape), slots_(shape.ux().slots()), pad_(pad_value),
-        rows_((shape.U + 2) * slots_, pad_value), columns_(shape.W + 2) {}
+      : input_(input),
+        s_(shape),
+        slots_(shape.ux().slots()),
+        pad_(pad_value),
+        rows_((shape.U + 2) * slots_, pad_value),
+        columns_(shape.W + 2) {}
 
   // Row of tap u' = -1..U; the first and the last hold the pad value.
   const A* row(Index u) const { return rows_.data() + (u + 1) * slots_; }
@@ -280,7 +284,8 @@ struct WindowsForward {
   void operator()(Index item) {
     const Index fine_v = s.lam * s.V, fine_u = s.lam * s.U, v = item % fine_v;
     const GridRow& row = windows->rows[item / fine_v];
-    const bool loaded = rows.load(row.n, v, row.y, windows->runs.data() + row.first_run, row.end_run - row.first_run);
+    const bool loaded =
+        rows.load(row.n, v, row.y, windows->runs.data() + row.first_run, row.end_run - row.first_run);
     for (Index i = row.first; i < row.end; ++i) {
       T* to = out + (windows->order[i].second * fine_v + v) * fine_u;
       const Index x = windows->order[i].first % s.ux().coarse_cells();
@@ -304,14 +309,17 @@ struct WindowsForward {
 
 // ---------------------------------------------------------------- backward
 
-// Gradients of the outputs (., v, :, y, :) that one input row (n, v', :, y', :) feeds, in slot order per group p.
+// Gradients of the outputs (v, :, y, :) that an input row (n, v', :, y', :) feeds, in slot order per group p.
 template <class T>
 class GradRows {
  public:
   using A = Acc<T>;
 
   explicit GradRows(const Shape& shape)
-      : s_(shape), slots_(shape.ux().slots()), groups_((shape.U + 1) * slots_), sum_(shape.W + 1),
+      : s_(shape),
+        slots_(shape.ux().slots()),
+        groups_((shape.U + 1) * slots_),
+        sum_(shape.W + 1),
         blends_(slot_blends(shape.ux(), A(1) / A(1 + shape.ux().half_cell()))) {}
 
   A* group(Index p) { return groups_.data() + p * slots_; }
@@ -419,7 +427,8 @@ struct WindowsBackward {
     const T* __restrict from = grad + (window.second * s.lam * s.V + v) * s.lam * s.U;
     for_groups(s.U, lam, [&](Index p, Index first, Index end) {
       A* __restrict group = rows.group(p) + lam * (x + p);
-      for (Index phase = first; phase < end; ++phase) group[phase] += weight * A(from[lam * p + phase - lead]);
+      for (Index phase = first; phase < end; ++phase)
+        group[phase] += weight * A(from[lam * p + phase - lead]);
     });
   }
 };
@@ -456,14 +465,17 @@ using namespace swap_align2nat;
 #endif
 
 // `shape` holds N, V, U, H, W, lam; arguments are checked by the caller; 0 is success.
-SWAP_API int swap_forward(int dtype, const int64_t* shape, double pad_value, int threads, const void* x, void* out) {
+SWAP_API int swap_forward(int dtype, const int64_t* shape, double pad_value, int threads, const void* x,
+                          void* out) {
   const Shape s{shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]};
   return dispatch(dtype, [&](auto zero) {
     using T = decltype(zero);
     const Acc<T> pad(pad_value);
     const Index items = s.N * s.lam * s.V * s.vy().coarse_cells();
-    return for_all(items, threads,
-                   DenseForward<T>{s, pad, large_pages(static_cast<T*>(out), s.output_size()), {static_cast<const T*>(x), s, pad}});
+    return for_all(
+        items, threads,
+        DenseForward<T>{
+            s, pad, large_pages(static_cast<T*>(out), s.output_size()), {static_cast<const T*>(x), s, pad}});
   });
 }
 
@@ -472,30 +484,36 @@ SWAP_API int swap_backward(int dtype, const int64_t* shape, int threads, const v
   return dispatch(dtype, [&](auto zero) {
     using T = decltype(zero);
     return for_all(s.N * s.V * s.H, threads,
-                   DenseBackward<T>{s, static_cast<const T*>(grad), large_pages(static_cast<T*>(grad_x), s.input_size()), GradRows<T>(s)});
+                   DenseBackward<T>{s, static_cast<const T*>(grad),
+                                    large_pages(static_cast<T*>(grad_x), s.input_size()), GradRows<T>(s)});
   });
 }
 
 // `index` holds (n, y, x) for each of `count` windows; out is (count, lam*V, lam*U).
-SWAP_API int swap_forward_windows(int dtype, const int64_t* shape, double pad_value, int threads, const void* x,
-                                  const int64_t* index, int64_t count, void* out) {
+SWAP_API int swap_forward_windows(int dtype, const int64_t* shape, double pad_value, int threads,
+                                  const void* x, const int64_t* index, int64_t count, void* out) {
   const Shape s{shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]};
   return dispatch(dtype, [&](auto zero) {
     using T = decltype(zero);
     const Acc<T> pad(pad_value);
     const SortedWindows windows(index, count, s);
     return for_all(Index(windows.rows.size()) * s.lam * s.V, threads,
-                   WindowsForward<T>{s, pad, &windows, large_pages(static_cast<T*>(out), count * s.window_size()), {static_cast<const T*>(x), s, pad}});
+                   WindowsForward<T>{s,
+                                     pad,
+                                     &windows,
+                                     large_pages(static_cast<T*>(out), count * s.window_size()),
+                                     {static_cast<const T*>(x), s, pad}});
   });
 }
 
-SWAP_API int swap_backward_windows(int dtype, const int64_t* shape, int threads, const void* grad, const int64_t* index,
-                                   int64_t count, void* grad_x) {
+SWAP_API int swap_backward_windows(int dtype, const int64_t* shape, int threads, const void* grad,
+                                   const int64_t* index, int64_t count, void* grad_x) {
   const Shape s{shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]};
   return dispatch(dtype, [&](auto zero) {
     using T = decltype(zero);
     const SortedWindows windows(index, count, s);
     return for_all(s.N * s.V * s.H, threads,
-                   WindowsBackward<T>{s, &windows, static_cast<const T*>(grad), large_pages(static_cast<T*>(grad_x), s.input_size()), GradRows<T>(s)});
+                   WindowsBackward<T>{s, &windows, static_cast<const T*>(grad),
+                                      large_pages(static_cast<T*>(grad_x), s.input_size()), GradRows<T>(s)});
   });
 }

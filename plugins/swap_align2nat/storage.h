@@ -1,5 +1,5 @@
-// 16-bit storage types of the host: memory holds 16 bits, arithmetic is done in float. On a device the same names
-// stand for the CUDA types.
+// 16-bit storage types of the host: memory holds 16 bits, arithmetic is done in float. On a device the same
+// names stand for the CUDA types.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,8 @@ struct BFloat16 {
     uint32_t word;
     std::memcpy(&word, &value, 4);
     const bool is_nan = (word & 0x7fffffffu) > 0x7f800000u;
-    bits = is_nan ? uint16_t(0x7fc0) : uint16_t((word + 0x7fffu + (word >> 16 & 1)) >> 16);  // to nearest even
+    bits =
+        is_nan ? uint16_t(0x7fc0) : uint16_t((word + 0x7fffu + (word >> 16 & 1)) >> 16);  // to nearest even
   }
   explicit operator float() const {
     const uint32_t word = uint32_t(bits) << 16;
@@ -51,7 +52,8 @@ struct Half {
     }
   }
   explicit operator float() const {
-    const uint32_t sign = uint32_t(bits & 0x8000u) << 16, exponent = bits >> 10 & 31u, fraction = bits & 0x3ffu;
+    const uint32_t sign = uint32_t(bits & 0x8000u) << 16, exponent = bits >> 10 & 31u,
+                   fraction = bits & 0x3ffu;
     if (exponent == 0) {
       const float magnitude = float(fraction) * 5.9604644775390625e-8f;  // 2^-24
       return sign ? -magnitude : magnitude;

@@ -1,13 +1,13 @@
-"""The device build of the kernel source: compiled by NVRTC at first use, cached on disk, launched on torch's stream.
+"""The device build of the kernel source: compiled by NVRTC at first use, cached on disk.
 
     x:     (N, V, U, H, W)                                        CUDA tensor, float64/32/16 or bfloat16
     out:   (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))            its dtype
     index: (K, 3) int64, the cells (n, y, x) of K windows;  windows op: out (K, lam*V, lam*U)
 
-Nothing waits for the device and all memory is torch's, so the calls may be captured in a CUDA graph once the
-kernels are loaded (run the op once before). The functions trust their arguments: the public op checks them once.
-Source: `plugins/swap_align2nat/kernels.cu`, which needs no compiler of the user's, only the packages cuda-core,
-nvidia-cuda-nvrtc and, for 16-bit types, nvidia-cuda-runtime.
+Kernels run on torch's current stream; nothing waits for the device and all memory is torch's, so the calls
+may be captured in a CUDA graph once the kernels are loaded (run the op once before). The functions trust
+their arguments: the public op checks them once. Source: `plugins/swap_align2nat/kernels.cu`. No compiler is
+needed on the user's machine, only cuda-core, nvidia-cuda-nvrtc and, for 16-bit types, nvidia-cuda-runtime.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def forward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: i
 def backward_launch(shape: tuple[int, ...], lam: int, item_bytes: int) -> Launch:
     """The launch of `backward_tiles` for an input of this shape; `tile` counts columns."""
     n, v, u, height, width = shape
-    tiles = -(-width // BACKWARD_THREADS)
+    tiles = -(-width // (BACKWARD_THREADS // 2 if item_bytes > 4 else BACKWARD_THREADS))
     tile = -(-width // tiles)
     cells = (tile + lam - 1) // lam + 1
     threads = max(tile, -(-lam * cells // PASSES))
@@ -241,7 +241,7 @@ class Usage(NamedTuple):
 
 def compile_all(architecture: str) -> dict[str, Usage]:
     """Compiles every kernel for e.g. "sm_90", with or without a GPU: name -> registers, spills, stack."""
-    report = {}
+    report: dict[str, Usage] = {}
     for dtype in TYPES:
         _, symbols, log = _compile(dtype, architecture)
         used = _usage(log)

@@ -184,11 +184,11 @@ def _compile(compiler: str, source: Path, target: Path) -> None:
 
 
 def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
-    """Argument types of the four functions: dtype, shape, [pad_value], threads, then pointers and counts."""
-    pointer, count, common = ctypes.c_void_p, ctypes.c_int64, [ctypes.c_int, ctypes.POINTER(ctypes.c_int64)]
-    pad, threads = ctypes.c_double, ctypes.c_int
-    library.swap_forward.argtypes = [*common, pad, threads, pointer, pointer]
-    library.swap_backward.argtypes = [*common, threads, pointer, pointer]
-    library.swap_forward_windows.argtypes = [*common, pad, threads, pointer, pointer, count, pointer]
-    library.swap_backward_windows.argtypes = [*common, threads, pointer, pointer, count, pointer]
+    """The library with the argument types of its four functions."""
+    pointer, count, pad, threads = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double, ctypes.c_int
+    dtype, shape = ctypes.c_int, ctypes.POINTER(ctypes.c_int64)
+    library.swap_forward.argtypes = [dtype, shape, pad, threads, pointer, pointer]
+    library.swap_backward.argtypes = [dtype, shape, threads, pointer, pointer]
+    library.swap_forward_windows.argtypes = [dtype, shape, pad, threads, pointer, pointer, count, pointer]
+    library.swap_backward_windows.argtypes = [dtype, shape, threads, pointer, pointer, count, pointer]
     return library
