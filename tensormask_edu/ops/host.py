@@ -5,7 +5,7 @@
     index: (K, 3) int64, the cells (n, y, x) of K windows;  windows op: out (K, lam*V, lam*U)
 
 The functions trust their arguments: the public op checks them once. Results do not depend on the number of
-threads, which is `torch.get_num_threads()`. Source: `plugins/swap_align2nat/host.cpp`.
+threads, at most `torch.get_num_threads()`. Source: `plugins/swap_align2nat/host.cpp`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ COMMON_FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC", "-pthread", "-fvisibili
 # The first set that the compiler takes: not every compiler knows -march=native.
 FLAG_SETS = (("-march=native", *COMMON_FLAGS), COMMON_FLAGS)
 
+# Elements written from which on a second thread pays.
+SHARED_WORK = 1 << 20
+
 _lock = threading.Lock()
 
 
@@ -40,7 +43,7 @@ def forward(x: Tensor, lam: int, pad_value: float) -> Tensor:
     out = x.new_empty(n, lam * v, lam * u, -(-height // lam), -(-width // lam))
     if out.numel():
         x = x.contiguous()
-        _call("swap_forward", x, x.shape, lam, pad_value, torch.get_num_threads(), x, out)
+        _call("swap_forward", x, x.shape, lam, pad_value, _threads(out), x, out)
     return out
 
 
@@ -50,7 +53,7 @@ def backward(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
     grad_x = grad.new_empty(n, fine_v // lam, fine_u // lam, height, width)
     if grad_x.numel():
         grad = grad.contiguous()
-        _call("swap_backward", grad, grad_x.shape, lam, torch.get_num_threads(), grad, grad_x)
+        _call("swap_backward", grad, grad_x.shape, lam, _threads(grad_x), grad, grad_x)
     return grad_x
 
 
@@ -60,8 +63,7 @@ def forward_windows(x: Tensor, lam: int, index: Tensor, pad_value: float) -> Ten
     out = x.new_empty(len(index), lam * v, lam * u)
     if out.numel():
         x, index = x.contiguous(), index.contiguous()
-        threads = torch.get_num_threads()
-        _call("swap_forward_windows", x, x.shape, lam, pad_value, threads, x, index, len(index), out)
+        _call("swap_forward_windows", x, x.shape, lam, pad_value, _threads(out), x, index, len(index), out)
     return out
 
 
@@ -70,9 +72,15 @@ def backward_windows(grad: Tensor, lam: int, index: Tensor, input_shape: tuple[i
     grad_x = grad.new_empty(input_shape)
     if grad_x.numel():
         grad, index = grad.contiguous(), index.contiguous()
-        threads = torch.get_num_threads()
-        _call("swap_backward_windows", grad, grad_x.shape, lam, threads, grad, index, len(index), grad_x)
+        shape, threads = grad_x.shape, _threads(grad_x)
+        _call("swap_backward_windows", grad, shape, lam, threads, grad, index, len(index), grad_x)
     return grad_x
+
+
+def _threads(written: Tensor) -> int:
+    """How many threads write this tensor. Waking one costs more than it helps with a small tensor, the more
+    so while PyTorch's own threads wait busily for their next task."""
+    return torch.get_num_threads() if written.numel() >= SHARED_WORK else 1
 
 
 def available() -> tuple[bool, str]:
