@@ -183,19 +183,10 @@ def sanitized(program: str, tool: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "small.py"
         script.write_text(SMALL)
-        command = [
-            "env",
-            "PYTORCH_NO_CUDA_MEMORY_CACHING=1",
-            program,
-            "--tool",
-            tool,
-            "--error-exitcode",
-            "9",
-        ]
-        kernels = ["--kernel-regex", "kns=swap_align2nat"]  # PyTorch's own kernels are not ours to judge
-        run = subprocess.run(
-            [*command, *kernels, sys.executable, str(script)], capture_output=True, text=True
-        )
+        ours = ["--kernel-regex", "kns=swap_align2nat"]  # PyTorch's own kernels are not ours to judge
+        command = [program, "--tool", tool, "--error-exitcode", "9", *ours, sys.executable, str(script)]
+        environment = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+        run = subprocess.run(command, capture_output=True, text=True, env=environment)
     text = run.stdout + run.stderr
     summary = re.findall(r"=+ .*(?:SUMMARY|Error|error).*", text)
     return {"exit": run.returncode, "clean": run.returncode == 0, "summary": summary[-5:] or text[-1000:]}

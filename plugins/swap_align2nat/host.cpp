@@ -24,8 +24,9 @@ namespace {
 // ---------------------------------------------------------------- threads
 
 // Every thread works on its own copy of `worker` (so on its own scratch rows) and takes items in small runs.
+// There is one for each hundred thousand of the `elements` written: less is done sooner alone.
 template <class Worker>
-bool for_all(Index items, int threads, const Worker& worker) {
+bool for_all(Index items, int threads, Index elements, const Worker& worker) {
   const Index run = std::clamp<Index>(items / (16 * std::max(threads, 1)), 1, 16);
   std::atomic<Index> next{0};
   std::atomic<bool> complete{true};
@@ -39,7 +40,7 @@ bool for_all(Index items, int threads, const Worker& worker) {
     }
   };
   std::vector<std::thread> others;
-  const Index wanted = std::min<Index>(threads, (items + run - 1) / run);
+  const Index wanted = std::min({Index(threads), (items + run - 1) / run, 1 + elements / 100000});
   try {
     for (Index k = 1; k < wanted; ++k) others.emplace_back(work);
   } catch (...) {  // no more threads to be had: fewer do the same work
@@ -236,12 +237,15 @@ class SortedWindows {
   std::vector<GridRow> rows;
   std::vector<Run> runs;
 
-  SortedWindows(const int64_t* index, Index count, const Shape& s) : cells_y_(s.vy().coarse_cells()) {
-    const Index cells_x = s.ux().coarse_cells();
+  SortedWindows(const int64_t* index, Index count, const Shape& s)
+      : cells_y_(s.vy().coarse_cells()),
+        bridge_(2 + 64 / s.lam) {
+    const Index cells_x = s.ux().coarse_cells(), cells = s.N * cells_y_ * cells_x;
     order.reserve(count);
     for (Index k = 0; k < count; ++k)
       order.emplace_back((index[3 * k] * cells_y_ + index[3 * k + 1]) * cells_x + index[3 * k + 2], k);
-    if (!std::is_sorted(order.begin(), order.end())) std::sort(order.begin(), order.end());
+    if (!std::is_sorted(order.begin(), order.end()))
+      cells <= 8 * count ? count_sort(cells) : comparison_sort();
     for (Index i = 0; i < count; ++i) append(i, order[i].first / cells_x, order[i].first % cells_x);
   }
 
@@ -254,13 +258,25 @@ class SortedWindows {
   }
 
  private:
+  void comparison_sort() { std::sort(order.begin(), order.end()); }
+
+  // In time proportional to the number of cells: for many windows.
+  void count_sort(Index cells) {
+    std::vector<Index> next(cells + 1);
+    for (const auto& window : order) ++next[window.first + 1];
+    for (Index cell = 0; cell < cells; ++cell) next[cell + 1] += next[cell];
+    std::vector<std::pair<Index, Index>> sorted(order.size());
+    for (const auto& window : order) sorted[next[window.first]++] = window;
+    order.swap(sorted);
+  }
+
   void append(Index i, Index row, Index x) {
     const Index n = row / cells_y_, y = row % cells_y_, run = Index(runs.size());
     if (rows.empty() || rows.back().n != n || rows.back().y != y) {
       rows.push_back({n, y, i, i, run, run});
     }
     GridRow& last = rows.back();
-    if (last.first_run == last.end_run || x > runs.back().last + 2) {
+    if (last.first_run == last.end_run || x > runs.back().last + bridge_) {
       runs.push_back({x, x});
       last.end_run = run + 1;
     }
@@ -268,7 +284,8 @@ class SortedWindows {
     last.end = i + 1;
   }
 
-  Index cells_y_;
+  // Cells x that far apart belong to one run: filling a short gap is cheaper than starting anew.
+  Index cells_y_, bridge_;
 };
 
 template <class T>
@@ -471,11 +488,9 @@ SWAP_API int swap_forward(int dtype, const int64_t* shape, double pad_value, int
   return dispatch(dtype, [&](auto zero) {
     using T = decltype(zero);
     const Acc<T> pad(pad_value);
-    const Index items = s.N * s.lam * s.V * s.vy().coarse_cells();
-    return for_all(
-        items, threads,
-        DenseForward<T>{
-            s, pad, large_pages(static_cast<T*>(out), s.output_size()), {static_cast<const T*>(x), s, pad}});
+    T* const to = large_pages(static_cast<T*>(out), s.output_size());
+    const DenseForward<T> worker{s, pad, to, {static_cast<const T*>(x), s, pad}};
+    return for_all(s.N * s.lam * s.V * s.vy().coarse_cells(), threads, s.output_size(), worker);
   });
 }
 
@@ -483,9 +498,9 @@ SWAP_API int swap_backward(int dtype, const int64_t* shape, int threads, const v
   const Shape s{shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]};
   return dispatch(dtype, [&](auto zero) {
     using T = decltype(zero);
-    return for_all(s.N * s.V * s.H, threads,
-                   DenseBackward<T>{s, static_cast<const T*>(grad),
-                                    large_pages(static_cast<T*>(grad_x), s.input_size()), GradRows<T>(s)});
+    T* const to = large_pages(static_cast<T*>(grad_x), s.input_size());
+    const DenseBackward<T> worker{s, static_cast<const T*>(grad), to, GradRows<T>(s)};
+    return for_all(s.N * s.V * s.H, threads, s.input_size(), worker);
   });
 }
 
@@ -497,12 +512,10 @@ SWAP_API int swap_forward_windows(int dtype, const int64_t* shape, double pad_va
     using T = decltype(zero);
     const Acc<T> pad(pad_value);
     const SortedWindows windows(index, count, s);
-    return for_all(Index(windows.rows.size()) * s.lam * s.V, threads,
-                   WindowsForward<T>{s,
-                                     pad,
-                                     &windows,
-                                     large_pages(static_cast<T*>(out), count * s.window_size()),
-                                     {static_cast<const T*>(x), s, pad}});
+    const Index elements = count * s.window_size();
+    T* const to = large_pages(static_cast<T*>(out), elements);
+    const WindowsForward<T> worker{s, pad, &windows, to, {static_cast<const T*>(x), s, pad}};
+    return for_all(Index(windows.rows.size()) * s.lam * s.V, threads, elements, worker);
   });
 }
 
@@ -512,8 +525,8 @@ SWAP_API int swap_backward_windows(int dtype, const int64_t* shape, int threads,
   return dispatch(dtype, [&](auto zero) {
     using T = decltype(zero);
     const SortedWindows windows(index, count, s);
-    return for_all(s.N * s.V * s.H, threads,
-                   WindowsBackward<T>{s, &windows, static_cast<const T*>(grad),
-                                      large_pages(static_cast<T*>(grad_x), s.input_size()), GradRows<T>(s)});
+    T* const to = large_pages(static_cast<T*>(grad_x), s.input_size());
+    const WindowsBackward<T> worker{s, &windows, static_cast<const T*>(grad), to, GradRows<T>(s)};
+    return for_all(s.N * s.V * s.H, threads, s.input_size(), worker);
   });
 }

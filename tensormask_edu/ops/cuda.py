@@ -215,14 +215,19 @@ def kernel_names(dtype: torch.dtype) -> list[str]:
 
 
 def available() -> tuple[bool, str]:
-    """Whether the device kernels can be compiled and run here, and the reason in words. Compiles nothing."""
+    """Whether the device kernels run here, and the reason in words. Compiles or loads those of float32."""
     try:
         import cuda.core  # noqa: F401
     except ImportError as error:
         return False, f"cuda-core is not installed ({error}); install tensormask-edu[cuda]"
     if not torch.cuda.is_available():
         return False, "PyTorch sees no CUDA device"
-    return True, f"compiled with NVRTC for {_architecture(torch.cuda.current_device())}"
+    architecture = _architecture(torch.cuda.current_device())
+    try:
+        _program(torch.float32, architecture)
+    except Exception as error:  # whatever NVRTC or the driver objects to is the reason
+        return False, f"compiling or loading the kernels for {architecture} failed: {error}"
+    return True, f"compiled with NVRTC {_nvrtc_version()} for {architecture}"
 
 
 def status() -> str:
