@@ -28,7 +28,7 @@ docs: $(VENV)/.docs ## the site, into docs/_build/html
 	@echo docs/_build/html/index.html
 
 bench: $(VENV)/.dev ## time the operators, into benchmarks/results
-	$(BIN)/python benchmarks/ops.py
+	$(BIN)/python benchmarks/ops.py --json benchmarks/results/ops-cpu.json
 
 lint: $(VENV)/.dev ## style, imports, types
 	$(BIN)/ruff check .

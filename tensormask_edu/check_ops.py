@@ -14,6 +14,7 @@ import math
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cache
 from typing import Any
 
@@ -286,13 +287,18 @@ def machine() -> dict[str, Any]:
     """Where figures come from: versions, threads, GPU, which implementations run."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
+        "date": date.today().isoformat(),
         "tensormask_edu": __version__,
         "torch": torch.__version__,
         "numpy": np.__version__,
         "processor": platform.machine(),
         "threads": torch.get_num_threads(),
         "gpu": gpu,
-        "ops": ops.status(),
+        # Where the compiled file lies is the machine's own business.
+        "ops": {
+            device: found | {"why": found["why"].split(", cached in")[0]}
+            for device, found in ops.status().items()
+        },
     }
 
 
