@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -29,6 +30,7 @@ ON_CUDA = {
 ALLOWED: dict[str, tuple[Callable[[], bool], set[str]]] = {
     "no CUDA device": (lambda: not torch.cuda.is_available(), ON_CUDA),
     "no shared data": (lambda: not SHARED.is_dir(), {"*"}),
+    "no C++ compiler": (lambda: not shutil.which("g++"), {"*"}),
     "tensorrt_rtx is not installed": (lambda: importlib.util.find_spec("tensorrt_rtx") is None, {"*"}),
 }
 
