@@ -34,7 +34,7 @@ from tensormask_edu.files import written_whole
 from tensormask_edu.model import TensorMask
 
 from . import contract
-from .graph import MaskMode, RawGraph, padding_colour
+from .graph import DetectorGraph as RawGraph, MaskMode, padding_colour
 
 if TYPE_CHECKING:
     import onnx
