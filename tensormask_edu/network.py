@@ -144,7 +144,7 @@ class TensorMaskNet(nn.Module):
         self.config = config
         num_sizes, fpn = config.geometry.num_sizes, config.fpn_channels
         convs, groups = config.tower_convs, config.tower_norm_groups
-        self.backbone = Backbone(config.backbone, fpn, config.geometry.num_levels)
+        self.backbone = Backbone(config.backbone, fpn, config.geometry.num_levels, config.stride_in_1x1)
         self.class_tower = tower(fpn, config.class_channels, convs, groups)
         self.class_predictor = nn.Conv2d(config.class_channels, num_sizes * config.num_classes, 3, padding=1)
         self.box_tower = tower(fpn, config.box_channels, convs, groups)
