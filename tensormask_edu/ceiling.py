@@ -60,8 +60,8 @@ def best_windows(
     prepared = prepare(image, input_config)
     input_size = (prepared.shape[-2], prepared.shape[-1])
     seen = resize_target(target, input_size)
-    geometry, multiple = config.geometry, config.geometry.padding_px
-    grid_sizes = geometry.grid_sizes(*(-(-extent // multiple) * multiple for extent in input_size))
+    geometry = config.geometry
+    grid_sizes = geometry.grid_sizes(*geometry.padded_px([input_size]))
     pairs = assign(seen["boxes"], geometry, grid_sizes, config.smallest_scale_px)
     windows, instance = geometry.windows(grid_sizes)[pairs[:, 0]], pairs[:, 1]
     masks = mask_targets([seen], torch.zeros_like(instance), instance, windows, geometry)
