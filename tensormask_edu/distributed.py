@@ -8,14 +8,15 @@ next: train.py
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+Item = TypeVar("Item")
 FROM_TORCHRUN = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 
 
@@ -59,13 +60,25 @@ def mean(values: Tensor) -> Tensor:
     return values / count()
 
 
-def gathered(part: Any) -> list[Any]:
-    """What every process holds, in the order of their ranks, in all of them."""
-    parts: list[Any] = [part]
+def share(items: Sequence[Item]) -> Sequence[Item]:
+    """This process's part of `items`: every n-th of them."""
+    return items[rank() :: count()]
+
+
+def joined(part: list[Item]) -> list[Item]:
+    """What every process made of its `share`, in the order of all the items, in all of them."""
+    parts = [part]
     if count() > 1:
-        parts = [None] * count()
+        parts = [[] for _ in range(count())]
         dist.all_gather_object(parts, part)
-    return parts
+    total = sum(len(part) for part in parts)
+    return [parts[number % count()][number // count()] for number in range(total)]
+
+
+def wait() -> None:
+    """Go on when all processes have come here."""
+    if count() > 1:
+        dist.barrier()
 
 
 def from_first(value: Any) -> Any:

@@ -199,3 +199,4 @@ def _loop(run: Run, batches: DataLoader[Batch], recipe: Recipe) -> None:
         if run.stop:
             bar.write(f"stopped at step {run.step}; the checkpoint in {run.output} can be used or resumed")
     run.save(recipe)
+    distributed.wait()  # for the first process to have written it
