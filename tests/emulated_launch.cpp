@@ -1,10 +1,11 @@
-// launch.cu on a CPU: which kernel a call takes, with which launch; the kernels run as emulated_kernels.cpp runs
-// them. Tests call it through ctypes, and link it with trt_plugin.cpp.
+// launch.cu on a CPU: which kernel a call takes, with which launch; the kernels run as emulated_kernels.cpp
+// runs them. Tests call it through ctypes, and link it with trt_plugin.cpp.
 #include "emulated_kernels.cpp"
 
 #include "launch.h"
 
-static std::vector<int64_t> queued;  // of the last launch: blocks, threads, shared bytes, then the kernel's words
+// The last launch: blocks, threads, shared bytes, then the kernel's words.
+static std::vector<int64_t> queued;
 
 namespace swap_align2nat {
 
@@ -33,14 +34,15 @@ static swap_align2nat::Shape shape_of(const int64_t* s) { return {s[0], s[1], s[
 // half: 0 or 1; sizes: N, V, U, H, W, lam
 extern "C" int emulated_forward(int half, const void* x, void* out, double pad_value, const int64_t* sizes) {
   queued.clear();
-  return swap_align2nat::launch_forward(swap_align2nat::Type(half), x, out, pad_value, shape_of(sizes), nullptr);
+  const auto type = swap_align2nat::Type(half);
+  return swap_align2nat::launch_forward(type, x, out, pad_value, shape_of(sizes), nullptr);
 }
 
 extern "C" int emulated_windows(int half, const void* x, const long long* index, void* out, double pad_value,
                                 const int64_t* sizes, int64_t K) {
   queued.clear();
-  return swap_align2nat::launch_forward_windows(swap_align2nat::Type(half), x, index, out, pad_value,
-                                                shape_of(sizes), K, nullptr);
+  const auto type = swap_align2nat::Type(half);
+  return swap_align2nat::launch_forward_windows(type, x, index, out, pad_value, shape_of(sizes), K, nullptr);
 }
 
 // Words of the last launch, none if nothing was launched; returns their number.

@@ -78,8 +78,8 @@ extern "C" int plugin_output_type(const char* name, const Field* fields, int32_t
 }
 
 // type: of x; dims: of x; rows: K, windows only. Returns what enqueue returns.
-extern "C" int plugin_run(const char* name, const Field* fields, int32_t count, int32_t type, const int64_t* dims,
-                          int64_t rows, const void* x, const void* index, void* out) {
+extern "C" int plugin_run(const char* name, const Field* fields, int32_t count, int32_t type,
+                          const int64_t* dims, int64_t rows, const void* x, const void* index, void* out) {
   const Owned built = created(name, fields, count);
   const PluginFieldCollection* stored = runtime_of(built)->getFieldsToSerialize();
   const Owned loaded(creator(name)->createPlugin("layer", stored, TensorRTPhase::kRUNTIME));

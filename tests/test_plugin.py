@@ -1,4 +1,4 @@
-"""The TensorRT plugins, C++ and Python, without a GPU: arithmetic on an emulated device, contract, library."""
+"""The TensorRT plugins in C++ and Python, without a GPU: on an emulated device, and as users build them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from tensormask_export import contract, plugin, python_plugin
 from test_kernels import CASES, FORMS, cells, draw, error, out_shape
 from tolerances import OP_REL
 
 from tensormask_edu import reference
 from tensormask_edu.errors import InputError
 from tensormask_edu.ops import cuda, host
-from tensormask_export import contract, plugin, python_plugin
 
 TESTS, PLUGINS = ROOT / "tests", ROOT / "plugins"
 HEADERS = os.environ.get("TENSORRT_INCLUDE_DIR", "")
@@ -80,7 +80,7 @@ class Output:
         return self.tensor
 
 
-# --- launches: those of the torch op, and right ---------------------------------------------------------
+# --- launches: those of the torch op, and right --------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_nothing_is_launched_for_empty_tensors(emulator):
 
 
 FAR = 2**62
-OUTSIDE = [(-1, 0, 0), (2, 0, 0), (0, -1, 0), (0, 4, 0), (0, 0, -1), (1, 0, 5), (0, FAR, 0), (-FAR, FAR, -FAR)]
+OUTSIDE = [(-1, 0, 0), (2, 0, 0), (0, -1, 0), (0, 4, 0), (0, 0, -1), (1, 0, 5), (0, FAR, 0), (-FAR, FAR, 0)]
 
 
 @pytest.mark.parametrize("cell", OUTSIDE, ids=str)
@@ -164,7 +164,7 @@ def test_a_window_outside_the_grid_is_padding_and_reads_nothing(cell, emulator):
     assert (out.written() == PAD).all()
 
 
-# --- the plugin in C++, on the emulated device -------------------------------------------------------------
+# --- the plugin in C++, on the emulated device ---------------------------------------------------------
 
 FLOAT, HALF, INT32, INT64, LINEAR, CHW2 = 0, 1, 3, 8, 0, 1  # DataType and TensorFormat
 FIELD_FLOAT64, FIELD_FLOAT32, FIELD_INT32 = 2, 1, 5
@@ -252,9 +252,7 @@ def test_the_cpp_plugin_takes_float_and_half_in_linear_layout_and_int64_indices(
 @needs_compiler
 def test_the_cpp_plugin_names_a_type_it_does_not_take(cpp, capfd):
     def out(name: str, *types: int) -> int:
-        return cpp.plugin_output_type(
-            name.encode(), *attributes(), (ctypes.c_int32 * 4)(*types), len(types)
-        )
+        return cpp.plugin_output_type(name.encode(), *attributes(), (ctypes.c_int32 * 4)(*types), len(types))
 
     assert out(SWAP, HALF) == out(SWAP_WINDOWS, HALF, INT64) == HALF and out(SWAP, FLOAT) == FLOAT
     assert out(SWAP, INT32) == out(SWAP_WINDOWS, FLOAT, INT32) == out(SWAP, FLOAT, FLOAT) == -1
@@ -313,7 +311,7 @@ def test_the_cpp_creator_refuses_wrong_attributes_in_one_line(name, case, cpp, c
     assert capfd.readouterr().err == f"{name}: {message}\n"
 
 
-# --- the plugin in Python ----------------------------------------------------------------------------------
+# --- the plugin in Python ------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -339,7 +337,7 @@ PAD6 = np.array([PAD], np.float32)
 @needs_rtx
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 @pytest.mark.parametrize("name", [SWAP, SWAP_WINDOWS])
-def test_the_python_plugin_computes_the_reference_in_tensorrts_memory(name, dtype, rtx, emulator, monkeypatch):
+def test_the_python_plugin_computes_in_tensorrts_memory(name, dtype, rtx, emulator, monkeypatch):
     """Addresses of host memory play those of a device, and the emulator runs what is launched."""
     shape, lam = (2, 3, 2, 7, 9), 2
     x, index = draw(shape, dtype), cells(shape, lam, 4)
@@ -409,7 +407,7 @@ def test_the_python_creator_refuses_wrong_attributes_in_one_line(values, message
     assert capfd.readouterr().err == f"SwapAlign2Nat: {message}\n"
 
 
-# --- which plugin is taken -----------------------------------------------------------------------------------
+# --- which plugin is taken -----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -460,7 +458,7 @@ def test_a_library_that_is_not_there_is_an_error_and_no_fall_back(nothing_built,
         plugin.choose("none", RTX, "some.so")
 
 
-# --- the library, built as its users build it ------------------------------------------------------------------
+# --- the library, built as its users build it ----------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -472,7 +470,7 @@ def library(tmp_path_factory):
         "TENSORRT_INCLUDE_DIR": HEADERS,
         "CMAKE_CUDA_COMPILER": NVCC,
         "CMAKE_CUDA_ARCHITECTURES": "80",
-        "CMAKE_CXX_FLAGS": warnings.replace(",", " "),
+        "CMAKE_CXX_FLAGS": " ".join(warnings.split(",")),
         "CMAKE_CUDA_FLAGS": f"-Xcompiler={warnings} -Werror all-warnings",
     }
     words = ["cmake", "-S", PLUGINS, "-B", folder, *(f"-D{key}={value}" for key, value in options.items())]
@@ -516,8 +514,8 @@ def test_cmake_names_the_cure_for_missing_headers(tmp_path):
     redirect = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{tmp_path}/.insteadOf"}
     redirect["GIT_CONFIG_VALUE_0"] = "https://github.com/NVIDIA/"
     environment = {**os.environ, **redirect, "TENSORRT_INCLUDE_DIR": "", "TENSORRT_ROOT": ""}
-    places = "-DCMAKE_FIND_USE_CMAKE_SYSTEM_PATH=OFF"
-    words = ["cmake", "-S", PLUGINS, "-B", tmp_path / "build", f"-DCMAKE_CUDA_COMPILER={NVCC}", places]
+    nowhere = [f"-DCMAKE_FIND_ROOT_PATH={tmp_path}", "-DCMAKE_FIND_ROOT_PATH_MODE_INCLUDE=ONLY"]
+    words = ["cmake", "-S", PLUGINS, "-B", tmp_path / "build", f"-DCMAKE_CUDA_COMPILER={NVCC}", *nowhere]
     run = subprocess.run(words, capture_output=True, text=True, env=environment)
     assert run.returncode != 0
     assert "The TensorRT plugin needs TensorRT's headers" in run.stderr
