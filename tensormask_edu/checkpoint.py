@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from . import __version__
 from .config import COCO_INPUT, InputConfig, ModelConfig, from_json, to_json
@@ -30,10 +30,10 @@ def save_checkpoint(folder: str | Path, model: TensorMask, input_config: InputCo
     """Write the model's weights and configuration into `folder`, each file whole or not at all."""
     folder = Path(folder)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with written_whole(folder / WEIGHTS) as temporary:
-        save_file(state, temporary)
     values = {"version": __version__, "model": to_json(model.config), "input": to_json(input_config)}
-    write_json(folder / CONFIG, values)
+    with written_whole(folder / WEIGHTS) as temporary:
+        temporary.write_bytes(save(state))
+        write_json(folder / CONFIG, values)
 
 
 def load_config(folder: str | Path) -> tuple[ModelConfig, InputConfig]:

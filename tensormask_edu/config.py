@@ -63,6 +63,7 @@ class ModelConfig:
     box_weights: tuple[float, float, float, float] = (1.5, 1.5, 0.75, 0.75)
     mask_loss_weight: float = 2.0
     mask_positive_weight: float = 1.5
+    normaliser: Literal["process", "global"] = "process"  # whose positives divide the losses; see losses.py
 
     # Inference
     score_threshold: float = 0.05
@@ -77,6 +78,8 @@ class ModelConfig:
         units, rules = ("stride", "bin"), ("side - stride", "side")
         _require(self.centrality_unit in units, "centrality_unit", " or ".join(units), self.centrality_unit)
         _require(self.scale_rule in rules, "scale_rule", " or ".join(rules), self.scale_rule)
+        scopes = ("process", "global")
+        _require(self.normaliser in scopes, "normaliser", " or ".join(scopes), self.normaliser)
         for name in ("detections_per_image", "topk_candidates"):
             _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         groups = self.tower_norm_groups
@@ -144,6 +147,7 @@ class AugmentConfig:
     offset: float = 0.0  # added value, uniform in +- this
     noise: float = 0.0  # standard deviation of pixel noise, uniform in [0, this]
     scale: tuple[float, float] = (1.0, 1.0)  # size factor range, log-uniform, on top of InputConfig
+    short_side_px: tuple[int, int] | None = None  # any whole number in this range instead of InputConfig's
     crop_px: int | None = None  # square crop after scaling
     min_area_px: int = 1  # an instance with fewer visible pixels after the crop is background
 
@@ -154,26 +158,41 @@ class TrainConfig:
 
     steps: int = 4000
     minutes: float | None = None
-    batch_size: int = 4
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    batch_size: int = 4  # of all processes together
+    optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd with momentum 0.9
     lr: float = 4e-3
-    weight_decay: float = 1e-2  # 0 on biases and normalisation parameters
-    warmup: float = 0.1  # fraction of the schedule, linear; then cosine to 0
-    clip_norm: float = 1.0
-    precision: Literal["float32", "bfloat16"] = "float32"  # of the network; weights and losses stay float32
+    weight_decay: float = 1e-2  # 0 on normalisation parameters ...
+    decay_biases: bool = False  # ... and on biases, but for the official recipe
+    warmup: float = 0.1  # fraction of the schedule, linear ...
+    warmup_start: float = 0.0  # ... from this part of lr
+    decay_at: tuple[float, ...] = ()  # lr falls to a tenth at these fractions; none: a cosine to 0
+    clip_norm: float | None = 1.0
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of the network; weights stay float32
     seed: int = 0
     log_every: int = 20
     save_every: int = 1000
     augment: AugmentConfig = AugmentConfig()
 
+    # Data
+    polygons: bool = False  # mask targets drawn from polygons (official), else from bitmaps
+    group_by_aspect: bool = False  # wide pictures with wide ones, tall with tall: less padding
+    cache: bool = True  # keep decoded pictures in memory
+    workers: int | None = None  # processes that prepare batches; None: 0 on a CPU, 4 on a GPU
+
     def __post_init__(self) -> None:
-        _require(self.steps >= 1, "steps", "at least 1", self.steps)
+        for name in ("steps", "batch_size", "log_every", "save_every"):
+            _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         _require(self.minutes is None or self.minutes > 0, "minutes", "a positive number", self.minutes)
-        _require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
         _require(self.lr > 0, "lr", "a positive number", self.lr)
         _require(self.optimizer in ("adamw", "sgd"), "optimizer", "adamw or sgd", self.optimizer)
-        precisions = ("float32", "bfloat16")
-        _require(self.precision in precisions, "precision", " or ".join(precisions), self.precision)
+        precisions = ("float32", "bfloat16", "float16")
+        _require(self.precision in precisions, "precision", ", ".join(precisions), self.precision)
+        rising = list(self.decay_at) == sorted(self.decay_at) and all(0 < f < 1 for f in self.decay_at)
+        _require(rising, "decay_at", "rising fractions between 0 and 1", self.decay_at)
+        _require(0 <= self.warmup < 1, "warmup", "a fraction below 1", self.warmup)
+        positive = self.clip_norm is None or self.clip_norm > 0
+        _require(positive, "clip_norm", "a positive number or None", self.clip_norm)
+        _require(self.workers is None or self.workers >= 0, "workers", "at least 0", self.workers)
 
 
 BACKBONES = ("tiny", "resnet50", "resnet101")
@@ -238,6 +257,17 @@ class Recipe:
     train: TrainConfig
 
 
+def _coco(preset: str, steps: int, decay_steps: tuple[int, ...], augment: AugmentConfig) -> Recipe:
+    """The official recipe: 16 pictures a step, 1000 steps of warm-up, the rate divided twice by 10."""
+    train = TrainConfig(
+        steps=steps, batch_size=16,
+        optimizer="sgd", lr=0.02, weight_decay=1e-4, decay_biases=True, clip_norm=None,
+        warmup=1000 / steps, warmup_start=1e-3, decay_at=tuple(step / steps for step in decay_steps),
+        polygons=True, group_by_aspect=True, cache=False, augment=augment,
+    )  # fmt: skip
+    return Recipe(MODELS[preset], InputConfig(short_side_px=800), train)
+
+
 RECIPES: dict[str, Recipe] = {
     # The overlap world of `tensormask-edu shapes`.
     "shapes": Recipe(
@@ -260,6 +290,11 @@ RECIPES: dict[str, Recipe] = {
                 scale=(0.8, 1.25), crop_px=192, min_area_px=12,
             ),
         ),
+    ),
+    # COCO as the published models were trained, 12 and 73 times through train2017: for GPUs.
+    "coco_1x": _coco("r50_fpn_1x", 90_000, (60_000, 80_000), AugmentConfig(flip=True)),
+    "coco_6x": _coco(
+        "r50_fpn_6x", 540_000, (480_000, 520_000), AugmentConfig(flip=True, short_side_px=(640, 800))
     ),
 }  # fmt: skip
 

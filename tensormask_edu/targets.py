@@ -9,6 +9,7 @@ next: losses.py
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,12 @@ class Targets:
     instance: Tensor
     deltas: Tensor
     masks: list[WindowMasks]
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Targets:
+        """The same targets with every tensor changed: moved to a device, say."""
+        masks = [WindowMasks(change(where), change(values)) for where, values in self.masks]
+        names = ("labels", "image", "window", "instance", "deltas")
+        return Targets(**{name: change(getattr(self, name)) for name in names}, masks=masks)
 
 
 def assign(box_px: Tensor, config: ModelConfig, grid_sizes: GridSizes) -> Tensor:
