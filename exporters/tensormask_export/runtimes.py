@@ -10,6 +10,7 @@ next: compare.py
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -121,17 +122,16 @@ class ReferenceSession(OnnxSession):
 
     def run(self, images: Tensor) -> Named:
         """All outputs by name; NotComputed where the loops would take too long."""
-        _REFUSED.clear()
-        try:
-            return super().run(images)
-        except Exception:
-            if _REFUSED:
-                raise NotComputed(_REFUSED[0]) from None
-            raise
+        _TOO_LONG.clear()
+        outputs = super().run(images)
+        if _TOO_LONG:
+            most = f"{max(_TOO_LONG):,} bins in one node; the loops take up to {MOST_LOOPED_BINS:,}"
+            raise NotComputed(most)
+        return outputs
 
 
 _REGISTERED: list[Any] = []  # once per process
-_REFUSED: list[str] = []  # exceptions do not pass through ONNX Runtime
+_TOO_LONG: list[int] = []  # bins of nodes that were left out: an exception in a custom op ends the process
 
 
 def _register_reference(extensions: Any) -> None:
@@ -148,8 +148,9 @@ def _register_reference(extensions: Any) -> None:
         attrs=attrs,
     )
     def swap(x: Any, lam: int, pad_value: float, **_: str) -> Any:
-        _check_length(x.size * lam * lam)
-        return reference.swap_align2nat(x, lam, pad_value)
+        num, side_v, side_u, *grid = x.shape
+        shape = (num, lam * side_v, lam * side_u, *(-(-extent // lam) for extent in grid))
+        return reference.swap_align2nat(x, lam, pad_value) if _short(shape) else np.zeros(shape, x.dtype)
 
     @extensions.onnx_op(
         op_type=f"{contract.DOMAIN}::{contract.SWAP_WINDOWS}",
@@ -159,18 +160,20 @@ def _register_reference(extensions: Any) -> None:
     )
     def swap_windows(x: Any, index: Any, lam: int, pad_value: float, **_: str) -> Any:
         different, place = np.unique(index, axis=0, return_inverse=True)  # most rows are of other windows
-        _check_length(len(different) * lam * lam * x.shape[1] * x.shape[2])
+        shape = (len(different), lam * x.shape[1], lam * x.shape[2])
+        if not _short(shape):
+            return np.zeros((len(index), *shape[1:]), x.dtype)
         return reference.swap_align2nat_windows(x, lam, different, pad_value)[place.ravel()]
 
     _REGISTERED.extend([swap, swap_windows])
 
 
-def _check_length(bins: int) -> None:
+def _short(shape: tuple[int, ...]) -> bool:
+    """Can the loops compute an output of this shape in a while? If not, it is noted."""
+    bins = math.prod(shape)
     if bins > MOST_LOOPED_BINS:
-        _REFUSED.append(
-            f"its loops would compute {bins:,} bins in one node; {MOST_LOOPED_BINS:,} are the limit"
-        )
-        raise NotComputed(_REFUSED[0])
+        _TOO_LONG.append(bins)
+    return bins <= MOST_LOOPED_BINS
 
 
 class Parsed:
