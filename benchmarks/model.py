@@ -16,12 +16,12 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import resource
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import plain
@@ -385,14 +385,25 @@ def pasting(args: argparse.Namespace, count: int = 500) -> dict[str, float]:
     ]
     for name, some in {"spread": places, "largest": places[-1:]}.items():
         picked = torch.cat([p[torch.randint(len(p), (-(-count // len(some)),))] for p in some])[:count]
-        chosen, before = windows[picked], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        chosen, before = windows[picked], resident_mib(reset=True)
         with torch.inference_mode(), Tensors() as seen:
             masks = model.network.mask_logits(output, torch.zeros_like(picked), chosen, AT_ONCE)
             inference.paste(masks, chosen.box_px, args.height, args.width)
-        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
         found[f"paste_{count}_{name}_mib"] = seen.peak() / MIB
-        found[f"paste_{count}_{name}_rss_mib"] = grown / 1024
+        if before is not None:
+            found[f"paste_{count}_{name}_rss_mib"] = resident_mib() - before
     return found
+
+
+def resident_mib(reset: bool = False) -> float | None:
+    """The process's peak resident memory since the last reset, as Linux counts it; None elsewhere."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    lines = status.read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 # --- command line ------------------------------------------------------------------------------------------
