@@ -18,13 +18,21 @@ from .files import write_json
 from .model import TensorMask
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 
-def predict(checkpoint: str | Path, source: str | Path, output: str | Path, score: float = 0.5) -> list[Path]:
-    """Run a checkpoint on an image or on every image of a folder.
+def predict(
+    checkpoint: str | Path,
+    source: str | Path,
+    output: str | Path,
+    score: float = 0.5,
+    precision: str = "float32",
+) -> list[Path]:
+    """Run a checkpoint on an image or on every image of a folder; on a GPU if there is one.
 
     Args:
         score: detections below this score are neither drawn nor listed.
+        precision: of the network: float32, bfloat16 or float16; boxes and scores stay float32.
 
     Returns:
         the pictures written into `output`; `output/detections.json` lists the detections in COCO's
@@ -32,12 +40,17 @@ def predict(checkpoint: str | Path, source: str | Path, output: str | Path, scor
     """
     if not 0 <= score <= 1:
         raise bad_input("score", "a number between 0 and 1", score)
+    if precision not in PRECISIONS:
+        raise bad_input("precision", " or ".join(PRECISIONS), precision)
     files = image_files(Path(source))
     model, input_config = load_checkpoint(checkpoint)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device)
     pictures, found = [], []
     for file in tqdm(files, desc="predict", unit="image", disable=len(files) == 1):
         image = read_image(file)
-        detection = detect(model, image, input_config, score)
+        with torch.autocast(device, getattr(torch, precision), enabled=precision != "float32"):
+            detection = detect(model, image, input_config, score)
         figure = viz.draw_instances(image, detection, model.config.class_names, title=file.name)
         pictures.append(Path(output) / f"{file.stem}.png")
         viz.save(figure, pictures[-1])
