@@ -196,7 +196,7 @@ def _loop(run: Run, batches: DataLoader[Batch], recipe: Recipe) -> None:
                 bar.set_postfix(loss=f"{run.log(lr)['loss']:.3f}")
             if run.step % config.save_every == 0:
                 run.save(recipe)
-        if run.stop:
+        if run.stop and not quiet:
             bar.write(f"stopped at step {run.step}; the checkpoint in {run.output} can be used or resumed")
     run.save(recipe)
     distributed.wait()  # for the first process to have written it

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 import resource
 import signal
@@ -323,6 +325,23 @@ def test_a_full_disk_is_one_clear_error_and_the_last_checkpoint_stays(world, tmp
     assert {name for name in before if after[name] != before[name]} == {"log.jsonl"}
     train(recipe(steps=4, save_every=2), world, tmp_path, resume=True)
     assert [record["step"] for record in records(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_a_read_only_folder_is_one_clear_error(world, tmp_path, monkeypatch):
+    """A stand-in, since root may write everywhere but on a read-only disk, which says this to every call."""
+    train(recipe(steps=1), world, tmp_path)
+    before = files(tmp_path)
+
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        for name in ("write_bytes", "write_text", "unlink"):
+            patch.setattr(Path, name, refuse)
+        for resume in (False, True):
+            with pytest.raises(InputError, match=r"cannot be written \(Read-only file system\)"):
+                train(recipe(steps=2), world, tmp_path, resume=resume)
+    assert files(tmp_path) == before
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_batch_and_checkpoint(world, tmp_path, monkeypatch):
