@@ -67,7 +67,7 @@ def best_windows(
     seen = resize_target(target, input_size)
     geometry = config.geometry
     grid_sizes = geometry.grid_sizes(*geometry.padded_px([input_size]))
-    pairs = assign(seen["boxes"], geometry, grid_sizes, config.smallest_scale_px)
+    pairs = assign(seen["boxes"], config, grid_sizes)
     windows, instance = geometry.windows(grid_sizes)[pairs[:, 0]], pairs[:, 1]
     masks = mask_targets([seen], torch.zeros_like(instance), instance, windows, geometry)
     logits = [WindowMasks(where, (values.float() * 2 - 1) * CERTAIN) for where, values in masks]

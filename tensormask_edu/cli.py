@@ -40,7 +40,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_demo, _shapes, _train, _evaluate, _predict, _check_ops, _doctor):
+    for add in (_demo, _shapes, _train, _evaluate, _predict, _convert, _check_ops, _doctor):
         add(commands)
     return parser
 
@@ -205,6 +205,26 @@ def _run_predict(args: argparse.Namespace) -> int:
 
     for picture in predict(args.checkpoint, args.image, args.output, args.score):
         print(picture)
+    return 0
+
+
+def _convert(commands: Any) -> None:
+    text = (
+        "Make a checkpoint of a published .pkl, for evaluate, predict and tensormask-export. "
+        "The file is read as data: one that wants to run code is refused. docs/weights.md says where it is."
+    )
+    example = "convert model_final_8f325c.pkl --preset r50_fpn_1x --output outputs/r50_1x"
+    parser = _command(commands, "convert", _run_convert, text, example)
+    parser.add_argument("weights", metavar="PKL", help="the published file")
+    parser.add_argument("--preset", required=True, help="r50_fpn_1x or r50_fpn_6x")
+    parser.add_argument("--output", required=True, metavar="DIR", help="becomes the checkpoint folder")
+
+
+def _run_convert(args: argparse.Namespace) -> int:
+    from .checkpoint import convert
+
+    convert(args.weights, args.preset, args.output)
+    print(f"{args.output}: weights and configuration")
     return 0
 
 

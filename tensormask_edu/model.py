@@ -24,6 +24,8 @@ from .targets import GridSizes, Targets, build_targets
 Losses = dict[str, Tensor]
 Detections = list[dict[str, Tensor]]
 
+AT_ONCE = 64  # windows evaluated at a time: of the largest, 480 x 480 bins in float32, 59 MB
+
 
 class TensorMask(nn.Module):
     """TensorMask as a module.
@@ -95,7 +97,7 @@ class TensorMask(nn.Module):
         if not isinstance(targets, Targets):
             targets = build_targets(targets, windows, grid_sizes, config)
         logits, deltas = per_window(output.logits, num_sizes), per_window(output.deltas, num_sizes)
-        masks = self.network.mask_logits(output, targets.image, windows[targets.window])
+        masks = list(self.network.mask_logits(output, targets.image, windows[targets.window]))
         normaliser = losses.normaliser(len(targets.window), config.normaliser, logits.device)
         mask_loss = losses.mask_loss(masks, targets.masks, config.mask_positive_weight)
         # Without a positive of some size its predictor would get no gradient; DDP wants a zero one.
@@ -114,15 +116,15 @@ class TensorMask(nn.Module):
         input_sizes: list[tuple[int, int]],
         output_sizes: list[tuple[int, int]],
     ) -> Detections:
-        """Detections of a batch; masks are evaluated at the kept windows only."""
+        """Detections of a batch; masks are evaluated at the kept windows only, image by image."""
         num_sizes = self.config.geometry.num_sizes
         logits, deltas = per_window(output.logits, num_sizes), per_window(output.deltas, num_sizes)
         results = []
         for number, (input_size, output_size) in enumerate(zip(input_sizes, output_sizes, strict=True)):
             kept = inference.keep(logits[number], deltas[number], windows, self.config)
             kept = inference.to_output_size(kept, input_size, output_size)
-            chosen, image = windows[kept.window], torch.full_like(kept.window, number)
-            masks = self.network.mask_logits(output, image, chosen)
+            chosen, of_image = windows[kept.window], torch.zeros_like(kept.window)
+            masks = self.network.mask_logits(output.of_image(number), of_image, chosen, at_once=AT_ONCE)
             window_px = inference.scaled(chosen.box_px, input_size, output_size)
             results.append(
                 {

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tensormask_edu import __version__
-from tensormask_edu.errors import InputError
+from tensormask_edu.errors import InputError, bad_input
 
 Parser = argparse.ArgumentParser
 
@@ -63,20 +63,25 @@ def _command(commands: Any, name: str, run: Callable[..., int], text: str, examp
 
 def _onnx(commands: Any) -> None:
     text = (
-        "Write a checkpoint as one ONNX file. Batch, height and width stay free; normalisation is inside.\n"
-        "Our ops carry a body of standard ops: ONNX Runtime and TensorRT run the same file.\n\n"
-        "Masks: `windows` gives those of the windows that score best, per level and size; `dense` gives\n"
-        "those of all windows, for study: 144 million numbers for an 800 x 1344 picture in the paper's model."
+        "Write a checkpoint as one ONNX file: pictures in; boxes, scores, labels and masks out. Batch,\n"
+        "height and width stay free; normalisation is inside. Our ops carry a body of standard ops: ONNX\n"
+        "Runtime and TensorRT run the same file."
     )
     parser = _command(commands, "onnx", _run_onnx, text, "onnx outputs/demo/checkpoint outputs/model.onnx")
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint folder")
     parser.add_argument("model", metavar="MODEL.onnx", help="the file to write")
-    parser.add_argument("--masks", choices=("windows", "dense"), default="windows", help="default windows")
     parser.add_argument(
-        "--windows-per-level",
+        "--candidates",
         type=int,
         metavar="N",
-        help="masks per level and size (default: detections_per_image)",
+        help="(window, class) pairs that enter NMS (default: the checkpoint's; at most TensorRT's 3840)",
+    )
+    parser.add_argument("--raw", action="store_true", help="logits and deltas of all levels as outputs too")
+    parser.add_argument(
+        "--dense",
+        action="store_true",
+        help="compute the masks of all windows, for study: 144 million numbers for an 800 x 1344 picture in "
+        "the paper's model",
     )
 
 
@@ -89,46 +94,78 @@ def _run_onnx(args: argparse.Namespace) -> int:
     report = export_onnx(
         model,
         args.model,
-        masks=args.masks,
-        windows_per_level=args.windows_per_level,
+        masks="dense" if args.dense else "windows",
+        candidates=args.candidates,
+        raw=args.raw,
         input_config=input_config,
     )
     _write_report(args, report)
     nodes = ", ".join(f"{count} {name}" for name, count in report.nodes.items())
     size = f"{report.bytes / 1e6:.1f} MB, opset {report.opset}"
     print(f"{report.path}: {size}, {nodes}, in {report.seconds:.1f} s")
+    for note in report.notes:
+        print(f"  note: {note}")
     return 0
 
 
 def _verify(commands: Any) -> None:
     text = (
-        "Compare ONNX Runtime with PyTorch, output by output, on the CPU. Where a TensorRT is installed,\n"
-        "what its parser made of the file is computed and compared as well: that needs no GPU.\n"
-        "Exit code 1 if an output differs by more than 1e-4."
+        "Compare what every runtime here makes of the file with PyTorch, on the CPU: ONNX Runtime; the same\n"
+        "with our ops computed by the NumPy loops; the network that TensorRT's parser made of it;\n"
+        "torch.compile on request. Without a checkpoint only the samples inside the file are replayed.\n"
+        "Exit code 1 if something differs by more than its tolerance."
     )
     example = (
         "verify outputs/model.onnx outputs/demo/checkpoint\n"
-        "  tensormask-export verify model.onnx checkpoint --sizes 1x96x96 4x256x320 --image photo.jpg"
+        "  tensormask-export verify model.onnx checkpoint --sizes 1x96x96 4x256x320 --image photo.jpg\n"
+        "  tensormask-export verify model.onnx checkpoint --coco FOLDER --split val --limit 20"
     )
     parser = _command(commands, "verify", _run_verify, text, example)
     parser.add_argument("model", metavar="MODEL.onnx", help="a file of `tensormask-export onnx`")
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="the checkpoint it was exported from")
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", nargs="?", help="the checkpoint it was exported from"
+    )
     parser.add_argument(
         "--sizes",
         nargs="+",
         type=_numbers,
         metavar="NxHxW",
-        help="random pictures of these sizes (default 1x128x128 2x160x224; none with --image alone)",
+        help="random pictures of these sizes (default 1x64x96 2x128x160; none with --image or --coco alone)",
     )
     parser.add_argument("--image", nargs="+", default=[], metavar="FILE", help="picture files as well")
+    parser.add_argument(
+        "--coco", metavar="FOLDER", help="the pictures of a COCO folder as well, and their AP"
+    )
+    parser.add_argument("--split", default="val", help="of the COCO folder (default val)")
+    parser.add_argument("--limit", type=int, metavar="N", help="at most so many of its pictures")
+    parser.add_argument(
+        "--runtimes",
+        nargs="+",
+        metavar="NAME",
+        help="some of onnxruntime, numpy, parsed, compiled (default: the first three)",
+    )
+    parser.add_argument(
+        "--bisect", action="store_true", help="compare every layer: where does the difference begin?"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the random pictures")
 
 
 def _run_verify(args: argparse.Namespace) -> int:
+    from .runtimes import DEFAULT_NAMES
     from .verify import DEFAULT_SIZES, verify
 
-    sizes = args.sizes or (() if args.image else DEFAULT_SIZES)
-    report = verify(args.model, args.checkpoint, sizes=sizes, images=args.image, seed=args.seed)
+    report = verify(
+        args.model,
+        args.checkpoint,
+        sizes=args.sizes or (() if args.image or args.coco else DEFAULT_SIZES),
+        images=args.image,
+        coco=args.coco,
+        split=args.split,
+        limit=args.limit,
+        runtimes=args.runtimes or DEFAULT_NAMES,
+        bisect=args.bisect,
+        seed=args.seed,
+    )
     _write_report(args, report)
     print(report.table())
     return 0 if report.passed else 1
@@ -137,18 +174,25 @@ def _run_verify(args: argparse.Namespace) -> int:
 def _engine(commands: Any) -> None:
     text = (
         "Build a TensorRT engine. Beside it comes its manifest: hashes, sizes, targets, classes, windows.\n\n"
-        "With `tensorrt` installed the engine is for the GPU of this machine. Else `tensorrt_rtx` builds it\n"
-        "without any GPU, for compute capability 8.0, 8.6, 8.9, 12.0 and later; --sm narrows that."
+        "With `tensorrt` installed the engine is for the GPU of this machine. Else `tensorrt-rtx` builds it\n"
+        "without any GPU, for compute capability 8.0, 8.6, 8.9, 12.0 and later; --sm narrows that.\n\n"
+        "--plugin: how our ops run. `cpp`, a library built with CMake; `python`, for Python programs that\n"
+        "register it; `none`, as the standard ops in the file; `auto`, the first of these that is here, but\n"
+        "`python` for TensorRT alone. If a node does not take the plugin asked for, that is an error."
     )
     example = (
         "engine outputs/model.onnx outputs/model.engine\n"
         "  tensormask-export engine model.onnx model.engine --sm 86 89 "
-        "--min 1x3x128x128 --opt 1x3x256x256 --max 8x3x512x512"
+        "--min 1x3x128x128 --opt 1x3x256x256 --max 8x3x512x512\n"
+        "  tensormask-export engine model.onnx model.engine --shapes 1x3x800x1344 --plugin cpp"
     )
     parser = _command(commands, "engine", _run_engine, text, example)
     parser.add_argument("model", metavar="MODEL.onnx", help="a file of `tensormask-export onnx`")
     parser.add_argument("engine", metavar="MODEL.engine", help="the file to write")
-    parser.add_argument("--backend", choices=("auto", "tensorrt", "tensorrt_rtx"), default="auto")
+    backends = ("auto", "tensorrt", "tensorrt-rtx", "tensorrt_rtx")
+    parser.add_argument(
+        "--backend", choices=backends, default="auto", metavar="NAME", help="tensorrt-rtx ..."
+    )
     parser.add_argument(
         "--sm", nargs="+", type=int, default=[], metavar="NN", help="86 for 8.6; several fit in one"
     )
@@ -160,23 +204,60 @@ def _engine(commands: Any) -> None:
             metavar="Nx3xHxW",
             help=f"default {default}",
         )
+    parser.add_argument(
+        "--shapes", type=_numbers, metavar="Nx3xHxW", help="all three: an engine of one shape"
+    )
+    plugins = ("auto", "cpp", "python", "none")
+    parser.add_argument("--plugin", choices=plugins, default="auto", help="default auto")
+    parser.add_argument(
+        "--plugin-library",
+        "--dynamicPlugins",
+        metavar="FILE.so",
+        help="the C++ plugin (default: $TENSORMASK_PLUGIN, or build/plugins of the checkout)",
+    )
+    parser.add_argument("--timingCacheFile", metavar="FILE", help="read if there, written after the build")
+    parser.add_argument("--memPoolSize", type=_mib, metavar="workspace:MIB", help="scratch memory on the GPU")
+    parser.add_argument("--builderOptimizationLevel", type=int, metavar="0..5", help="how long it searches")
 
 
 def _run_engine(args: argparse.Namespace) -> int:
-    from .to_tensorrt import Profile, build_engine
+    from .to_tensorrt import Effort, Profile, build_engine
 
     given = {name: getattr(args, name) for name in ("min", "opt", "max") if getattr(args, name)}
-    report = build_engine(args.model, args.engine, profile=Profile(**given), sm=args.sm, backend=args.backend)
+    if args.shapes:
+        if given:
+            raise bad_input("shapes", "either --shapes or --min, --opt and --max", "both")
+        given = dict.fromkeys(("min", "opt", "max"), args.shapes)
+    report = build_engine(
+        args.model,
+        args.engine,
+        profile=Profile(**given),
+        sm=args.sm,
+        backend=args.backend,
+        plugin=args.plugin,
+        plugin_library=args.plugin_library,
+        effort=Effort(args.memPoolSize, args.builderOptimizationLevel, args.timingCacheFile),
+    )
     _write_report(args, report)
     targets = " ".join(report.targets["compute_capabilities"])
     print(f"{report.path}: {report.bytes / 1e6:.1f} MB in {report.seconds:.1f} s")
     print(f"  built with   {report.backend} {report.version}")
     print(f"  for          {targets} ({report.targets['note']})")
     print(f"  shapes       {Profile(**report.profile).text()}")
+    print(f"  plugin       {report.plugin['kind']}: {report.plugin['why']}")
     print(f"  our ops      {', '.join(f'{name}: {how}' for name, how in report.ops.items())}")
     print(f"  manifest     {report.manifest}")
     print(f"  equivalent   {report.command}")
     return 0
+
+
+def _mib(text: str) -> float:
+    """workspace:1024 as 1024.0, in MiB; trtexec's K, M and G as well."""
+    number, unit = re.fullmatch(r"(.*?)([KMG]?)", text.removeprefix("workspace:"), re.S).groups()  # type: ignore[union-attr]
+    try:
+        return float(number) * {"K": 2**-10, "": 1, "M": 1, "G": 2**10}[unit]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected workspace:MIB, as workspace:2048, got {text!r}") from None
 
 
 def _numbers(text: str) -> tuple[int, ...]:
