@@ -244,7 +244,7 @@ def resnet():
     """Torchvision's ResNet-50 with statistics that are not those of a fresh one."""
     torch.manual_seed(0)
     resnet = resnet50(num_classes=3).eval()
-    for name, buffer in resnet.named_buffers():
+    for buffer in resnet.buffers():
         if buffer.is_floating_point():
             buffer.add_(0.1 * torch.rand_like(buffer))
     return resnet
