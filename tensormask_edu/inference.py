@@ -8,17 +8,20 @@ next: data/coco.py
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
+from torchvision.ops import clip_boxes_to_image, nms, remove_small_boxes
 
 from . import boxes
 from .config import ModelConfig
 from .geometry import Windows
 from .network import WindowMasks
+
+PATCH_PIXELS = 1 << 22  # drawn at a time: 16 bytes each, 64 MiB
 
 
 class Kept(NamedTuple):
@@ -44,16 +47,29 @@ def keep(logits: Tensor, deltas: Tensor, windows: Windows, config: ModelConfig) 
     scores = scores[: config.topk_candidates]
     window, labels = best // config.num_classes, best % config.num_classes
     box = boxes.decode(windows.box_px[window], deltas.float()[window], config.box_weights)
-    kept = batched_nms(box, scores, labels, config.nms_threshold)[: config.detections_per_image]
+    kept = suppress(box, scores, labels, config.nms_threshold)[: config.detections_per_image]
     return Kept(box[kept], scores[kept], labels[kept], window[kept])
 
 
-def paste(masks: list[WindowMasks], window_px: Tensor, height: int, width: int) -> Tensor:
+def suppress(box: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
+    """Greedy NMS within each class: the kept positions, ascending; scores must descend.
+
+    Class by class, because `batched_nms` moves classes apart by adding to their boxes where there are few:
+    that rounds IoUs, and boxes with negative coordinates can still meet another class's.
+    """
+    kept = torch.zeros_like(labels, dtype=torch.bool)
+    for label in labels.unique():
+        same = (labels == label).nonzero().squeeze(1)
+        kept[same[nms(box[same], scores[same], threshold)]] = True
+    return kept.nonzero().squeeze(1)
+
+
+def paste(masks: Iterable[WindowMasks], window_px: Tensor, height: int, width: int) -> Tensor:
     """Draw windows' mask logits on the image: bool (D, height, width), true where probability >= 0.5.
 
     The probability at a pixel centre is interpolated bilinearly between bin centres, zero outside the
-    window. Windows of one size cover equally many pixels, so each group is drawn as one batch of
-    patches, never as (detections x image) floats.
+    window. Windows of one size cover equally many pixels, so they are drawn as batches of patches, of
+    `PATCH_PIXELS` at most: beside the result nothing grows with the number of detections.
 
     Args:
         masks: logits grouped by window size, `where` pointing into the D rows of `window_px`.
@@ -61,21 +77,26 @@ def paste(masks: list[WindowMasks], window_px: Tensor, height: int, width: int) 
     """
     canvas = torch.zeros(len(window_px), height, width, dtype=torch.bool, device=window_px.device)
     for where, logits in masks:
-        window = window_px[where].float()
-        size = (window[:, 2:] - window[:, :2]).amax(dim=0)
-        patch_w, patch_h = (
-            min(math.ceil(float(s)) + 1, n) for s, n in zip(size, (width, height), strict=True)
-        )
-        x0 = window[:, 0].floor().long().clamp(0, width - patch_w)
-        y0 = window[:, 1].floor().long().clamp(0, height - patch_h)
-        grid_x = _unit_coordinates(x0, patch_w, window[:, 0], window[:, 2])
-        grid_y = _unit_coordinates(y0, patch_h, window[:, 1], window[:, 3])
-        grid = torch.stack(torch.broadcast_tensors(grid_x[:, None, :], grid_y[:, :, None]), dim=3)
-        probability = logits.float().sigmoid()[:, None]
-        drawn = F.grid_sample(probability, grid, align_corners=False).squeeze(1) >= 0.5
-        for row, top, left, patch in zip(where.tolist(), y0.tolist(), x0.tolist(), drawn, strict=True):
-            canvas[row, top : top + patch_h, left : left + patch_w] = patch
+        size = (window_px[where, 2:] - window_px[where, :2]).float().amax(dim=0)
+        patch = tuple(min(math.ceil(s) + 1, n) for s, n in zip(size.tolist(), (width, height), strict=True))
+        count = max(1, PATCH_PIXELS // (patch[0] * patch[1]))
+        for rows, values in zip(where.split(count), logits.split(count), strict=True):
+            _draw(canvas, rows, values, window_px[rows].float(), patch)
     return canvas
+
+
+def _draw(canvas: Tensor, rows: Tensor, logits: Tensor, window: Tensor, patch: tuple[int, ...]) -> None:
+    """Draw logits (P, V, U) of windows (P, 4) on `rows` of the canvas, in patches of (width, height)."""
+    patch_w, patch_h = patch
+    x0 = window[:, 0].floor().long().clamp(0, canvas.shape[2] - patch_w)
+    y0 = window[:, 1].floor().long().clamp(0, canvas.shape[1] - patch_h)
+    grid_x = _unit_coordinates(x0, patch_w, window[:, 0], window[:, 2])
+    grid_y = _unit_coordinates(y0, patch_h, window[:, 1], window[:, 3])
+    grid = torch.stack(torch.broadcast_tensors(grid_x[:, None, :], grid_y[:, :, None]), dim=3)
+    probability = logits.float().sigmoid()[:, None]
+    drawn = F.grid_sample(probability, grid, align_corners=False).squeeze(1) >= 0.5
+    for row, top, left, mask in zip(rows.tolist(), y0.tolist(), x0.tolist(), drawn, strict=True):
+        canvas[row, top : top + patch_h, left : left + patch_w] = mask
 
 
 def _unit_coordinates(start: Tensor, count: int, low: Tensor, high: Tensor) -> Tensor:

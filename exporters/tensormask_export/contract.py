@@ -1,7 +1,7 @@
 """What both sides of an exported file agree on: op names, attributes, tensor names, metadata keys.
 
-The only place for these strings: the exporter writes them, the verifier, the engine builder and the TensorRT
-plugin read them.
+The only place for these strings: the exporter writes them; the verifier, the runner, the engine builder and
+the TensorRT plugin read them.
 
 next: graph.py
 """
@@ -22,11 +22,25 @@ PAD_VALUE = "pad_value"
 # parser prefers a registered plugin to the function body of the same name, without it the body always wins.
 PLUGIN_ATTRIBUTES = {"plugin_namespace": DOMAIN, "plugin_version": "1"}
 
-# Tensors
+# Input
 IMAGES = "images"  # (N, 3, H, W) float32 RGB in [0, 1]; H, W multiples of the metadata's padding_px
 BATCH, ROWS, COLUMNS = "batch", "rows", "columns"  # names of the free dimensions; rows * padding_px = H
 
+# Outputs: D = min(detections_per_image, candidates) places per image, of which the first `count` are
+# detections, best first; beyond them boxes, scores, labels, windows and masks are 0. Lengths are pixels of
+# `images`; boxes are not clipped. The same names, shapes and types in every precision.
+BOXES = "boxes"  # (N, D, 4) float32 xyxy
+SCORES = "scores"  # (N, D) float32, descending
+LABELS = "labels"  # (N, D) int64
+WINDOWS_OUT = "windows"  # (N, D, 4) int64 (level, size_id, y, x): the window that each mask lives in
+MASKS_OUT = "masks"  # (N, D, P, Q) float32 probabilities on a canvas, 0 outside the window: `detections.py`
+COUNT = "count"  # (N,) int64
+CONVERGED = "nms_converged"  # (N,) bool: the NMS iterations sufficed, so the result is that of greedy NMS
+OUTPUTS = (BOXES, SCORES, LABELS, WINDOWS_OUT, MASKS_OUT, COUNT, CONVERGED)
+CANVAS_BORDER = 2  # P = H / strides_px[0] + 2, Q = W / strides_px[0] + 2
 
+
+# Tensors inside, named so that `verify` (or anyone) can add them to the outputs; `--raw` leaves them there.
 def logits(level: int) -> str:
     """(N, A*K, H_l, W_l) class logits, channel size_id*K + k."""
     return f"logits_{level}"
@@ -37,36 +51,26 @@ def deltas(level: int) -> str:
     return f"deltas_{level}"
 
 
-def masks(level: int, size_id: int) -> str:
-    """(N, V, U, H_l, W_l) natural mask logits of all windows; only with dense masks."""
-    return f"masks_{level}_{size_id}"
-
-
-def window_scores(level: int, size_id: int) -> str:
-    """(N, B) probability of each chosen window's best class, descending."""
-    return f"window_scores_{level}_{size_id}"
-
-
-def window_index(level: int, size_id: int) -> str:
-    """(N, B, 3) int64 (n, y, x) of the chosen windows: image and cell."""
-    return f"window_index_{level}_{size_id}"
-
-
-def window_masks(level: int, size_id: int) -> str:
-    """(N, B, V, U) natural mask logits of the chosen windows."""
-    return f"window_masks_{level}_{size_id}"
+def aligned(level: int, size_id: int) -> str:
+    """(N, V, U, H_0, W_0) mask logits of all windows, before the swap."""
+    return f"aligned_{level}_{size_id}"
 
 
 # Metadata: every value is JSON. The manifest beside an engine repeats these keys.
 METADATA_PREFIX = "tensormask_edu."
 CLASS_NAMES = METADATA_PREFIX + "class_names"
-WINDOWS = METADATA_PREFIX + "windows"
+WINDOWS = (
+    METADATA_PREFIX + "windows"
+)  # per level and size: level, size_id, stride_px, side_px, side_bins, bin_px
 STRIDES_PX = METADATA_PREFIX + "strides_px"
 LAMS = METADATA_PREFIX + "lams"
 PADDING = METADATA_PREFIX + "pad_value"
-PREPROCESSING = METADATA_PREFIX + "preprocessing"
-MODEL_CONFIG = METADATA_PREFIX + "model_config"
+PREPROCESSING = METADATA_PREFIX + "preprocessing"  # padding_px, padding_colour, ...
+MODEL_CONFIG = (
+    METADATA_PREFIX + "model_config"
+)  # with the thresholds and the number of candidates of the file
 INPUT_CONFIG = METADATA_PREFIX + "input_config"
-MASKS = METADATA_PREFIX + "masks"
+DETECTOR = METADATA_PREFIX + "detector"  # candidates, detections, nms_iterations, masks, precision
+SAMPLES = METADATA_PREFIX + "samples"  # small inputs with the outputs that PyTorch gave
 VERSIONS = METADATA_PREFIX + "versions"
 WEIGHTS_SHA256 = METADATA_PREFIX + "weights_sha256"
