@@ -61,6 +61,8 @@ class Backend:
         if sm and not self.is_rtx:
             fix = "leave --sm away, or use --backend tensorrt_rtx"
             raise bad_input("sm", "nothing: tensorrt builds for the GPU of this machine", list(sm), fix)
+        if len(set(sm)) < len(sm):
+            raise bad_input("sm", "each compute capability once", list(sm))
         known = self.known_targets() if self.is_rtx else []
         if wrong := [n for n in sm if n not in known]:
             raise bad_input("sm", f"some of {known}, what {self.name} {self.version} builds for", wrong)
@@ -73,6 +75,7 @@ class Backend:
 
 def find_backend(name: str = "auto") -> Backend:
     """The backend asked for; "auto": `tensorrt` if it imports, else `tensorrt_rtx`."""
+    name = name.replace("-", "_")
     if name not in ("auto", *PACKAGES):
         raise bad_input("backend", "auto, " + " or ".join(PACKAGES), repr(name))
     reasons = []

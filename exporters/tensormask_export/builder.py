@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from tensormask_edu.errors import InputError
-from tensormask_edu.files import read_json, write_json
+from tensormask_edu.files import read_json, write_json, written_whole
 
-from . import contract
+from . import contract, plugin
 from .backends import find_backend, make_builder, network_flags
+
+PLUGIN_LAYERS = ("PLUGIN", "PLUGIN_V2", "PLUGIN_V3")
 
 # Remarks that say nothing: a function used twice repeats its node names, and int64 outputs stay int64.
 HARMLESS = ("already exists, the output tensors of this new instance", "has Int64 binding")
@@ -45,22 +47,40 @@ def _parse_and_build(trt: Any, request: dict[str, Any]) -> dict[str, Any]:
     start = time.perf_counter()
     logger = _logger(trt)
     builder = make_builder(trt, logger)
+    plugin.load(trt, **request["plugin"])
     network = builder.create_network(network_flags(trt))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(request["onnx"]):
         raise BuildFailed(f"the ONNX file does not parse: {parser.get_error(0).desc()}")
     layers = Counter(network.get_layer(i).type.name for i in range(network.num_layers))
+    check_plugins(layers, request["plugin"]["kind"], request["plugin_nodes"])
     outputs = [network.get_output(i) for i in range(network.num_outputs)]
-    plan = builder.build_serialized_network(network, _config(trt, builder, request))
+    config = _config(trt, builder, request)
+    plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise BuildFailed(logger.errors[-1] if logger.errors else "it gave no reason")
     Path(request["plan"]).write_bytes(plan)
+    if request["timing_cache"]:
+        with written_whole(request["timing_cache"]) as temporary:
+            temporary.write_bytes(config.get_timing_cache().serialize())
     return {
         "layers": dict(layers.most_common()),
         "outputs": {output.name: list(output.shape) for output in outputs},
         "seconds": round(time.perf_counter() - start, 2),
         "warnings": logger.warnings,
     }
+
+
+def check_plugins(layers: Counter[str], kind: str, nodes: dict[str, int]) -> None:
+    """Every node of ours became a plugin layer, or none did, as asked: the parser itself takes the function
+    body of a node without a word where it finds no plugin for it."""
+    found, wanted = sum(layers[name] for name in PLUGIN_LAYERS), sum(nodes.values())
+    if found != (0 if kind == "none" else wanted):
+        names = ", ".join(f"{count} {name}" for name, count in nodes.items())
+        raise BuildFailed(
+            f"plugin {kind}: {found} plugin layers came of {names} nodes in the ONNX file. Does each node have "
+            "the attributes plugin_namespace and plugin_version? Export again, or use --plugin none"
+        )
 
 
 def _config(trt: Any, builder: Any, request: dict[str, Any]) -> Any:
@@ -71,8 +91,21 @@ def _config(trt: Any, builder: Any, request: dict[str, Any]) -> Any:
         config.num_compute_capabilities = len(request["sm"])
     for position, number in enumerate(request["sm"]):
         config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{number}"), position)
+    if request["workspace_mib"] is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(request["workspace_mib"] * 2**20))
+    if request["optimization_level"] is not None:
+        config.builder_optimization_level = request["optimization_level"]
+    if request["timing_cache"]:
+        _set_timing_cache(config, Path(request["timing_cache"]))
     config.progress_monitor = _progress_monitor(trt)
     return config
+
+
+def _set_timing_cache(config: Any, path: Path) -> None:
+    """An empty cache, or the one that an earlier build left."""
+    cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        raise BuildFailed(f"the timing cache {path} is of another version or GPU, or damaged: remove it")
 
 
 def _logger(trt: Any) -> Any:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tensormask_edu import __version__
-from tensormask_edu.errors import InputError
+from tensormask_edu.errors import InputError, bad_input
 
 Parser = argparse.ArgumentParser
 
@@ -137,18 +137,25 @@ def _run_verify(args: argparse.Namespace) -> int:
 def _engine(commands: Any) -> None:
     text = (
         "Build a TensorRT engine. Beside it comes its manifest: hashes, sizes, targets, classes, windows.\n\n"
-        "With `tensorrt` installed the engine is for the GPU of this machine. Else `tensorrt_rtx` builds it\n"
-        "without any GPU, for compute capability 8.0, 8.6, 8.9, 12.0 and later; --sm narrows that."
+        "With `tensorrt` installed the engine is for the GPU of this machine. Else `tensorrt-rtx` builds it\n"
+        "without any GPU, for compute capability 8.0, 8.6, 8.9, 12.0 and later; --sm narrows that.\n\n"
+        "--plugin: how our ops run. `cpp`, a library built with CMake; `python`, for Python programs that\n"
+        "register it; `none`, as the standard ops in the file; `auto`, the first of these that is here, but\n"
+        "`python` for TensorRT alone. If a node does not take the plugin asked for, that is an error."
     )
     example = (
         "engine outputs/model.onnx outputs/model.engine\n"
         "  tensormask-export engine model.onnx model.engine --sm 86 89 "
-        "--min 1x3x128x128 --opt 1x3x256x256 --max 8x3x512x512"
+        "--min 1x3x128x128 --opt 1x3x256x256 --max 8x3x512x512\n"
+        "  tensormask-export engine model.onnx model.engine --shapes 1x3x800x1344 --plugin cpp"
     )
     parser = _command(commands, "engine", _run_engine, text, example)
     parser.add_argument("model", metavar="MODEL.onnx", help="a file of `tensormask-export onnx`")
     parser.add_argument("engine", metavar="MODEL.engine", help="the file to write")
-    parser.add_argument("--backend", choices=("auto", "tensorrt", "tensorrt_rtx"), default="auto")
+    backends = ("auto", "tensorrt", "tensorrt-rtx", "tensorrt_rtx")
+    parser.add_argument(
+        "--backend", choices=backends, default="auto", metavar="NAME", help="tensorrt-rtx ..."
+    )
     parser.add_argument(
         "--sm", nargs="+", type=int, default=[], metavar="NN", help="86 for 8.6; several fit in one"
     )
@@ -160,23 +167,60 @@ def _engine(commands: Any) -> None:
             metavar="Nx3xHxW",
             help=f"default {default}",
         )
+    parser.add_argument(
+        "--shapes", type=_numbers, metavar="Nx3xHxW", help="all three: an engine of one shape"
+    )
+    plugins = ("auto", "cpp", "python", "none")
+    parser.add_argument("--plugin", choices=plugins, default="auto", help="default auto")
+    parser.add_argument(
+        "--plugin-library",
+        "--dynamicPlugins",
+        metavar="FILE.so",
+        help="the C++ plugin (default: $TENSORMASK_PLUGIN, or build/plugins of the checkout)",
+    )
+    parser.add_argument("--timingCacheFile", metavar="FILE", help="read if there, written after the build")
+    parser.add_argument("--memPoolSize", type=_mib, metavar="workspace:MIB", help="scratch memory on the GPU")
+    parser.add_argument("--builderOptimizationLevel", type=int, metavar="0..5", help="how long it searches")
 
 
 def _run_engine(args: argparse.Namespace) -> int:
-    from .to_tensorrt import Profile, build_engine
+    from .to_tensorrt import Effort, Profile, build_engine
 
     given = {name: getattr(args, name) for name in ("min", "opt", "max") if getattr(args, name)}
-    report = build_engine(args.model, args.engine, profile=Profile(**given), sm=args.sm, backend=args.backend)
+    if args.shapes:
+        if given:
+            raise bad_input("shapes", "either --shapes or --min, --opt and --max", "both")
+        given = dict.fromkeys(("min", "opt", "max"), args.shapes)
+    report = build_engine(
+        args.model,
+        args.engine,
+        profile=Profile(**given),
+        sm=args.sm,
+        backend=args.backend,
+        plugin=args.plugin,
+        plugin_library=args.plugin_library,
+        effort=Effort(args.memPoolSize, args.builderOptimizationLevel, args.timingCacheFile),
+    )
     _write_report(args, report)
     targets = " ".join(report.targets["compute_capabilities"])
     print(f"{report.path}: {report.bytes / 1e6:.1f} MB in {report.seconds:.1f} s")
     print(f"  built with   {report.backend} {report.version}")
     print(f"  for          {targets} ({report.targets['note']})")
     print(f"  shapes       {Profile(**report.profile).text()}")
+    print(f"  plugin       {report.plugin['kind']}: {report.plugin['why']}")
     print(f"  our ops      {', '.join(f'{name}: {how}' for name, how in report.ops.items())}")
     print(f"  manifest     {report.manifest}")
     print(f"  equivalent   {report.command}")
     return 0
+
+
+def _mib(text: str) -> float:
+    """workspace:1024 as 1024.0, in MiB; trtexec's K, M and G as well."""
+    number, unit = re.fullmatch(r"(.*?)([KMG]?)", text.removeprefix("workspace:"), re.S).groups()  # type: ignore[union-attr]
+    try:
+        return float(number) * {"K": 2**-10, "": 1, "M": 1, "G": 2**10}[unit]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected workspace:MIB, as workspace:2048, got {text!r}") from None
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 TensorRT cannot run without a GPU, but it can parse. The parsed network is a list of layers with weights, and
 this file computes them one by one, with NumPy and PyTorch. It caught the parser reading an attribute as 0.
 
-next: to_tensorrt.py
+next: plugin.py
 """
 
 from __future__ import annotations

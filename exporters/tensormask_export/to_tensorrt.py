@@ -1,8 +1,9 @@
 """An engine from an ONNX file: parse, build, manifest. Runs without a GPU where TensorRT-RTX is installed.
 
 The build runs in a child process: a builder that aborts then becomes an error message, and the library path
-that TensorRT-RTX needs can be set before it starts. Our ops run as their function bodies. The parser's layers
-are counted by type and its outputs compared with the file's, so nobody has to guess.
+that TensorRT-RTX needs can be set before it starts. Our ops run as the plugin that was asked for or as their
+function bodies. The parser's layers are counted by type and its outputs compared with the file's, so nobody has
+to guess.
 
 next: builder.py
 """
@@ -26,14 +27,13 @@ from tensormask_edu.files import read_json, write_json, written_whole
 
 from . import contract
 from .backends import Backend, child_environment, find_backend
+from .plugin import OPS, Plugin, choose
 from .to_onnx import file_sha256, read_metadata, read_onnx
 
 if TYPE_CHECKING:
     import onnx
 
 Shape = tuple[int, int, int, int]
-
-PLUGIN_LAYERS = ("PLUGIN", "PLUGIN_V2", "PLUGIN_V3")
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,35 @@ def shape_name(shape: Sequence[int]) -> str:
 
 
 @dataclass(frozen=True)
+class Effort:
+    """How hard the builder tries; None: its own choice.
+
+    workspace_mib: scratch memory on the GPU; optimization_level: 0 to 5; timing_cache: a file, read if it is
+    there and written after the build, which makes the next build faster.
+    """
+
+    workspace_mib: float | None = None
+    optimization_level: int | None = None
+    timing_cache: str | None = None
+
+    def check(self) -> None:
+        """Raise InputError for a number that means nothing."""
+        if self.workspace_mib is not None and not self.workspace_mib > 0:
+            raise bad_input("memPoolSize", "MiB > 0", self.workspace_mib)
+        if self.optimization_level is not None and self.optimization_level not in range(6):
+            raise bad_input("builderOptimizationLevel", "0 to 5", self.optimization_level)
+
+    def options(self) -> dict[str, str]:
+        """As trtexec names them."""
+        named = {
+            "memPoolSize": self.workspace_mib and f"workspace:{self.workspace_mib:g}M",
+            "builderOptimizationLevel": self.optimization_level,
+            "timingCacheFile": self.timing_cache,
+        }
+        return {name: str(value) for name, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True)
 class EngineReport:
     """What was built. ops: per custom node type, how it runs; layers: parsed layers by type."""
 
@@ -77,6 +106,7 @@ class EngineReport:
     version: str
     targets: dict[str, Any]
     profile: dict[str, Shape]
+    plugin: dict[str, Any]
     ops: dict[str, str]
     layers: dict[str, int]
     seconds: float
@@ -94,28 +124,36 @@ def build_engine(
     profile: Profile | None = None,
     sm: Sequence[int] = (),
     backend: str = "auto",
+    plugin: str = "auto",
+    plugin_library: str | Path | None = None,
+    effort: Effort | None = None,
 ) -> EngineReport:
     """Build `engine_path` from our ONNX file, and `<engine_path>.json`, its manifest, beside it.
 
     Args:
-        profile: accepted input shapes.
+        profile: accepted input shapes; all three equal for an engine of one shape.
         sm: compute capabilities, 86 for 8.6; TensorRT-RTX only. By default what TensorRT-RTX targets by
             itself, which includes later GPUs.
         backend: "auto", "tensorrt" or "tensorrt_rtx".
+        plugin, plugin_library: how our ops run, see `plugin.choose`.
+        effort: how hard the builder tries.
 
     Raises:
-        InputError: no backend, a file that is not ours, wrong shapes or targets, a build that failed.
+        InputError: no backend, a file that is not ours, wrong shapes or targets, a plugin that is not there
+            or that a node did not take, a build that failed.
     """
-    chosen, profile = find_backend(backend), profile or Profile()
+    chosen, profile, effort = find_backend(backend), profile or Profile(), effort or Effort()
     chosen.check_targets(sm)
+    effort.check()
     proto = read_onnx(onnx_path)
     metadata = read_metadata(proto, onnx_path)
     profile.check(metadata[contract.PREPROCESSING]["padding_px"])
-    ops = Counter(node.op_type for node in proto.graph.node if node.domain == contract.DOMAIN)
+    ops, form = count_ops(proto.graph), choose(plugin, chosen, plugin_library)
     engine_path, manifest_path = Path(engine_path), Path(f"{engine_path}.json")
     with written_whole(engine_path) as temporary:
         temporary.touch()  # a folder that cannot be written shows before the build
-        built = _build_in_child(chosen, onnx_path, temporary, profile, sm)
+        request = _request(chosen, profile, sm, form, ops, effort)
+        built = _build_in_child(chosen, {**request, "onnx": str(onnx_path), "plan": str(temporary)})
         check_outputs(proto, built["outputs"])
         report = EngineReport(
             path=str(engine_path),
@@ -127,14 +165,40 @@ def build_engine(
             version=chosen.version,
             targets=chosen.targets(sm),
             profile=asdict(profile),
-            ops=_how_ops_run(ops, built["layers"]),
+            plugin=form.to_json(),
+            ops=_how_ops_run(ops, built["layers"], form),
             layers=built["layers"],
             seconds=built["seconds"],
-            command=equivalent_command(chosen, onnx_path, engine_path, profile, sm),
+            command=equivalent_command(chosen, onnx_path, engine_path, profile, sm, form, effort),
             warnings=built["warnings"],
         )
         write_json(manifest_path, manifest(report, metadata))
     return report
+
+
+def _request(
+    backend: Backend, profile: Profile, sm: Sequence[int], plugin: Plugin, ops: Counter[str], effort: Effort
+) -> dict[str, Any]:
+    """What the child process has to do, but for the files."""
+    return {
+        "backend": backend.name,
+        "profile": asdict(profile),
+        "sm": list(sm),
+        "plugin": {"kind": plugin.kind, "library": plugin.library},
+        "plugin_nodes": {name: ops[name] for name in OPS if ops[name]},
+        **asdict(effort),
+    }
+
+
+def count_ops(graph: onnx.GraphProto) -> Counter[str]:
+    """Our nodes by type, those inside loops and branches too."""
+    counts: Counter[str] = Counter()
+    for node in graph.node:
+        counts[node.op_type] += node.domain == contract.DOMAIN
+        for attribute in node.attribute:
+            for inner in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
+                counts += count_ops(inner)
+    return +counts
 
 
 def check_outputs(proto: onnx.ModelProto, outputs: dict[str, list[int]]) -> None:
@@ -158,6 +222,7 @@ def manifest(report: EngineReport, metadata: dict[str, Any]) -> dict[str, Any]:
         "backend": {"name": report.backend, "version": report.version},
         "targets": report.targets,
         "profile": {contract.IMAGES: report.profile},
+        "plugin": report.plugin,
         "ops": report.ops,
         "layers": report.layers,
         "build": {"seconds": report.seconds, "machine": platform.machine(), "command": report.command},
@@ -165,37 +230,44 @@ def manifest(report: EngineReport, metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def equivalent_command(
-    backend: Backend, onnx_path: str | Path, engine_path: str | Path, profile: Profile, sm: Sequence[int]
+    backend: Backend,
+    onnx_path: str | Path,
+    engine_path: str | Path,
+    profile: Profile,
+    sm: Sequence[int] = (),
+    plugin: Plugin | None = None,
+    effort: Effort | None = None,
 ) -> str:
     """The vendor's command line that builds the same engine."""
     shapes = {f"{name}Shapes": f"{contract.IMAGES}:{shape_name(s)}" for name, s in asdict(profile).items()}
     options = {"onnx": str(onnx_path), "saveEngine": str(engine_path), **shapes}
     if sm:
         options["computeCapabilities"] = ",".join(map(str, sm))
+    if plugin and plugin.kind == "python":
+        return f"none: {backend.tool} loads no plugins in Python"
+    if plugin and plugin.library:
+        options["dynamicPlugins"] = plugin.library
+    options |= (effort or Effort()).options()
     words = [backend.tool, *(f"--{key}={value}" for key, value in options.items()), "--skipInference"]
     if not backend.is_rtx and backend.version.startswith("10."):
         words.append("--stronglyTyped")  # the only mode of version 11
     return shlex.join(words)
 
 
-def _how_ops_run(ops: Counter[str], layers: dict[str, int]) -> dict[str, str]:
+def _how_ops_run(ops: Counter[str], layers: dict[str, int], plugin: Plugin) -> dict[str, str]:
     """Per custom node type: as a plugin, as the backend's own layer, or as its function body."""
-    plugins = sum(layers.get(name, 0) for name in PLUGIN_LAYERS)
-    swaps = "plugin" if plugins >= ops[contract.SWAP] + ops[contract.SWAP_WINDOWS] else "function body"
+    swaps = "function body" if plugin.kind == "none" else f"{plugin.kind} plugin"
     norm = "built-in layer" if layers.get("NORMALIZATION", 0) >= ops[contract.NORM] else "function body"
-    how = {contract.SWAP: swaps, contract.SWAP_WINDOWS: swaps, contract.NORM: norm}
-    return {name: f"{how[name]}, {count} nodes" for name, count in sorted(ops.items())}
+    how = {**dict.fromkeys(OPS, swaps), contract.NORM: norm}
+    return {name: f"{how.get(name, 'function body')}, {count} nodes" for name, count in sorted(ops.items())}
 
 
-def _build_in_child(
-    backend: Backend, onnx_path: str | Path, plan: Path, profile: Profile, sm: Sequence[int]
-) -> dict[str, Any]:
+def _build_in_child(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
     """Run `builder.py` as a program; returns its answer or raises what went wrong as an InputError."""
     with tempfile.TemporaryDirectory() as folder, child_environment(backend) as env:
-        request, answer = Path(folder) / "request.json", Path(folder) / "answer.json"
-        values = {"backend": backend.name, "onnx": str(onnx_path), "plan": str(plan), "sm": list(sm)}
-        write_json(request, {**values, "answer": str(answer), "profile": asdict(profile)})
-        code = _run([sys.executable, "-m", f"{__package__}.builder", str(request)], env)
+        path, answer = Path(folder) / "request.json", Path(folder) / "answer.json"
+        write_json(path, {**request, "answer": str(answer)})
+        code = _run([sys.executable, "-m", f"{__package__}.builder", str(path)], env)
         built = read_json(answer) if answer.is_file() else {}
     if code == -signal.SIGINT:
         raise KeyboardInterrupt

@@ -663,18 +663,23 @@ __global__ void __launch_bounds__(ELEMENT_THREADS, 2)
   grad_input[number] = T(input_gradient<Acc<T>>(grad, s, digits.rest, v, u, y, x));
 }
 
-// index: (K, 3), the cells (n, y, x); out: (K, lam*V, lam*U)
+// index: (K, 3), the cells (n, y, x); out: (K, lam*V, lam*U), pad_value where a cell lies outside the grid
 template <class T>
 __global__ void __launch_bounds__(ELEMENT_THREADS, 2)
     forward_windows(const T* __restrict__ input, const Index* __restrict__ index, T* __restrict__ out,
                     double pad_value, Index N, Index V, Index U, Index H, Index W, Index lam, Index K) {
+  using A = Acc<T>;
   const Shape s{N, V, U, H, W, lam};
   const Index number = thread_number();
   if (number >= K * s.window_size()) return;
   Digits digits{number};
   const Index u = digits.next(lam * U), v = digits.next(lam * V);
   const Index* const cell = index + 3 * digits.rest;
-  out[number] = T(output_element<Acc<T>>(input, s, Acc<T>(pad_value), cell[0], v, u, cell[1], cell[2]));
+  const bool there = inside(cell[0], N) && inside(cell[1], s.vy().coarse_cells()) &&
+                     inside(cell[2], s.ux().coarse_cells());
+  A value = A(pad_value);
+  if (there) value = output_element(input, s, value, cell[0], v, u, cell[1], cell[2]);
+  out[number] = T(value);
 }
 
 // The windows sorted by cell: those of cell c are order[start[c]] .. order[start[c+1] - 1].

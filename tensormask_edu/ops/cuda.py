@@ -46,11 +46,12 @@ _lock = threading.Lock()
 # --- the four functions -------------------------------------------------------------------------------
 
 
-def forward(x: Tensor, lam: int, pad_value: float) -> Tensor:
-    """(N, V, U, H, W) -> (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))."""
+def forward(x: Tensor, lam: int, pad_value: float, out: Tensor | None = None) -> Tensor:
+    """(N, V, U, H, W) -> (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam)), into `out` if there is one."""
     x = x.contiguous()
     n, v, u, height, width = x.shape
-    out = x.new_empty(n, lam * v, lam * u, -(-height // lam), -(-width // lam))
+    if out is None:
+        out = x.new_empty(n, lam * v, lam * u, -(-height // lam), -(-width // lam))
     if not out.numel():
         return out
     columns = columns_at_once(x)
@@ -79,11 +80,14 @@ def backward(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
     return grad_x
 
 
-def forward_windows(x: Tensor, lam: int, index: Tensor, pad_value: float) -> Tensor:
-    """The windows at the cells `index` alone: (K, lam*V, lam*U)."""
+def forward_windows(
+    x: Tensor, lam: int, index: Tensor, pad_value: float, out: Tensor | None = None
+) -> Tensor:
+    """The windows at the cells `index` alone, into `out` if there is one: (K, lam*V, lam*U)."""
     x, index = x.contiguous(), index.contiguous()
     v, u = x.shape[1:3]
-    out = x.new_empty(len(index), lam * v, lam * u)
+    if out is None:
+        out = x.new_empty(len(index), lam * v, lam * u)
     if out.numel():
         pointers = (x.data_ptr(), index.data_ptr(), out.data_ptr())
         arguments = (*pointers, float(pad_value), *x.shape, lam, len(index))
