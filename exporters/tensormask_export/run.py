@@ -3,9 +3,9 @@
     with open_session("model.engine") as session:
         found = detect(session, pictures, sizes)  # as the PyTorch model: boxes, scores, labels, masks
 
-A session does all work that depends on the input's shape once per shape: output sizes, buffers, bindings. After
-that, a run copies in, computes and copies out; it allocates nothing. This file holds what every runtime shares,
-and ONNX Runtime; `engine_run.py` holds what needs a GPU.
+A session does what depends on the input's shape once per shape: output sizes, buffers, bindings. After that
+a run copies in, computes and copies out; it allocates nothing. This file holds what every runtime shares, and
+ONNX Runtime; `engine_run.py` holds what needs a GPU.
 
 next: engine_file.py
 """
@@ -155,7 +155,7 @@ def check_images(images: Any, metadata: Mapping[str, Any], profile: Profile | No
     if images.shape[2] % padding_px or images.shape[3] % padding_px:
         expected = f"sides that are multiples of {padding_px}"
         raise bad_input("images", expected, shape_name(images.shape), "`run.batch` pads pictures")
-    if profile and not _between(profile.min, images.shape, profile.max):
+    if profile and not fits(profile, images.shape):
         raise excluded(images.shape, profile)
 
 
@@ -170,8 +170,9 @@ def excluded(shape: Sequence[int], profile: Profile) -> InputError:
     return bad_input("images", expected, shape_name(shape), fix)
 
 
-def _between(lower: Sequence[int], shape: Sequence[int], upper: Sequence[int]) -> bool:
-    return all(a <= n <= b for a, n, b in zip(lower, shape, upper, strict=True))
+def fits(profile: Profile, shape: Sequence[int]) -> bool:
+    """Does an engine of this profile accept an input of this shape?"""
+    return all(a <= n <= b for a, n, b in zip(profile.min, shape, profile.max, strict=True))
 
 
 def batch(pictures: Sequence[Array], metadata: Mapping[str, Any], profile: Profile | None = None) -> Array:
@@ -199,9 +200,8 @@ def batch(pictures: Sequence[Array], metadata: Mapping[str, Any], profile: Profi
 def detect(
     session: Session, pictures: Sequence[Array], output_sizes: Sequence[Size] | None = None
 ) -> list[Named]:
-    """Detections of pictures (3, h, w), each in pixels of its output size (height, width): `boxes` (d, 4) xyxy,
-    `scores`, `labels` (d,), `masks` (d, height, width) bool. More pictures than the engine's largest batch run
-    in several."""
+    """Per picture (3, h, w) its `boxes` (d, 4) xyxy, `scores`, `labels` (d,) and `masks` (d, height, width), in
+    pixels of its output size. More pictures than an engine's largest batch run in several batches."""
     sizes = [(picture.shape[1], picture.shape[2]) for picture in pictures]
     output_sizes = output_sizes or sizes
     largest = session.profile.max[0] if session.profile else max(1, len(pictures))
