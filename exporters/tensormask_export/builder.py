@@ -78,8 +78,8 @@ def check_plugins(layers: Counter[str], kind: str, nodes: dict[str, int]) -> Non
     if found != (0 if kind == "none" else wanted):
         names = ", ".join(f"{count} {name}" for name, count in nodes.items())
         raise BuildFailed(
-            f"plugin {kind}: {found} plugin layers came of {names} nodes in the ONNX file. Does each node have "
-            "the attributes plugin_namespace and plugin_version? Export again, or use --plugin none"
+            f"plugin {kind}: {found} plugin layers came of {names} nodes in the ONNX file. Does each node "
+            "have the attributes plugin_namespace and plugin_version? Export again, or use --plugin none"
         )
 
 

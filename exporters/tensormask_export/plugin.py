@@ -59,7 +59,7 @@ def choose(asked: str, backend: Backend, library: str | Path | None = None) -> P
     if library is not None and asked in ("python", "none"):
         raise bad_input("plugin", "cpp or auto with a library", asked, "leave one of the two away")
     if asked in ("auto", "cpp"):
-        path, where = _find_library(library)
+        path, where = find_library(library)
         if path is not None:
             from .to_onnx import file_sha256
 
@@ -75,6 +75,17 @@ def choose(asked: str, backend: Backend, library: str | Path | None = None) -> P
     if find_spec("cuda") is None or find_spec("cuda.core") is None:
         return Plugin("none", f"no {LIBRARY} here, and Python's plugin needs tensormask-edu[cuda]")
     return Plugin("python", f"no {LIBRARY} here")
+
+
+def find_library(given: str | Path | None) -> tuple[Path | None, str]:
+    """The C++ plugin (path, why this one); no path where nobody named one and none was built."""
+    named, why = (given, "asked for") if given else (os.environ.get(VARIABLE), f"named by {VARIABLE}")
+    if named:
+        if not Path(named).is_file():
+            raise bad_input("plugin", f"a {LIBRARY}", f"no file {named}", f"build it: {BUILD}")
+        return Path(named).resolve(), why
+    built = Path(__file__).resolve().parents[2] / "build" / "plugins" / LIBRARY
+    return (built, "built in build/plugins") if built.is_file() else (None, "")
 
 
 def load(trt: Any, kind: str, library: str | Path | None = None) -> None:
@@ -98,17 +109,6 @@ def find_creator(trt: Any, name: str) -> Any:
     """What `trt` has registered for one of `OPS`, or None."""
     namespace, version = (contract.PLUGIN_ATTRIBUTES[f"plugin_{key}"] for key in ("namespace", "version"))
     return trt.get_plugin_registry().get_creator(name, version, namespace)
-
-
-def _find_library(given: str | Path | None) -> tuple[Path | None, str]:
-    """(path, why this one); no path where nobody named one and none was built."""
-    named, why = (given, "asked for") if given else (os.environ.get(VARIABLE), f"named by {VARIABLE}")
-    if named:
-        if not Path(named).is_file():
-            raise bad_input("plugin", f"a {LIBRARY}", f"no file {named}", f"build it: {BUILD}")
-        return Path(named).resolve(), why
-    built = Path(__file__).resolve().parents[2] / "build" / "plugins" / LIBRARY
-    return (built, "built in build/plugins") if built.is_file() else (None, "")
 
 
 def _load_library(trt: Any, path: Path) -> None:

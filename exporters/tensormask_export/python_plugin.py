@@ -1,9 +1,9 @@
 """The two plugins in Python: the same names, attributes and kernels as in C++, and no compiler.
 
-`register(trt)` puts them into the registry of TensorRT 10, 11 or TensorRT-RTX; then the parser finds them, and
-engines that contain them load in this process. TensorRT calls the methods below: while building for shapes and
-types, while running `enqueue`, which needs PyTorch and tensormask-edu[cuda] and hands the kernel to the
-engine's stream. Twin: plugins/swap_align2nat/trt_plugin.cpp.
+`register(trt)` puts them into the registry of TensorRT 10, 11 or TensorRT-RTX; then the parser finds them,
+and engines that contain them load in this process. TensorRT calls the methods below: while building for
+shapes and types, while running `enqueue`, which needs PyTorch and tensormask-edu[cuda] and hands the kernel
+to the engine's stream. Twin: plugins/swap_align2nat/trt_plugin.cpp.
 
 next: to_tensorrt.py
 """

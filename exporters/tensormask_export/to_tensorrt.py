@@ -2,8 +2,8 @@
 
 The build runs in a child process: a builder that aborts then becomes an error message, and the library path
 that TensorRT-RTX needs can be set before it starts. Our ops run as the plugin that was asked for or as their
-function bodies. The parser's layers are counted by type and its outputs compared with the file's, so nobody has
-to guess.
+function bodies. The parser's layers are counted by type and its outputs compared with the file's, so nobody
+has to guess.
 
 next: builder.py
 """
@@ -76,8 +76,11 @@ class Effort:
     optimization_level: int | None = None
     timing_cache: str | None = None
 
-    def check(self) -> None:
-        """Raise InputError for a number that means nothing."""
+    def check(self, backend: Backend) -> None:
+        """Raise InputError for a number that means nothing, and for what the backend does not have."""
+        if self.timing_cache and backend.is_rtx:
+            fix = "leave it away: its builds take seconds, and the last step happens when the engine loads"
+            raise bad_input("timingCacheFile", "none: TensorRT-RTX has no such cache", self.timing_cache, fix)
         if self.workspace_mib is not None and not self.workspace_mib > 0:
             raise bad_input("memPoolSize", "MiB > 0", self.workspace_mib)
         if self.optimization_level is not None and self.optimization_level not in range(6):
@@ -144,7 +147,7 @@ def build_engine(
     """
     chosen, profile, effort = find_backend(backend), profile or Profile(), effort or Effort()
     chosen.check_targets(sm)
-    effort.check()
+    effort.check(chosen)
     proto = read_onnx(onnx_path)
     metadata = read_metadata(proto, onnx_path)
     profile.check(metadata[contract.PREPROCESSING]["padding_px"])

@@ -74,7 +74,8 @@ class Plugin final : public IPluginV3,
   char const* getTimingCacheID() noexcept override { return settings_; }
   char const* getMetadataString() noexcept override { return settings_; }
 
-  int32_t getOutputDataTypes(DataType* out, int32_t, const DataType* in, int32_t count) const noexcept override {
+  int32_t getOutputDataTypes(DataType* out, int32_t, const DataType* in,
+                             int32_t count) const noexcept override {
     if (count != inputs()) return refuse(name(), "expected %d inputs, got %d", inputs(), count);
     if (in[0] != DataType::kFLOAT && in[0] != DataType::kHALF)
       return refuse(name(), "x: expected float32 or float16, got type number %d", int(in[0]));
@@ -85,8 +86,8 @@ class Plugin final : public IPluginV3,
   }
 
   // Positions: x, then index for windows, then out.
-  bool supportsFormatCombination(int32_t position, const DynamicPluginTensorDesc* tensors, int32_t inputs_given,
-                                 int32_t) noexcept override {
+  bool supportsFormatCombination(int32_t position, const DynamicPluginTensorDesc* tensors,
+                                 int32_t inputs_given, int32_t) noexcept override {
     const PluginTensorDesc& here = tensors[position].desc;
     if (inputs_given != inputs() || here.format != TensorFormat::kLINEAR) return false;
     if (position == 0) return here.type == DataType::kFLOAT || here.type == DataType::kHALF;
@@ -94,8 +95,8 @@ class Plugin final : public IPluginV3,
     return here.type == tensors[0].desc.type;
   }
 
-  int32_t getOutputShapes(const DimsExprs* in, int32_t count, const DimsExprs*, int32_t, DimsExprs* out, int32_t,
-                          IExprBuilder& expressions) noexcept override {
+  int32_t getOutputShapes(const DimsExprs* in, int32_t count, const DimsExprs*, int32_t, DimsExprs* out,
+                          int32_t, IExprBuilder& expressions) noexcept override {
     if (count != inputs()) return refuse(name(), "expected %d inputs, got %d", inputs(), count);
     if (in[0].nbDims != 5) return refuse(name(), "x: expected (N, V, U, H, W), got %d axes", in[0].nbDims);
     if (windows_ && (in[1].nbDims != 2 || (in[1].d[1]->isConstant() && in[1].d[1]->getConstantValue() != 3)))
@@ -120,13 +121,14 @@ class Plugin final : public IPluginV3,
   }
 
   // run
-  int32_t onShapeChange(const PluginTensorDesc*, int32_t, const PluginTensorDesc*, int32_t) noexcept override {
+  int32_t onShapeChange(const PluginTensorDesc*, int32_t, const PluginTensorDesc*,
+                        int32_t) noexcept override {
     return 0;
   }
   IPluginV3* attachToContext(IPluginResourceContext*) noexcept override { return clone(); }
 
-  int32_t enqueue(const PluginTensorDesc* in, const PluginTensorDesc*, const void* const* inputs, void* const* outputs,
-                  void*, cudaStream_t stream) noexcept override {
+  int32_t enqueue(const PluginTensorDesc* in, const PluginTensorDesc*, const void* const* inputs,
+                  void* const* outputs, void*, cudaStream_t stream) noexcept override {
     const auto* d = in[0].dims.d;
     const Shape shape{d[0], d[1], d[2], d[3], d[4], lam_};
     const Type type = in[0].type == DataType::kHALF ? Type::HALF : Type::FLOAT;
