@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
+from torchvision.ops import clip_boxes_to_image, nms, remove_small_boxes
 
 from . import boxes
 from .config import ModelConfig
@@ -44,8 +44,21 @@ def keep(logits: Tensor, deltas: Tensor, windows: Windows, config: ModelConfig) 
     scores = scores[: config.topk_candidates]
     window, labels = best // config.num_classes, best % config.num_classes
     box = boxes.decode(windows.box_px[window], deltas.float()[window], config.box_weights)
-    kept = batched_nms(box, scores, labels, config.nms_threshold)[: config.detections_per_image]
+    kept = suppress(box, scores, labels, config.nms_threshold)[: config.detections_per_image]
     return Kept(box[kept], scores[kept], labels[kept], window[kept])
+
+
+def suppress(box: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
+    """Greedy NMS within each class: the kept positions, ascending; scores must descend.
+
+    Class by class, because `batched_nms` moves classes apart by adding to their boxes where there are few:
+    that rounds IoUs, and boxes with negative coordinates can still meet another class's.
+    """
+    kept = torch.zeros_like(labels, dtype=torch.bool)
+    for label in labels.unique():
+        same = (labels == label).nonzero().squeeze(1)
+        kept[same[nms(box[same], scores[same], threshold)]] = True
+    return kept.nonzero().squeeze(1)
 
 
 def paste(masks: list[WindowMasks], window_px: Tensor, height: int, width: int) -> Tensor:

@@ -65,20 +65,25 @@ def _command(commands: Any, name: str, run: Callable[..., int], text: str, examp
 
 def _onnx(commands: Any) -> None:
     text = (
-        "Write a checkpoint as one ONNX file. Batch, height and width stay free; normalisation is inside.\n"
-        "Our ops carry a body of standard ops: ONNX Runtime and TensorRT run the same file.\n\n"
-        "Masks: `windows` gives those of the windows that score best, per level and size; `dense` gives\n"
-        "those of all windows, for study: 144 million numbers for an 800 x 1344 picture in the paper's model."
+        "Write a checkpoint as one ONNX file: pictures in; boxes, scores, labels and masks out. Batch, height\n"
+        "and width stay free; normalisation is inside. Our ops carry a body of standard ops: ONNX Runtime and\n"
+        "TensorRT run the same file."
     )
     parser = _command(commands, "onnx", _run_onnx, text, "onnx outputs/demo/checkpoint outputs/model.onnx")
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint folder")
     parser.add_argument("model", metavar="MODEL.onnx", help="the file to write")
-    parser.add_argument("--masks", choices=("windows", "dense"), default="windows", help="default windows")
     parser.add_argument(
-        "--windows-per-level",
+        "--candidates",
         type=int,
         metavar="N",
-        help="masks per level and size (default: detections_per_image)",
+        help="(window, class) pairs that enter NMS (default: the checkpoint's, at most 3840, TensorRT's limit)",
+    )
+    parser.add_argument("--raw", action="store_true", help="logits and deltas of all levels as outputs too")
+    parser.add_argument(
+        "--dense",
+        action="store_true",
+        help="compute the masks of all windows, for study: 144 million numbers for an 800 x 1344 picture in "
+        "the paper's model",
     )
 
 
@@ -91,46 +96,76 @@ def _run_onnx(args: argparse.Namespace) -> int:
     report = export_onnx(
         model,
         args.model,
-        masks=args.masks,
-        windows_per_level=args.windows_per_level,
+        masks="dense" if args.dense else "windows",
+        candidates=args.candidates,
+        raw=args.raw,
         input_config=input_config,
     )
     _write_report(args, report)
     nodes = ", ".join(f"{count} {name}" for name, count in report.nodes.items())
     size = f"{report.bytes / 1e6:.1f} MB, opset {report.opset}"
     print(f"{report.path}: {size}, {nodes}, in {report.seconds:.1f} s")
+    for note in report.notes:
+        print(f"  note: {note}")
     return 0
 
 
 def _verify(commands: Any) -> None:
     text = (
-        "Compare ONNX Runtime with PyTorch, output by output, on the CPU. Where a TensorRT is installed,\n"
-        "what its parser made of the file is computed and compared as well: that needs no GPU.\n"
-        "Exit code 1 if an output differs by more than 1e-4."
+        "Compare what every runtime here makes of the file with PyTorch, on the CPU: ONNX Runtime; the same with\n"
+        "our ops computed by the NumPy loops; the network that TensorRT's parser made of it; torch.compile on\n"
+        "request. Without a checkpoint only the samples inside the file are replayed.\n"
+        "Exit code 1 if something differs by more than its tolerance."
     )
     example = (
         "verify outputs/model.onnx outputs/demo/checkpoint\n"
-        "  tensormask-export verify model.onnx checkpoint --sizes 1x96x96 4x256x320 --image photo.jpg"
+        "  tensormask-export verify model.onnx checkpoint --sizes 1x96x96 4x256x320 --image photo.jpg\n"
+        "  tensormask-export verify model.onnx checkpoint --coco FOLDER --split val --limit 20"
     )
     parser = _command(commands, "verify", _run_verify, text, example)
     parser.add_argument("model", metavar="MODEL.onnx", help="a file of `tensormask-export onnx`")
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="the checkpoint it was exported from")
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", nargs="?", help="the checkpoint it was exported from"
+    )
     parser.add_argument(
         "--sizes",
         nargs="+",
         type=_numbers,
         metavar="NxHxW",
-        help="random pictures of these sizes (default 1x128x128 2x160x224; none with --image alone)",
+        help="random pictures of these sizes (default 1x64x96 2x128x160; none with --image or --coco alone)",
     )
     parser.add_argument("--image", nargs="+", default=[], metavar="FILE", help="picture files as well")
+    parser.add_argument("--coco", metavar="FOLDER", help="the pictures of a COCO folder as well, and their AP")
+    parser.add_argument("--split", default="val", help="of the COCO folder (default val)")
+    parser.add_argument("--limit", type=int, metavar="N", help="at most so many of its pictures")
+    parser.add_argument(
+        "--runtimes",
+        nargs="+",
+        metavar="NAME",
+        help="some of onnxruntime, numpy, parsed, compiled (default: the first three)",
+    )
+    parser.add_argument(
+        "--bisect", action="store_true", help="compare every layer: where does the difference begin?"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the random pictures")
 
 
 def _run_verify(args: argparse.Namespace) -> int:
+    from .runtimes import DEFAULT_NAMES
     from .verify import DEFAULT_SIZES, verify
 
-    sizes = args.sizes or (() if args.image else DEFAULT_SIZES)
-    report = verify(args.model, args.checkpoint, sizes=sizes, images=args.image, seed=args.seed)
+    report = verify(
+        args.model,
+        args.checkpoint,
+        sizes=args.sizes or (() if args.image or args.coco else DEFAULT_SIZES),
+        images=args.image,
+        coco=args.coco,
+        split=args.split,
+        limit=args.limit,
+        runtimes=args.runtimes or DEFAULT_NAMES,
+        bisect=args.bisect,
+        seed=args.seed,
+    )
     _write_report(args, report)
     print(report.table())
     return 0 if report.passed else 1

@@ -18,6 +18,7 @@ next: onnx_body.py
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -85,9 +86,12 @@ class DetectorGraph(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         output = self.model.network(self.model.normalise(images))
+        return self.detections(output) | self.raw(output)
+
+    def raw(self, output: NetworkOutput) -> dict[str, Tensor]:
+        """The network's logits and deltas by name."""
         maps = {contract.logits(level): logits for level, logits in enumerate(output.logits)}
-        maps |= {contract.deltas(level): deltas for level, deltas in enumerate(output.deltas)}
-        return self.detections(output) | maps
+        return maps | {contract.deltas(level): deltas for level, deltas in enumerate(output.deltas)}
 
     def detections(self, output: NetworkOutput) -> dict[str, Tensor]:
         """The outputs of the contract."""
@@ -133,39 +137,47 @@ class DetectorGraph(nn.Module):
     def suppress(self, candidates: Candidates) -> tuple[Tensor, Tensor]:
         """Greedy NMS per class: keep (N, C) bool, and (N,) bool whether the iteration came to rest.
 
-        keep[j] = no kept i before j overlaps j, for all j at once, again and again. After t steps the first t
-        boxes are decided, and with them every chain of overlaps shorter than t; a state that repeats is the
-        only fixed point, the greedy one.
+        keep[j] = 1 if j is valid and no kept i before j overlaps it, for all j at once, again and again: in
+        numbers, relu(valid - keep @ hits). After t steps the first t boxes are decided, and with them every
+        chain of overlaps shorter than t. A state that repeats is the one fixed point, the greedy one.
         """
         hits = overlaps(candidates.box, candidates.labels, self.config.nms_threshold).float()
-        valid = candidates.scores > self.config.score_threshold
+        valid = (candidates.scores > self.config.score_threshold).float()[:, None]
         keep = before = valid
         for _ in range(self.nms_iterations):
-            before = keep
-            keep = valid & ((keep.float()[:, None] @ hits)[:, 0] == 0)
-        return keep, (keep == before).all(dim=1)
+            before, keep = keep, (valid - keep @ hits).relu()
+        return keep[:, 0] > 0, (keep == before).all(dim=2)[:, 0]
 
     def canvas(self, output: NetworkOutput, place: Tensor, found: Tensor) -> Tensor:
-        """Mask probabilities (N, D, P, Q) of the windows at `place` (N, D, 4); `contract.MASKS_OUT`."""
-        geometry = self.config.geometry
-        rows, columns = (size + contract.CANVAS_BORDER for size in output.logits[0].shape[2:])
+        """Mask probabilities (N, D, P, Q) of the windows at `place` (N, D, 4); `contract.MASKS_OUT`.
+
+        Every level and size computes D masks per image, because that is the one number known beforehand;
+        each detection then reads its own.
+        """
         level, size_id, y, x = place.unbind(2)
-        image = torch.arange(place.shape[0], device=place.device)[:, None].expand_as(y)
-        canvas = place.new_zeros(*place.shape[:2], rows, columns, dtype=torch.float32)
-        for number, lam in enumerate(geometry.lams):
-            for size in range(geometry.num_sizes):
-                mine = found & (level == number) & (size_id == size)
-                index = torch.stack([image, torch.where(mine, y, 0), torch.where(mine, x, 0)], dim=2)
-                bins = self.bins_at(output, number, size, index.flatten(0, 1))
-                bins = bins.unflatten(0, (-1, self.num_detections))
-                side = geometry.side_bins(number, size)
-                p, inside_p = bins_on_canvas(lam * y, side, rows)
-                q, inside_q = bins_on_canvas(lam * x, side, columns)
-                inside = (inside_p & mine[..., None])[..., None] & inside_q[:, :, None]
-                first = side * side * torch.arange(y.numel(), device=y.device).view_as(y)
-                flat = (first[..., None] + side * p)[..., None] + q[:, :, None]
-                canvas = torch.where(inside, bins.flatten()[flat].float().sigmoid(), canvas)
-        return canvas
+        number = torch.arange(y.numel(), device=y.device).view_as(y)
+        image = number // self.num_detections
+        lam, side, offset = (values[level, size_id] for values in self.window_tables(y))
+        bins = []
+        for row, size in itertools.product(range(self.config.geometry.num_levels), range(self.config.geometry.num_sizes)):
+            mine = (level == row) & (size_id == size)
+            index = torch.stack([image, torch.where(mine, y, 0), torch.where(mine, x, 0)], dim=2)
+            bins.append(self.bins_at(output, row, size, index.flatten(0, 1)).flatten())
+        p, inside_p = bins_on_canvas(lam * y, side, output.logits[0].shape[2] + contract.CANVAS_BORDER)
+        q, inside_q = bins_on_canvas(lam * x, side, output.logits[0].shape[3] + contract.CANVAS_BORDER)
+        first = y.numel() * offset + number * side * side
+        flat = (first[..., None] + side[..., None] * p)[..., None] + q[:, :, None]
+        inside = (inside_p & found[..., None])[..., None] & inside_q[:, :, None]
+        return torch.where(inside, torch.cat(bins)[flat].float().sigmoid(), 0.0)
+
+    def window_tables(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Per level and size: lam, bins per side, and how many bins the levels and sizes before it have."""
+        geometry = self.config.geometry
+        levels, sizes = range(geometry.num_levels), range(geometry.num_sizes)
+        side = torch.tensor([[geometry.side_bins(level, size) for size in sizes] for level in levels])
+        lam = torch.tensor(geometry.lams)[:, None].expand_as(side)
+        area = (side * side).flatten()
+        return tuple(t.to(like.device) for t in (lam, side, (area.cumsum(0) - area).view_as(side)))
 
     def bins_at(self, output: NetworkOutput, level: int, size_id: int, index: Tensor) -> Tensor:
         """Mask logits (B, side, side) of the windows at `index` (B, 3) of one level and size."""
@@ -204,13 +216,14 @@ def first_places(keep: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return index, best > 0
 
 
-def bins_on_canvas(centre: Tensor, side: int, length: int) -> tuple[Tensor, Tensor]:
+def bins_on_canvas(centre: Tensor, side: Tensor, length: int) -> tuple[Tensor, Tensor]:
     """For each window and canvas row: its bin (N, D, length), and whether it has one there.
 
-    centre: (N, D) the window's centre in bins from the picture's corner.
+    centre, side: (N, D) the window's centre in bins from the picture's corner, and its bins per side.
     """
-    bins = torch.arange(length, device=centre.device) - 1 + side // 2 - centre[..., None]
-    return bins.clamp(0, side - 1), (bins >= 0) & (bins < side)
+    bins = torch.arange(length, device=centre.device) - 1 + (side // 2 - centre)[..., None]
+    inside = (bins >= 0) & (bins < side[..., None])
+    return torch.where(inside, bins, 0), inside
 
 
 def padding_colour(model: TensorMask) -> tuple[float, ...]:

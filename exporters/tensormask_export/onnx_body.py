@@ -152,15 +152,18 @@ def SwapAlign2NatWindows(x, index, lam: int, pad_value: float):  # noqa: N802
     bin_v, weight_v, place_y = Taps(y, bins_v, op.Gather(shape, 3), ratio)
     bin_u, weight_u, place_x = Taps(x_cell, bins_u, op.Gather(shape, 4), ratio)
     row = op.Unsqueeze(stride_n * n + stride_v * bin_v + stride_y * place_y, op.Constant(value_ints=[2]))
-    upper_left = row + op.Unsqueeze(stride_u * bin_u + place_x, op.Constant(value_ints=[1]))
-    lower_left = upper_left + stride_v
+    column = op.Unsqueeze(stride_u * bin_u + place_x, op.Constant(value_ints=[1]))
+    upper_left = op.Cast(row, to=6) + op.Cast(column, to=6)  # int32: half the memory of the largest tensors
+    step_v = op.Cast(stride_v, to=6)
+    step_u = op.Cast(stride_u, to=6)
+    lower_left = upper_left + step_v
     flat = op.Reshape(cells, last)
     right = op.CastLike(weight_u, x)
     left = 1.0 - right
     lower = op.Unsqueeze(op.CastLike(weight_v, x), last)
     upper = 1.0 - lower
-    above = left * op.Gather(flat, upper_left) + right * op.Gather(flat, upper_left + stride_u)
-    below = left * op.Gather(flat, lower_left) + right * op.Gather(flat, lower_left + stride_u)
+    above = left * op.Gather(flat, upper_left) + right * op.Gather(flat, upper_left + step_u)
+    below = left * op.Gather(flat, lower_left) + right * op.Gather(flat, lower_left + step_u)
     return upper * above + lower * below + pad
 
 

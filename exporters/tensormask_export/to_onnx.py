@@ -15,7 +15,7 @@ import platform
 import re
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import import_module, metadata
@@ -34,7 +34,7 @@ from tensormask_edu.files import written_whole
 from tensormask_edu.model import TensorMask
 
 from . import contract
-from .graph import DetectorGraph as RawGraph, MaskMode, padding_colour
+from .graph import DetectorGraph, MaskMode, padding_colour
 
 if TYPE_CHECKING:
     import onnx
@@ -48,17 +48,18 @@ TRACED_CELLS = (
 
 @dataclass(frozen=True)
 class OnnxReport:
-    """What was exported. seconds: of the whole export; nodes: our custom nodes by name."""
+    """What was exported. detector: see `contract.DETECTOR`; nodes: our custom nodes by name; notes: what
+    differs from the checkpoint; seconds: of the whole export."""
 
     path: str
     bytes: int
     sha256: str
     weights_sha256: str
-    masks: str
-    windows_per_level: int | None
+    detector: dict[str, Any]
     opset: int
     nodes: dict[str, int]
     outputs: list[str]
+    notes: list[str]
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
@@ -70,13 +71,15 @@ def export_onnx(
     path: str | Path,
     *,
     masks: MaskMode = "windows",
-    windows_per_level: int | None = None,
+    candidates: int | None = None,
+    raw: bool = False,
     input_config: InputConfig | None = None,
 ) -> OnnxReport:
     """Write `model` to `path` as ONNX: input `images`, outputs by the names of `contract`.
 
     Args:
-        masks, windows_per_level: see `graph.RawGraph`.
+        masks, candidates: see `graph.DetectorGraph`.
+        raw: keep the network's logits and deltas among the outputs.
         input_config: how a picture file becomes the model's input; stored for the file's users.
 
     Raises:
@@ -84,12 +87,14 @@ def export_onnx(
     """
     required("onnxscript", "export")
     start = time.perf_counter()
-    graph = RawGraph(model, masks, windows_per_level).eval()
+    graph = DetectorGraph(model, masks, candidates).eval()
     with written_whole(path) as temporary:
         temporary.touch()  # a folder that cannot be written shows at once
         proto = capture(graph)
         add_bodies(proto)
         add_metadata(proto, graph, input_config or InputConfig())
+        if not raw:
+            hide_raw_outputs(proto)
         save_checked(proto, temporary)
     return _report(proto, Path(path), graph, time.perf_counter() - start)
 
@@ -103,7 +108,7 @@ def required(package: str, extra: str) -> ModuleType:
         raise bad_input(package, "this optional package", f"none ({error})", fix) from None
 
 
-def capture(graph: RawGraph) -> onnx.ModelProto:
+def capture(graph: DetectorGraph) -> onnx.ModelProto:
     """The graph as ONNX with free batch, height and width; our ops are bare nodes without a body yet."""
     from .translations import table
 
@@ -178,6 +183,35 @@ def _drop_notes(proto: onnx.ModelProto) -> None:
         node.metadata_props.extend(kept)
 
 
+def hide_raw_outputs(proto: onnx.ModelProto) -> None:
+    """Make plain inner tensors of the outputs that are not the contract's; `expose` makes outputs of them."""
+    inner = [value for value in proto.graph.output if value.name not in contract.OUTPUTS]
+    outputs = [value for value in proto.graph.output if value.name in contract.OUTPUTS]
+    del proto.graph.output[:]
+    proto.graph.output.extend(outputs)
+    proto.graph.value_info.extend(inner)
+
+
+def expose(proto: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
+    """A copy in which the inner tensors `names` are outputs as well."""
+    import onnx
+
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(proto)
+    known = {value.name: value for value in proto.graph.value_info}
+    present = {value.name for value in proto.graph.output}
+    exposed.graph.output.extend(
+        known.get(name) or onnx.ValueInfoProto(name=name) for name in names if name not in present
+    )
+    return exposed
+
+
+def raw_names(proto: onnx.ModelProto) -> list[str]:
+    """The network's logits and deltas in the file, outputs or not."""
+    made = [name for node in proto.graph.node for name in node.output]
+    return [name for name in made if re.fullmatch(r"(logits|deltas)_\d+", name)]
+
+
 def add_bodies(proto: onnx.ModelProto) -> None:
     """Put the functions of our nodes into the file, so that it runs without a plugin."""
     import onnx
@@ -191,7 +225,7 @@ def add_bodies(proto: onnx.ModelProto) -> None:
         proto.opset_import.append(onnx.helper.make_opsetid(contract.DOMAIN, contract.DOMAIN_VERSION))
 
 
-def add_metadata(proto: onnx.ModelProto, graph: RawGraph, input_config: InputConfig) -> None:
+def add_metadata(proto: onnx.ModelProto, graph: DetectorGraph, input_config: InputConfig) -> None:
     """Everything a user of the file must know, as JSON under the keys of `contract`."""
     import onnx
 
@@ -200,9 +234,11 @@ def add_metadata(proto: onnx.ModelProto, graph: RawGraph, input_config: InputCon
     onnx.helper.set_model_props(proto, values)
 
 
-def model_metadata(graph: RawGraph, input_config: InputConfig) -> dict[str, Any]:
+def model_metadata(graph: DetectorGraph, input_config: InputConfig) -> dict[str, Any]:
     """Metadata key -> JSON value."""
     config = graph.model.config
+    from .samples import make_samples
+
     geometry = config.geometry
     windows = [
         {
@@ -222,9 +258,6 @@ def model_metadata(graph: RawGraph, input_config: InputConfig) -> dict[str, Any]
         "padding_colour": padding_colour(graph.model),
         "padding_sides": "right and bottom",
     }
-    masks: dict[str, Any] = {"mode": graph.masks}
-    if graph.masks == "windows":
-        masks["windows_per_level"] = graph.windows_per_level
     return {
         contract.CLASS_NAMES: config.class_names,
         contract.WINDOWS: windows,
@@ -232,11 +265,23 @@ def model_metadata(graph: RawGraph, input_config: InputConfig) -> dict[str, Any]
         contract.LAMS: geometry.lams,
         contract.PADDING: config.pad_value,
         contract.PREPROCESSING: preprocessing,
-        contract.MODEL_CONFIG: to_json(config),
+        contract.MODEL_CONFIG: to_json(graph.config),
         contract.INPUT_CONFIG: to_json(input_config),
-        contract.MASKS: masks,
+        contract.DETECTOR: detector_metadata(graph),
+        contract.SAMPLES: make_samples(graph),
         contract.VERSIONS: versions(),
         contract.WEIGHTS_SHA256: weights_sha256(graph.model),
+    }
+
+
+def detector_metadata(graph: DetectorGraph) -> dict[str, Any]:
+    """How this file was made of the model: `contract.DETECTOR`."""
+    return {
+        "candidates": graph.config.topk_candidates,
+        "detections": graph.num_detections,
+        "nms_iterations": graph.nms_iterations,
+        "masks": graph.masks,
+        "precision": "float32",
     }
 
 
@@ -292,17 +337,19 @@ def file_sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _report(proto: onnx.ModelProto, path: Path, graph: RawGraph, seconds: float) -> OnnxReport:
+def _report(proto: onnx.ModelProto, path: Path, graph: DetectorGraph, seconds: float) -> OnnxReport:
     ours = [node.op_type for node in proto.graph.node if node.domain == contract.DOMAIN]
+    model_candidates, candidates = graph.model.config.topk_candidates, graph.config.topk_candidates
+    notes = [f"{candidates} candidates enter NMS; the checkpoint says {model_candidates}"]
     return OnnxReport(
         path=str(path),
         bytes=path.stat().st_size,
         sha256=file_sha256(path),
         weights_sha256=weights_sha256(graph.model),
-        masks=graph.masks,
-        windows_per_level=graph.windows_per_level if graph.masks == "windows" else None,
+        detector=detector_metadata(graph),
         opset=contract.OPSET,
         nodes={name: ours.count(name) for name in sorted(set(ours))},
         outputs=[value.name for value in proto.graph.output],
+        notes=notes if candidates != model_candidates else [],
         seconds=round(seconds, 2),
     )

@@ -1,281 +1,298 @@
-"""Does the ONNX file compute what PyTorch computes? Per raw output, largest absolute and relative error.
+"""Does the file compute what PyTorch computes? On every runtime that is here (`runtimes.py`).
 
-ONNX Runtime runs the file on the CPU; where a TensorRT is installed, the network that its parser makes of the
-file is computed as well (`parsed.py`). PyTorch in eager mode runs `graph.RawGraph` on the same pixels. Chosen
-windows need care: where two scores differ by rounding noise, the runtimes may order them differently, and
-both are right. So PyTorch judges the runtime's choice: the logits at those cells must be the best ones, and
-the masks at those cells must equal the runtime's.
+Three questions, each with limits that have reasons (`compare.TOLERANCES`):
+
+    the samples inside the file    needs no checkpoint
+    random and real pictures       the network's raw outputs number by number; the detections that the model
+                                   itself gives, one to one
+    a COCO folder                  the same on its pictures, and the AP of both
 
 next: backends.py
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from tensormask_edu.checkpoint import load_checkpoint
-from tensormask_edu.config import InputConfig
-from tensormask_edu.errors import InputError, bad_input
-from tensormask_edu.model import TensorMask
+from tensormask_edu.data.coco import CocoFolder
+from tensormask_edu.errors import bad_input
 
+from . import bisect as layerwise
 from . import contract
-from .graph import RawGraph, best_cells, pad_to_multiple
-from .parsed import NotComputed, ParsedNetwork
-from .to_onnx import read_metadata, read_onnx, required, weights_sha256
+from .compare import TOLERANCES, Difference, Match, difference, match, worst
+from .detections import detections
+from .graph import DetectorGraph, pad_to_multiple
+from .parsed import NotComputed
+from .pictures import Pictures, coco_pictures, picture_files, random_pictures
+from .runtimes import DEFAULT_NAMES, Named, Runtime, find_runtimes
+from .samples import replay
+from .scores import Scores, compare_scores
+from .to_onnx import expose, raw_names, read_metadata, read_onnx, weights_sha256
 
-# Largest absolute difference of a raw output. float32 sums of a few thousand products, ordered differently,
-# are 1e-6 to 1e-5 apart for outputs of order 1 to 10. 1e-4 leaves room for other processors, and still moves
-# a probability by at most 2.5e-5 and a box of 100 px by about 0.01 px. Rounding grows with the numbers: where
-# an output has values beyond 10 (mask logits of a trained model) the limit grows in proportion.
-RAW_OUTPUT = 1e-4
-LARGE_OUTPUT = 10.0
-
-DEFAULT_SIZES = ((1, 128, 128), (2, 160, 224))  # batch, height, width
-
-Array = NDArray[Any]
-Named = dict[str, Array]
-
-
-class Runtime(Protocol):
-    """Whatever computes raw outputs from images."""
-
-    name: str
-
-    def run(self, images: Tensor) -> Named: ...
+DEFAULT_SIZES = ((1, 64, 96), (2, 128, 160))  # batch, height, width
+FAST = ("onnxruntime", "compiled")  # kinds of runtime that compute the pictures of a COCO folder
+MOST_COLUMNS = 4  # inputs of a table; more share one column
+PYTORCH = "PyTorch"
 
 
-@dataclass(frozen=True)
-class Difference:
-    """One output on one input. max_rel: of values above a hundredth of the output's largest.
+@dataclass
+class Findings:
+    """What comparisons gave so far. found: per runtime the detections of each picture of a COCO folder."""
 
-    Both are infinite where shapes differ or the runtime's numbers are not finite."""
-
-    runtime: str
-    input: str
-    output: str
-    shape: tuple[int, ...]
-    max_abs: float
-    max_rel: float
-    passed: bool
+    differences: list[Difference] = field(default_factory=list)
+    matches: list[Match] = field(default_factory=list)
+    found: dict[str, list[tuple[int, Mapping[str, Any]]]] = field(default_factory=dict)
+    not_run: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """All differences. max_abs: the worst of them; not_run: what could not be compared here, and why."""
+    """All comparisons. max_abs: the worst raw difference; not_run: what could not be compared here, and why;
+    layers: of every layer, where asked for."""
 
     model: str
-    checkpoint: str
+    checkpoint: str | None
     tolerance: float
     differences: list[Difference]
     not_run: dict[str, str]
     seconds: float
+    matches: list[Match] = field(default_factory=list)
+    scores: list[Scores] = field(default_factory=list)
+    layers: list[Difference] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
-        return all(d.passed for d in self.differences)
+        return all(row.passed for row in [*self.differences, *self.matches, *self.scores])
 
     @property
     def max_abs(self) -> float:
-        return max(d.max_abs for d in self.differences)
+        return max((d.max_abs for d in self.differences), default=0.0)
 
     def to_json(self) -> dict[str, Any]:
-        rows = [
-            asdict(d) | {"max_abs": _finite(d.max_abs), "max_rel": _finite(d.max_rel)}
-            for d in self.differences
-        ]
-        worst = {"passed": self.passed, "max_abs": _finite(self.max_abs)}
-        return asdict(self) | worst | {"differences": rows}
+        limits = {name: asdict(limit) for name, limit in TOLERANCES.items()}
+        worst_ones = {"passed": self.passed, "max_abs": _finite(self.max_abs), "tolerances": limits}
+        return (
+            asdict(self) | worst_ones | {"differences": _rows(self.differences), "layers": _rows(self.layers)}
+        )
 
     def table(self) -> str:
-        """Per runtime a line per output: largest absolute difference per input, largest relative one."""
+        """Raw outputs per runtime, detections, scores, the first layer that differs, what was left out."""
         runtimes = list(dict.fromkeys(d.runtime for d in self.differences))
-        parts = [
-            _table(runtime, [d for d in self.differences if d.runtime == runtime]) for runtime in runtimes
-        ]
+        parts = [_raw_table(name, [d for d in self.differences if d.runtime == name]) for name in runtimes]
+        parts += [_match_table(self.matches)] if self.matches else []
+        parts += [row.text() for row in self.scores]
+        parts += [_first_layer(self.layers)] if self.layers else []
         parts += [f"not compared: {name} ({why})" for name, why in self.not_run.items()]
         verdict = "equal" if self.passed else "DIFFERENT"
         return "\n".join([*parts, f"{verdict}: worst {self.max_abs:.1e}, tolerance {self.tolerance:g}"])
 
 
-def _table(title: str, differences: list[Difference]) -> str:
-    inputs = list(dict.fromkeys(d.input for d in differences))
-    by_place = {(d.output, d.input): d for d in differences}
-    rows = [("max abs difference", *inputs, "max rel", "")]
-    for output in dict.fromkeys(d.output for d in differences):
-        line = [by_place[output, name] for name in inputs]
-        verdict = "" if all(d.passed for d in line) else "DIFFERENT"
-        max_rel = max(d.max_rel for d in line)
-        rows.append((output, *(f"{d.max_abs:.1e}" for d in line), f"{max_rel:.1e}", verdict))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return "\n".join([title, *lines, ""])
-
-
 def verify(
     onnx_path: str | Path,
-    checkpoint: str | Path,
+    checkpoint: str | Path | None = None,
     *,
-    sizes: Sequence[tuple[int, int, int]] = DEFAULT_SIZES,
+    sizes: Sequence[tuple[int, ...]] = DEFAULT_SIZES,
     images: Sequence[str | Path] = (),
+    coco: str | Path | None = None,
+    split: str = "val",
+    limit: int | None = None,
+    runtimes: Sequence[str] = DEFAULT_NAMES,
+    bisect: bool = False,
     seed: int = 0,
 ) -> VerifyReport:
-    """Compare the ONNX file with the checkpoint it was exported from.
+    """Compare the ONNX file with the samples in it, and with the checkpoint it was exported from.
 
     Args:
         sizes: (batch, height, width) of random pictures; sides multiples of the model's padding.
         images: picture files, prepared as the checkpoint's input configuration says.
+        coco, split, limit: a COCO folder, and how many of its pictures (default: all).
+        runtimes: some of `runtimes.NAMES`.
+        bisect: compare every layer, on the first input.
 
     Raises:
         InputError: a missing package, a file that is not ours or another checkpoint's, a bad size or image.
     """
     start = time.perf_counter()
-    model, input_config = load_checkpoint(checkpoint)
-    graph = exported_graph(model, onnx_path)
-    inputs = {_size_name(size): random_pictures(model, size, seed) for size in sizes}
-    inputs |= {Path(image).name: read_picture(model, image, input_config) for image in images}
-    if not inputs:
-        raise bad_input("sizes", "at least one size or image", "none")
-    runtimes, not_run = find_runtimes(onnx_path)
-    differences: list[Difference] = []
-    for runtime in runtimes:
-        try:
-            for name in tqdm(inputs, desc=runtime.name, disable=None, leave=False):
-                differences += compare(graph, inputs[name], runtime, name)
-        except NotComputed as error:
-            not_run[runtime.name] = str(error)
-    seconds = round(time.perf_counter() - start, 2)
-    return VerifyReport(str(onnx_path), str(checkpoint), RAW_OUTPUT, differences, not_run, seconds)
-
-
-def exported_graph(model: TensorMask, onnx_path: str | Path) -> RawGraph:
-    """What the file was exported from, in PyTorch; InputError if that was not `model`."""
-    metadata = read_metadata(read_onnx(onnx_path), onnx_path)
-    if metadata[contract.WEIGHTS_SHA256] != weights_sha256(model):
-        expected = "the one that the ONNX file was exported from"
-        raise bad_input("checkpoint", expected, "other weights", f"export {onnx_path} again")
-    masks = metadata[contract.MASKS]
-    return RawGraph(model, masks["mode"], masks.get("windows_per_level")).eval()
-
-
-def find_runtimes(onnx_path: str | Path) -> tuple[list[Runtime], dict[str, str]]:
-    """What can compute the file here, and what cannot, with the reason."""
-    runtimes: list[Runtime] = [OnnxSession(onnx_path)]
-    try:
-        return [*runtimes, ParsedNetwork(onnx_path)], {}
-    except InputError as error:
-        return runtimes, {"TensorRT's parser": str(error)}
-
-
-class OnnxSession:
-    """ONNX Runtime on the CPU."""
-
-    def __init__(self, path: str | Path) -> None:
-        runtime = required("onnxruntime", "export")
-        self.name = f"onnxruntime {runtime.__version__} CPU"
-        try:
-            self.session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        except Exception as error:  # its exception classes are private
-            reason = str(error).splitlines()[0]
-            raise InputError(f"model: {path} does not load in ONNX Runtime ({reason})") from None
-
-    def run(self, images: Tensor) -> Named:
-        """Raw outputs by name."""
-        names = [output.name for output in self.session.get_outputs()]
-        return dict(zip(names, self.session.run(names, {contract.IMAGES: images.numpy()}), strict=True))
-
-
-def random_pictures(model: TensorMask, size: tuple[int, int, int], seed: int) -> Tensor:
-    """Soft random blobs with noise, (N, 3, H, W) in [0, 1]: edges and flat parts, as pictures have."""
-    num, height, width = size
-    multiple = model.config.geometry.padding_px
-    if num < 1 or height < 1 or width < 1 or height % multiple or width % multiple:
-        expected = f"batch >= 1 and sides that are multiples of {multiple}"
-        raise bad_input("size", expected, _size_name(size))
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(num, 3, height // multiple + 1, width // multiple + 1, generator=generator)
-    blobs = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic", align_corners=True)
-    noise = torch.randn(num, 3, height, width, generator=generator)
-    return ((blobs - 0.5) * 1.5 + 0.5 + 0.05 * noise).clamp(0, 1)
-
-
-def read_picture(model: TensorMask, path: str | Path, input_config: InputConfig) -> Tensor:
-    """A picture file as the graph's input (1, 3, H, W): prepared, then padded to a multiple."""
-    from tensormask_edu.data.coco import read_image
-    from tensormask_edu.data.transforms import prepare
-
-    return pad_to_multiple(model, prepare(read_image(path), input_config)[None])
-
-
-@torch.no_grad()
-def compare(graph: RawGraph, images: Tensor, runtime: Runtime, name: str) -> list[Difference]:
-    """Differences between a runtime's raw outputs and PyTorch's, for the input called `name`."""
-    found = runtime.run(images)
-    expected = {output: tensor.numpy() for output, tensor in graph(images).items()}
-    if set(found) != set(expected):
-        raise bad_input("model", f"outputs {sorted(expected)}", sorted(found), "export it again")
-    if graph.masks == "windows":
-        expected |= _at_chosen_windows(graph, images, found)
-    where = (runtime.name, name)
-    return [_difference(where, output, found[output], expected[output]) for output in expected]
-
-
-def _at_chosen_windows(graph: RawGraph, images: Tensor, found: Named) -> Named:
-    """What PyTorch says of the windows that the runtime chose, where that choice is as good as its own."""
-    output, judged = graph.network_output(images), {}
-    for level, logits in enumerate(output.logits):
-        for size_id, best in enumerate(graph.best_class(logits)):
-            key = contract.window_index(level, size_id)
-            index = torch.from_numpy(found[key])
-            if _is_best_choice(index, best, graph.windows_per_level):
-                judged[key] = found[key]
-                masks = graph.masks_at(output, level, size_id, index)
-                judged[contract.window_masks(level, size_id)] = masks.numpy()
-    return judged
-
-
-def _is_best_choice(index: Tensor, best: Tensor, count: int) -> bool:
-    """Are `index` different cells of each image that score as high as the best ones of `best` (N, H, W)?"""
-    ordered, own_choice = best_cells(best, count)
-    return (
-        index.shape == own_choice.shape
-        and _distinct_cells(index, best.shape)
-        and bool((best[index.unbind(2)] - ordered).abs().max() <= RAW_OUTPUT)
+    proto = read_onnx(onnx_path)
+    metadata = read_metadata(proto, onnx_path)
+    graph = exported_graph(checkpoint, metadata, onnx_path) if checkpoint else None
+    chosen, not_run = find_runtimes(expose(proto, raw_names(proto)), runtimes, graph)
+    findings, scores, rows = Findings(not_run=not_run), [], []
+    for runtime in chosen:
+        replay_samples(findings, runtime, metadata)
+    if graph is not None and checkpoint is not None:
+        _, input_config = load_checkpoint(checkpoint)
+        pictures = [*random_pictures(graph.config, sizes, seed), *picture_files(images, input_config)]
+        compare_pictures(findings, graph, metadata, chosen, pictures)
+        if coco is not None:
+            dataset = CocoFolder(coco, split, keep_empty=True)
+            fast = [runtime for runtime in chosen if runtime.kind in FAST]
+            compare_pictures(findings, graph, metadata, fast, coco_pictures(dataset, limit, input_config))
+            scores = compare_scores(dataset, findings.found)
+        if bisect:
+            rows = layerwise.layers(proto, graph, padded(graph, pictures[0]), runtimes[0])
+    return VerifyReport(
+        model=str(onnx_path),
+        checkpoint=str(checkpoint) if checkpoint else None,
+        tolerance=TOLERANCES["raw"].value,
+        differences=findings.differences,
+        not_run=findings.not_run,
+        seconds=round(time.perf_counter() - start, 2),
+        matches=findings.matches,
+        scores=scores,
+        layers=rows,
     )
 
 
-def _distinct_cells(index: Tensor, grid: Sequence[int]) -> bool:
-    """Is `index` (N, B, 3) inside the grid (N, H, W), each row in its own image, without repeats?"""
-    inside = ((index >= 0) & (index < torch.tensor(grid))).all()
-    own_image = (index[..., 0] == torch.arange(grid[0])[:, None]).all()
-    return bool(inside and own_image) and len(index.flatten(0, 1).unique(dim=0)) == index[..., 0].numel()
+def exported_graph(
+    checkpoint: str | Path, metadata: Mapping[str, Any], onnx_path: str | Path
+) -> DetectorGraph:
+    """What the file was exported from, in PyTorch; InputError if that was not the checkpoint's model."""
+    model, _ = load_checkpoint(checkpoint)
+    if metadata[contract.WEIGHTS_SHA256] != weights_sha256(model):
+        expected = "the one that the ONNX file was exported from"
+        raise bad_input("checkpoint", expected, "other weights", f"export {onnx_path} again")
+    detector = metadata[contract.DETECTOR]
+    return DetectorGraph(
+        model, detector["masks"], detector["candidates"], detector["nms_iterations"]
+    ).eval()
 
 
-def _difference(where: tuple[str, str], output: str, found: Array, expected: Array) -> Difference:
-    if found.shape != expected.shape or not np.isfinite(found).all():
-        return Difference(*where, output, found.shape, math.inf, math.inf, False)
-    wide = expected.astype(np.float64)
-    error = np.abs(found.astype(np.float64) - wide)
-    largest = float(np.abs(wide).max(initial=0))
-    large = np.abs(wide) > 0.01 * largest
-    max_abs = float(error.max(initial=0))
-    max_rel = float((error[large] / np.abs(wide[large])).max(initial=0))
-    limit = RAW_OUTPUT * max(1.0, largest / LARGE_OUTPUT)
-    return Difference(*where, output, found.shape, max_abs, max_rel, max_abs <= limit)
+def replay_samples(findings: Findings, runtime: Runtime, metadata: Mapping[str, Any]) -> None:
+    """Compare a runtime with the samples in the file."""
+    try:
+        differences, matches = replay(runtime, metadata[contract.SAMPLES])
+    except NotComputed as error:
+        findings.not_run[runtime.name] = str(error)
+        return
+    findings.differences += differences
+    findings.matches += matches
 
 
-def _size_name(size: tuple[int, int, int]) -> str:
-    return "x".join(map(str, size))
+def compare_pictures(
+    findings: Findings,
+    graph: DetectorGraph,
+    metadata: Mapping[str, Any],
+    runtimes: Sequence[Runtime],
+    pictures: Iterable[Pictures],
+) -> None:
+    """Compare runtimes with PyTorch on some pictures. A runtime that cannot compute one is left out from
+    there on."""
+    for batch in tqdm(pictures, desc="pictures", disable=None, leave=False):
+        raw, expected = pytorch(graph, batch)
+        _note(findings, PYTORCH, batch, expected)
+        for runtime in runtimes:
+            if runtime.name in findings.not_run:
+                continue
+            try:
+                outputs = runtime.run(padded(graph, batch))
+            except NotComputed as error:
+                findings.not_run[runtime.name] = f"on {batch.name}: {error}"
+                continue
+            _compare(findings, (runtime.name, batch), outputs, raw, expected, metadata)
+
+
+def _compare(
+    findings: Findings,
+    where: tuple[str, Pictures],
+    outputs: Named,
+    raw: Named,
+    expected: list[dict[str, Any]],
+    metadata: Mapping[str, Any],
+) -> None:
+    runtime, batch = where
+    place, limit, num = (runtime, batch.name), TOLERANCES["raw"].value, len(batch.images)
+    findings.differences += [difference(place, name, outputs[name], raw[name], limit) for name in raw]
+    found = detections(outputs, metadata, [batch.input_size] * num, [batch.output_size] * num)
+    converged = outputs[contract.CONVERGED]
+    findings.matches += [match(place, *row) for row in zip(expected, found, converged, strict=True)]
+    _note(findings, runtime, batch, found)
+
+
+def _note(findings: Findings, runtime: str, batch: Pictures, found: list[dict[str, Any]]) -> None:
+    """Keep the detections of a COCO folder's picture for the scores."""
+    if batch.image_id >= 0:
+        findings.found.setdefault(runtime, []).append((batch.image_id, found[0]))
+
+
+@torch.no_grad()
+def pytorch(graph: DetectorGraph, batch: Pictures) -> tuple[Named, list[dict[str, Any]]]:
+    """Raw outputs and detections of the model itself, with the file's number of candidates."""
+    model = copy.copy(graph.model)
+    model.config = graph.config
+    images = model.batch(batch.images)
+    output = model.network(images)
+    grid_sizes = model.config.geometry.grid_sizes(images.shape[-2], images.shape[-1])
+    windows, num = model.config.geometry.windows(grid_sizes), len(batch.images)
+    found = model.detections(output, windows, [batch.input_size] * num, [batch.output_size] * num)
+    raw = {name: tensor.numpy() for name, tensor in graph.raw(output).items()}
+    return raw, [{name: tensor.numpy() for name, tensor in each.items()} for each in found]
+
+
+def padded(graph: DetectorGraph, batch: Pictures) -> torch.Tensor:
+    """The graph's input."""
+    return pad_to_multiple(graph.model, torch.stack(batch.images))
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def _raw_table(title: str, differences: list[Difference]) -> str:
+    inputs = list(dict.fromkeys(d.input for d in differences))
+    many = len(inputs) > MOST_COLUMNS
+    columns = [f"worst of {len(inputs)}"] if many else inputs
+    rows = [["max abs difference", *columns, "max rel", ""]]
+    for output in dict.fromkeys(d.output for d in differences):
+        line = [d for d in differences if d.output == output]
+        errors = [max(d.max_abs for d in line if many or d.input == name) for name in inputs]
+        verdict = "" if all(d.passed for d in line) else "DIFFERENT"
+        shown = [f"{error:.1e}" for error in ([max(errors)] if many else errors)]
+        rows.append([output, *shown, f"{max(d.max_rel for d in line):.1e}", verdict])
+    return "\n".join([title, *_aligned(rows), ""])
+
+
+def _match_table(matches: list[Match]) -> str:
+    """A line per runtime and input; many pictures share one, and those that differ have their own."""
+    rows = [["detections", "on", "PyTorch", "found", "matched", "box px", "score", "mask IoU", ""]]
+    for runtime in dict.fromkeys(m.runtime for m in matches):
+        mine = [m for m in matches if m.runtime == runtime]
+        bad = [m for m in mine if not m.passed]
+        for row in [worst(mine), *bad] if len(mine) > MOST_COLUMNS else mine:
+            numbers = [f"{row.expected}", f"{row.found}", f"{row.matched}"]
+            errors = [f"{row.box_px:.1e}", f"{row.score:.1e}", f"{row.mask_iou:.5f}"]
+            verdict = "" if row.passed else "DIFFERENT" if row.converged else "NMS DID NOT CONVERGE"
+            rows.append([row.runtime, row.input, *numbers, *errors, verdict])
+    return "\n".join([*_aligned(rows), ""])
+
+
+def _first_layer(layers: list[Difference]) -> str:
+    first = next((row for row in layers if not row.passed), None)
+    if first is None:
+        return f"layers: none of {len(layers)} differs; worst {max(d.max_abs for d in layers):.1e}\n"
+    before = layers[layers.index(first) - 1] if layers.index(first) else None
+    last = f"; before it {before.output} {before.max_abs:.1e}" if before else ""
+    return f"layers: the first that differs is {first.output}, {first.max_abs:.1e}{last}\n"
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def _rows(differences: list[Difference]) -> list[dict[str, Any]]:
+    return [
+        asdict(d) | {"max_abs": _finite(d.max_abs), "max_rel": _finite(d.max_rel)} for d in differences
+    ]
 
 
 def _finite(value: float) -> float | None:
