@@ -1,7 +1,7 @@
 """How long an exported model takes and how much memory, beside PyTorch if asked: a row per runtime.
 
     compute     the model alone, on an input that is already there: on a GPU, what the device needs
-    end to end  from an array in this machine's memory to arrays there, copies included
+    end to end  from pictures in this machine's memory to detections there, masks pasted, copies included
 
 Every runtime works in a process of its own, so that its memory is its own and an abort is an error message.
 
@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -29,10 +29,11 @@ from tensormask_edu.errors import InputError, bad_input
 from . import contract
 from .device import find_device
 from .engine_file import read_engine
-from .graph import DetectorGraph
-from .run import Array, OnnxSession, Ready, Session, Shape, Tensor, excluded, fits, open_session
-from .to_onnx import file_sha256, model_metadata, weights_sha256
+from .run import Array, OnnxSession, Session, Shape, detect, excluded, fits, open_session
+from .to_onnx import file_sha256, weights_sha256
 from .to_tensorrt import shape_name
+
+Result = TypeVar("Result")
 
 FEWEST = 5  # runs that a median is taken of, whatever `seconds` says
 DEFAULT_SHAPE: Shape = (1, 3, 256, 256)
@@ -108,11 +109,23 @@ class BenchReport:
 
     def table(self) -> str:
         """A line per runtime."""
-        head = ["", "compute ms", "p90", "p99", "end to end ms", "p90", "p99", "pictures/s", "MB", "runs"]
+        head = [
+            "",
+            "compute ms",
+            "p90",
+            "p99",
+            "end to end ms",
+            "p90",
+            "p99",
+            "pictures/s",
+            "MB",
+            "of it new",
+            "runs",
+        ]
         lines = [head]
         for row in self.rows:
             times = [t for of in (row.compute_ms, row.end_to_end_ms) for t in (of.median, of.p90, of.p99)]
-            numbers = [*times, row.pictures_per_s, row.memory_mb]
+            numbers = [*times, row.pictures_per_s, row.memory_mb, row.memory_mb - row.memory_at_start_mb]
             lines.append([row.runtime, *(f"{n:.4g}" for n in numbers), str(row.iterations)])
         widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
         text = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
@@ -149,7 +162,7 @@ def bench(
         raise excluded(shape, profile)
     for subject in subjects[1:]:
         check_weights(subject.path, metadata[contract.WEIGHTS_SHA256])
-    rows = [in_own_process(subject, shape, effort) for subject in subjects]
+    rows = [in_own_process(subject.path, measure, subject, shape, effort) for subject in subjects]
     device = find_device()
     where = machine() | {"gpu": asdict(device) if device else None, "threads": effort.threads or "all cores"}
     return BenchReport(str(model), shape, effort.warmup, rows, files, where)
@@ -177,15 +190,13 @@ def check_weights(checkpoint: str | Path, expected: str) -> None:
 # --- measuring, in a process of its own ----------------------------------------------------------
 
 
-def in_own_process(subject: Subject, shape: Shape, effort: Effort) -> Row:
-    """`measure` in a fresh process; its errors are raised here."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+def in_own_process(what: str, work: Callable[..., Result], *arguments: Any) -> Result:
+    """work(*arguments) in a fresh process; its errors are raised here, and its death is an InputError."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
-            return pool.submit(measure, subject, shape, effort).result()
+            return pool.submit(work, *arguments).result()
         except BrokenProcessPool:
-            reason = f"the process that ran {subject.path} died; its last words are above"
-            raise InputError(f"{subject.kind}: {reason}") from None
+            raise InputError(f"{what}: the process that ran it died; its last words are above") from None
 
 
 def measure(subject: Subject, shape: Shape, effort: Effort) -> Row:
@@ -195,37 +206,34 @@ def measure(subject: Subject, shape: Shape, effort: Effort) -> Row:
     images = np.random.default_rng(0).random(shape, dtype=np.float32)
     memory = Memory()
     start = time.perf_counter()
-    with open_subject(subject, effort.threads) as session:
-        session.run(images)
-        setup_s = time.perf_counter() - start
-        ready = session.ready(shape)
-        for _ in range(effort.warmup - 1):
-            session.run(images)
-        compute, end_to_end = timed(session, ready, images, effort)
-        memory_mb = memory.used_mb()
-        gpu = find_device()
-        return Row(
-            runtime=session.name,
-            device=gpu.name if gpu and not isinstance(session, OnnxSession) else "CPU",
-            iterations=len(compute),
-            setup_s=round(setup_s, 3),
-            compute_ms=times(compute),
-            end_to_end_ms=times(end_to_end),
-            pictures_per_s=shape[0] / np.median(end_to_end).item() * 1e3,
-            memory_mb=round(memory_mb, 1),
-            memory_at_start_mb=round(memory.at_start_mb, 1),
-        )
+    runner = open_runner(subject, images, effort.threads)
+    runner.end_to_end()
+    setup_s = time.perf_counter() - start
+    for _ in range(effort.warmup - 1):
+        runner.end_to_end()
+    compute, end_to_end = timed(runner, effort)
+    return Row(
+        runtime=runner.name,
+        device=runner.device,
+        iterations=len(compute),
+        setup_s=round(setup_s, 3),
+        compute_ms=times(compute),
+        end_to_end_ms=times(end_to_end),
+        pictures_per_s=shape[0] / np.median(end_to_end).item() * 1e3,
+        memory_mb=round(memory.used_mb(), 1),
+        memory_at_start_mb=round(memory.at_start_mb, 1),
+    )
 
 
-def timed(session: Session, ready: Ready, images: Array, effort: Effort) -> tuple[list[float], list[float]]:
+def timed(runner: Runner, effort: Effort) -> tuple[list[float], list[float]]:
     """Milliseconds of each run: compute, end to end."""
     compute: list[float] = []
     end_to_end: list[float] = []
     until = time.perf_counter() + effort.seconds
     while len(compute) < effort.iterations and (len(compute) < FEWEST or time.perf_counter() < until):
-        compute.append(ready.compute_ms())
+        compute.append(runner.compute_ms())
         start = time.perf_counter()
-        session.run(images)
+        runner.end_to_end()
         end_to_end.append(1e3 * (time.perf_counter() - start))
     return compute, end_to_end
 
@@ -256,53 +264,74 @@ def process_mb(name: str) -> float:
     return 0.0
 
 
-# --- PyTorch as a runtime ------------------------------------------------------------------------
+# --- runtimes ------------------------------------------------------------------------------------
 
 
-def open_subject(subject: Subject, threads: int) -> Session:
-    """A session for whatever is measured."""
-    if subject.kind != "model":
-        return TorchSession(subject.path, compiled=subject.kind == "compile")
-    if Path(subject.path).suffix == ".onnx":
-        return OnnxSession(subject.path, threads)
-    return open_session(subject.path, **subject.options)
+class Runner(Protocol):
+    """A runtime with its input."""
+
+    name: str
+    device: str
+
+    def compute_ms(self) -> float:
+        """Milliseconds of the computation alone."""
+
+    def end_to_end(self) -> None:
+        """From pictures in this machine's memory to detections there."""
 
 
-class TorchSession(Session):
-    """A checkpoint in PyTorch, as the same graph that is exported: the same input, the same outputs."""
-
-    def __init__(self, checkpoint: str | Path, compiled: bool = False, device: str | None = None) -> None:
-        model, input_config = load_checkpoint(checkpoint)
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        graph = DetectorGraph(model).eval().to(self.device)
-        self.graph = torch.compile(graph) if compiled else graph
-        name = f"torch {torch.__version__} {'compiled' if compiled else 'eager'}"
-        super().__init__(name, model_metadata(graph, input_config))
-
-    def prepare(self, plan: dict[str, Tensor]) -> Ready:
-        return _TorchReady(self, plan)
+def open_runner(subject: Subject, images: Array, threads: int = 0) -> Runner:
+    """Whatever is measured, loaded."""
+    if subject.kind == "model":
+        return ModelRunner(open_session(subject.path, threads=threads, **subject.options), images)
+    return TorchRunner(subject.path, subject.kind == "compile", images)
 
 
-class _TorchReady:
-    def __init__(self, session: TorchSession, plan: dict[str, Tensor]) -> None:
-        self.session = session
-        self.host = {contract.IMAGES: np.zeros(*plan[contract.IMAGES])}
+class ModelRunner:
+    """An exported model."""
+
+    def __init__(self, session: Session, images: Array) -> None:
+        self.session, self.pictures = session, list(images)
+        self.ready = session.ready(images.shape)  # type: ignore[arg-type]
+        self.name, self.device = session.name, session.device
+
+    def compute_ms(self) -> float:
+        return self.ready.compute_ms()
+
+    def end_to_end(self) -> None:
+        detect(self.session, self.pictures)
+
+
+class TorchRunner:
+    """A checkpoint in PyTorch, as `tensormask-edu predict` runs it; compiled: its network by torch.compile.
+
+    Masks are pasted in `compute_ms` too."""
+
+    def __init__(self, checkpoint: str | Path, compiled: bool, images: Array) -> None:
+        gpu = find_device()
+        self.where, self.device = ("cuda", gpu.name) if gpu else ("cpu", "CPU")
+        self.model = load_checkpoint(checkpoint)[0].to(self.where)
+        if compiled:
+            self.model.network.compile()
+        self.name = f"torch {torch.__version__} {'compiled' if compiled else 'eager'}"
+        self.images = torch.from_numpy(images)
+        self.there = list(self.images.to(self.where))
 
     @torch.inference_mode()
-    def compute(self) -> dict[str, torch.Tensor]:
-        return self.session.graph(self.images)
-
-    def execute(self) -> None:
-        self.images = torch.from_numpy(self.host[contract.IMAGES]).to(self.session.device)
-        self.host |= {name: tensor.cpu().numpy() for name, tensor in self.compute().items()}
-
     def compute_ms(self) -> float:
         self._wait()
         start = time.perf_counter()
-        self.compute()
+        self.model(self.there)
         self._wait()
         return 1e3 * (time.perf_counter() - start)
 
+    @torch.inference_mode()
+    def end_to_end(self) -> None:
+        found = self.model(list(self.images.to(self.where)))
+        for detection in found:
+            for tensor in detection.values():
+                tensor.cpu()
+
     def _wait(self) -> None:
-        if self.session.device == "cuda":
+        if self.where == "cuda":
             torch.cuda.synchronize()

@@ -41,7 +41,7 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="tensormask-export",
         description="A trained TensorMask as ONNX and TensorRT, with proof that they compute the same.",
-        epilog="In this order: onnx, verify, engine, predict. `tensormask-export COMMAND --help` explains each.",
+        epilog="In this order: onnx, verify, engine, predict. `tensormask-export COMMAND --help` has more.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -135,7 +135,9 @@ def _verify(commands: Any) -> None:
         help="random pictures of these sizes (default 1x64x96 2x128x160; none with --image or --coco alone)",
     )
     parser.add_argument("--image", nargs="+", default=[], metavar="FILE", help="picture files as well")
-    parser.add_argument("--coco", metavar="FOLDER", help="the pictures of a COCO folder as well, and their AP")
+    parser.add_argument(
+        "--coco", metavar="FOLDER", help="the pictures of a COCO folder as well, and their AP"
+    )
     parser.add_argument("--split", default="val", help="of the COCO folder (default val)")
     parser.add_argument("--limit", type=int, metavar="N", help="at most so many of its pictures")
     parser.add_argument(
@@ -254,7 +256,8 @@ def _run_engine(args: argparse.Namespace) -> int:
 def _predict(commands: Any) -> None:
     text = (
         "Segment an image or a folder of images with an exported model; writes pictures and\n"
-        "detections.json. An ONNX file runs on the CPU, an engine on the GPU it was built for, after its hash was compared."
+        "detections.json. An ONNX file runs on the CPU, an engine on the GPU it was built for, after its\n"
+        "hash was compared with its manifest."
     )
     example = (
         "predict outputs/model.onnx photo.jpg --output outputs/seen\n"

@@ -69,8 +69,8 @@ class EngineFile:
             raise bad_input("engine", f"{name} {version}, which built it", here.version, fix)
         return here
 
-    def check_device(self, device: Device | None) -> None:
-        """Raise InputError unless the engine was built for this GPU."""
+    def check_device(self, device: Device | None) -> Device:
+        """The GPU, if the engine was built for it; else InputError."""
         targets = self.manifest["targets"]
         capabilities = targets["compute_capabilities"]
         wanted = " or ".join(capabilities) + (" or later" if targets.get("later") else "")
@@ -81,6 +81,7 @@ class EngineFile:
         if device.capability not in capabilities and not later:
             got = f"{device.name} of {device.capability}"
             raise bad_input("engine", expected, got, f"on this machine or for it {AGAIN}")
+        return device
 
     def plugin(self, library: str | Path | None = None) -> dict[str, Any]:
         """Arguments of `plugin.load`: the plugin that the engine was built with.

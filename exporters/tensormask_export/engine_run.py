@@ -48,9 +48,9 @@ class EngineSession(Session):
     ) -> None:
         file = read_engine(path)
         backend = file.backend()
-        file.check_device(find_device())
+        gpu = file.check_device(find_device())
         plugin.load(backend.module, **file.plugin(plugin_library))
-        super().__init__(f"{backend.name} {backend.version}", file.metadata, file.profile)
+        super().__init__(f"{backend.name} {backend.version}", gpu.name, file.metadata, file.profile)
         self.trt, self.logger = backend.module, make_logger(backend.module)
         self.runtime = self.trt.Runtime(self.logger)
         self.engine = load_plan(self.runtime, file.plan, self.logger, allow_host_code)

@@ -58,10 +58,15 @@ class Ready(Protocol):
 
 
 class Session(ABC):
-    """A loaded model. `profile`: the shapes it accepts; None: every shape of the metadata's `padding_px`."""
+    """A loaded model.
 
-    def __init__(self, name: str, metadata: Mapping[str, Any], profile: Profile | None = None) -> None:
-        self.name, self.metadata, self.profile = name, metadata, profile
+    profile: the shapes it accepts; None: all whose sides are multiples of the metadata's `padding_px`.
+    """
+
+    def __init__(
+        self, name: str, device: str, metadata: Mapping[str, Any], profile: Profile | None = None
+    ) -> None:
+        self.name, self.device, self.metadata, self.profile = name, device, metadata, profile
         self._ready: OrderedDict[Shape, Ready] = OrderedDict()
 
     def run(self, images: Array) -> Named:
@@ -99,10 +104,11 @@ class Session(ABC):
         self.close()
 
 
-def open_session(path: str | Path, **engine_options: Any) -> Session:
+def open_session(path: str | Path, threads: int = 0, **engine_options: Any) -> Session:
     """A session for a file of `tensormask-export`: ONNX by its suffix, else an engine.
 
     Args:
+        threads: of the CPU, for ONNX Runtime; 0: as many as it has cores.
         engine_options: of `engine_run.EngineSession`; an ONNX file has no use for them.
 
     Raises:
@@ -111,7 +117,7 @@ def open_session(path: str | Path, **engine_options: Any) -> Session:
     if not Path(path).is_file():
         raise bad_input("model", "an existing .onnx file or engine", path, "check the path")
     if Path(path).suffix == ".onnx":
-        return OnnxSession(path)
+        return OnnxSession(path, threads)
     from .engine_run import EngineSession
 
     return EngineSession(path, **engine_options)
@@ -200,8 +206,8 @@ def batch(pictures: Sequence[Array], metadata: Mapping[str, Any], profile: Profi
 def detect(
     session: Session, pictures: Sequence[Array], output_sizes: Sequence[Size] | None = None
 ) -> list[Named]:
-    """Per picture (3, h, w) its `boxes` (d, 4) xyxy, `scores`, `labels` (d,) and `masks` (d, height, width), in
-    pixels of its output size. More pictures than an engine's largest batch run in several batches."""
+    """Per picture (3, h, w) its `boxes` (d, 4) xyxy, `scores`, `labels` (d,) and `masks` (d, height, width),
+    in pixels of its output size. More pictures than an engine's largest batch run in several batches."""
     sizes = [(picture.shape[1], picture.shape[2]) for picture in pictures]
     output_sizes = output_sizes or sizes
     largest = session.profile.max[0] if session.profile else max(1, len(pictures))
@@ -229,7 +235,7 @@ class OnnxSession(Session):
     def __init__(self, path: str | Path, threads: int = 0) -> None:
         runtime = required("onnxruntime", "export")
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads, options.log_severity_level = threads, 3
         try:
             self.session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exception classes are private
@@ -237,7 +243,7 @@ class OnnxSession(Session):
             fix = "is the file whole? export it again"
             raise InputError(f"model: {path} does not load in ONNX Runtime ({reason}); {fix}") from None
         stored = self.session.get_modelmeta().custom_metadata_map
-        super().__init__(f"onnxruntime {runtime.__version__} CPU", parse_metadata(stored, path))
+        super().__init__(f"onnxruntime {runtime.__version__}", "CPU", parse_metadata(stored, path))
 
     def prepare(self, plan: dict[str, Tensor]) -> Ready:
         return _OnnxReady(self.session, plan)
