@@ -1,8 +1,9 @@
 """Image to a pyramid of feature maps: a small residual network or torchvision's ResNet, then an FPN.
 
 Two quirks of the official model are kept because its weights depend on them: the stride of a ResNet
-stage sits in its first 1x1 convolution (torchvision has it in the 3x3), and the FPN merges by the mean
-of lateral and upsampled map, "for stability" (paper, section 5), where torchvision's FPN adds.
+stage sits in its first 1x1 convolution (torchvision has it in the 3x3: same names, same shapes, other
+numbers, so the place must be that of the weights), and the FPN merges by the mean of lateral and
+upsampled map, "for stability" (paper, section 5), where torchvision's FPN adds.
 
 next: network.py
 """
@@ -56,12 +57,12 @@ class ResNetBody(nn.Module):
 
     out_channels = (256, 512, 1024, 2048)
 
-    def __init__(self, build: Callable[..., ResNet]) -> None:
+    def __init__(self, build: Callable[..., ResNet], stride_in_1x1: bool = True) -> None:
         super().__init__()
         resnet = build(weights=None, norm_layer=FrozenBatchNorm2d)
         self.stem = nn.Sequential(resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool)
         self.stages = nn.ModuleList([resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4])
-        for layer in (resnet.layer2, resnet.layer3, resnet.layer4):
+        for layer in (resnet.layer2, resnet.layer3, resnet.layer4) if stride_in_1x1 else ():
             first: Any = layer[0]
             first.conv1.stride, first.conv2.stride = first.conv2.stride, first.conv1.stride
         for frozen in (self.stem, self.stages[0]):
@@ -100,9 +101,9 @@ class FeaturePyramid(nn.Module):
 class Backbone(nn.Module):
     """Body and FPN: (N, 3, H, W), H and W multiples of 32 -> one (N, channels, H_l, W_l) map per level."""
 
-    def __init__(self, name: str, channels: int, num_levels: int) -> None:
+    def __init__(self, name: str, channels: int, num_levels: int, stride_in_1x1: bool = True) -> None:
         super().__init__()
-        self.body = TinyBody() if name == "tiny" else ResNetBody(_RESNETS[name])
+        self.body = TinyBody() if name == "tiny" else ResNetBody(_RESNETS[name], stride_in_1x1)
         self.num_levels = num_levels
         num_body = min(num_levels, 4)
         self.fpn = FeaturePyramid(self.body.out_channels[:num_body], channels, num_levels - num_body)

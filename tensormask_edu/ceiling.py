@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from . import evaluate, inference
+from . import distributed, evaluate, inference
 from .checkpoint import load_checkpoint
 from .config import InputConfig, ModelConfig
 from .data.coco import CocoFolder
@@ -37,19 +37,24 @@ def ceiling(
     Returns:
         ``{"segm": {"AP": ...}, "windowed": share, "objects": count}``.
     """
-    found, objects, windowed = [], 0, 0
-    for image, target in tqdm(dataset, desc="ceiling", unit="image", disable=not progress):
+    found: list[tuple[list[evaluate.Detection], int]] = []  # per picture, with its number of objects
+    pictures = distributed.share(range(len(dataset)))
+    for index in tqdm(pictures, desc="ceiling", unit="image", disable=not progress):
+        image, target = dataset[index]
         best, masks = best_windows(config, image, target, input_config)
-        objects, windowed = objects + len(target["labels"]), windowed + len(best)
         detection = {
             "boxes": target["boxes"][best],
             "scores": torch.ones(len(best)),
             "labels": target["labels"][best],
             "masks": masks,
         }
-        found += evaluate.to_coco(target["image_id"], detection, dataset.category_ids)
-    scores = evaluate.score(dataset.ground_truth_path, found, "segm", area_ranges)
-    return {"segm": scores, "windowed": windowed / max(objects, 1), "objects": objects}
+        drawn = evaluate.to_coco(target["image_id"], detection, dataset.category_ids)
+        found.append((drawn, len(target["labels"])))
+    found = distributed.joined(found)
+    detections = [detection for drawn, _ in found for detection in drawn]
+    objects = sum(number for _, number in found)
+    scores = evaluate.score(dataset.ground_truth_path, detections, "segm", area_ranges)
+    return {"segm": scores, "windowed": len(detections) / max(objects, 1), "objects": objects}
 
 
 def best_windows(
@@ -60,9 +65,9 @@ def best_windows(
     prepared = prepare(image, input_config)
     input_size = (prepared.shape[-2], prepared.shape[-1])
     seen = resize_target(target, input_size)
-    geometry, multiple = config.geometry, config.geometry.padding_px
-    grid_sizes = geometry.grid_sizes(*(-(-extent // multiple) * multiple for extent in input_size))
-    pairs = assign(seen["boxes"], geometry, grid_sizes, config.smallest_scale_px)
+    geometry = config.geometry
+    grid_sizes = geometry.grid_sizes(*geometry.padded_px([input_size]))
+    pairs = assign(seen["boxes"], config, grid_sizes)
     windows, instance = geometry.windows(grid_sizes)[pairs[:, 0]], pairs[:, 1]
     masks = mask_targets([seen], torch.zeros_like(instance), instance, windows, geometry)
     logits = [WindowMasks(where, (values.float() * 2 - 1) * CERTAIN) for where, values in masks]
@@ -80,6 +85,11 @@ def evaluate_checkpoint(checkpoint: str | Path, folder: str | Path, split: str =
     Raises:
         InputError: no checkpoint, no data set, or classes that differ between the two.
     """
+    with distributed.processes() as device:
+        return _evaluate_checkpoint(Path(checkpoint), Path(folder), split, device)
+
+
+def _evaluate_checkpoint(checkpoint: Path, folder: Path, split: str, device: torch.device) -> dict[str, Any]:
     model, input_config = load_checkpoint(checkpoint)
     dataset = CocoFolder(folder, split, keep_empty=True)
     if tuple(dataset.class_names) != model.config.class_names:
@@ -88,5 +98,6 @@ def evaluate_checkpoint(checkpoint: str | Path, folder: str | Path, split: str =
             f"one trained on the classes of {folder}: {list(dataset.class_names)[:5]}",
             f"classes {list(model.config.class_names)[:5]}",
         )
-    scores = evaluate.evaluate(model, dataset, input_config)
-    return {**scores, "ceiling": ceiling(model.config, dataset, input_config)}
+    progress = distributed.rank() == 0
+    scores = evaluate.evaluate(model.to(device), dataset, input_config, progress=progress)
+    return {**scores, "ceiling": ceiling(model.config, dataset, input_config, progress)}

@@ -1,6 +1,7 @@
 """A checkpoint is a folder: `model.safetensors` (weights) and `config.json` (model and input).
 
-Nothing is unpickled; the configuration is enough to rebuild the model.
+Nothing is unpickled; the configuration is enough to rebuild the model. Weights of others come in through
+`load_official` and `load_torchvision`; `convert` makes a checkpoint of a published file.
 """
 
 from __future__ import annotations
@@ -8,13 +9,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from . import __version__
-from .config import InputConfig, ModelConfig, from_json, to_json
+from .config import COCO_INPUT, InputConfig, ModelConfig, from_json, to_json
 from .errors import InputError, bad_input
 from .files import read_json, write_json, written_whole
 from .model import TensorMask, build_model
+from .official import load_official, load_torchvision, official_state
+
+__all__ = [
+    "convert", "load_checkpoint", "load_config", "load_official", "load_torchvision", "load_weights",
+    "official_state", "save_checkpoint",
+]  # fmt: skip
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -23,10 +30,10 @@ def save_checkpoint(folder: str | Path, model: TensorMask, input_config: InputCo
     """Write the model's weights and configuration into `folder`, each file whole or not at all."""
     folder = Path(folder)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with written_whole(folder / WEIGHTS) as temporary:
-        save_file(state, temporary)
     values = {"version": __version__, "model": to_json(model.config), "input": to_json(input_config)}
-    write_json(folder / CONFIG, values)
+    with written_whole(folder / WEIGHTS) as temporary:
+        temporary.write_bytes(save(state))
+        write_json(folder / CONFIG, values)
 
 
 def load_config(folder: str | Path) -> tuple[ModelConfig, InputConfig]:
@@ -73,3 +80,15 @@ def load_weights(model: TensorMask, path: str | Path) -> None:
             f"the first is {wrong[0]}: expected {expected.get(wrong[0])}, got {found.get(wrong[0])}"
         )
     model.load_state_dict(state)
+
+
+def convert(weights: str | Path, preset: str, folder: str | Path) -> TensorMask:
+    """Make a checkpoint of a published `.pkl`: COCO's classes, pictures of 800 px at the short side.
+
+    Raises:
+        InputError: a file that is not whole, does more than hold arrays, or is not of this preset.
+    """
+    model = build_model(preset)
+    load_official(model, weights)
+    save_checkpoint(folder, model, COCO_INPUT)
+    return model.eval()

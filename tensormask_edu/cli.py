@@ -40,7 +40,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_demo, _shapes, _train, _evaluate, _predict, _check_ops, _doctor):
+    for add in (_demo, _shapes, _train, _evaluate, _predict, _convert, _check_ops, _doctor):
         add(commands)
     return parser
 
@@ -93,39 +93,52 @@ def _run_shapes(args: argparse.Namespace) -> int:
 def _train(commands: Any) -> None:
     text = (
         "Train on a COCO folder (images/ with instances_train.json, or COCO's own layout). "
-        "Ctrl-C keeps a usable checkpoint; --resume goes on from it."
+        "Ctrl-C keeps a usable checkpoint; --resume goes on from it. "
+        "On several GPUs or machines, start it with torchrun (docs/training.md)."
     )
-    example = "train my_cells --recipe cells --minutes 20 --output outputs/cells"
+    example = (
+        "train my_cells --recipe cells --minutes 20 --output outputs/cells\n"
+        "  torchrun --nproc-per-node 8 -m tensormask_edu train coco --recipe coco_1x --output outputs/coco"
+    )
     parser = _command(commands, "train", _run_train, text, example)
     parser.add_argument("folder", metavar="FOLDER", help="the data set")
     parser.add_argument("--output", required=True, metavar="DIR", help="gets checkpoint/ and log.jsonl")
     parser.add_argument(
-        "--recipe", default="shapes", help="shapes (small clean pictures) or cells (many small objects)"
+        "--recipe",
+        default="shapes",
+        help="shapes (small clean pictures), cells (many small objects), coco_1x or coco_6x (the paper's)",
     )
-    parser.add_argument("--preset", help="another model than the recipe's: tiny")
+    parser.add_argument("--preset", help="another model than the recipe's")
     parser.add_argument("--steps", type=int, help="length of the schedule")
     parser.add_argument("--minutes", type=float, help="the schedule ends here at the latest")
-    parser.add_argument("--batch-size", type=int, help="images per step")
+    parser.add_argument("--batch-size", type=int, help="images per step, of all processes together")
     parser.add_argument("--lr", type=float, help="highest learning rate")
     parser.add_argument("--seed", type=int, help="of the weights and the order of the images")
-    parser.add_argument("--precision", help="float32, or bfloat16 where the processor is quick at it")
+    parser.add_argument("--precision", help="float32; bfloat16 or float16 where the processor is quick at it")
+    parser.add_argument("--normaliser", help="whose positives divide the losses: process or global")
+    parser.add_argument("--workers", type=int, help="processes that prepare batches (default 0, 4 on a GPU)")
     parser.add_argument("--resume", action="store_true", help="continue the run in --output")
 
 
 def _run_train(args: argparse.Namespace) -> int:
+    from . import distributed
     from .config import recipe
     from .train import Diverged, train
 
-    names = ("steps", "minutes", "batch_size", "lr", "seed", "precision")
+    names = ("steps", "minutes", "batch_size", "lr", "seed", "precision", "workers")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     chosen = recipe(args.recipe, args.preset)
     chosen = replace(chosen, train=replace(chosen.train, **given))
-    try:
-        train(chosen, args.folder, args.output, resume=args.resume)
-    except Diverged as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"{args.output}/checkpoint: weights and configuration; {args.output}/log.jsonl: the losses")
+    if args.normaliser:
+        chosen = replace(chosen, model=replace(chosen.model, normaliser=args.normaliser))
+    with distributed.processes():
+        try:
+            train(chosen, args.folder, args.output, resume=args.resume)
+        except Diverged as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        if distributed.rank() == 0:
+            print(f"{args.output}/checkpoint: weights and configuration; {args.output}/log.jsonl: the losses")
     return 0
 
 
@@ -149,24 +162,32 @@ def _evaluate(commands: Any) -> None:
 
 
 def _run_evaluate(args: argparse.Namespace) -> int:
-    from . import evaluate
+    from . import distributed, evaluate
     from .errors import bad_input
-    from .files import write_json
 
     files, trained = (args.ground_truth, args.detections), (args.checkpoint, args.folder)
     if all(files) and not any(trained):
-        scores = {args.iou: evaluate.score(*files, iou=args.iou)}
+        _show({args.iou: evaluate.score(*files, iou=args.iou)}, args.json)
     elif all(trained) and not any(files):
         from .ceiling import evaluate_checkpoint
 
-        scores = evaluate_checkpoint(args.checkpoint, args.folder, args.split)
+        with distributed.processes():
+            scores = evaluate_checkpoint(args.checkpoint, args.folder, args.split)
+            if distributed.rank() == 0:
+                _show(scores, args.json)
     else:
         either = "either CHECKPOINT FOLDER or --ground-truth A --detections B"
         raise bad_input("evaluate", either, [a for a in (*trained, *files) if a] or "nothing")
-    print(evaluate.table(scores))
-    if args.json:
-        write_json(args.json, scores)
     return 0
+
+
+def _show(scores: dict[str, Any], file: str | None) -> None:
+    from .evaluate import table
+    from .files import write_json
+
+    print(table(scores))
+    if file:
+        write_json(file, scores)
 
 
 def _predict(commands: Any) -> None:
@@ -184,6 +205,26 @@ def _run_predict(args: argparse.Namespace) -> int:
 
     for picture in predict(args.checkpoint, args.image, args.output, args.score):
         print(picture)
+    return 0
+
+
+def _convert(commands: Any) -> None:
+    text = (
+        "Make a checkpoint of a published .pkl, for evaluate, predict and tensormask-export. "
+        "The file is read as data: one that wants to run code is refused. docs/weights.md says where it is."
+    )
+    example = "convert model_final_8f325c.pkl --preset r50_fpn_1x --output outputs/r50_1x"
+    parser = _command(commands, "convert", _run_convert, text, example)
+    parser.add_argument("weights", metavar="PKL", help="the published file")
+    parser.add_argument("--preset", required=True, help="r50_fpn_1x or r50_fpn_6x")
+    parser.add_argument("--output", required=True, metavar="DIR", help="becomes the checkpoint folder")
+
+
+def _run_convert(args: argparse.Namespace) -> int:
+    from .checkpoint import convert
+
+    convert(args.weights, args.preset, args.output)
+    print(f"{args.output}: weights and configuration")
     return 0
 
 

@@ -43,6 +43,7 @@ class ModelConfig:
 
     # Network
     backbone: Literal["tiny", "resnet50", "resnet101"] = "tiny"
+    stride_in_1x1: bool = True  # of a ResNet: where a stage halves its grid (official); False: in the 3x3
     fpn_channels: int = 48
     tower_convs: int = 2
     class_channels: int = 48
@@ -52,12 +53,17 @@ class ModelConfig:
     prior: float = 0.01
     pad_value: float = -6.0
 
+    # Which windows are positive, where the paper's text and its code differ (section 3.3)
+    centrality_unit: Literal["stride", "bin"] = "stride"  # sigma_hw (official) or sigma_vu (paper)
+    scale_rule: Literal["side - stride", "side"] = "side - stride"  # at most 2 x object: (official), (paper)
+
     # Losses
     focal_gamma: float = 3.0
     focal_alpha: float = 0.3
     box_weights: tuple[float, float, float, float] = (1.5, 1.5, 0.75, 0.75)
     mask_loss_weight: float = 2.0
     mask_positive_weight: float = 1.5
+    normaliser: Literal["process", "global"] = "process"  # whose positives divide the losses; see losses.py
 
     # Inference
     score_threshold: float = 0.05
@@ -69,6 +75,11 @@ class ModelConfig:
         _require(len(self.class_names) >= 1, "class_names", "at least one class", self.class_names)
         _require(self.backbone in BACKBONES, "backbone", f"one of {BACKBONES}", self.backbone)
         _require(0 < self.prior < 1, "prior", "a probability between 0 and 1", self.prior)
+        units, rules = ("stride", "bin"), ("side - stride", "side")
+        _require(self.centrality_unit in units, "centrality_unit", " or ".join(units), self.centrality_unit)
+        _require(self.scale_rule in rules, "scale_rule", " or ".join(rules), self.scale_rule)
+        scopes = ("process", "global")
+        _require(self.normaliser in scopes, "normaliser", " or ".join(scopes), self.normaliser)
         for name in ("detections_per_image", "topk_candidates"):
             _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         groups = self.tower_norm_groups
@@ -90,10 +101,19 @@ class ModelConfig:
         """Start of the class predictor's bias: sigmoid(bias) = prior (RetinaNet)."""
         return -math.log((1 - self.prior) / self.prior)
 
+    def centrality_px(self, level: int) -> int:
+        """How far a positive window's centre may be from the object's."""
+        stride = self.strides_px[level]
+        return stride if self.centrality_unit == "stride" else self.geometry.bin_px(level)
+
+    def scale_slack_px(self, level: int) -> int:
+        """What is taken off a window's side before it is compared with twice the object's."""
+        return self.strides_px[level] if self.scale_rule == "side - stride" else 0
+
     @property
     def smallest_scale_px(self) -> int:
         """Objects of any smaller size still match the smallest window (the official code's 44 - 4 = 40)."""
-        return self.sides_bins[0] * self.strides_px[0] - self.strides_px[0]
+        return self.sides_bins[0] * self.strides_px[0] - self.scale_slack_px(0)
 
 
 @dataclass(frozen=True)
@@ -127,6 +147,7 @@ class AugmentConfig:
     offset: float = 0.0  # added value, uniform in +- this
     noise: float = 0.0  # standard deviation of pixel noise, uniform in [0, this]
     scale: tuple[float, float] = (1.0, 1.0)  # size factor range, log-uniform, on top of InputConfig
+    short_side_px: tuple[int, int] | None = None  # any whole number in this range instead of InputConfig's
     crop_px: int | None = None  # square crop after scaling
     min_area_px: int = 1  # an instance with fewer visible pixels after the crop is background
 
@@ -137,38 +158,66 @@ class TrainConfig:
 
     steps: int = 4000
     minutes: float | None = None
-    batch_size: int = 4
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    batch_size: int = 4  # of all processes together
+    optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd with momentum 0.9
     lr: float = 4e-3
-    weight_decay: float = 1e-2  # 0 on biases and normalisation parameters
-    warmup: float = 0.1  # fraction of the schedule, linear; then cosine to 0
-    clip_norm: float = 1.0
-    precision: Literal["float32", "bfloat16"] = "float32"  # of the network; weights and losses stay float32
+    weight_decay: float = 1e-2  # 0 on normalisation parameters ...
+    decay_biases: bool = False  # ... and on biases, but for the official recipe
+    warmup: float = 0.1  # fraction of the schedule, linear ...
+    warmup_start: float = 0.0  # ... from this part of lr
+    decay_at: tuple[float, ...] = ()  # lr falls to a tenth at these fractions; none: a cosine to 0
+    clip_norm: float | None = 1.0
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of the network; weights stay float32
     seed: int = 0
     log_every: int = 20
     save_every: int = 1000
     augment: AugmentConfig = AugmentConfig()
 
+    # Data
+    polygons: bool = False  # mask targets drawn from polygons (official), else from bitmaps
+    group_by_aspect: bool = False  # wide pictures with wide ones, tall with tall: less padding
+    cache: bool = True  # keep decoded pictures in memory
+    workers: int | None = None  # processes that prepare batches; None: 0 on a CPU, 4 on a GPU
+
     def __post_init__(self) -> None:
-        _require(self.steps >= 1, "steps", "at least 1", self.steps)
+        for name in ("steps", "batch_size", "log_every", "save_every"):
+            _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         _require(self.minutes is None or self.minutes > 0, "minutes", "a positive number", self.minutes)
-        _require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
         _require(self.lr > 0, "lr", "a positive number", self.lr)
         _require(self.optimizer in ("adamw", "sgd"), "optimizer", "adamw or sgd", self.optimizer)
-        precisions = ("float32", "bfloat16")
-        _require(self.precision in precisions, "precision", " or ".join(precisions), self.precision)
+        precisions = ("float32", "bfloat16", "float16")
+        _require(self.precision in precisions, "precision", ", ".join(precisions), self.precision)
+        rising = list(self.decay_at) == sorted(self.decay_at) and all(0 < f < 1 for f in self.decay_at)
+        _require(rising, "decay_at", "rising fractions between 0 and 1", self.decay_at)
+        _require(0 <= self.warmup < 1, "warmup", "a fraction below 1", self.warmup)
+        positive = self.clip_norm is None or self.clip_norm > 0
+        _require(positive, "clip_norm", "a positive number or None", self.clip_norm)
+        _require(self.workers is None or self.workers >= 0, "workers", "at least 0", self.workers)
 
 
 BACKBONES = ("tiny", "resnet50", "resnet101")
 
-COCO_CLASSES = 80
+# COCO's 80 classes in the order of their category ids: what channel k of a published model means.
+COCO_CLASS_NAMES = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow",
+    "elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee",
+    "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard",
+    "tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple",
+    "sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch",
+    "potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard",
+    "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors",
+    "teddy bear", "hair drier", "toothbrush",
+)  # fmt: skip
+# How pictures entered the published models.
+COCO_INPUT = InputConfig(short_side_px=800, long_side_px=1333)
 
 
 def _official(preset: str, backbone: Literal["resnet50", "resnet101"]) -> ModelConfig:
     """The published models: windows of 44 and 60 px at p2, doubling to p7; BGR input in 0..255."""
     return ModelConfig(
         preset=preset,
-        class_names=tuple(f"class {k}" for k in range(COCO_CLASSES)),
+        class_names=COCO_CLASS_NAMES,
         strides_px=(4, 8, 16, 32, 64, 128),
         sides_bins=(11, 15),
         pixel_scale=255.0,
@@ -190,8 +239,12 @@ def _official(preset: str, backbone: Literal["resnet50", "resnet101"]) -> ModelC
 MODELS: dict[str, ModelConfig] = {
     # 0.77 M parameters, windows 20/28 to 160/224 px: learns small pictures from scratch on a laptop.
     "tiny": ModelConfig(),
-    # 36.5 M parameters. The official 1x model: 32.4 mask AP on COCO val2017 with its published weights.
+    # 36.5 M parameters. The official models: mask AP on COCO val2017 32.4 and, trained six times as long,
+    # 35.8, as published with their weights. They differ in their recipes alone.
     "r50_fpn_1x": _official("r50_fpn_1x", "resnet50"),
+    "r50_fpn_6x": _official("r50_fpn_6x", "resnet50"),
+    # 55.5 M parameters. In the paper 37.3 mask AP on COCO test-dev; no weights were published.
+    "r101_fpn_6x": _official("r101_fpn_6x", "resnet101"),
 }
 
 
@@ -202,6 +255,17 @@ class Recipe:
     model: ModelConfig
     input: InputConfig
     train: TrainConfig
+
+
+def _coco(preset: str, steps: int, decay_steps: tuple[int, ...], augment: AugmentConfig) -> Recipe:
+    """The official recipe: 16 pictures a step, 1000 steps of warm-up, the rate divided twice by 10."""
+    train = TrainConfig(
+        steps=steps, batch_size=16,
+        optimizer="sgd", lr=0.02, weight_decay=1e-4, decay_biases=True, clip_norm=None,
+        warmup=1000 / steps, warmup_start=1e-3, decay_at=tuple(step / steps for step in decay_steps),
+        polygons=True, group_by_aspect=True, cache=False, augment=augment,
+    )  # fmt: skip
+    return Recipe(MODELS[preset], InputConfig(short_side_px=800), train)
 
 
 RECIPES: dict[str, Recipe] = {
@@ -227,6 +291,11 @@ RECIPES: dict[str, Recipe] = {
             ),
         ),
     ),
+    # COCO as the published models were trained, 12 and 73 times through train2017: for GPUs.
+    "coco_1x": _coco("r50_fpn_1x", 90_000, (60_000, 80_000), AugmentConfig(flip=True)),
+    "coco_6x": _coco(
+        "r50_fpn_6x", 540_000, (480_000, 520_000), AugmentConfig(flip=True, short_side_px=(640, 800))
+    ),
 }  # fmt: skip
 
 
@@ -246,6 +315,18 @@ def recipe(name: str, preset: str | None = None) -> Recipe:
     if name not in RECIPES:
         raise bad_input("recipe", f"one of {', '.join(RECIPES)}", repr(name))
     return replace(RECIPES[name], model=model_config(preset)) if preset else RECIPES[name]
+
+
+def for_torchvision_body(config: ModelConfig) -> ModelConfig:
+    """The same model around a ResNet of torchvision: its place of the stride, RGB, its mean and spread."""
+    return replace(
+        config,
+        stride_in_1x1=False,
+        bgr=False,
+        pixel_scale=1.0,
+        pixel_mean=(0.485, 0.456, 0.406),
+        pixel_std=(0.229, 0.224, 0.225),
+    )
 
 
 Config = TypeVar("Config", ModelConfig, InputConfig, AugmentConfig, TrainConfig)

@@ -228,7 +228,7 @@ def mask_losses(
     windows = geometry.windows(grid_sizes)
     wanted = build_targets(targets, windows, grid_sizes, model.config)
     chosen = windows[wanted.window]
-    sparse = network.mask_logits(output, wanted.image, chosen)
+    sparse = list(network.mask_logits(output, wanted.image, chosen))
     natural = network.natural(output)
     dense = [
         WindowMasks(

@@ -1,5 +1,7 @@
 """COCO scores: pycocotools behind one function, and the way from a model's detections to it.
 
+Under torchrun every process takes its share of the batches, and all return what one process would.
+
 next: train.py
 """
 
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from . import distributed
 from .config import InputConfig
 from .data.coco import CocoFolder, are_numbers, check_segmentation, read_ground_truth
 from .data.transforms import prepare
@@ -63,8 +66,11 @@ def evaluate(
             "dataset", "all pictures of the split", "only those with instances", "set keep_empty=True"
         )
     detections, images = evaluate_model(model, dataset, input_config, batch_size, progress)
-    ground_truth = load_ground_truth(dataset.ground_truth_path)
-    scores = {iou: score(ground_truth, detections, iou, area_ranges) for iou in ("segm", "bbox")}
+    scores = None
+    if distributed.rank() == 0:
+        ground_truth = load_ground_truth(dataset.ground_truth_path)
+        scores = {iou: score(ground_truth, detections, iou, area_ranges) for iou in ("segm", "bbox")}
+    scores = distributed.from_first(scores)
     return {**scores, "images": images, "detections": len(detections)}
 
 
@@ -87,22 +93,22 @@ def evaluate_model(
     parameter = next(model.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     order = sorted(range(len(dataset)), key=dataset.size)  # equal sizes share a batch: little padding
-    detections: list[Detection] = []
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    found: list[list[Detection]] = []
     was_training = model.training
     model.eval()
     try:
-        for start in tqdm(
-            range(0, len(order), batch_size), desc="evaluating", unit="batch", disable=not progress
-        ):
-            batch = order[start : start + batch_size]
+        share = distributed.share(batches)
+        for batch in tqdm(share, desc="evaluating", unit="batch", disable=not progress):
             images = [prepare(dataset.image(index), input_config).to(device) for index in batch]
             with torch.inference_mode():
                 results = model(images, output_sizes=[dataset.size(index) for index in batch])
+            found.append([])
             for index, result in zip(batch, results, strict=True):
-                detections += to_coco(dataset.image_ids[index], result, dataset.category_ids)
+                found[-1] += to_coco(dataset.image_ids[index], result, dataset.category_ids)
     finally:
         model.train(was_training)
-    return detections, len(order)
+    return [detection for batch in distributed.joined(found) for detection in batch], len(order)
 
 
 def to_coco(

@@ -32,10 +32,27 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary
+        _to_disk(temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file is on the disk: else a power cut after the rename could leave an empty one."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(path: str | Path) -> None:
+    """Remove temporaries of `path` whose writer was killed. Only for a file that nobody is writing."""
+    path = Path(path)
+    for temporary in path.parent.glob(f".{path.stem}.*{path.suffix}"):
         temporary.unlink(missing_ok=True)
 
 

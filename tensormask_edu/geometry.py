@@ -75,6 +75,13 @@ class Geometry:
         """Images are padded (right, bottom) to a multiple of this many pixels."""
         return min(self.strides_px[-1], 32)
 
+    def padded_px(self, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+        """The one size (height, width) to which a batch of images of these sizes is padded."""
+        height, width = (
+            -(-max(extents) // self.padding_px) * self.padding_px for extents in zip(*sizes, strict=True)
+        )
+        return height, width
+
     def grid_sizes(self, height_px: int, width_px: int) -> list[tuple[int, int]]:
         """Cells (rows, columns) per level for a padded image: ceil(size / stride)."""
         return [(-(-height_px // s), -(-width_px // s)) for s in self.strides_px]

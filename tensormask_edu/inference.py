@@ -8,6 +8,7 @@ next: data/coco.py
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,8 @@ from . import boxes
 from .config import ModelConfig
 from .geometry import Windows
 from .network import WindowMasks
+
+PATCH_PIXELS = 1 << 22  # drawn at a time: 16 bytes each, 64 MiB
 
 
 class Kept(NamedTuple):
@@ -61,12 +64,12 @@ def suppress(box: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> T
     return kept.nonzero().squeeze(1)
 
 
-def paste(masks: list[WindowMasks], window_px: Tensor, height: int, width: int) -> Tensor:
+def paste(masks: Iterable[WindowMasks], window_px: Tensor, height: int, width: int) -> Tensor:
     """Draw windows' mask logits on the image: bool (D, height, width), true where probability >= 0.5.
 
     The probability at a pixel centre is interpolated bilinearly between bin centres, zero outside the
-    window. Windows of one size cover equally many pixels, so each group is drawn as one batch of
-    patches, never as (detections x image) floats.
+    window. Windows of one size cover equally many pixels, so they are drawn as batches of patches, of
+    `PATCH_PIXELS` at most: beside the result nothing grows with the number of detections.
 
     Args:
         masks: logits grouped by window size, `where` pointing into the D rows of `window_px`.
@@ -74,21 +77,26 @@ def paste(masks: list[WindowMasks], window_px: Tensor, height: int, width: int) 
     """
     canvas = torch.zeros(len(window_px), height, width, dtype=torch.bool, device=window_px.device)
     for where, logits in masks:
-        window = window_px[where].float()
-        size = (window[:, 2:] - window[:, :2]).amax(dim=0)
-        patch_w, patch_h = (
-            min(math.ceil(float(s)) + 1, n) for s, n in zip(size, (width, height), strict=True)
-        )
-        x0 = window[:, 0].floor().long().clamp(0, width - patch_w)
-        y0 = window[:, 1].floor().long().clamp(0, height - patch_h)
-        grid_x = _unit_coordinates(x0, patch_w, window[:, 0], window[:, 2])
-        grid_y = _unit_coordinates(y0, patch_h, window[:, 1], window[:, 3])
-        grid = torch.stack(torch.broadcast_tensors(grid_x[:, None, :], grid_y[:, :, None]), dim=3)
-        probability = logits.float().sigmoid()[:, None]
-        drawn = F.grid_sample(probability, grid, align_corners=False).squeeze(1) >= 0.5
-        for row, top, left, patch in zip(where.tolist(), y0.tolist(), x0.tolist(), drawn, strict=True):
-            canvas[row, top : top + patch_h, left : left + patch_w] = patch
+        size = (window_px[where, 2:] - window_px[where, :2]).float().amax(dim=0)
+        patch = tuple(min(math.ceil(s) + 1, n) for s, n in zip(size.tolist(), (width, height), strict=True))
+        count = max(1, PATCH_PIXELS // (patch[0] * patch[1]))
+        for rows, values in zip(where.split(count), logits.split(count), strict=True):
+            _draw(canvas, rows, values, window_px[rows].float(), patch)
     return canvas
+
+
+def _draw(canvas: Tensor, rows: Tensor, logits: Tensor, window: Tensor, patch: tuple[int, ...]) -> None:
+    """Draw logits (P, V, U) of windows (P, 4) on `rows` of the canvas, in patches of (width, height)."""
+    patch_w, patch_h = patch
+    x0 = window[:, 0].floor().long().clamp(0, canvas.shape[2] - patch_w)
+    y0 = window[:, 1].floor().long().clamp(0, canvas.shape[1] - patch_h)
+    grid_x = _unit_coordinates(x0, patch_w, window[:, 0], window[:, 2])
+    grid_y = _unit_coordinates(y0, patch_h, window[:, 1], window[:, 3])
+    grid = torch.stack(torch.broadcast_tensors(grid_x[:, None, :], grid_y[:, :, None]), dim=3)
+    probability = logits.float().sigmoid()[:, None]
+    drawn = F.grid_sample(probability, grid, align_corners=False).squeeze(1) >= 0.5
+    for row, top, left, mask in zip(rows.tolist(), y0.tolist(), x0.tolist(), drawn, strict=True):
+        canvas[row, top : top + patch_h, left : left + patch_w] = mask
 
 
 def _unit_coordinates(start: Tensor, count: int, low: Tensor, high: Tensor) -> Tensor:

@@ -1,5 +1,9 @@
 """The three losses (paper, section 4.3 and implementation notes), all divided by the number of positives.
 
+Whose positives, where several processes train together: "process" takes each one's own (official); "global"
+takes the mean over the processes. Their gradients are averaged, so with "global" n processes with a part of
+the batch each do what one does with the whole, and with "process" a part with few positives weighs more.
+
 next: inference.py
 """
 
@@ -9,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import distributed
 from .network import WindowMasks
 
 
@@ -46,3 +51,11 @@ def mask_loss(logits: list[WindowMasks], targets: list[WindowMasks], positive_we
         )
         total = total.to(loss) + loss / values[0].numel()
     return total
+
+
+def normaliser(num_positives: int, scope: str, device: torch.device) -> float | Tensor:
+    """What divides the losses: the positives of this process or their mean over all; at least one in all."""
+    if scope == "process":
+        return max(1, num_positives)
+    mean = distributed.mean(torch.tensor(float(num_positives), device=device))
+    return mean.clamp(min=1 / distributed.count())

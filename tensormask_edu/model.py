@@ -19,10 +19,12 @@ from .config import ModelConfig, model_config
 from .errors import bad_input
 from .geometry import Windows
 from .network import NetworkOutput, TensorMaskNet, per_window
-from .targets import GridSizes, build_targets
+from .targets import GridSizes, Targets, build_targets
 
 Losses = dict[str, Tensor]
 Detections = list[dict[str, Tensor]]
+
+AT_ONCE = 64  # windows evaluated at a time: of the largest, 480 x 480 bins in float32, 59 MB
 
 
 class TensorMask(nn.Module):
@@ -31,7 +33,8 @@ class TensorMask(nn.Module):
     Args of a call:
         images: list of (3, H, W) RGB float tensors in [0, 1], any sizes; nothing is resized.
         targets: in training, per image a dict of `boxes` (G, 4) float xyxy pixels, `labels` (G,) int64
-            in 0..K-1, and `masks` (G, H, W) bool or `polygons` (per object a list of flat xy arrays).
+            in 0..K-1, and `masks` (G, H, W) bool or `polygons` (per object a list of flat xy arrays);
+            or what `build_targets` made of them.
         output_sizes: per image (height, width) to which results are scaled; default the image's own.
 
     Returns:
@@ -53,12 +56,12 @@ class TensorMask(nn.Module):
     def forward(
         self,
         images: list[Tensor],
-        targets: list[dict[str, Any]] | None = None,
+        targets: list[dict[str, Any]] | Targets | None = None,
         output_sizes: list[tuple[int, int]] | None = None,
     ) -> Losses | Detections:
         _check_images(images)
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
-        if self.training:
+        if self.training and not isinstance(targets, Targets):
             _check_targets(targets, sizes, self.config.num_classes)
         batch = self.batch(images)
         output = self.network(batch)
@@ -76,31 +79,33 @@ class TensorMask(nn.Module):
 
     def batch(self, images: list[Tensor]) -> Tensor:
         """Normalised images, zero-padded at the right and bottom to one size: (N, 3, H, W)."""
-        multiple = self.config.geometry.padding_px
-        height, width = (
-            -(-max(image.shape[axis] for image in images) // multiple) * multiple for axis in (-2, -1)
-        )
-        batch = images[0].new_zeros(len(images), 3, height, width)
+        padded_px = self.config.geometry.padded_px([(image.shape[-2], image.shape[-1]) for image in images])
+        batch = images[0].new_zeros(len(images), 3, *padded_px)
         for row, image in zip(batch, images, strict=True):
             row[:, : image.shape[-2], : image.shape[-1]] = self.normalise(image)
         return batch
 
     def losses(
-        self, output: NetworkOutput, targets: list[dict[str, Any]], windows: Windows, grid_sizes: GridSizes
+        self,
+        output: NetworkOutput,
+        targets: list[dict[str, Any]] | Targets,
+        windows: Windows,
+        grid_sizes: GridSizes,
     ) -> Losses:
         """The three losses of a batch; the mask loss is evaluated at positive windows only."""
         config, num_sizes = self.config, self.config.geometry.num_sizes
-        wanted = build_targets(targets, windows, grid_sizes, config)
+        if not isinstance(targets, Targets):
+            targets = build_targets(targets, windows, grid_sizes, config)
         logits, deltas = per_window(output.logits, num_sizes), per_window(output.deltas, num_sizes)
-        masks = self.network.mask_logits(output, wanted.image, windows[wanted.window])
-        normaliser = max(1, len(wanted.window))
-        mask_loss = losses.mask_loss(masks, wanted.masks, config.mask_positive_weight)
+        masks = list(self.network.mask_logits(output, targets.image, windows[targets.window]))
+        normaliser = losses.normaliser(len(targets.window), config.normaliser, logits.device)
+        mask_loss = losses.mask_loss(masks, targets.masks, config.mask_positive_weight)
         # Without a positive of some size its predictor would get no gradient; DDP wants a zero one.
         mask_loss = mask_loss + sum(p.sum() * 0 for p in self.network.mask_branch.parameters())
         return {
-            "loss_class": losses.class_loss(logits, wanted.labels, config.focal_gamma, config.focal_alpha)
+            "loss_class": losses.class_loss(logits, targets.labels, config.focal_gamma, config.focal_alpha)
             / normaliser,
-            "loss_box": losses.box_loss(deltas[wanted.image, wanted.window], wanted.deltas) / normaliser,
+            "loss_box": losses.box_loss(deltas[targets.image, targets.window], targets.deltas) / normaliser,
             "loss_mask": config.mask_loss_weight * mask_loss / normaliser,
         }
 
@@ -111,15 +116,15 @@ class TensorMask(nn.Module):
         input_sizes: list[tuple[int, int]],
         output_sizes: list[tuple[int, int]],
     ) -> Detections:
-        """Detections of a batch; masks are evaluated at the kept windows only."""
+        """Detections of a batch; masks are evaluated at the kept windows only, image by image."""
         num_sizes = self.config.geometry.num_sizes
         logits, deltas = per_window(output.logits, num_sizes), per_window(output.deltas, num_sizes)
         results = []
         for number, (input_size, output_size) in enumerate(zip(input_sizes, output_sizes, strict=True)):
             kept = inference.keep(logits[number], deltas[number], windows, self.config)
             kept = inference.to_output_size(kept, input_size, output_size)
-            chosen, image = windows[kept.window], torch.full_like(kept.window, number)
-            masks = self.network.mask_logits(output, image, chosen)
+            chosen, of_image = windows[kept.window], torch.zeros_like(kept.window)
+            masks = self.network.mask_logits(output.of_image(number), of_image, chosen, at_once=AT_ONCE)
             window_px = inference.scaled(chosen.box_px, input_size, output_size)
             results.append(
                 {

@@ -1,4 +1,4 @@
-"""The network of the paper: image in; class logits, box deltas and aligned mask tensors out.
+"""The network of the paper: image in; class logits, box deltas and mask features out.
 
 It knows neither losses nor targets, so a lesson or an exporter can hold it without training code.
 Parts in order: tower, predictors, bipyramid, whole (paper, sections 4 and 5).
@@ -8,7 +8,9 @@ next: model.py
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Iterator
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +21,24 @@ from .config import ModelConfig
 from .geometry import Windows
 from .ops import swap_align2nat, swap_align2nat_windows
 
+Item = TypeVar("Item")
+
+
+class OnDemand(Generic[Item]):
+    """A list whose items are made when asked for, and not kept."""
+
+    def __init__(self, count: int, make: Callable[[int], Item]) -> None:
+        self.count, self.make = count, make
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Item:
+        return self.make(range(self.count)[index])
+
+    def __iter__(self) -> Iterator[Item]:
+        return map(self.make, range(self.count))
+
 
 class NetworkOutput(NamedTuple):
     """What the network says about a batch; lists run over levels, A = window sizes, K = classes.
@@ -26,14 +46,37 @@ class NetworkOutput(NamedTuple):
     features: (N, C, H_l, W_l) of the feature pyramid.
     logits: (N, A*K, H_l, W_l), channel a*K + k.
     deltas: (N, A*4, H_l, W_l), channel a*4 + (dx, dy, dw, dh), weighted as the box loss wants them.
-    aligned: per level and window size (N, V, U, H, W), mask logits in the aligned representation,
-        before `swap_align2nat(lam)`. In the bipyramid every level has the finest grid (H_0, W_0).
+    mask_features: (N, C, H, W), what the 1x1 mask predictors read. In the bipyramid every level has the
+        finest grid (H_0, W_0).
+    mask_predictors: one 1x1 convolution per window size.
     """
 
     features: list[Tensor]
     logits: list[Tensor]
     deltas: list[Tensor]
-    aligned: list[list[Tensor]]
+    mask_features: list[Tensor]
+    mask_predictors: nn.ModuleList
+
+    @property
+    def aligned(self) -> OnDemand[OnDemand[Tensor]]:
+        """`aligned[level][size_id]`: (N, V, U, H, W), mask logits in the aligned representation, before
+        `swap_align2nat(lam)`. At 800 x 1344 px all of them are half a gigabyte per image, so each is
+        predicted where it is used, and dropped."""
+        num_sizes = len(self.mask_predictors)
+        return OnDemand(
+            len(self.mask_features), lambda level: OnDemand(num_sizes, lambda a: self._predict(level, a))
+        )
+
+    def _predict(self, level: int, size_id: int) -> Tensor:
+        flat = self.mask_predictors[size_id](self.mask_features[level])
+        side = math.isqrt(flat.shape[1])
+        return flat.unflatten(1, (side, side))
+
+    def of_image(self, number: int) -> NetworkOutput:
+        """The part about one image of the batch, as a batch of one."""
+        lists = (self.features, self.logits, self.deltas, self.mask_features)
+        features, logits, deltas, masks = ([m[number : number + 1] for m in maps] for maps in lists)
+        return NetworkOutput(features, logits, deltas, masks, self.mask_predictors)
 
 
 class WindowMasks(NamedTuple):
@@ -58,7 +101,7 @@ def tower(before: int, after: int, num_convs: int, norm_groups: int) -> nn.Seque
 
 
 class MaskBranch(nn.Module):
-    """Mask features of all levels -> aligned mask tensors of all levels.
+    """Features of all levels -> what the 1x1 predictors of aligned mask logits read, all levels.
 
     With the bipyramid (section 4.2) each level's map is upsampled to the finest grid and fused with the
     finest map, so that a coarse level predicts at every fine position; `swap_align2nat` then trades
@@ -77,17 +120,11 @@ class MaskBranch(nn.Module):
         )
         self.predictors = nn.ModuleList(nn.Conv2d(channels, side * side, 1) for side in config.sides_bins)
 
-    def forward(self, features: list[Tensor]) -> list[list[Tensor]]:
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
         maps = [self.tower(feature) for feature in features]
-        if self.geometry.bipyramid:
-            maps = [self.fuse(self._on_finest_grid(m, level, maps[0])) for level, m in enumerate(maps)]
-        return [
-            [
-                predictor(m).unflatten(1, (side, side))
-                for side, predictor in zip(self.geometry.sides_bins, self.predictors, strict=True)
-            ]
-            for m in maps
-        ]
+        if not self.geometry.bipyramid:
+            return maps
+        return [self.fuse(self._on_finest_grid(m, level, maps[0])) for level, m in enumerate(maps)]
 
     def _on_finest_grid(self, m: Tensor, level: int, finest: Tensor) -> Tensor:
         if level == 0:
@@ -107,7 +144,7 @@ class TensorMaskNet(nn.Module):
         self.config = config
         num_sizes, fpn = config.geometry.num_sizes, config.fpn_channels
         convs, groups = config.tower_convs, config.tower_norm_groups
-        self.backbone = Backbone(config.backbone, fpn, config.geometry.num_levels)
+        self.backbone = Backbone(config.backbone, fpn, config.geometry.num_levels, config.stride_in_1x1)
         self.class_tower = tower(fpn, config.class_channels, convs, groups)
         self.class_predictor = nn.Conv2d(config.class_channels, num_sizes * config.num_classes, 3, padding=1)
         self.box_tower = tower(fpn, config.box_channels, convs, groups)
@@ -132,7 +169,8 @@ class TensorMaskNet(nn.Module):
             features=features,
             logits=[self.class_predictor(self.class_tower(f)) for f in features],
             deltas=[self.box_predictor(self.box_tower(f)) for f in features],
-            aligned=self.mask_branch(features),
+            mask_features=self.mask_branch(features),
+            mask_predictors=self.mask_branch.predictors,
         )
 
     def natural(self, output: NetworkOutput) -> list[list[Tensor]]:
@@ -145,20 +183,25 @@ class TensorMaskNet(nn.Module):
             for lam, sizes in zip(lams, output.aligned, strict=True)
         ]
 
-    def mask_logits(self, output: NetworkOutput, image: Tensor, windows: Windows) -> list[WindowMasks]:
+    def mask_logits(
+        self, output: NetworkOutput, image: Tensor, windows: Windows, at_once: int | None = None
+    ) -> Iterator[WindowMasks]:
         """The natural mask logits of P chosen windows, the same numbers as in `natural`.
+
+        One group after the other, so that a single aligned tensor lives at a time.
 
         Args:
             image: (P,) int64, which image of the batch each window belongs to.
             windows: the P windows.
+            at_once: groups are handed out in pieces of at most so many windows.
         """
         lams, pad_value = self.config.geometry.lams, self.config.pad_value
-        masks = []
         for level, size_id, where in windows.groups():
-            index = torch.stack([image[where], windows.y[where], windows.x[where]], dim=1)
             aligned = output.aligned[level][size_id]
-            masks.append(WindowMasks(where, swap_align2nat_windows(aligned, lams[level], index, pad_value)))
-        return masks
+            for part in where.split(at_once or len(where)):
+                index = torch.stack([image[part], windows.y[part], windows.x[part]], dim=1)
+                yield WindowMasks(part, swap_align2nat_windows(aligned, lams[level], index, pad_value))
+            del aligned  # before the next one is made
 
 
 def per_window(maps: list[Tensor], num_sizes: int) -> Tensor:

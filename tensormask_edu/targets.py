@@ -1,13 +1,15 @@
 """What each window should say: label, box deltas, mask (paper, section 3.3; rules of the official code).
 
 A window is positive for an object when it contains its box, is at most about twice as long, is centred
-within one stride of the box centre, and no other object claims it too.
+within one unit of the box centre, and no other object claims it too. "About" and the unit are two fields
+of the configuration, because the paper and the official code differ there.
 
 next: losses.py
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +42,14 @@ class Targets:
     deltas: Tensor
     masks: list[WindowMasks]
 
+    def each(self, change: Callable[[Tensor], Tensor]) -> Targets:
+        """The same targets with every tensor changed: moved to a device, say."""
+        masks = [WindowMasks(change(where), change(values)) for where, values in self.masks]
+        names = ("labels", "image", "window", "instance", "deltas")
+        return Targets(**{name: change(getattr(self, name)) for name in names}, masks=masks)
 
-def assign(box_px: Tensor, geometry: Geometry, grid_sizes: GridSizes, smallest_scale_px: float) -> Tensor:
+
+def assign(box_px: Tensor, config: ModelConfig, grid_sizes: GridSizes) -> Tensor:
     """Which object each window is positive for.
 
     Centrality says where to look: only cells within one stride of a box centre can be positive, so
@@ -49,26 +57,26 @@ def assign(box_px: Tensor, geometry: Geometry, grid_sizes: GridSizes, smallest_s
 
     Args:
         box_px: (G, 4) float32 object boxes, xyxy in padded-input pixels.
-        smallest_scale_px: objects are treated as at least half this long, so that the smallest window
-            accepts any smaller object.
 
     Returns:
         (P, 2) int64, rows (window, object) in window order.
     """
+    geometry = config.geometry
     centre = (box_px[:, :2] + box_px[:, 2:]) / 2
     longest = (box_px[:, 2:] - box_px[:, :2]).amax(dim=1) if len(box_px) else box_px.new_zeros(0)
     found = []
     for level in range(geometry.num_levels):
         instance, y, x, size_id = _cells_near(centre, geometry, grid_sizes, level)
         window = geometry.window_index(grid_sizes, level, y, x, size_id)
-        stride = geometry.strides_px[level]
         side = torch.tensor([geometry.side_px(level, a) for a in range(geometry.num_sizes)])
         side = side.to(box_px)[size_id]
-        window_centre = torch.stack([x, y], dim=1).to(box_px) * stride
+        window_centre = torch.stack([x, y], dim=1).to(box_px) * geometry.strides_px[level]
         low, high = window_centre - side[:, None] / 2, window_centre + side[:, None] / 2
         contained = (low <= box_px[instance, :2]).all(1) & (high >= box_px[instance, 2:]).all(1)
-        fits = side - stride <= (2 * longest[instance]).clamp(min=smallest_scale_px)
-        central = (window_centre - centre[instance]).square().sum(1).sqrt() <= stride
+        scale = (2 * longest[instance]).clamp(min=config.smallest_scale_px)
+        fits = side - config.scale_slack_px(level) <= scale
+        distance = (window_centre - centre[instance]).square().sum(1).sqrt()
+        central = distance <= config.centrality_px(level)
         positive = contained & fits & central
         found.append(torch.stack([window[positive], instance[positive]], dim=1))
     pairs = torch.cat(found)
@@ -100,7 +108,7 @@ def build_targets(
     geometry = config.geometry
     labels, image, pairs, deltas = [], [], [], []
     for number, target in enumerate(instances):
-        pair = assign(target["boxes"].float(), geometry, grid_sizes, config.smallest_scale_px)
+        pair = assign(target["boxes"].float(), config, grid_sizes)
         label = torch.full((len(windows),), -1, dtype=torch.int64, device=windows.level.device)
         label[pair[:, 0]] = target["labels"][pair[:, 1]]
         labels.append(label)

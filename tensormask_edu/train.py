@@ -1,34 +1,36 @@
-"""Training as a page: samples in a seeded order, one step function, a schedule that knows its end.
+"""Training as a page: batches in a seeded order, one step function, a schedule that knows its end.
 
 The schedule runs on *progress*, the larger of steps done / steps and time spent / minutes allowed, so a
-run ends with a learning rate of zero whichever limit comes first.
+run ends with its last learning rate whichever limit comes first. Under torchrun every process takes its part
+of each batch, gradients are averaged, and the first process writes.
 
-next: ops/swap_align2nat.py
+next: loader.py
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from .checkpoint import load_weights, save_checkpoint
+from . import distributed, journal
+from .checkpoint import save_checkpoint
 from .config import Recipe, TrainConfig
-from .data.coco import CocoFolder, Target
-from .data.transforms import TrainingSet, collate
+from .data.coco import CocoFolder
+from .data.transforms import TrainingSet
 from .errors import bad_input
-from .files import make_folder, written_whole
+from .loader import Batch, Batches, load
 from .model import TensorMask, build_model
 
-Batch = tuple[list[Tensor], list[Target]]
+HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Diverged(RuntimeError):
@@ -36,84 +38,116 @@ class Diverged(RuntimeError):
 
 
 def lr_at(progress: float, config: TrainConfig) -> float:
-    """Learning rate at `progress` in [0, 1]: linear warm-up, then a cosine to zero."""
+    """Learning rate at `progress` in [0, 1]: linear warm-up, then steps down or a cosine to zero."""
     if progress < config.warmup:
-        return config.lr * progress / config.warmup
-    return (
-        config.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - config.warmup) / (1 - config.warmup))))
-    )
+        return config.lr * (config.warmup_start + (1 - config.warmup_start) * progress / config.warmup)
+    if config.decay_at:
+        return config.lr * 0.1 ** sum(progress >= fraction for fraction in config.decay_at)
+    done = min(1.0, (progress - config.warmup) / (1 - config.warmup))
+    return config.lr * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW or SGD; no weight decay on biases and normalisation parameters (all of them vectors)."""
+    """AdamW or SGD; no weight decay on normalisation parameters and, unless `decay_biases`, on biases."""
+    norms = {
+        p for m in model.modules() if isinstance(m, nn.BatchNorm2d | nn.GroupNorm) for p in m.parameters()
+    }
     trained = [p for p in model.parameters() if p.requires_grad]
+    spared = {p for p in trained if p in norms or (p.ndim == 1 and not config.decay_biases)}
     groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in trained if p not in spared], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p in spared], "weight_decay": 0.0},
     ]
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=0.9)
     return torch.optim.AdamW(groups, lr=config.lr, fused=True)
 
 
-def batches(stream: TrainingSet, size: int, first_step: int, device: torch.device) -> Iterator[Batch]:
-    """Endless batches. What is in batch s depends on (seed, s) alone, so a resumed run sees what the
-    uninterrupted one would have seen."""
-    position = first_step * size
-    while True:
-        images, targets = collate([stream[p] for p in range(position, position + size)])
-        yield [image.to(device) for image in images], [to_device(target, device) for target in targets]
-        position += size
-
-
-def to_device(target: Target, device: torch.device) -> Target:
-    """A target with its tensors on `device`."""
-    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in target.items()}
-
-
 @dataclass
 class Run:
-    """What changes during training and must survive an interruption."""
+    """What changes during training and must survive an interruption, and the step that changes it."""
 
     model: TensorMask
-    optimizer: torch.optim.Optimizer
+    config: TrainConfig
+    output: Path
     step: int = 0
     seconds: float = 0.0
+    recent: list[dict[str, float]] = field(default_factory=list)  # losses since the log's last line
+    interrupted: bool = False  # this process, by Ctrl-C
+    stop: bool = False  # all processes, after the step at hand: one of them was interrupted
 
-    def save(self, output: Path, recipe: Recipe) -> None:
-        """Write `output/checkpoint` (for use) and `output/resume.pt` (to go on training)."""
-        save_checkpoint(output / "checkpoint", self.model, recipe.input)
-        state = {"step": self.step, "seconds": self.seconds, "optimizer": self.optimizer.state_dict()}
-        with written_whole(output / "resume.pt") as temporary:
-            torch.save(state, temporary)
+    def __post_init__(self) -> None:
+        self.device = self.model.pixel_mean.device
+        self.optimizer = build_optimizer(self.model, self.config)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.config.precision == "float16")
+        self.network: nn.Module = self.model
+        if distributed.count() > 1:
+            on_gpu = self.device.type == "cuda"
+            self.network = DistributedDataParallel(self.model, [self.device] if on_gpu else None)
 
-    def load(self, output: Path) -> None:
-        """Continue from what `save` wrote."""
-        path = output / "resume.pt"
-        if not path.is_file():
-            raise bad_input("resume", "an interrupted run in the output folder", output, "train without it")
-        load_weights(self.model, output / "checkpoint" / "model.safetensors")
-        state = torch.load(path, weights_only=True)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.seconds = state["step"], state["seconds"]
+    @property
+    def progress(self) -> float:
+        by_time = self.seconds / (60 * self.config.minutes) if self.config.minutes else 0.0
+        return max(self.step / self.config.steps, by_time)
 
-    def train_step(self, batch: Batch, config: TrainConfig, lr: float) -> dict[str, float]:
-        """One update. Returns the losses as numbers."""
+    def state(self) -> dict[str, Any]:
+        """For `load_state`, as plain values and tensors."""
+        parts = {name: getattr(self, name).state_dict() for name in ("model", "optimizer", "scaler")}
+        return parts | {"step": self.step, "seconds": self.seconds, "recent": self.recent}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from what `state` returned."""
+        for name in ("model", "optimizer", "scaler"):
+            getattr(self, name).load_state_dict(state[name])
+        self.step, self.seconds, self.recent = state["step"], state["seconds"], state["recent"]
+
+    def train_step(self, batch: Batch, lr: float, began: float) -> None:
+        """One update. Processes agree on the losses, on the time since `began`, and whether to stop."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        with torch.autocast(batch[0][0].device.type, torch.bfloat16, config.precision == "bfloat16"):
-            losses = self.model(*batch)
+        half = HALF.get(self.config.precision)
+        with torch.autocast(self.device.type, half, enabled=half is not None):
+            losses = self.network(batch.images, batch.targets)
         total = sum(losses.values())
-        if not torch.isfinite(total):
-            images = [target["image_id"] for target in batch[1]]
-            parts = {name: value.item() for name, value in losses.items()}
-            raise Diverged(f"loss is not finite at step {self.step}: {parts}, images {images}; lower lr?")
         self.optimizer.zero_grad()
-        total.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
-        self.optimizer.step()
-        self.step += 1
-        return {"loss": total.item(), **{name: value.item() for name, value in losses.items()}}
+        self.scaler.scale(total).backward()
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm or math.inf)
+        local = [total, *losses.values(), norm, time.perf_counter() - began, self.interrupted]
+        agreed = distributed.mean(torch.stack([torch.as_tensor(v).double().to(self.device) for v in local]))
+        *values, gradient_norm, self.seconds, stop = agreed.tolist()  # the one time a GPU is waited for
+        record = dict(zip(("loss", *losses), values, strict=True))
+        self.check(record, gradient_norm, batch)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.step, self.stop = self.step + 1, stop > 0
+        self.recent.append(record)
+
+    def check(self, record: dict[str, float], gradient_norm: float, batch: Batch) -> None:
+        """Stop before weights change for the worse. Float16 gradients may overflow: its scaler skips them."""
+        if math.isfinite(sum(record.values())) and (math.isfinite(gradient_norm) or self.scaler.is_enabled()):
+            return
+        path = self.output / f"not_finite_{distributed.rank()}.pt"
+        journal.store(path, batch.as_dict() | {"step": self.step, "losses": record})
+        raise Diverged(
+            f"loss is not finite at step {self.step}: {record}, gradient norm {gradient_norm}, "
+            f"images {batch.image_ids}; the batch is in {path}, the last checkpoint as it was; lower lr?"
+        )
+
+    def log(self, lr: float) -> dict[str, float]:
+        """Write the means since the last line; returns the line."""
+        means = {k: sum(r[k] for r in self.recent) / len(self.recent) for k in self.recent[0]}
+        line = {"step": self.step, "seconds": self.seconds, "lr": lr, **means}
+        if distributed.rank() == 0:
+            journal.append_log(self.output, line)
+        self.recent = []
+        return line
+
+    def save(self, recipe: Recipe) -> None:
+        """Write `output/checkpoint` (for use) and `output/resume.pt` (to go on training)."""
+        if distributed.rank() == 0:
+            journal.write_state(self.output, self.state(), recipe)
+            save_checkpoint(self.output / "checkpoint", self.model, recipe.input)
 
 
 def train(recipe: Recipe, folder: str | Path, output: str | Path, resume: bool = False) -> TensorMask:
@@ -122,51 +156,47 @@ def train(recipe: Recipe, folder: str | Path, output: str | Path, resume: bool =
     The class names come from the data. Ctrl-C saves a usable checkpoint and returns.
 
     Raises:
-        InputError: a folder that is no data set, or nothing to resume.
-        Diverged: the loss became infinite or NaN; the last checkpoint stays.
+        InputError: a folder that is no data set, nothing to resume, a full disk.
+        Diverged: the loss became infinite or NaN; the batch is saved, the last checkpoint stays.
     """
     output, config = Path(output), recipe.train
-    dataset = CocoFolder(folder, "train", cache=True)
-    torch.manual_seed(config.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = build_model(replace(recipe.model, class_names=tuple(dataset.class_names)))
-    model = model.to(device).to(memory_format=torch.channels_last).train()
-    run = Run(model, build_optimizer(model, config))
-    if resume:
-        run.load(output)
-    make_folder(output)
-    with open(output / "log.jsonl", "a" if resume else "w", encoding="utf-8") as log:
-        stream = TrainingSet(dataset, recipe.input, config.augment, config.seed)
-        _loop(run, batches(stream, config.batch_size, run.step, device), recipe, output, log)
+    dataset = CocoFolder(folder, "train", cache=config.cache, polygons=config.polygons)
+    recipe = replace(recipe, model=replace(recipe.model, class_names=tuple(dataset.class_names)))
+    with distributed.processes() as device:
+        if config.batch_size % distributed.count():
+            expected = f"a multiple of the {distributed.count()} processes"
+            raise bad_input("batch_size", expected, config.batch_size)
+        torch.manual_seed(config.seed)
+        model = build_model(recipe.model).to(device).to(memory_format=torch.channels_last).train()
+        run = Run(model, config, output)
+        if resume:
+            run.load_state(journal.read_state(output, recipe))
+        elif distributed.rank() == 0:
+            journal.begin(output)
+        group_size = config.batch_size if config.group_by_aspect else None
+        stream = TrainingSet(dataset, recipe.input, config.augment, config.seed, group_size)
+        batches = Batches(stream, recipe.model, config.batch_size)
+        steps = range(run.step, config.steps)
+        _loop(run, load(batches, steps, config.workers, device), recipe)
     return model.eval()
 
 
-def _loop(run: Run, stream: Iterator[Batch], recipe: Recipe, output: Path, log: Any) -> None:
-    config, since_log = recipe.train, []
-    start = time.perf_counter() - run.seconds
-    bar = tqdm(total=config.steps, initial=run.step, desc="train", unit="step", dynamic_ncols=True)
-    try:
-        while (progress := _progress(run, config)) < 1:
+def _loop(run: Run, batches: DataLoader[Batch], recipe: Recipe) -> None:
+    config, began = run.config, time.perf_counter() - run.seconds
+    quiet = distributed.rank() > 0
+    bar = tqdm(total=config.steps, initial=run.step, desc="train", unit="step", disable=quiet)
+    with bar, journal.interrupts(lambda: setattr(run, "interrupted", True)):
+        for batch in batches:
+            if run.stop or (progress := run.progress) >= 1:
+                break
             lr = lr_at(progress, config)
-            since_log.append(run.train_step(next(stream), config, lr))
-            run.seconds = time.perf_counter() - start
+            run.train_step(batch.to(run.device), lr, began)
             bar.update()
-            if len(since_log) == config.log_every or _progress(run, config) >= 1:
-                means = {k: sum(r[k] for r in since_log) / len(since_log) for k in since_log[0]}
-                record = {"step": run.step, "seconds": run.seconds, "lr": lr, **means}
-                log.write(json.dumps(record) + "\n")
-                log.flush()
-                bar.set_postfix(loss=f"{means['loss']:.3f}")
-                since_log = []
+            if run.step % config.log_every == 0 or run.progress >= 1:
+                bar.set_postfix(loss=f"{run.log(lr)['loss']:.3f}")
             if run.step % config.save_every == 0:
-                run.save(output, recipe)
-    except KeyboardInterrupt:
-        bar.write(f"stopped at step {run.step}; the checkpoint in {output} can be used or resumed")
-    finally:
-        bar.close()
-    run.save(output, recipe)
-
-
-def _progress(run: Run, config: TrainConfig) -> float:
-    by_time = run.seconds / (60 * config.minutes) if config.minutes else 0.0
-    return max(run.step / config.steps, by_time)
+                run.save(recipe)
+        if run.stop:
+            bar.write(f"stopped at step {run.step}; the checkpoint in {run.output} can be used or resumed")
+    run.save(recipe)
+    distributed.wait()  # for the first process to have written it

@@ -11,8 +11,8 @@ import torch
 from tolerances import ACTIVATION, BOX_PX, GRAD_REL, LOSS_REL, MASK_IOU, SCORE
 
 from tensormask_edu import rle
+from tensormask_edu.checkpoint import load_official, official_state
 from tensormask_edu.model import build_model
-from tensormask_edu.official import load_official, official_state
 from tensormask_edu.targets import build_targets
 
 HEIGHT, WIDTH = 256, 320
@@ -43,8 +43,13 @@ def image(golden):
     return torch.from_numpy(bgr[::-1].copy()).float() / 255
 
 
-def test_the_official_model_has_as_many_parameters():
-    assert sum(p.numel() for p in build_model("r50_fpn_1x").parameters()) == 36_514_370
+@pytest.mark.parametrize("preset, count", [("r50_fpn_1x", 36_514_370), ("r101_fpn_6x", 55_454_274)])
+def test_the_official_model_has_as_many_parameters(preset, count):
+    """Weights and biases, the frozen ones of stem and res2 included, FrozenBN's buffers not."""
+    model = build_model(preset)
+    assert sum(p.numel() for p in model.parameters()) == count
+    assert sum(p.numel() for p in model.parameters() if not p.requires_grad) == 222_400
+    assert preset == "r101_fpn_6x" or sum(b.numel() for b in model.buffers()) - 6 == 106_240  # mean, std
 
 
 def test_official_names_and_back_is_exact(model, shared):

@@ -104,7 +104,7 @@ def test_the_mask_loss_at_positive_windows_is_the_dense_one(bipyramid):
         WindowMasks(where, natural[k][a][targets.image[where], :, :, chosen.y[where], chosen.x[where]])
         for k, a, where in chosen.groups()
     ]
-    sparse = model.network.mask_logits(output, targets.image, chosen)
+    sparse = list(model.network.mask_logits(output, targets.image, chosen))
     for ours, theirs in zip(sparse, dense, strict=True):
         torch.testing.assert_close(ours.values, theirs.values, rtol=0, atol=ACTIVATION)
     parameters = list(model.network.mask_branch.parameters())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,7 @@ def positives(box_list, config=OFFICIAL, height=256, width=320):
     geometry = config.geometry
     grid_sizes = geometry.grid_sizes(height, width)
     box_px = torch.tensor(box_list, dtype=torch.float32).reshape(-1, 4)
-    pairs = assign(box_px, geometry, grid_sizes, config.smallest_scale_px)
+    pairs = assign(box_px, config, grid_sizes)
     windows = geometry.windows(grid_sizes)[pairs[:, 0]]
     places = zip(windows.level, windows.size_id, windows.y, windows.x, strict=True)
     return {tuple(int(i) for i in place): int(g) for place, g in zip(places, pairs[:, 1], strict=True)}
@@ -67,22 +69,45 @@ coordinate = st.integers(-20, 4 * 150).map(lambda n: n / 4)
 length = st.integers(1, 4 * 120).map(lambda n: n / 4)
 
 
+RULES = [
+    replace(TINY, centrality_unit=unit, scale_rule=rule)
+    for unit in ("stride", "bin")
+    for rule in ("side - stride", "side")
+]
+
+
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(coordinate, coordinate, length, length), max_size=5))
-def test_assignment_is_the_reference_rule_applied_to_every_window(objects):
+@given(st.lists(st.tuples(coordinate, coordinate, length, length), max_size=5), st.sampled_from(RULES))
+def test_assignment_is_the_reference_rule_applied_to_every_window(objects, config):
     box_list = [(x, y, x + w, y + h) for x, y, w, h in objects]
-    geometry = TINY.geometry
+    geometry = config.geometry
     grid_sizes = geometry.grid_sizes(96, 128)
     windows = geometry.windows(grid_sizes)
     box_px = torch.tensor(box_list, dtype=torch.float32).reshape(-1, 4)
-    expected = reference.assign(
-        windows.box_px.numpy(), windows.stride_px.numpy(), box_px.numpy(), TINY.smallest_scale_px
-    )
-    pairs = assign(box_px, geometry, grid_sizes, TINY.smallest_scale_px)
+    stride = windows.stride_px.numpy()
+    unit = stride if config.centrality_unit == "stride" else np.full_like(stride, 4)
+    slack, smallest = (stride, 16) if config.scale_rule == "side - stride" else (0 * stride, 20)
+    expected = reference.assign(windows.box_px.numpy(), unit, slack, box_px.numpy(), smallest)
+    pairs = assign(box_px, config, grid_sizes)
     found = np.full(len(windows), -1)
     found[pairs[:, 0]] = pairs[:, 1]
     np.testing.assert_array_equal(found, expected)
     assert (pairs[:, 0].diff() > 0).all()
+
+
+def test_the_papers_rules_accept_fewer_windows_but_never_lose_a_small_object():
+    paper = replace(OFFICIAL, centrality_unit="bin", scale_rule="side")
+    on_a_cell, between_cells = (66, 66, 126, 126), (70, 70, 130, 130)
+    for box in (on_a_cell, between_cells):
+        assert {p for p in positives([box], paper)} < {p for p in positives([box])}
+    # On level 1 a stride is 8 px and a bin 4; (100, 100) is 5.7 px from the four cells around it.
+    assert sum(place[0] == 1 for place in positives([between_cells])) == 4
+    assert not any(place[0] == 1 for place in positives([between_cells], paper))
+    assert positives([(100, 100, 103, 104)], paper)  # the smallest window takes what is below half its side
+    # A window of 88 px is at most twice an object of 44 px: 43 is too small for the paper, not for the code.
+    small = (42.5, 42.5, 85.5, 85.5)
+    assert {place[0] for place in positives([small])} == {0, 1}
+    assert {place[0] for place in positives([small], paper)} == {0}
 
 
 def test_deltas_are_the_reference_formula_and_decode_inverts_them():

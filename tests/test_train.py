@@ -1,19 +1,38 @@
-"""Training: it learns, it ends, it resumes, it stops on nonsense."""
+"""Training: it learns, it ends, it resumes as if nothing had happened, it stops on nonsense."""
 
 from __future__ import annotations
 
 import json
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT
+from safetensors.torch import load_file
+from trainer import SHAKEN, save_recipe, small_recipe, write_pictures
 
 from tensormask_edu import train as training
 from tensormask_edu.checkpoint import load_checkpoint
-from tensormask_edu.config import RECIPES, TrainConfig
+from tensormask_edu.config import RECIPES, AugmentConfig, TrainConfig
+from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.data.shapes import write_shapes
+from tensormask_edu.data.transforms import TrainingSet
 from tensormask_edu.errors import InputError
+from tensormask_edu.journal import store
+from tensormask_edu.loader import Batches
+from tensormask_edu.model import build_model
 from tensormask_edu.train import Diverged, lr_at, train
+
+MIXED = [(48, 64), (64, 48), (40, 64), (64, 40), (48, 64), (48, 60), (64, 48)]
+# A run that changes everything a resumed one must repeat; saved at steps 6, 12, 18 and 20.
+CHANGING = small_recipe(steps=20, save_every=6, augment=SHAKEN, group_by_aspect=True)
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +42,36 @@ def world(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """Wide and tall pictures with polygons, and what a run that nobody disturbs makes of them."""
+    folder = write_pictures(tmp_path_factory.mktemp("mixed"), MIXED)
+    train(CHANGING, folder, folder / "undisturbed")
+    return folder
+
+
 def recipe(**values):
-    return replace(
-        RECIPES["shapes"], train=replace(RECIPES["shapes"].train, batch_size=2, log_every=1, **values)
-    )
+    return small_recipe(**values)
+
+
+def records(output):
+    return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
 
 
 def losses(output):
-    return [json.loads(line)["loss"] for line in (output / "log.jsonl").read_text().splitlines()]
+    """All losses of every step, without the time they took."""
+    return [{k: v for k, v in record.items() if k != "seconds"} for record in records(output)]
+
+
+def weights(output):
+    return (output / "checkpoint" / "model.safetensors").read_bytes()
+
+
+def files(output):
+    return {path.name: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+
+
+# --- the schedule and the optimizer ---------------------------------------------------------------
 
 
 def test_the_learning_rate_rises_falls_and_ends_at_zero():
@@ -40,9 +81,40 @@ def test_the_learning_rate_rises_falls_and_ends_at_zero():
     assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
 
 
+@pytest.mark.parametrize(
+    "name, decay_steps", [("coco_1x", (60_000, 80_000)), ("coco_6x", (480_000, 520_000))]
+)
+def test_the_official_recipes_warm_up_and_step_down_where_the_official_ones_do(name, decay_steps):
+    config = RECIPES[name].train
+    rate = {step: lr_at(step / config.steps, config) for step in (0, 500, 999, 1000, config.steps - 1)}
+    assert rate[0] == pytest.approx(2e-5) and rate[500] == pytest.approx(0.02 * (0.001 * 0.5 + 0.5))
+    assert rate[999] < 0.02 and rate[1000] == 0.02 and rate[config.steps - 1] == pytest.approx(2e-4)
+    for factor, step in zip((1, 0.1), decay_steps, strict=True):
+        before, after = (lr_at(s / config.steps, config) for s in (step - 1, step))
+        assert before == pytest.approx(0.02 * factor) and after == pytest.approx(0.002 * factor)
+
+
+def test_vectors_are_not_decayed():
+    decayed, plain = training.build_optimizer(build_model("tiny"), TrainConfig()).param_groups
+    assert plain["weight_decay"] == 0 and all(p.ndim == 1 for p in plain["params"])
+    assert decayed["weight_decay"] > 0 and all(p.ndim > 1 for p in decayed["params"])
+
+
+def test_the_official_recipe_decays_biases_but_no_normalisation():
+    model, config = build_model("tiny"), replace(RECIPES["coco_1x"].train, decay_biases=True)
+    decayed, plain = training.build_optimizer(model, config).param_groups
+    names = {id(p): name for name, p in model.named_parameters()}
+    biases = {names[id(p)] for p in decayed["params"] if p.ndim == 1}
+    assert "network.box_predictor.bias" in biases and not any("stem.1" in name for name in biases)
+    assert {names[id(p)] for p in plain["params"]} >= {"network.backbone.body.stem.1.weight"}
+
+
+# --- a run ----------------------------------------------------------------------------------------
+
+
 def test_training_lowers_the_loss_and_leaves_a_checkpoint(world, tmp_path):
     train(recipe(steps=30), world, tmp_path)
-    values = losses(tmp_path)
+    values = [record["loss"] for record in records(tmp_path)]
     assert len(values) == 30
     assert sum(values[-5:]) < 0.8 * sum(values[:5])
     model, _ = load_checkpoint(tmp_path / "checkpoint")
@@ -55,38 +127,149 @@ def test_the_same_seed_gives_the_same_losses_and_another_seed_does_not(world, tm
     assert losses(tmp_path / "a") == losses(tmp_path / "b") != losses(tmp_path / "c")
 
 
-def test_a_resumed_run_sees_what_the_uninterrupted_one_sees(world, tmp_path, monkeypatch):
-    train(recipe(steps=6), world, tmp_path / "whole")
+def test_minutes_end_the_schedule_before_its_steps(world, tmp_path):
+    train(recipe(steps=100_000, minutes=0.01), world, tmp_path)
+    last = records(tmp_path)[-1]
+    assert 0 < last["step"] < 1000 and last["seconds"] >= 0.6
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_gives_nearly_the_same_losses_and_float32_weights(precision, world, tmp_path):
+    for name in ("float32", precision):
+        train(recipe(steps=3, precision=name), world, tmp_path / name)
+    half, full = ([record["loss"] for record in records(tmp_path / n)] for n in (precision, "float32"))
+    assert half == pytest.approx(full, rel=0.05) and half != full
+    model, _ = load_checkpoint(tmp_path / precision / "checkpoint")
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_an_overflow_of_float16_gradients_is_skipped_and_the_scale_lowered(world, tmp_path):
+    train(recipe(steps=1, precision="float16"), world, tmp_path)
+    state = torch.load(tmp_path / "resume.pt", weights_only=True)
+    state["scaler"]["scale"] = 2.0**127  # any gradient overflows
+    store(tmp_path / "resume.pt", state)
+    before = weights(tmp_path)
+    train(recipe(steps=2, precision="float16"), world, tmp_path, resume=True)
+    after = torch.load(tmp_path / "resume.pt", weights_only=True)
+    assert after["scaler"]["scale"] == 2.0**126 and after["step"] == 2
+    same = load_file(tmp_path / "checkpoint" / "model.safetensors")
+    parameters = [name for name, _ in build_model("tiny").named_parameters()]
+    store(tmp_path / "before.pt", 0)
+    (tmp_path / "before.safetensors").write_bytes(before)
+    old = load_file(tmp_path / "before.safetensors")
+    assert all(torch.equal(same[name], old[name]) for name in parameters)
+
+
+def test_targets_drawn_ahead_give_the_losses_of_targets_drawn_in_the_step(mixed):
+    dataset = CocoFolder(mixed, "train", polygons=True)
+    stream = TrainingSet(dataset, CHANGING.input, SHAKEN, seed=0)
+    model = build_model("tiny", num_classes=2).train()
+    batch = Batches(stream, model.config, 4)[1]
+    images, targets = zip(*(stream[position] for position in range(4, 8)), strict=True)
+    assert len(batch.targets.window)
+    ahead, in_step = model(batch.images, batch.targets), model(list(images), list(targets))
+    assert {k: v.item() for k, v in ahead.items()} == {k: v.item() for k, v in in_step.items()}
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_workers_change_nothing_but_who_does_the_work(mixed, tmp_path):
+    train(replace(CHANGING, train=replace(CHANGING.train, workers=1)), mixed, tmp_path)
+    assert losses(tmp_path) == losses(mixed / "undisturbed")
+    assert weights(tmp_path) == weights(mixed / "undisturbed")
+
+
+def test_nothing_random_happens_in_a_step_but_by_its_position(mixed, tmp_path, monkeypatch):
+    step = training.Run.train_step
+
+    def disturbed(self, *args):
+        torch.manual_seed(self.step + 1000)
+        return step(self, *args)
+
+    monkeypatch.setattr(training.Run, "train_step", disturbed)
+    train(CHANGING, mixed, tmp_path)
+    assert losses(tmp_path) == losses(mixed / "undisturbed")
+
+
+def test_the_official_recipe_runs_and_trains_what_it_should(tmp_path):
+    folder = write_pictures(tmp_path / "world", [(48, 64), (64, 48), (48, 64)])
+    official = RECIPES["coco_1x"]
+    small = replace(
+        official,
+        input=replace(official.input, short_side_px=64),
+        train=replace(official.train, steps=2, batch_size=2, log_every=1, lr=1e-4),
+    )
+    trained = dict(train(small, folder, tmp_path / "run").named_parameters())
+    assert records(tmp_path / "run")[0]["lr"] == pytest.approx(1e-7)
+    torch.manual_seed(0)
+    fresh = dict(build_model(replace(official.model, class_names=("green", "blue"))).named_parameters())
+    moved = {
+        name.split(".")[1:4][-1] if "stages" not in name else ".".join(name.split(".")[3:5])
+        for name in fresh
+        if not torch.equal(trained[name], fresh[name])
+    }
+    assert {"stages.1", "stages.2", "stages.3"} <= moved and not {"stages.0", "stem"} & moved
+    assert {p.requires_grad for n, p in trained.items() if "stem" in n or "stages.0" in n} == {False}
+
+
+# --- interruptions --------------------------------------------------------------------------------
+
+
+def start(folder, output, *options, recipe=CHANGING):
+    """A training run in a process of its own."""
+    path = save_recipe(recipe, output.with_suffix(".json"))
+    command = [sys.executable, str(ROOT / "tests" / "trainer.py"), str(folder), str(output), str(path)]
+    return subprocess.Popen([*command, *options], cwd=ROOT, stderr=subprocess.DEVNULL)
+
+
+def expect_undisturbed(folder, output):
+    train(CHANGING, folder, output, resume=True)
+    assert losses(output) == losses(folder / "undisturbed")
+    assert weights(output) == weights(folder / "undisturbed")
+    assert not [path for path in output.rglob(".*")]  # nothing half-written is left
+
+
+def test_killed_at_any_step_a_resumed_run_is_the_undisturbed_one(mixed, tmp_path):
+    """SIGKILL from outside, at a step that another seed would choose elsewhere."""
+    last = random.Random(4).randrange(4, 13)
+    run = start(mixed, tmp_path / "run")
+    log = tmp_path / "run" / "log.jsonl"
+    while not log.is_file() or len(log.read_text().splitlines()) < last:
+        assert run.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    run.kill()
+    assert run.wait() == -signal.SIGKILL
+    expect_undisturbed(mixed, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "where, file, saved",
+    [
+        ("inside", ".resume.", 6),  # half of the new state is written
+        ("after", "resume.pt", 12),  # the new state is there, the new weights are not
+    ],
+)
+def test_killed_while_saving_a_resumed_run_is_the_undisturbed_one(where, file, saved, mixed, tmp_path):
+    run = start(mixed, tmp_path / "run", "--die", where, file, "2")
+    assert run.wait() == -signal.SIGKILL
+    assert torch.load(tmp_path / "run" / "resume.pt", weights_only=True)["step"] == saved
+    load_checkpoint(tmp_path / "run" / "checkpoint")  # usable all the time
+    expect_undisturbed(mixed, tmp_path / "run")
+
+
+def test_ctrl_c_ends_after_the_step_and_a_resumed_run_is_the_undisturbed_one(mixed, tmp_path, monkeypatch):
     step = training.Run.train_step
 
     def interrupted(self, *args):
-        if self.step == 3:
-            raise KeyboardInterrupt
+        if self.step == 4:
+            signal.raise_signal(signal.SIGINT)
         return step(self, *args)
 
-    monkeypatch.setattr(training.Run, "train_step", interrupted)
-    train(recipe(steps=6), world, tmp_path / "parts")
-    load_checkpoint(tmp_path / "parts" / "checkpoint")  # Ctrl-C left a usable one
-    assert len(losses(tmp_path / "parts")) == 3
-    monkeypatch.setattr(training.Run, "train_step", step)
-    train(recipe(steps=6), world, tmp_path / "parts", resume=True)
-    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
-
-
-def test_minutes_end_the_schedule_before_its_steps(world, tmp_path):
-    train(recipe(steps=100_000, minutes=0.01), world, tmp_path)
-    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert 0 < records[-1]["step"] < 1000 and records[-1]["seconds"] >= 0.6
-
-
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(world, tmp_path, monkeypatch):
-    train(recipe(steps=2), world, tmp_path)
-    before = (tmp_path / "checkpoint" / "model.safetensors").read_bytes()
-    nan = {"loss_class": torch.tensor(float("nan"), requires_grad=True)}
-    monkeypatch.setattr("tensormask_edu.model.TensorMask.losses", lambda *args: nan)
-    with pytest.raises(Diverged, match=r"loss is not finite at step 2: .*images \["):
-        train(recipe(steps=4), world, tmp_path, resume=True)
-    assert (tmp_path / "checkpoint" / "model.safetensors").read_bytes() == before
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Run, "train_step", interrupted)
+        train(CHANGING, mixed, tmp_path)
+    assert len(losses(tmp_path)) == 5
+    load_checkpoint(tmp_path / "checkpoint")  # Ctrl-C left a usable one
+    expect_undisturbed(mixed, tmp_path)
 
 
 def test_resuming_nothing_is_an_error_that_writes_nothing(world, tmp_path):
@@ -95,18 +278,94 @@ def test_resuming_nothing_is_an_error_that_writes_nothing(world, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_bfloat16_gives_nearly_the_same_losses_and_float32_weights(world, tmp_path):
-    for precision in ("float32", "bfloat16"):
-        train(recipe(steps=3, precision=precision), world, tmp_path / precision)
-    assert losses(tmp_path / "bfloat16") == pytest.approx(losses(tmp_path / "float32"), rel=0.05)
-    assert losses(tmp_path / "bfloat16") != losses(tmp_path / "float32")
-    model, _ = load_checkpoint(tmp_path / "bfloat16" / "checkpoint")
-    assert {p.dtype for p in model.parameters()} == {torch.float32}
+def test_another_run_or_a_broken_file_is_not_resumed(world, tmp_path):
+    train(recipe(steps=1), world, tmp_path)
+    for other in (recipe(steps=2, batch_size=1), recipe(steps=2, seed=5), recipe(model={"pad_value": -5.0})):
+        with pytest.raises(InputError, match="resume: expected the run's"):
+            train(other, world, tmp_path, resume=True)
+    state = (tmp_path / "resume.pt").read_bytes()
+    (tmp_path / "resume.pt").write_bytes(state[: len(state) // 2])
+    with pytest.raises(InputError, match="resume: expected a whole file"):
+        train(recipe(steps=2), world, tmp_path, resume=True)
 
 
-def test_vectors_are_not_decayed():
-    from tensormask_edu.model import build_model
+def test_a_state_that_would_run_code_is_refused(world, tmp_path):
+    train(recipe(steps=1), world, tmp_path)
+    torch.save({"step": Path("harmless")}, tmp_path / "resume.pt")
+    with pytest.raises(InputError, match=r"resume: expected a whole file of tensors"):
+        train(recipe(steps=2), world, tmp_path, resume=True)
 
-    decayed, plain = training.build_optimizer(build_model("tiny"), TrainConfig()).param_groups
-    assert plain["weight_decay"] == 0 and all(p.ndim == 1 for p in plain["params"])
-    assert decayed["weight_decay"] > 0 and all(p.ndim > 1 for p in decayed["params"])
+
+def test_a_new_run_forgets_the_state_of_the_old_one(world, tmp_path, monkeypatch):
+    train(recipe(steps=1), world, tmp_path)
+    monkeypatch.setattr(training.Run, "train_step", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(recipe(steps=1), world, tmp_path)
+    with pytest.raises(InputError, match="resume: expected an interrupted run"):
+        train(recipe(steps=1), world, tmp_path, resume=True)
+
+
+# --- what goes wrong ------------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_one_clear_error_and_the_last_checkpoint_stays(world, tmp_path):
+    train(recipe(steps=2, save_every=2), world, tmp_path)
+    before = files(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # any larger file fails half-way
+    try:
+        with pytest.raises(InputError, match=r"resume.pt: cannot be written \(File too large\)"):
+            train(recipe(steps=4, save_every=2), world, tmp_path, resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    after = files(tmp_path)
+    assert set(after) == set(before)
+    assert {name for name in before if after[name] != before[name]} == {"log.jsonl"}
+    train(recipe(steps=4, save_every=2), world, tmp_path, resume=True)
+    assert [record["step"] for record in records(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_batch_and_checkpoint(world, tmp_path, monkeypatch):
+    train(recipe(steps=2), world, tmp_path)
+    before = files(tmp_path)
+    nan = {"loss_class": torch.tensor(float("nan"), requires_grad=True)}
+    monkeypatch.setattr("tensormask_edu.model.TensorMask.losses", lambda *args: nan)
+    with pytest.raises(Diverged, match=r"loss is not finite at step 2: .*images \["):
+        train(recipe(steps=4), world, tmp_path, resume=True)
+    after = files(tmp_path)
+    batch = torch.load(tmp_path / "not_finite_0.pt", weights_only=True)
+    assert after == before | {"not_finite_0.pt": after["not_finite_0.pt"]}
+    assert batch["step"] == 2 and len(batch["images"]) == len(batch["image_ids"]) == 2
+    assert batch["targets"]["masks"][0]["values"].dtype == torch.bool
+
+
+def test_a_gradient_that_is_no_number_stops_the_run_before_the_weights_change(world, tmp_path, monkeypatch):
+    """Saving right after such a step would have kept the broken weights."""
+    config = recipe(steps=3, save_every=1)
+    train(recipe(steps=2, save_every=1), world, tmp_path)
+    before = weights(tmp_path)
+    clip = torch.nn.utils.clip_grad_norm_
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda p, n: clip(p, n) * float("inf"))
+    with pytest.raises(Diverged, match="gradient norm inf"):
+        train(config, world, tmp_path, resume=True)
+    assert weights(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"decay_at": (0.9, 0.5)}, "decay_at: expected rising fractions"),
+        ({"warmup": 1.0}, "warmup"),
+        ({"clip_norm": 0.0}, "clip_norm"),
+        ({"precision": "float64"}, "precision"),
+        ({"workers": -1}, "workers"),
+        ({"log_every": 0}, "log_every: expected at least 1"),
+    ],
+)
+def test_impossible_settings_are_named(values, message):
+    with pytest.raises(InputError, match=message):
+        TrainConfig(**values)
+
+
+def test_no_augmentation_is_the_default():
+    assert TrainConfig().augment == AugmentConfig()

@@ -65,9 +65,9 @@ def _command(commands: Any, name: str, run: Callable[..., int], text: str, examp
 
 def _onnx(commands: Any) -> None:
     text = (
-        "Write a checkpoint as one ONNX file: pictures in; boxes, scores, labels and masks out. Batch, height\n"
-        "and width stay free; normalisation is inside. Our ops carry a body of standard ops: ONNX Runtime and\n"
-        "TensorRT run the same file."
+        "Write a checkpoint as one ONNX file: pictures in; boxes, scores, labels and masks out. Batch,\n"
+        "height and width stay free; normalisation is inside. Our ops carry a body of standard ops: ONNX\n"
+        "Runtime and TensorRT run the same file."
     )
     parser = _command(commands, "onnx", _run_onnx, text, "onnx outputs/demo/checkpoint outputs/model.onnx")
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint folder")
@@ -76,7 +76,7 @@ def _onnx(commands: Any) -> None:
         "--candidates",
         type=int,
         metavar="N",
-        help="(window, class) pairs that enter NMS (default: the checkpoint's, at most 3840, TensorRT's limit)",
+        help="(window, class) pairs that enter NMS (default: the checkpoint's; at most TensorRT's 3840)",
     )
     parser.add_argument("--raw", action="store_true", help="logits and deltas of all levels as outputs too")
     parser.add_argument(
@@ -112,9 +112,9 @@ def _run_onnx(args: argparse.Namespace) -> int:
 
 def _verify(commands: Any) -> None:
     text = (
-        "Compare what every runtime here makes of the file with PyTorch, on the CPU: ONNX Runtime; the same with\n"
-        "our ops computed by the NumPy loops; the network that TensorRT's parser made of it; torch.compile on\n"
-        "request. Without a checkpoint only the samples inside the file are replayed.\n"
+        "Compare what every runtime here makes of the file with PyTorch, on the CPU: ONNX Runtime; the same\n"
+        "with our ops computed by the NumPy loops; the network that TensorRT's parser made of it;\n"
+        "torch.compile on request. Without a checkpoint only the samples inside the file are replayed.\n"
         "Exit code 1 if something differs by more than its tolerance."
     )
     example = (

@@ -75,7 +75,9 @@ class Match:
     passed: bool
 
 
-def difference(where: tuple[str, str], output: str, found: Array, expected: Array, limit: float) -> Difference:
+def difference(
+    where: tuple[str, str], output: str, found: Array, expected: Array, limit: float
+) -> Difference:
     """Compare one output; `limit` is that of values up to `LARGE_OUTPUT`."""
     if found.shape != expected.shape or not np.isfinite(found).all():
         return Difference(*where, output, found.shape, math.inf, math.inf, False)

@@ -59,12 +59,16 @@ def aligned(level: int, size_id: int) -> str:
 # Metadata: every value is JSON. The manifest beside an engine repeats these keys.
 METADATA_PREFIX = "tensormask_edu."
 CLASS_NAMES = METADATA_PREFIX + "class_names"
-WINDOWS = METADATA_PREFIX + "windows"  # per level and size: level, size_id, stride_px, side_px, side_bins, bin_px
+WINDOWS = (
+    METADATA_PREFIX + "windows"
+)  # per level and size: level, size_id, stride_px, side_px, side_bins, bin_px
 STRIDES_PX = METADATA_PREFIX + "strides_px"
 LAMS = METADATA_PREFIX + "lams"
 PADDING = METADATA_PREFIX + "pad_value"
 PREPROCESSING = METADATA_PREFIX + "preprocessing"  # padding_px, padding_colour, ...
-MODEL_CONFIG = METADATA_PREFIX + "model_config"  # with the thresholds and the number of candidates of the file
+MODEL_CONFIG = (
+    METADATA_PREFIX + "model_config"
+)  # with the thresholds and the number of candidates of the file
 INPUT_CONFIG = METADATA_PREFIX + "input_config"
 DETECTOR = METADATA_PREFIX + "detector"  # candidates, detections, nms_iterations, masks, precision
 SAMPLES = METADATA_PREFIX + "samples"  # small inputs with the outputs that PyTorch gave

@@ -60,9 +60,7 @@ def _of_one(
     }
 
 
-def paste(
-    mask: Array, canvas: Array, window: Array, metadata: Mapping[str, Any], input_size: Size
-) -> None:
+def paste(mask: Array, canvas: Array, window: Array, metadata: Mapping[str, Any], input_size: Size) -> None:
     """Draw one canvas of probabilities into `mask` (height, width): true where they reach 1/2.
 
     Args:
@@ -70,9 +68,7 @@ def paste(
         input_size: that became the height and width of `mask`.
     """
     level, size_id, y, x = window.tolist()
-    kind = next(
-        w for w in metadata[contract.WINDOWS] if w["level"] == level and w["size_id"] == size_id
-    )
+    kind = next(w for w in metadata[contract.WINDOWS] if w["level"] == level and w["size_id"] == size_id)
     rows = _taps(y * kind["stride_px"], kind, input_size[0], mask.shape[0])
     columns = _taps(x * kind["stride_px"], kind, input_size[1], mask.shape[1])
     (place_y, first_y, weight_y), (place_x, first_x, weight_x) = rows, columns

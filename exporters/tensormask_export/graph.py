@@ -6,7 +6,7 @@ methods are called where they can be; three steps are written anew:
     candidates  the windows whose best class scores best, then the best (window, class) pairs of those: the
                 same pairs in the same order as sorting all pairs
     suppress    greedy NMS as an iteration on the matrix of overlaps: one step decides at least one more box
-                for good, in practice most of them; when a step changes nothing the result is that of greedy NMS
+                for good, in practice most of them; when a step changes nothing, greedy NMS is done
     masks       every bin of a window lies on a grid of the picture, whatever the level; so all masks of a
                 picture fit one array, a *canvas* per detection
 
@@ -158,8 +158,9 @@ class DetectorGraph(nn.Module):
         number = torch.arange(y.numel(), device=y.device).view_as(y)
         image = number // self.num_detections
         lam, side, offset = (values[level, size_id] for values in self.window_tables(y))
+        lams, sides = self.config.geometry.lams, self.config.geometry.sides_bins
         bins = []
-        for row, size in itertools.product(range(self.config.geometry.num_levels), range(self.config.geometry.num_sizes)):
+        for row, size in itertools.product(range(len(lams)), range(len(sides))):
             mine = (level == row) & (size_id == size)
             index = torch.stack([image, torch.where(mine, y, 0), torch.where(mine, x, 0)], dim=2)
             bins.append(self.bins_at(output, row, size, index.flatten(0, 1)).flatten())
@@ -177,7 +178,8 @@ class DetectorGraph(nn.Module):
         side = torch.tensor([[geometry.side_bins(level, size) for size in sizes] for level in levels])
         lam = torch.tensor(geometry.lams)[:, None].expand_as(side)
         area = (side * side).flatten()
-        return tuple(t.to(like.device) for t in (lam, side, (area.cumsum(0) - area).view_as(side)))
+        before = (area.cumsum(0) - area).view_as(side)
+        return lam.to(like.device), side.to(like.device), before.to(like.device)
 
     def bins_at(self, output: NetworkOutput, level: int, size_id: int, index: Tensor) -> Tensor:
         """Mask logits (B, side, side) of the windows at `index` (B, 3) of one level and size."""
@@ -200,12 +202,18 @@ def overlaps(box: Tensor, labels: Tensor, threshold: float) -> Tensor:
     """(N, C, C) bool at [i, j], i < j: same class and IoU > threshold, in torchvision's arithmetic."""
     x0, y0, x1, y1 = box.unbind(2)
     area = (x1 - x0) * (y1 - y0)
-    width = (torch.minimum(x1[:, :, None], x1[:, None]) - torch.maximum(x0[:, :, None], x0[:, None])).clamp(0)
-    height = (torch.minimum(y1[:, :, None], y1[:, None]) - torch.maximum(y0[:, :, None], y0[:, None])).clamp(0)
+    width = shared_length(x0, x1)
+    height = shared_length(y0, y1)
     shared = width * height
     iou = shared / (area[:, :, None] + area[:, None] - shared)
     order = torch.arange(box.shape[1], device=box.device)
     return (iou > threshold) & (labels[:, :, None] == labels[:, None]) & (order[:, None] < order)
+
+
+def shared_length(low: Tensor, high: Tensor) -> Tensor:
+    """How much of the intervals i and j is in both: (N, C) twice -> (N, C, C)."""
+    end = torch.minimum(high[:, :, None], high[:, None])
+    return (end - torch.maximum(low[:, :, None], low[:, None])).clamp(min=0)
 
 
 def first_places(keep: Tensor, count: int) -> tuple[Tensor, Tensor]:

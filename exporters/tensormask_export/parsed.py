@@ -101,7 +101,14 @@ ELEMENTWISE: dict[str, Callable[[Array, Array], Array]] = {
     "AND": np.logical_and,
     "OR": np.logical_or,
 }
-UNARY = {"ABS": np.abs, "NEG": np.negative, "SQRT": np.sqrt, "RECIP": np.reciprocal, "NOT": np.logical_not}
+UNARY = {
+    "ABS": np.abs,
+    "EXP": np.exp,
+    "NEG": np.negative,
+    "SQRT": np.sqrt,
+    "RECIP": np.reciprocal,
+    "NOT": np.logical_not,
+}
 ACTIVATION = {"RELU": lambda a: np.maximum(a, 0), "SIGMOID": lambda a: 1 / (1 + np.exp(-a))}
 REDUCE = {"MAX": np.max, "MIN": np.min, "SUM": np.sum, "AVG": np.mean}
 
@@ -181,6 +188,12 @@ def _gather(layer: Layer, inputs: Inputs) -> Array:
     return data[tuple(np.moveaxis(index, -1, 0))]
 
 
+def _matrix_multiply(layer: Layer, inputs: Inputs) -> Array:
+    if {layer.op0.name, layer.op1.name} != {"NONE"}:
+        raise NotComputed(f"matrix product {layer.op0} {layer.op1}")
+    return inputs[0] @ inputs[1]
+
+
 def _normalization(layer: Layer, inputs: Inputs) -> Array:
     if layer.num_groups != 1:
         raise NotComputed("grouped normalisation")
@@ -253,10 +266,9 @@ def _unsqueeze(layer: Layer, inputs: Inputs) -> Array:
 
 def _topk(layer: Layer, inputs: Inputs) -> tuple[Array, Array]:
     (axis,) = _axes(layer.axes)
-    if layer.op.name != "MAX":
-        raise NotComputed(f"topk {layer.op}")
     count = int(np.asarray(_given(inputs, 1, layer.k)).item())
-    order = np.argsort(-inputs[0], axis=axis, kind="stable").take(range(count), axis=axis)
+    ascending = -inputs[0] if layer.op.name == "MAX" else inputs[0]
+    order = np.argsort(ascending, axis=axis, kind="stable").take(range(count), axis=axis)
     return np.take_along_axis(inputs[0], order, axis), order
 
 
@@ -271,6 +283,7 @@ LAYERS: dict[str, tuple[str, Callable[[Layer, Inputs], Any]]] = {
     "ELEMENTWISE": ("IElementWiseLayer", lambda layer, inputs: _choose(ELEMENTWISE, layer.op)(*inputs)),
     "FILL": ("IFillLayer", _fill),
     "GATHER": ("IGatherLayer", _gather),
+    "MATRIX_MULTIPLY": ("IMatrixMultiplyLayer", _matrix_multiply),
     "NORMALIZATION": ("INormalizationLayer", _normalization),
     "POOLING": ("IPoolingLayer", _pooling),
     "REDUCE": ("IReduceLayer", _reduce),

@@ -43,7 +43,9 @@ def random_pictures(config: ModelConfig, sizes: Sequence[tuple[int, ...]], seed:
     Raises:
         InputError: sides that are no multiples of the model's padding.
     """
-    return [Pictures("x".join(map(str, size)), _blobs(config, size, seed), size[1:]) for size in sizes]
+    return [
+        Pictures("x".join(map(str, size)), _blobs(config, size, seed), (size[-2], size[-1])) for size in sizes
+    ]
 
 
 def _blobs(config: ModelConfig, size: tuple[int, ...], seed: int) -> list[Tensor]:
@@ -70,9 +72,7 @@ def _of_file(path: str | Path, input_config: InputConfig, image_id: int = -1) ->
     return Pictures(Path(path).name, [prepare(image, input_config)], size, image_id)
 
 
-def coco_pictures(
-    dataset: CocoFolder, limit: int | None, input_config: InputConfig
-) -> Iterator[Pictures]:
+def coco_pictures(dataset: CocoFolder, limit: int | None, input_config: InputConfig) -> Iterator[Pictures]:
     """The first `limit` pictures of a COCO folder, read one at a time."""
     for index in range(len(dataset) if limit is None else min(limit, len(dataset))):
         yield _of_file(dataset.path(index), input_config, dataset.image_ids[index])

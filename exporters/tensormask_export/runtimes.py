@@ -167,7 +167,9 @@ def _register_reference(extensions: Any) -> None:
 
 def _check_length(bins: int) -> None:
     if bins > MOST_LOOPED_BINS:
-        _REFUSED.append(f"its loops would compute {bins:,} bins in one node; {MOST_LOOPED_BINS:,} are the limit")
+        _REFUSED.append(
+            f"its loops would compute {bins:,} bins in one node; {MOST_LOOPED_BINS:,} are the limit"
+        )
         raise NotComputed(_REFUSED[0])
 
 

@@ -110,8 +110,8 @@ def _match(
     """The sample's best detections among the runtime's."""
     count, best = int(found[contract.COUNT][0]), len(sample["scores"])
     shape = tuple(sample["masks_shape"])
-    bits = np.unpackbits(_unpacked(sample["masks"]))[: np.prod(shape)]
-    expected = {
+    bits: Array = np.unpackbits(_unpacked(sample["masks"]))[: np.prod(shape)]
+    expected: dict[str, Array] = {
         "boxes": np.array(sample["boxes"], np.float32).reshape(best, 4),
         "scores": np.array(sample["scores"], np.float32),
         "labels": np.array(sample["labels"], np.int64),

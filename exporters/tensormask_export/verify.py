@@ -72,7 +72,7 @@ class VerifyReport:
 
     @property
     def passed(self) -> bool:
-        return all(row.passed for row in [*self.differences, *self.matches, *self.scores])
+        return all(row.passed for rows in (self.differences, self.matches, self.scores) for row in rows)
 
     @property
     def max_abs(self) -> float:
@@ -163,9 +163,7 @@ def exported_graph(
         expected = "the one that the ONNX file was exported from"
         raise bad_input("checkpoint", expected, "other weights", f"export {onnx_path} again")
     detector = metadata[contract.DETECTOR]
-    return DetectorGraph(
-        model, detector["masks"], detector["candidates"], detector["nms_iterations"]
-    ).eval()
+    return DetectorGraph(model, detector["masks"], detector["candidates"], detector["nms_iterations"]).eval()
 
 
 def replay_samples(findings: Findings, runtime: Runtime, metadata: Mapping[str, Any]) -> None:
@@ -290,9 +288,7 @@ def _aligned(rows: list[list[str]]) -> list[str]:
 
 
 def _rows(differences: list[Difference]) -> list[dict[str, Any]]:
-    return [
-        asdict(d) | {"max_abs": _finite(d.max_abs), "max_rel": _finite(d.max_rel)} for d in differences
-    ]
+    return [asdict(d) | {"max_abs": _finite(d.max_abs), "max_rel": _finite(d.max_rel)} for d in differences]
 
 
 def _finite(value: float) -> float | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -123,6 +124,13 @@ class Augment:
         image, target = _resize(image, size), resize_target(target, size)
         return self.after_crop(image, target, generator)
 
+    def choose_size(self, config: InputConfig, generator: Generator) -> InputConfig:
+        """The input configuration with a short side drawn for this picture, if it is to be random."""
+        if self.config.short_side_px is None:
+            return config
+        low, high = self.config.short_side_px
+        return replace(config, short_side_px=low + _integer(generator, high - low + 1))
+
     def choose_region(
         self, file_size: tuple[int, int], model_size: tuple[int, int], generator: Generator
     ) -> tuple[Region | None, tuple[int, int]]:
@@ -228,29 +236,69 @@ def _integer(generator: Generator, below: int) -> int:
 class TrainingSet(Dataset[tuple[Tensor, Target]]):
     """The endless stream of training samples of a run, as a pure function of the position in it.
 
-    ``training_set[position]`` is picture `sample_index(seed, position, n)`, changed by
+    ``training_set[position]`` is picture `training_set.index(position)`, changed by
     `generator_at(seed, position)`. A run that stopped after some positions continues from there and sees
     what it would have seen:
 
         DataLoader(training_set, batch_size=4, sampler=range(start, end), collate_fn=collate)
+
+    Args:
+        group_size: batches of this many positions hold wide pictures or tall ones, at most two an epoch
+            hold both; None leaves the order as it was shuffled.
     """
 
     def __init__(
-        self, dataset: CocoFolder, input_config: InputConfig, augment: AugmentConfig, seed: int
+        self,
+        dataset: CocoFolder,
+        input_config: InputConfig,
+        augment: AugmentConfig,
+        seed: int,
+        group_size: int | None = None,
     ) -> None:
         if not len(dataset):
             raise bad_input("dataset", "at least one picture with an instance", "none")
-        self.dataset, self.input_config, self.augment, self.seed = (
-            dataset,
-            input_config,
-            Augment(augment),
-            seed,
-        )
+        self.dataset, self.input_config, self.augment = dataset, input_config, Augment(augment)
+        self.seed, self.group_size = seed, group_size
+        sizes = [dataset.size(index) for index in range(len(dataset))] if group_size else []
+        self.wide = torch.tensor([width > height for height, width in sizes], dtype=torch.bool)
+        self._grouped: tuple[int, Tensor] = (-1, torch.empty(0))  # the epoch last asked for, and its order
 
     def __getitem__(self, position: int) -> tuple[Tensor, Target]:
-        index = sample_index(self.seed, position, len(self.dataset))
         generator = generator_at(self.seed, position)
-        return training_sample(self.dataset, index, self.input_config, self.augment, generator)
+        return training_sample(self.dataset, self.index(position), self.input_config, self.augment, generator)
+
+    def index(self, position: int) -> int:
+        """Which picture stands at `position` of the run."""
+        length = len(self.dataset)
+        if not self.group_size:
+            return sample_index(self.seed, position, length)
+        epoch, place = divmod(position, length)
+        if self._grouped[0] != epoch:
+            begun = min(-epoch * length % self.group_size, length)
+            order = grouped(_epoch_order(self.seed, epoch, length), self.wide, self.group_size, begun)
+            self._grouped = epoch, order
+        return int(self._grouped[1][place])
+
+
+def grouped(order: Tensor, wide: Tensor, size: int, begun: int = 0) -> Tensor:
+    """An epoch's order with pictures of one orientation side by side, `size` at a time.
+
+    A batch comes where its last picture stood in the shuffled order, so batches stay shuffled too. The
+    pictures that fill no batch end the epoch.
+
+    Args:
+        order: (n,) the shuffled pictures. wide: (pictures,) bool, their orientation.
+        begun: how many pictures the last batch of the epoch before still wants; they come first.
+    """
+    batches, ends, rest = [], [], []
+    for orientation in (False, True):
+        places = (wide[order[begun:]] == orientation).nonzero().squeeze(1) + begun
+        full = len(places) // size * size
+        batches.append(places[:full].view(-1, size))
+        ends.append(batches[-1][:, -1])
+        rest.append(places[full:])
+    by_end = torch.cat(batches)[torch.cat(ends).argsort()]
+    return order[torch.cat([torch.arange(begun), by_end.flatten(), torch.cat(rest).sort().values])]
 
 
 def training_sample(
@@ -261,6 +309,7 @@ def training_sample(
     The same steps as `prepare`, then `augment`, but cut in the file's pixels and resized once.
     """
     image, file_size = dataset.image(index), dataset.size(index)
+    input_config = augment.choose_size(input_config, generator)
     region, size = augment.choose_region(file_size, input_size(*file_size, input_config), generator)
     values = intensity_range(image, input_config)
     part = image if region is None else crop(image, region)

@@ -8,35 +8,39 @@ from __future__ import annotations
 import numpy as np
 
 
-def is_positive(window: np.ndarray, stride: float, box: np.ndarray, smallest_scale: float) -> bool:
+def is_positive(window: np.ndarray, unit: float, slack: float, box: np.ndarray, smallest: float) -> bool:
     """Whether a window is positive for one object, uniqueness aside.
 
     Args:
-        window, box: (4,) xyxy pixels. stride: of the window's level, pixels.
-        smallest_scale: an object is treated as at least half this long, pixels.
+        window, box: (4,) xyxy pixels.
+        unit: how far apart their centres may be, pixels: the level's stride (official) or bin (paper).
+        slack: what the window may be longer than twice the object, pixels: the stride or nothing.
+        smallest: an object is treated as at least half this long, pixels.
     """
     contained = window[0] <= box[0] and window[1] <= box[1] and window[2] >= box[2] and window[3] >= box[3]
     side = window[2] - window[0]
     longest = max(box[2] - box[0], box[3] - box[1])
-    fits = side - stride <= max(2 * longest, smallest_scale)
+    fits = side - slack <= max(2 * longest, smallest)
     dx = (box[0] + box[2]) / 2 - (window[0] + window[2]) / 2
     dy = (box[1] + box[3]) / 2 - (window[1] + window[3]) / 2
-    central = np.sqrt(dx * dx + dy * dy) <= stride
+    central = np.sqrt(dx * dx + dy * dy) <= unit
     return bool(contained and fits and central)
 
 
-def assign(windows: np.ndarray, strides: np.ndarray, boxes: np.ndarray, smallest_scale: float) -> np.ndarray:
+def assign(
+    windows: np.ndarray, units: np.ndarray, slacks: np.ndarray, boxes: np.ndarray, smallest: float
+) -> np.ndarray:
     """The object each window is positive for, -1 for none or for more than one (uniqueness).
 
     Args:
-        windows: (M, 4) xyxy pixels. strides: (M,) pixels. boxes: (G, 4) xyxy pixels.
+        windows: (M, 4) xyxy pixels. units, slacks: (M,) pixels. boxes: (G, 4) xyxy pixels.
 
     Returns:
         (M,) int64.
     """
     assigned = np.full(len(windows), -1, dtype=np.int64)
-    for m, window in enumerate(windows):
-        claims = [g for g, box in enumerate(boxes) if is_positive(window, strides[m], box, smallest_scale)]
+    for m, (window, unit, slack) in enumerate(zip(windows, units, slacks, strict=True)):
+        claims = [g for g, box in enumerate(boxes) if is_positive(window, unit, slack, box, smallest)]
         if len(claims) == 1:
             assigned[m] = claims[0]
     return assigned

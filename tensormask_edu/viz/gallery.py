@@ -125,5 +125,5 @@ def positive_windows(target: dict[str, Any], instance: int, image: Any, config: 
     """The windows of `image` that are positive for one object."""
     geometry = config.geometry
     grid_sizes = geometry.grid_sizes(*image.shape[-2:])
-    pairs = assign(target["boxes"], geometry, grid_sizes, config.smallest_scale_px)
+    pairs = assign(target["boxes"], config, grid_sizes)
     return geometry.windows(grid_sizes)[pairs[pairs[:, 1] == instance, 0]]

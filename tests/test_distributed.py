@@ -1,0 +1,101 @@
+"""Two processes with half the batch each are one with the whole: parameters, scores, files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+from safetensors.torch import load_file
+from tolerances import PROCESSES
+from trainer import save_recipe, small_recipe, write_pictures
+
+from tensormask_edu import distributed
+from tensormask_edu.ceiling import evaluate_checkpoint
+from tensormask_edu.config import AugmentConfig
+from tensormask_edu.errors import InputError
+from tensormask_edu.files import read_json
+from tensormask_edu.losses import normaliser
+from tensormask_edu.model import build_model
+from tensormask_edu.train import train
+
+# ResNet-50 with its frozen normalisation and stem, small heads: batch statistics would tell the two apart.
+SMALL_R50 = {
+    "backbone": "resnet50",
+    "normaliser": "global",
+    "tower_norm_groups": 0,
+    "score_threshold": 0.005,  # so that a model of five steps finds something
+    **dict.fromkeys(("fpn_channels", "class_channels", "box_channels", "mask_channels"), 16),
+}
+RECIPE = small_recipe(
+    model=SMALL_R50, batch_size=4, steps=5, optimizer="sgd", lr=0.02, warmup=0.0, clip_norm=10.0,
+    decay_at=(0.9,), augment=AugmentConfig(flip=True, noise=0.05),
+)  # fmt: skip
+
+
+def torchrun(count, *arguments):
+    """`torchrun` on this machine, at a free port."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    return subprocess.run(
+        [*command, str(ROOT / "tests" / "trainer.py"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+
+
+def test_two_processes_train_and_evaluate_as_one(tmp_path):
+    world = write_pictures(tmp_path / "world", [(64, 64)] * 8)
+    write_pictures(world, [(64, 48), (48, 64), (64, 64), (32, 64), (64, 64)], "val")
+    train(RECIPE, world, tmp_path / "one")
+    recipe = save_recipe(RECIPE, tmp_path / "recipe.json")
+    run = torchrun(2, world, tmp_path / "two", recipe, "--scores", tmp_path / "two.json")
+    assert run.returncode == 0, run.stderr[-2000:]
+
+    one, two = (load_file(tmp_path / name / "checkpoint" / "model.safetensors") for name in ("one", "two"))
+    torch.manual_seed(0)
+    fresh = build_model(RECIPE.model, None).state_dict()
+    trained = [name for name in one if "network.box" in name or "stages.3" in name]
+    assert max((one[name] - two[name]).abs().max().item() for name in one) <= PROCESSES
+    assert max((one[n] - fresh[n]).abs().max().item() for n in trained if n in fresh) > 100 * PROCESSES
+
+    scores = read_json(tmp_path / "two.json")
+    assert scores == evaluate_checkpoint(tmp_path / "two" / "checkpoint", world)
+    assert scores["images"] == 5 and scores["detections"] > 100
+    assert 0 < scores["bbox"]["AR100"] < 1 and 0 < scores["ceiling"]["segm"]["AP"] <= 1, scores
+    lines = (tmp_path / "two" / "log.jsonl").read_text().splitlines()
+    assert len(lines) == 5  # the first process writes, once
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(tmp_path, monkeypatch):
+    world = write_pictures(tmp_path / "world", [(64, 64)])
+    monkeypatch.setattr(distributed, "count", lambda: 3)
+    with pytest.raises(InputError, match="batch_size: expected a multiple of the 3 processes, got 4"):
+        train(RECIPE, world, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_normaliser_is_at_least_one_positive_in_all():
+    cpu = torch.device("cpu")
+    assert normaliser(0, "process", cpu) == normaliser(0, "global", cpu) == 1
+    assert normaliser(7, "process", cpu) == normaliser(7, "global", cpu) == 7
+
+
+def test_every_nth_item_goes_to_each_process_and_comes_back_in_order(monkeypatch):
+    items, parts = list("abcdefg"), []
+    monkeypatch.setattr(distributed, "count", lambda: 3)
+    for rank in range(3):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        parts.append(distributed.share(items))
+    assert parts == [["a", "d", "g"], ["b", "e"], ["c", "f"]]
+
+    def gather(found, part):
+        found[:] = parts
+
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    assert distributed.joined(parts[0]) == items
