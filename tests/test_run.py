@@ -1,4 +1,4 @@
-"""Exported models at work: sessions, predictions, timings, and what must be refused before an engine loads."""
+"""Exported models at work: sessions, predictions, timings, and what is refused before an engine loads."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_pictures_are_padded_as_in_training(folder):
     with run.open_session(folder / "model.onnx") as session:
         pictures = [images(3, 40, 30), images(3, 20, 70)]
         padded = run.batch(pictures, session.metadata)
-        assert padded.shape == (2, 3, 64, 96)
+        assert padded.shape == (2, 3, 40, 72)
         model = load_checkpoint(folder / "checkpoint")[0]
         expected = model.batch([torch.from_numpy(p) for p in pictures])
         torch.testing.assert_close(model.normalise(torch.from_numpy(padded)), expected)
@@ -203,7 +203,7 @@ def test_a_shape_outside_the_profile_names_the_options_that_include_it(folder, s
     given = {word[2:]: cli._numbers(words[i + 1]) for i, word in enumerate(words) if word.startswith("--")}
     assert set(given) == {"min", "opt", "max"}
     wider = Profile(**given)
-    wider.check(32)
+    wider.check(SMALL.geometry.padding_px)
     assert run.fits(wider, shape) and run.fits(wider, PROFILE.min) and run.fits(wider, PROFILE.max)
 
 

@@ -29,7 +29,7 @@ from tensormask_edu.errors import InputError, bad_input
 from . import contract
 from .device import find_device
 from .engine_file import read_engine
-from .run import Array, OnnxSession, Session, Shape, detect, excluded, fits, open_session
+from .run import Array, OnnxSession, Session, Shape, check_shape, detect, open_session
 from .to_onnx import file_sha256, weights_sha256
 from .to_tensorrt import shape_name
 
@@ -158,8 +158,7 @@ def bench(
     subjects += [Subject("compile", str(compiled))] if compiled else []
     metadata, files, profile = described(model)
     shape = shape or (profile.opt if profile else DEFAULT_SHAPE)
-    if profile and not fits(profile, shape):
-        raise excluded(shape, profile)
+    check_shape(shape, metadata, profile)
     for subject in subjects[1:]:
         check_weights(subject.path, metadata[contract.WEIGHTS_SHA256])
     rows = [in_own_process(subject.path, measure, subject, shape, effort) for subject in subjects]

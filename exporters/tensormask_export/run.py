@@ -154,15 +154,20 @@ def check_images(images: Any, metadata: Mapping[str, Any], profile: Profile | No
     if not isinstance(images, np.ndarray) or images.dtype != np.float32:
         got = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
         raise bad_input("images", "a float32 NumPy array in [0, 1]", got)
-    if images.ndim != 4 or images.shape[1] != 3 or not images.size:
+    check_shape(images.shape, metadata, profile)
+
+
+def check_shape(shape: Sequence[int], metadata: Mapping[str, Any], profile: Profile | None) -> None:
+    """Raise InputError unless the model takes images of this shape."""
+    if len(shape) != 4 or shape[1] != 3 or min(shape) < 1:
         fix = "three channels, RGB: repeat a grey one, drop transparency"
-        raise bad_input("images", "shape (N, 3, H, W)", images.shape, fix)
+        raise bad_input("images", "shape (N, 3, H, W)", tuple(shape), fix)
     padding_px = metadata[contract.PREPROCESSING]["padding_px"]
-    if images.shape[2] % padding_px or images.shape[3] % padding_px:
+    if shape[2] % padding_px or shape[3] % padding_px:
         expected = f"sides that are multiples of {padding_px}"
-        raise bad_input("images", expected, shape_name(images.shape), "`run.batch` pads pictures")
-    if profile and not fits(profile, images.shape):
-        raise excluded(images.shape, profile)
+        raise bad_input("images", expected, shape_name(shape), "`run.batch` pads pictures")
+    if profile and not fits(profile, shape):
+        raise excluded(shape, profile)
 
 
 def excluded(shape: Sequence[int], profile: Profile) -> InputError:

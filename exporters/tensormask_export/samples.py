@@ -25,7 +25,7 @@ from .runtimes import Runtime
 
 Array = NDArray[Any]
 ENLARGE = 4
-SIDES = (2, 3)  # of the picture, in `padding_px`
+SIDES_PX = (64, 96)  # of the picture, rounded up to the padding
 DRAWN = 8  # pictures, of which the samples are those with most detections
 KEPT = 2
 NUMBERS = 24  # of each raw output
@@ -35,7 +35,7 @@ BEST = 6  # detections of each sample
 def make_samples(graph: DetectorGraph) -> list[dict[str, Any]]:
     """The samples of a graph, as JSON values."""
     padding_px = graph.config.geometry.padding_px
-    height, width = (-(-side * padding_px // ENLARGE) for side in SIDES)
+    height, width = (-(-side // padding_px) * padding_px // ENLARGE for side in SIDES_PX)
     small = [discs(seed, height, width) for seed in range(DRAWN)]
     outputs = [run(graph, pixels) for pixels in small]
     counts = [int(named[contract.COUNT][0]) for named in outputs]
