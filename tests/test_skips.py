@@ -31,6 +31,13 @@ ALLOWED: dict[str, tuple[Callable[[], bool], set[str]]] = {
     "no CUDA device": (lambda: not torch.cuda.is_available(), ON_CUDA),
     "no shared data": (lambda: not SHARED.is_dir(), {"*"}),
     "no C++ compiler": (lambda: not shutil.which("g++"), {"*"}),
+    "onnxruntime_extensions is not installed": (
+        lambda: importlib.util.find_spec("onnxruntime_extensions") is None,
+        {
+            "test_loops_that_would_take_hours_are_left_out_and_said",
+            "test_the_numpy_loops_compute_the_nodes_inside_onnx_runtime",
+        },
+    ),
     "tensorrt_rtx is not installed": (lambda: importlib.util.find_spec("tensorrt_rtx") is None, {"*"}),
 }
 

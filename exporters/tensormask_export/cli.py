@@ -78,6 +78,12 @@ def _onnx(commands: Any) -> None:
         metavar="N",
         help="(window, class) pairs that enter NMS (default: the checkpoint's; at most TensorRT's 3840)",
     )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "float16"),
+        default="float32",
+        help="of weights and activations (default float32); inputs and outputs stay float32",
+    )
     parser.add_argument("--raw", action="store_true", help="logits and deltas of all levels as outputs too")
     parser.add_argument(
         "--dense",
@@ -98,6 +104,7 @@ def _run_onnx(args: argparse.Namespace) -> int:
         args.model,
         masks="dense" if args.dense else "windows",
         candidates=args.candidates,
+        precision=args.precision,
         raw=args.raw,
         input_config=input_config,
     )
