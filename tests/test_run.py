@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from exported import SMALL, needs_rtx
 from PIL import Image
 
 from tensormask_edu.checkpoint import load_checkpoint, save_checkpoint
-from tensormask_edu.config import MODELS, InputConfig
+from tensormask_edu.config import InputConfig
 from tensormask_edu.data.shapes import write_shapes
 from tensormask_edu.errors import InputError
 from tensormask_edu.model import build_model
@@ -31,42 +32,19 @@ from tensormask_export import bench, cli, contract, engine_run, run  # noqa: E40
 from tensormask_export.device import Device  # noqa: E402
 from tensormask_export.engine_file import read_engine  # noqa: E402
 from tensormask_export.predict import predict  # noqa: E402
-from tensormask_export.to_onnx import export_onnx  # noqa: E402
 from tensormask_export.to_tensorrt import Profile, build_engine  # noqa: E402
-
-NO_RTX = importlib.util.find_spec("tensorrt_rtx") is None
-needs_rtx = pytest.mark.skipif(NO_RTX, reason="tensorrt_rtx is not installed")
 
 PROFILE = Profile((1, 3, 32, 32), (1, 3, 64, 64), (2, 3, 96, 96))
 QUICK = bench.Effort(warmup=1, iterations=5, threads=1)
 
-# Few channels and candidates; fresh weights score around 0.01, so a low threshold gives detections.
-SMALL = replace(
-    MODELS["tiny"],
-    class_names=("left", "right"),
-    strides_px=(4, 8),
-    sides_bins=(3, 4),
-    fpn_channels=8,
-    tower_convs=1,
-    class_channels=8,
-    box_channels=8,
-    mask_channels=8,
-    tower_norm_groups=2,
-    score_threshold=0.009,
-    topk_candidates=60,
-    detections_per_image=12,
-)
-
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(small, tmp_path_factory) -> Path:
     """A checkpoint, its ONNX file, three pictures of two sizes."""
     folder = tmp_path_factory.mktemp("run")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        model = build_model(SMALL).eval()
-    save_checkpoint(folder / "checkpoint", model, InputConfig(enlarge=1.5))
-    export_onnx(model, folder / "model.onnx", input_config=InputConfig(enlarge=1.5))
+    checkpoint, model = small
+    shutil.copytree(checkpoint, folder / "checkpoint")
+    shutil.copy(model, folder / "model.onnx")
     write_shapes(folder / "shapes", train=1, val=2, size_px=64)
     (folder / "photos").mkdir()
     for number, path in enumerate(sorted((folder / "shapes" / "images").rglob("*.png"))):
@@ -362,9 +340,7 @@ class CpuEngine:
         return kinds.get(name, trt.float32)
 
     def create_runtime_config(self):
-        import tensorrt_rtx as trt
-
-        return trt.IRuntimeConfig if False else type("Config", (), {})()
+        return SimpleNamespace()
 
     def create_execution_context(self, config):
         assert config.dynamic_shapes_kernel_specialization_strategy.name == "EAGER"

@@ -227,8 +227,8 @@ def detect(
 
 
 NOT_CONVERGED = (
-    "duplicates may remain: the model's suppression needs more iterations on this picture; "
-    "export it with a larger --nms-iterations"
+    "the file's NMS did not come to rest on a picture: a chain of overlapping boxes is longer than its "
+    "iterations. Some detections may differ from PyTorch's"
 )
 
 # --- ONNX Runtime --------------------------------------------------------------------------------
