@@ -46,6 +46,10 @@ WITH_NVCC = {
 # Beginning of the skip reason -> (whether it is true here, the tests that may give it).
 ALLOWED: dict[str, tuple[Callable[[], bool], set[str]]] = {
     "no CUDA device": (lambda: not torch.cuda.is_available(), ON_CUDA),
+    "a CUDA device is here": (
+        torch.cuda.is_available,
+        {"test_an_engine_without_a_gpu_points_to_the_onnx_file"},
+    ),
     "no shared data": (lambda: not SHARED.is_dir(), {"*"}),
     "no C++ compiler": (lambda: not shutil.which("g++"), {"*"}),
     "onnxruntime_extensions is not installed": (
