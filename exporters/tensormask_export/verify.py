@@ -222,7 +222,7 @@ def _compare(
     found = detections(outputs, metadata, [batch.input_size] * num, [batch.output_size] * num)
     converged = outputs[contract.CONVERGED]
     findings.matches += [
-        match(place, *row, findings.limits) for row in zip(expected, found, converged, strict=True)
+        match(place, *row, findings.limits) for row in zip(expected, found, converged.tolist(), strict=True)
     ]
     _note(findings, runtime, batch, found)
 
@@ -271,12 +271,12 @@ def _raw_table(title: str, differences: list[Difference]) -> str:
 
 def _match_table(matches: list[Match]) -> str:
     """A line per runtime and input; many pictures share one, and those that differ have their own."""
-    rows = [["detections", "on", "PyTorch", "found", "matched", "box px", "score", "mask IoU", ""]]
+    rows = [["detections", "on", "PyTorch", "found", "matched", "agreed", "box px", "score", "mask IoU", ""]]
     for runtime in dict.fromkeys(m.runtime for m in matches):
         mine = [m for m in matches if m.runtime == runtime]
         bad = [m for m in mine if not m.passed]
         for row in [worst(mine), *bad] if len(mine) > MOST_COLUMNS else mine:
-            numbers = [f"{row.expected}", f"{row.found}", f"{row.matched}"]
+            numbers = [f"{row.expected}", f"{row.found}", f"{row.matched}", f"{row.agreed}"]
             errors = [f"{row.box_px:.1e}", f"{row.score:.1e}", f"{row.mask_iou:.5f}"]
             verdict = "" if row.passed else "DIFFERENT" if row.converged else "NMS DID NOT CONVERGE"
             rows.append([row.runtime, row.input, *numbers, *errors, verdict])
