@@ -78,9 +78,13 @@ def read_state(output: Path, recipe: Recipe) -> dict[str, Any]:
         values = {name: before.get(name) for name in changed}
         fix = "pass the same, or train without resume"
         raise bad_input("resume", f"the run's {_shown(values)}", _shown({n: now[n] for n in changed}), fix)
-    clean(output)
-    _cut_log(output / LOG, state["step"])
     return state
+
+
+def go_on(output: Path, step: int) -> None:
+    """Bring the folder of a killed run to the state it goes on from."""
+    clean(output)
+    _cut_log(output / LOG, step)
 
 
 def append_log(output: Path, record: dict[str, Any]) -> None:
