@@ -202,12 +202,13 @@ def _predict(commands: Any) -> None:
     parser.add_argument("image", metavar="IMAGE", help="an image file or a folder of them")
     parser.add_argument("--output", required=True, metavar="DIR", help="where the pictures go")
     parser.add_argument("--score", type=float, default=0.5, help="draw from this score on (default 0.5)")
+    parser.add_argument("--precision", default="float32", help="float32, or bfloat16 or float16 on a GPU")
 
 
 def _run_predict(args: argparse.Namespace) -> int:
     from .predict import predict
 
-    for picture in predict(args.checkpoint, args.image, args.output, args.score):
+    for picture in predict(args.checkpoint, args.image, args.output, args.score, args.precision):
         print(picture)
     return 0
 

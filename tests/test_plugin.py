@@ -25,6 +25,7 @@ from tolerances import OP_REL
 
 from tensormask_edu import reference
 from tensormask_edu.errors import InputError
+from tensormask_edu.model import build_model
 from tensormask_edu.ops import cuda, host
 
 TESTS, PLUGINS = ROOT / "tests", ROOT / "plugins"
@@ -492,19 +493,46 @@ def test_the_library_exports_two_functions_and_needs_no_cuda_and_no_tensorrt(lib
     assert "libc.so.6" in needed and not [name for name in needed if "nvinfer" in name or "cud" in name]
 
 
+def loaded(python: str, library: Path) -> dict:
+    """What a Python's TensorRT makes of the library, in a process of its own."""
+    run = subprocess.run([python, TESTS / "load_plugin.py", library], capture_output=True, text=True)
+    assert run.returncode == 0, f"{python}: {run.stdout}{run.stderr}"
+    return json.loads(run.stdout)
+
+
 @needs_headers
 @needs_nvcc
-def test_one_library_gives_every_tensorrt_here_both_plugins(library):
-    """In processes of their own: TensorRT-RTX, and every Python in TENSORRT_PYTHONS."""
-    pythons = PYTHONS + ([] if NO_RTX else [sys.executable])
-    if not pythons:
-        pytest.skip("no TensorRT to load the library into: set TENSORRT_PYTHONS, or install tensorrt_rtx")
-    for python in pythons:
-        words = [python, TESTS / "load_plugin.py", library]
-        run = subprocess.run(words, capture_output=True, text=True)
-        assert run.returncode == 0, f"{python}: {run.stdout}{run.stderr}"
-        answer = json.loads(run.stdout)
-        assert answer["created"] == [SWAP, SWAP_WINDOWS] and answer["refused"] == [SWAP, SWAP_WINDOWS], answer
+@needs_rtx
+def test_tensorrt_rtx_takes_the_library_and_builds_an_engine_with_it(library, tmp_path):
+    pytest.importorskip("onnx")
+    from tensormask_export.to_onnx import export_onnx
+    from tensormask_export.to_tensorrt import Profile, build_engine
+    from test_export import SMALL
+
+    answer = loaded(sys.executable, library)
+    assert answer["created"] == answer["refused"] == [SWAP, SWAP_WINDOWS]
+    nodes = export_onnx(build_model(SMALL).eval(), tmp_path / "m.onnx").nodes[SWAP_WINDOWS]
+    report = build_engine(
+        tmp_path / "m.onnx",
+        tmp_path / "e",
+        profile=Profile((1, 3, 16, 16), (1, 3, 32, 32), (2, 3, 64, 64)),
+        sm=(80, 86, 89, 120),
+        backend="tensorrt_rtx",
+        plugin_library=library,
+    )
+    assert report.layers["PLUGIN_V3"] == nodes
+    assert report.plugin["kind"] == "cpp" and f"--dynamicPlugins={library}" in report.command
+    assert report.plugin["sha256"] == hashlib.sha256(library.read_bytes()).hexdigest()
+
+
+@needs_headers
+@needs_nvcc
+def test_the_same_library_gives_other_tensorrts_both_plugins(library):
+    if not PYTHONS:
+        pytest.skip("no other TensorRT: set TENSORRT_PYTHONS to Pythons with tensorrt_lean 10 and 11")
+    for python in PYTHONS:
+        answer = loaded(python, library)
+        assert answer["created"] == answer["refused"] == [SWAP, SWAP_WINDOWS], answer
 
 
 @needs_headers

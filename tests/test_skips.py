@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from conftest import SHARED, SKIPPED
+from test_plugin import CUDA_HEADERS, HEADERS, NVCC, PYTHONS
 
 # Also parametrised by device; the CPU's share of each always runs.
 ON_CUDA = {
@@ -26,11 +27,42 @@ ON_CUDA = {
     "test_transforms_equal_the_reference_on_every_case",
 }
 
+# The C++ plugin is compiled where TensorRT's headers are; the launches that it shares with the torch op
+# always run.
+ON_EMULATOR = {
+    "test_layers_that_differ_do_not_share_timings",
+    "test_the_cpp_creator_refuses_wrong_attributes_in_one_line",
+    "test_the_cpp_plugin_names_a_type_it_does_not_take",
+    "test_the_cpp_plugin_stored_and_loaded_computes_the_reference",
+    "test_the_cpp_plugin_takes_float_and_half_in_linear_layout_and_int64_indices",
+}
+WITH_NVCC = {
+    "test_cmake_names_the_cure_for_missing_headers",
+    "test_tensorrt_rtx_takes_the_library_and_builds_an_engine_with_it",
+    "test_the_library_exports_two_functions_and_needs_no_cuda_and_no_tensorrt",
+    "test_the_same_library_gives_other_tensorrts_both_plugins",
+}
+
 # Beginning of the skip reason -> (whether it is true here, the tests that may give it).
 ALLOWED: dict[str, tuple[Callable[[], bool], set[str]]] = {
     "no CUDA device": (lambda: not torch.cuda.is_available(), ON_CUDA),
+    "a CUDA device is here": (
+        torch.cuda.is_available,
+        {"test_an_engine_without_a_gpu_points_to_the_onnx_file"},
+    ),
     "no shared data": (lambda: not SHARED.is_dir(), {"*"}),
     "no C++ compiler": (lambda: not shutil.which("g++"), {"*"}),
+    "onnxruntime_extensions is not installed": (
+        lambda: importlib.util.find_spec("onnxruntime_extensions") is None,
+        {
+            "test_loops_that_would_take_hours_are_left_out_and_said",
+            "test_the_numpy_loops_compute_the_nodes_inside_onnx_runtime",
+        },
+    ),
+    "no TensorRT headers": (lambda: not HEADERS, ON_EMULATOR | WITH_NVCC),
+    "no CUDA toolkit with headers": (lambda: not CUDA_HEADERS, ON_EMULATOR),
+    "no nvcc or no CMake": (lambda: not (NVCC and shutil.which("cmake")), WITH_NVCC),
+    "no other TensorRT": (lambda: not PYTHONS, {"test_the_same_library_gives_other_tensorrts_both_plugins"}),
     "tensorrt_rtx is not installed": (lambda: importlib.util.find_spec("tensorrt_rtx") is None, {"*"}),
 }
 

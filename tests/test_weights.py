@@ -218,7 +218,9 @@ def test_a_pickle_of_something_else_is_named(value, message, tmp_path):
         load_official(build_model(SMALL), tmp_path / "none.pkl")
 
 
-def test_convert_makes_a_checkpoint_of_a_published_file(tmp_path, capsys):
+def test_convert_makes_a_checkpoint_of_a_published_file(tmp_path, capsys, monkeypatch):
+    names = config.MODELS["r50_fpn_6x"].class_names
+    monkeypatch.setitem(config.MODELS, "r50_fpn_6x", replace(SMALL, class_names=names))
     model = build_model("r50_fpn_6x")
     state = {name: tensor.numpy() for name, tensor in official_state(model).items()}
     path = written(tmp_path / "model_final.pkl", {"model": state, "__author__": "me"})

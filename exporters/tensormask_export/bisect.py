@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .compare import TOLERANCES, Difference, difference
+from .compare import Difference, Limits, difference
 from .graph import DetectorGraph
 from .runtimes import find_runtimes
 from .to_onnx import NODE_SCOPE, expose
@@ -33,6 +33,7 @@ def layers(
     proto: onnx.ModelProto,
     graph: DetectorGraph,
     images: Tensor,
+    limits: Limits,
     kind: str = "onnxruntime",
 ) -> list[Difference]:
     """The difference of each layer that can be told on both sides, in the order of computation.
@@ -47,7 +48,7 @@ def layers(
     (runtime,), _ = find_runtimes(expose(proto, tensors.values()), [kind])
     found, where = runtime.run(images), (runtime.name, "first input")
     return [
-        difference(where, _title(call), found[tensors[call]], values, TOLERANCES["raw"].value)
+        difference(where, _title(call), found[tensors[call]], values, limits.raw.value)
         for call, values in expected.items()
         if call in tensors and found[tensors[call]].shape == values.shape
     ]

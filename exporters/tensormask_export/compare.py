@@ -27,17 +27,42 @@ class Tolerance:
     reason: str
 
 
-# Limits of the float32 file.
-TOLERANCES = {
-    "raw": Tolerance(
-        1e-4,
-        "float32 sums of a few thousand products, ordered differently, are 1e-6 to 1e-5 apart for outputs of "
-        "order 1 to 10; in proportion where an output exceeds 10. Moves a probability by at most 2.5e-5",
+@dataclass(frozen=True)
+class Limits:
+    """What counts as equal. raw: of a raw output of order 1 to 10, in proportion beyond; matched: the part of
+    PyTorch's detections that must be found, and of those found that must be PyTorch's."""
+
+    raw: Tolerance
+    box_px: Tolerance
+    score: Tolerance
+    mask_iou: Tolerance
+    matched: Tolerance
+    ap: Tolerance
+
+
+LIMITS = {
+    "float32": Limits(
+        raw=Tolerance(
+            1e-4,
+            "float32 sums of a few thousand products, ordered differently, are 1e-6 to 1e-5 apart; the limit "
+            "leaves room for other processors and moves a probability by at most 2.5e-5",
+        ),
+        box_px=Tolerance(1e-2, "a delta off by 1e-5 moves a box of a 600 px window by 0.004 px"),
+        score=Tolerance(1e-5, "a logit off by 4e-5 moves a probability by at most 1e-5"),
+        mask_iou=Tolerance(0.999, "a pixel whose probability is 1/2 up to rounding may fall on either side"),
+        matched=Tolerance(1.0, "every one"),
+        ap=Tolerance(1e-3, "0.1 points: what one reordered detection can change on a small data set"),
     ),
-    "box_px": Tolerance(1e-2, "a raw delta off by 1e-5 moves a box of a 600 px window by about 0.005 px"),
-    "score": Tolerance(1e-5, "a logit off by 4e-5 moves a probability by at most 1e-5"),
-    "mask_iou": Tolerance(0.999, "a pixel whose probability is 1/2 up to rounding may fall on either side"),
-    "ap": Tolerance(1e-3, "0.1 points: what one reordered detection can change on a small data set"),
+    "float16": Limits(
+        raw=Tolerance(5e-2, "numbers of order 10 rounded to 11 bits (5e-3) in each of some 50 layers"),
+        box_px=Tolerance(4.0, "a delta off by 3e-3 moves a box of a 1920 px window by 4 px"),
+        score=Tolerance(1.5e-2, "a logit off by 5e-2 moves a probability by at most 1.25e-2"),
+        mask_iou=Tolerance(0.8, "one pixel at the border of a mask of a dozen pixels"),
+        matched=Tolerance(
+            0.95, "scores near the threshold and overlaps near the NMS limit may fall either way"
+        ),
+        ap=Tolerance(5e-3, "0.5 points: the detections above that fall either way"),
+    ),
 }
 LARGE_OUTPUT = 10.0
 SAME_BOX = 0.5  # IoU below which two boxes are two detections
@@ -97,7 +122,7 @@ def match(
     expected: Mapping[str, Array],
     found: Mapping[str, Array],
     converged: bool,
-    limits: Mapping[str, Tolerance] = TOLERANCES,
+    limits: Limits,
     others: int = 0,
 ) -> Match:
     """Compare the detections of one picture: dicts of boxes, scores, labels, masks.
@@ -113,10 +138,10 @@ def match(
     worst = min(ious, default=1.0)
     counts = len(expected["scores"]) + others, len(found["scores"]), len(pairs) + others
     passed = (
-        len(set(counts)) == 1
-        and box_px <= limits["box_px"].value
-        and score <= limits["score"].value
-        and worst >= limits["mask_iou"].value
+        counts[2] >= limits.matched.value * max(counts[:2])
+        and box_px <= limits.box_px.value
+        and score <= limits.score.value
+        and worst >= limits.mask_iou.value
         and converged
     )
     return Match(*where, *counts, box_px, score, worst, converged, passed)

@@ -13,7 +13,7 @@ methods are called where they can be; three steps are written anew:
 What stays outside is small, and depends on the picture's size in the file: clip, scale, paste
 (`detections.py`).
 
-next: onnx_body.py
+next: precision.py
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ class DetectorGraph(nn.Module):
         return min(self.config.detections_per_image, self.config.topk_candidates)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        output = self.model.network(self.model.normalise(images))
+        normal = self.model.normalise(images).to(next(self.model.network.parameters()).dtype)
+        output = self.model.network(normal)
         return self.detections(output) | self.raw(output)
 
     def raw(self, output: NetworkOutput) -> dict[str, Tensor]:

@@ -3,14 +3,13 @@
 A sample is a picture of a few coloured discs, stored at a quarter of its size (a kilobyte), with some numbers
 of every raw output and the best detections.
 
-next: verify.py
+next: pictures.py
 """
 
 from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,13 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import contract
-from .compare import TOLERANCES, Difference, Match, Tolerance, difference, match
+from .compare import Difference, Limits, Match, difference, match
 from .graph import DetectorGraph
 from .runtimes import Runtime
 
 Array = NDArray[Any]
 ENLARGE = 4
-SIDES = (2, 3)  # of the picture, in `padding_px`
+SIDES_PX = (64, 96)  # of the picture, rounded up to the padding
 DRAWN = 8  # pictures, of which the samples are those with most detections
 KEPT = 2
 NUMBERS = 24  # of each raw output
@@ -35,7 +34,7 @@ BEST = 6  # detections of each sample
 def make_samples(graph: DetectorGraph) -> list[dict[str, Any]]:
     """The samples of a graph, as JSON values."""
     padding_px = graph.config.geometry.padding_px
-    height, width = (-(-side * padding_px // ENLARGE) for side in SIDES)
+    height, width = (-(-side // padding_px) * padding_px // ENLARGE for side in SIDES_PX)
     small = [discs(seed, height, width) for seed in range(DRAWN)]
     outputs = [run(graph, pixels) for pixels in small]
     counts = [int(named[contract.COUNT][0]) for named in outputs]
@@ -89,7 +88,7 @@ def _sample(pixels: Array, outputs: dict[str, Array]) -> dict[str, Any]:
 
 
 def replay(
-    runtime: Runtime, samples: list[dict[str, Any]], limits: Mapping[str, Tolerance] = TOLERANCES
+    runtime: Runtime, samples: list[dict[str, Any]], limits: Limits
 ) -> tuple[list[Difference], list[Match]]:
     """What a runtime gives for the samples, against what they say."""
     differences, matches = [], []
@@ -99,14 +98,12 @@ def replay(
         for name, values in sample["raw"].items():
             if name in found:
                 numbers, expected = _numbers(found[name]), np.array(values)
-                differences.append(difference(where, name, numbers, expected, limits["raw"].value))
+                differences.append(difference(where, name, numbers, expected, limits.raw.value))
         matches.append(_match(where, sample, found, limits))
     return differences, matches
 
 
-def _match(
-    where: tuple[str, str], sample: dict[str, Any], found: dict[str, Array], limits: Mapping[str, Tolerance]
-) -> Match:
+def _match(where: tuple[str, str], sample: dict[str, Any], found: dict[str, Array], limits: Limits) -> Match:
     """The sample's best detections among the runtime's."""
     count, best = int(found[contract.COUNT][0]), len(sample["scores"])
     shape = tuple(sample["masks_shape"])

@@ -17,8 +17,6 @@ from tensormask_edu import evaluate
 from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.files import read_json, write_json
 
-from .compare import TOLERANCES
-
 Found = Sequence[tuple[int, Mapping[str, Any]]]  # (image id, detections of that picture)
 
 
@@ -41,12 +39,13 @@ class Scores:
         return f"{self.runtime} on {self.images} pictures: {'; '.join(pairs)}{verdict}\n"
 
 
-def compare_scores(dataset: CocoFolder, found: Mapping[str, Found]) -> list[Scores]:
-    """The scores of each runtime in `found` beside those of its first entry, PyTorch."""
+def compare_scores(dataset: CocoFolder, found: Mapping[str, Found], limit: float) -> list[Scores]:
+    """Each runtime's scores beside those of the first entry, PyTorch, at most `limit` apart."""
     results = {name: average_precision(dataset, each) for name, each in found.items()}
     (reference, expected), *others = results.items()
     return [
-        Scores(name, len(found[name]), expected, given, _close(given, expected)) for name, given in others
+        Scores(name, len(found[name]), expected, given, _close(given, expected, limit))
+        for name, given in others
     ]
 
 
@@ -69,5 +68,5 @@ def average_precision(dataset: CocoFolder, found: Found) -> dict[str, float]:
     return {name: evaluate.score(ground_truth, rows, name)["AP"] for name in ("segm", "bbox")}
 
 
-def _close(found: dict[str, float], expected: dict[str, float]) -> bool:
-    return all(abs(found[name] - expected[name]) <= TOLERANCES["ap"].value for name in expected)
+def _close(found: dict[str, float], expected: dict[str, float], limit: float) -> bool:
+    return all(abs(found[name] - expected[name]) <= limit for name in expected)

@@ -3,7 +3,7 @@
 Three steps: torch.onnx.export with our ops left as bare nodes; the ops' bodies and the metadata put into the
 file; the ONNX checker. The file appears whole or not at all.
 
-next: verify.py
+next: detections.py
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from tensormask_edu.model import TensorMask
 
 from . import contract
 from .graph import DetectorGraph, MaskMode, padding_colour
+from .precision import PRECISIONS, Precision, in_precision
 
 if TYPE_CHECKING:
     import onnx
@@ -72,6 +73,7 @@ def export_onnx(
     *,
     masks: MaskMode = "windows",
     candidates: int | None = None,
+    precision: Precision = "float32",
     raw: bool = False,
     input_config: InputConfig | None = None,
 ) -> OnnxReport:
@@ -79,6 +81,7 @@ def export_onnx(
 
     Args:
         masks, candidates: see `graph.DetectorGraph`.
+        precision: of weights and activations, see `precision.py`; inputs and outputs stay float32.
         raw: keep the network's logits and deltas among the outputs.
         input_config: how a picture file becomes the model's input; stored for the file's users.
 
@@ -87,16 +90,18 @@ def export_onnx(
     """
     required("onnxscript", "export")
     start = time.perf_counter()
+    if precision not in PRECISIONS:
+        raise bad_input("precision", " or ".join(PRECISIONS), repr(precision))
     graph = DetectorGraph(model, masks, candidates).eval()
     with written_whole(path) as temporary:
         temporary.touch()  # a folder that cannot be written shows at once
-        proto = capture(graph)
+        proto = capture(DetectorGraph(in_precision(model, precision), masks, candidates).eval())
         add_bodies(proto)
-        add_metadata(proto, graph, input_config or InputConfig())
+        add_metadata(proto, graph, input_config or InputConfig(), precision)
         if not raw:
             hide_raw_outputs(proto)
         save_checked(proto, temporary)
-    return _report(proto, Path(path), graph, time.perf_counter() - start)
+    return _report(proto, Path(path), graph, precision, time.perf_counter() - start)
 
 
 def required(package: str, extra: str) -> ModuleType:
@@ -225,16 +230,21 @@ def add_bodies(proto: onnx.ModelProto) -> None:
         proto.opset_import.append(onnx.helper.make_opsetid(contract.DOMAIN, contract.DOMAIN_VERSION))
 
 
-def add_metadata(proto: onnx.ModelProto, graph: DetectorGraph, input_config: InputConfig) -> None:
+def add_metadata(
+    proto: onnx.ModelProto, graph: DetectorGraph, input_config: InputConfig, precision: Precision
+) -> None:
     """Everything a user of the file must know, as JSON under the keys of `contract`."""
     import onnx
 
     proto.producer_name, proto.producer_version = "tensormask_export", __version__
-    values = {key: json.dumps(value) for key, value in model_metadata(graph, input_config).items()}
+    metadata = model_metadata(graph, input_config, precision)
+    values = {key: json.dumps(value) for key, value in metadata.items()}
     onnx.helper.set_model_props(proto, values)
 
 
-def model_metadata(graph: DetectorGraph, input_config: InputConfig) -> dict[str, Any]:
+def model_metadata(
+    graph: DetectorGraph, input_config: InputConfig, precision: Precision = "float32"
+) -> dict[str, Any]:
     """Metadata key -> JSON value."""
     config = graph.model.config
     from .samples import make_samples
@@ -267,21 +277,21 @@ def model_metadata(graph: DetectorGraph, input_config: InputConfig) -> dict[str,
         contract.PREPROCESSING: preprocessing,
         contract.MODEL_CONFIG: to_json(graph.config),
         contract.INPUT_CONFIG: to_json(input_config),
-        contract.DETECTOR: detector_metadata(graph),
+        contract.DETECTOR: detector_metadata(graph, precision),
         contract.SAMPLES: make_samples(graph),
         contract.VERSIONS: versions(),
         contract.WEIGHTS_SHA256: weights_sha256(graph.model),
     }
 
 
-def detector_metadata(graph: DetectorGraph) -> dict[str, Any]:
+def detector_metadata(graph: DetectorGraph, precision: Precision) -> dict[str, Any]:
     """How this file was made of the model: `contract.DETECTOR`."""
     return {
         "candidates": graph.config.topk_candidates,
         "detections": graph.num_detections,
         "nms_iterations": graph.nms_iterations,
         "masks": graph.masks,
-        "precision": "float32",
+        "precision": precision,
     }
 
 
@@ -337,7 +347,9 @@ def file_sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _report(proto: onnx.ModelProto, path: Path, graph: DetectorGraph, seconds: float) -> OnnxReport:
+def _report(
+    proto: onnx.ModelProto, path: Path, graph: DetectorGraph, precision: Precision, seconds: float
+) -> OnnxReport:
     ours = [node.op_type for node in proto.graph.node if node.domain == contract.DOMAIN]
     model_candidates, candidates = graph.model.config.topk_candidates, graph.config.topk_candidates
     notes = [f"{candidates} candidates enter NMS; the checkpoint says {model_candidates}"]
@@ -346,7 +358,7 @@ def _report(proto: onnx.ModelProto, path: Path, graph: DetectorGraph, seconds: f
         bytes=path.stat().st_size,
         sha256=file_sha256(path),
         weights_sha256=weights_sha256(graph.model),
-        detector=detector_metadata(graph),
+        detector=detector_metadata(graph, precision),
         opset=contract.OPSET,
         nodes={name: ours.count(name) for name in sorted(set(ours))},
         outputs=[value.name for value in proto.graph.output],

@@ -17,11 +17,13 @@ from typing import Any
 
 import onnx
 import torch
-from onnxscript import FLOAT, INT64, values
+from onnxscript import FLOAT, INT64, ir, values
 from onnxscript import opset18 as op
 
 from . import contract
 from .onnx_body import DOMAIN
+
+FLOAT32, FLOAT16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
 
 def table() -> dict[Any, Callable[..., Any]]:
@@ -82,11 +84,13 @@ def group_norm(
     x: FLOAT, groups: int, weight: FLOAT, bias: FLOAT, eps: float = 1e-5, cudnn_enabled: bool = True
 ) -> FLOAT:
     """Channels of (N, C, H, W) in `groups` groups, each with mean 0 and variance 1, then scaled and shifted:
-    instance normalisation of (N, groups, C/groups*H, W). In a shape, 0 means: as in the input."""
+    instance normalisation of (N, groups, C/groups*H, W). In a shape, 0 means: as in the input. Half precision
+    is left for the statistics, whose sums it cannot hold."""
     grouped = op.Reshape(x, op.Constant(value_ints=[0, groups, -1, 0]))
     one, zero = op.Constant(value_floats=[1.0] * groups), op.Constant(value_floats=[0.0] * groups)
-    normal = op.Reshape(
-        _NORM(grouped, one, zero, epsilon=eps), op.Constant(value_ints=[0, x.shape[1], -1, 0])
-    )
+    half = x.dtype == ir.DataType.FLOAT16
+    normal = _NORM(op.Cast(grouped, to=FLOAT32) if half else grouped, one, zero, epsilon=eps)
+    normal = op.Cast(normal, to=FLOAT16) if half else normal
+    normal = op.Reshape(normal, op.Constant(value_ints=[0, x.shape[1], -1, 0]))
     per_channel = op.Constant(value_ints=[-1, 1, 1])
     return op.Add(op.Mul(normal, op.Reshape(weight, per_channel)), op.Reshape(bias, per_channel))

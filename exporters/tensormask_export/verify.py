@@ -1,6 +1,6 @@
 """Does the file compute what PyTorch computes? On every runtime that is here (`runtimes.py`).
 
-Three questions, each with limits that have reasons (`compare.TOLERANCES`):
+Three questions, each with limits that have reasons (`compare.LIMITS`):
 
     the samples inside the file    needs no checkpoint
     random and real pictures       the network's raw outputs number by number; the detections that the model
@@ -29,7 +29,7 @@ from tensormask_edu.errors import bad_input
 
 from . import bisect as layerwise
 from . import contract
-from .compare import TOLERANCES, Difference, Match, difference, match, worst
+from .compare import LIMITS, Difference, Limits, Match, difference, match, worst
 from .detections import detections
 from .graph import DetectorGraph, pad_to_multiple
 from .parsed import NotComputed
@@ -49,6 +49,7 @@ PYTORCH = "PyTorch"
 class Findings:
     """What comparisons gave so far. found: per runtime the detections of each picture of a COCO folder."""
 
+    limits: Limits
     differences: list[Difference] = field(default_factory=list)
     matches: list[Match] = field(default_factory=list)
     found: dict[str, list[tuple[int, Mapping[str, Any]]]] = field(default_factory=dict)
@@ -66,6 +67,7 @@ class VerifyReport:
     differences: list[Difference]
     not_run: dict[str, str]
     seconds: float
+    precision: str = "float32"
     matches: list[Match] = field(default_factory=list)
     scores: list[Scores] = field(default_factory=list)
     layers: list[Difference] = field(default_factory=list)
@@ -79,7 +81,7 @@ class VerifyReport:
         return max((d.max_abs for d in self.differences), default=0.0)
 
     def to_json(self) -> dict[str, Any]:
-        limits = {name: asdict(limit) for name, limit in TOLERANCES.items()}
+        limits = asdict(LIMITS[self.precision])
         worst_ones = {"passed": self.passed, "max_abs": _finite(self.max_abs), "tolerances": limits}
         return (
             asdict(self) | worst_ones | {"differences": _rows(self.differences), "layers": _rows(self.layers)}
@@ -127,7 +129,9 @@ def verify(
     metadata = read_metadata(proto, onnx_path)
     graph = exported_graph(checkpoint, metadata, onnx_path) if checkpoint else None
     chosen, not_run = find_runtimes(expose(proto, raw_names(proto)), runtimes, graph)
-    findings, scores, rows = Findings(not_run=not_run), [], []
+    precision = metadata[contract.DETECTOR]["precision"]
+    limits = LIMITS[precision]
+    findings, scores, rows = Findings(limits, not_run=not_run), [], []
     for runtime in chosen:
         replay_samples(findings, runtime, metadata)
     if graph is not None and checkpoint is not None:
@@ -138,13 +142,14 @@ def verify(
             dataset = CocoFolder(coco, split, keep_empty=True)
             fast = [runtime for runtime in chosen if runtime.kind in FAST]
             compare_pictures(findings, graph, metadata, fast, coco_pictures(dataset, limit, input_config))
-            scores = compare_scores(dataset, findings.found)
+            scores = compare_scores(dataset, findings.found, limits.ap.value)
         if bisect:
-            rows = layerwise.layers(proto, graph, padded(graph, pictures[0]), runtimes[0])
+            rows = layerwise.layers(proto, graph, padded(graph, pictures[0]), limits, runtimes[0])
     return VerifyReport(
         model=str(onnx_path),
         checkpoint=str(checkpoint) if checkpoint else None,
-        tolerance=TOLERANCES["raw"].value,
+        tolerance=limits.raw.value,
+        precision=precision,
         differences=findings.differences,
         not_run=findings.not_run,
         seconds=round(time.perf_counter() - start, 2),
@@ -169,7 +174,7 @@ def exported_graph(
 def replay_samples(findings: Findings, runtime: Runtime, metadata: Mapping[str, Any]) -> None:
     """Compare a runtime with the samples in the file."""
     try:
-        differences, matches = replay(runtime, metadata[contract.SAMPLES])
+        differences, matches = replay(runtime, metadata[contract.SAMPLES], findings.limits)
     except NotComputed as error:
         findings.not_run[runtime.name] = str(error)
         return
@@ -209,11 +214,13 @@ def _compare(
     metadata: Mapping[str, Any],
 ) -> None:
     runtime, batch = where
-    place, limit, num = (runtime, batch.name), TOLERANCES["raw"].value, len(batch.images)
+    place, limit, num = (runtime, batch.name), findings.limits.raw.value, len(batch.images)
     findings.differences += [difference(place, name, outputs[name], raw[name], limit) for name in raw]
     found = detections(outputs, metadata, [batch.input_size] * num, [batch.output_size] * num)
     converged = outputs[contract.CONVERGED]
-    findings.matches += [match(place, *row) for row in zip(expected, found, converged, strict=True)]
+    findings.matches += [
+        match(place, *row, findings.limits) for row in zip(expected, found, converged, strict=True)
+    ]
     _note(findings, runtime, batch, found)
 
 
