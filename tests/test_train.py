@@ -323,6 +323,9 @@ def test_another_run_or_a_broken_file_is_not_resumed(world, tmp_path):
         with pytest.raises(InputError, match="resume: expected the run's"):
             train(other, world, tmp_path, resume=True)
     state = (tmp_path / "resume.pt").read_bytes()
+    store(tmp_path / "resume.pt", {"step": 1})
+    with pytest.raises(InputError, match="resume: expected the state of a run"):
+        train(recipe(steps=2), world, tmp_path, resume=True)
     (tmp_path / "resume.pt").write_bytes(state[: len(state) // 2])
     with pytest.raises(InputError, match="resume: expected a whole file"):
         train(recipe(steps=2), world, tmp_path, resume=True)
