@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from argparse import Namespace
 
 import pytest
 import torch
 from conftest import ROOT
 from tolerances import OP_F32, OP_F64
+from trainer import write_pictures
 
 from tensormask_edu import ops
 
@@ -21,7 +23,7 @@ def benchmarks(monkeypatch):
     """The folder of scripts on the path, for one test."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     yield
-    for name in ("formulas", "plain", "ops", "model", "memory"):
+    for name in ("formulas", "plain", "ops", "model", "memory", "overfit"):
         sys.modules.pop(name, None)
 
 
@@ -98,3 +100,18 @@ def test_the_model_script_writes_every_part_and_all_ways_find_the_same(benchmark
     assert all(row["mask_iou"] > 0.999 for row in report["factors"])
     assert report["settings"]["tf32"] is False and report["machine"]["date"]
     assert 0 < report["memory"]["inference_share"] < report["memory"]["training_share"] < 1
+
+
+def test_learning_by_heart_takes_the_first_eight_and_reports_the_ratio(benchmarks, tmp_path, monkeypatch):
+    import overfit
+
+    folder, target = write_pictures(tmp_path / "photos", [(40, 64)] * 10, "val"), tmp_path / "found.json"
+    arguments = [str(folder), "--output", str(tmp_path / "run"), "--steps", "1", "--json", str(target)]
+    monkeypatch.setattr(sys, "argv", ["overfit.py", *arguments])
+    assert overfit.main() == 1  # nothing is learnt in a step
+    found = json.loads(target.read_text())
+    assert found["photos"] == list(range(8)) and found["scores"]["images"] == 8
+    assert found["ratio"] == found["mask_ap"] / found["ceiling_ap"] < overfit.WANTED < 1
+    assert found["ceiling_ap"] > 0.5 and found["last_step"]["step"] == 1
+    unfinished = Namespace(output=tmp_path / "run", steps=2)
+    assert overfit.report(unfinished, [], overfit.recipe(2)) is None
