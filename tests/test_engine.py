@@ -6,11 +6,13 @@ import importlib.util
 import json
 import subprocess
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from tensormask_edu.config import MODELS
 from tensormask_edu.errors import InputError
 from tensormask_edu.model import build_model
 from tensormask_edu.ops import host
@@ -21,18 +23,32 @@ from tensormask_export import builder, cli, contract, plugin, to_tensorrt  # noq
 from tensormask_export.plugin import Plugin  # noqa: E402
 from tensormask_export.to_onnx import export_onnx  # noqa: E402
 from tensormask_export.to_tensorrt import Effort, Profile, build_engine  # noqa: E402
-from test_export import SMALL  # noqa: E402
 
 NO_RTX = importlib.util.find_spec("tensorrt_rtx") is None
 pytestmark = pytest.mark.skipif(NO_RTX, reason="tensorrt_rtx is not installed")
 
+# Two levels, few channels: quick to build
+SMALL = replace(
+    MODELS["tiny"],
+    class_names=("left", "right"),
+    strides_px=(4, 8),
+    sides_bins=(3, 4),
+    fpn_channels=8,
+    tower_convs=1,
+    class_channels=8,
+    box_channels=8,
+    mask_channels=8,
+    tower_norm_groups=2,
+    topk_candidates=60,
+    detections_per_image=20,
+)
 TARGETS = (80, 86, 89, 120)
 ONE_SHAPE = Profile(*[(1, 3, 32, 32)] * 3)
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A model of two levels as ONNX: quick to build."""
+    """The small model as ONNX."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("small") / "small.onnx"
     export_onnx(build_model(SMALL).eval(), path)

@@ -507,7 +507,7 @@ def test_tensorrt_rtx_takes_the_library_and_builds_an_engine_with_it(library, tm
     pytest.importorskip("onnx")
     from tensormask_export.to_onnx import export_onnx
     from tensormask_export.to_tensorrt import Profile, build_engine
-    from test_export import SMALL
+    from test_engine import SMALL
 
     answer = loaded(sys.executable, library)
     assert answer["created"] == answer["refused"] == [SWAP, SWAP_WINDOWS]
