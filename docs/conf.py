@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-GUIDES = ("operators", "deployment")  # shown where they are written
+GUIDES = ("operators", "deployment", "deployment-guide")  # shown where they are written
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))  # the checkout that the pages lie in
 

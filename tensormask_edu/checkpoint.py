@@ -12,15 +12,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from . import __version__
-from .config import COCO_INPUT, InputConfig, ModelConfig, from_json, to_json
+from .config import COCO_INPUT, InputConfig, ModelConfig, for_torchvision_body, from_json, to_json
 from .errors import InputError, bad_input
 from .files import read_json, write_json, written_whole
 from .model import TensorMask, build_model
 from .official import load_official, load_torchvision, official_state
 
 __all__ = [
-    "convert", "load_checkpoint", "load_config", "load_official", "load_torchvision", "load_weights",
-    "official_state", "save_checkpoint",
+    "build_from", "convert", "load_checkpoint", "load_config", "load_official", "load_torchvision",
+    "load_weights", "official_state", "save_checkpoint",
 ]  # fmt: skip
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -80,6 +80,22 @@ def load_weights(model: TensorMask, path: str | Path) -> None:
             f"the first is {wrong[0]}: expected {expected.get(wrong[0])}, got {found.get(wrong[0])}"
         )
     model.load_state_dict(state)
+
+
+def build_from(weights: str | Path, config: ModelConfig) -> TensorMask:
+    """A model that starts from weights: all of them from a checkpoint folder, or the body of a ResNet from
+    torchvision's ImageNet weights (`.pth`), which makes the configuration one for them.
+
+    Raises:
+        InputError: no such file, or weights of another model.
+    """
+    if Path(weights).is_dir():
+        model = build_model(config)
+        load_weights(model, Path(weights) / WEIGHTS)
+    else:
+        model = build_model(for_torchvision_body(config))
+        load_torchvision(model, weights)
+    return model
 
 
 def convert(weights: str | Path, preset: str, folder: str | Path) -> TensorMask:

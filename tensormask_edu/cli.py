@@ -109,6 +109,9 @@ def _train(commands: Any) -> None:
         help="shapes (small clean pictures), cells (many small objects), coco_1x or coco_6x (the paper's)",
     )
     parser.add_argument("--preset", help="another model than the recipe's")
+    parser.add_argument(
+        "--weights", metavar="PATH", help="start from a checkpoint folder or torchvision's ImageNet .pth"
+    )
     parser.add_argument("--steps", type=int, help="length of the schedule")
     parser.add_argument("--minutes", type=float, help="the schedule ends here at the latest")
     parser.add_argument("--batch-size", type=int, help="images per step, of all processes together")
@@ -133,7 +136,7 @@ def _run_train(args: argparse.Namespace) -> int:
         chosen = replace(chosen, model=replace(chosen.model, normaliser=args.normaliser))
     with distributed.processes():
         try:
-            train(chosen, args.folder, args.output, resume=args.resume)
+            train(chosen, args.folder, args.output, args.resume, args.weights)
         except Diverged as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
@@ -198,12 +201,13 @@ def _predict(commands: Any) -> None:
     parser.add_argument("image", metavar="IMAGE", help="an image file or a folder of them")
     parser.add_argument("--output", required=True, metavar="DIR", help="where the pictures go")
     parser.add_argument("--score", type=float, default=0.5, help="draw from this score on (default 0.5)")
+    parser.add_argument("--precision", default="float32", help="float32, or bfloat16 or float16 on a GPU")
 
 
 def _run_predict(args: argparse.Namespace) -> int:
     from .predict import predict
 
-    for picture in predict(args.checkpoint, args.image, args.output, args.score):
+    for picture in predict(args.checkpoint, args.image, args.output, args.score, args.precision):
         print(picture)
     return 0
 

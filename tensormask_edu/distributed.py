@@ -2,7 +2,7 @@
 
 Without torchrun there is one process, and every function here does the obvious thing.
 
-next: train.py
+next: ops/swap_align2nat.py
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Targets depend on boxes and the grid, not on what the network says. So they are made here, ahead of the step
 and in processes of their own where there are cores to spare; the step finds them ready.
 
-next: train.py
+next: journal.py
 """
 
 from __future__ import annotations

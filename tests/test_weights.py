@@ -218,7 +218,9 @@ def test_a_pickle_of_something_else_is_named(value, message, tmp_path):
         load_official(build_model(SMALL), tmp_path / "none.pkl")
 
 
-def test_convert_makes_a_checkpoint_of_a_published_file(tmp_path, capsys):
+def test_convert_makes_a_checkpoint_of_a_published_file(tmp_path, capsys, monkeypatch):
+    names = config.MODELS["r50_fpn_6x"].class_names
+    monkeypatch.setitem(config.MODELS, "r50_fpn_6x", replace(SMALL, class_names=names))
     model = build_model("r50_fpn_6x")
     state = {name: tensor.numpy() for name, tensor in official_state(model).items()}
     path = written(tmp_path / "model_final.pkl", {"model": state, "__author__": "me"})
@@ -244,7 +246,7 @@ def resnet():
     """Torchvision's ResNet-50 with statistics that are not those of a fresh one."""
     torch.manual_seed(0)
     resnet = resnet50(num_classes=3).eval()
-    for name, buffer in resnet.named_buffers():
+    for buffer in resnet.buffers():
         if buffer.is_floating_point():
             buffer.add_(0.1 * torch.rand_like(buffer))
     return resnet

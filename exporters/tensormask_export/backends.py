@@ -20,6 +20,8 @@ from typing import Any
 
 from tensormask_edu.errors import InputError, bad_input
 
+from .device import find_device
+
 PACKAGES = ("tensorrt", "tensorrt_rtx")
 RTX_DEFAULT_TARGETS = ("8.0", "8.6", "8.9", "12.0")  # "and later", says the vendor's documentation
 
@@ -45,16 +47,17 @@ class Backend:
         return "tensorrt_rtx" if self.is_rtx else "trtexec"
 
     def targets(self, sm: Sequence[int]) -> dict[str, Any]:
-        """For which compute capabilities an engine is built, in words for the manifest."""
+        """For which compute capabilities an engine is built. later: those above the lowest may do as well."""
         if not self.is_rtx:
-            return {"compute_capabilities": [], "note": "the GPU of the machine that built it"}
+            device = find_device()
+            here, name = ([device.capability], f", {device.name}") if device else ([], "")
+            note = f"the GPU of the machine that built it{name}"
+            return {"compute_capabilities": here, "later": False, "note": note}
         if sm:
-            return {
-                "compute_capabilities": [f"{n // 10}.{n % 10}" for n in sm],
-                "note": "these and no others",
-            }
+            named = [f"{n // 10}.{n % 10}" for n in sm]
+            return {"compute_capabilities": named, "later": False, "note": "these and no others"}
         note = "the default of TensorRT-RTX: these and later ones"
-        return {"compute_capabilities": list(RTX_DEFAULT_TARGETS), "note": note}
+        return {"compute_capabilities": list(RTX_DEFAULT_TARGETS), "later": True, "note": note}
 
     def check_targets(self, sm: Sequence[int]) -> None:
         """Raise InputError for a target that this backend cannot build for."""

@@ -45,7 +45,7 @@ def run(request_path: str) -> int:
 
 def _parse_and_build(trt: Any, request: dict[str, Any]) -> dict[str, Any]:
     start = time.perf_counter()
-    logger = _logger(trt)
+    logger = make_logger(trt)
     builder = make_builder(trt, logger)
     plugin.load(trt, **request["plugin"])
     network = builder.create_network(network_flags(trt))
@@ -108,7 +108,9 @@ def _set_timing_cache(config: Any, path: Path) -> None:
         raise BuildFailed(f"the timing cache {path} is of another version or GPU, or damaged: remove it")
 
 
-def _logger(trt: Any) -> Any:
+def make_logger(trt: Any) -> Any:
+    """A logger that keeps what TensorRT says."""
+
     class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
         """Keeps errors and warnings, each once."""
 

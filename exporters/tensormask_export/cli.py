@@ -3,6 +3,8 @@
     tensormask-export onnx CHECKPOINT MODEL.onnx     a checkpoint as one ONNX file
     tensormask-export verify MODEL.onnx CHECKPOINT   does ONNX Runtime compute what PyTorch computes?
     tensormask-export engine MODEL.onnx MODEL.engine a TensorRT engine and its manifest
+    tensormask-export predict MODEL IMAGE            pictures from an ONNX file or an engine
+    tensormask-export bench MODEL                    how long it takes
 
 next: plugins/README.md
 """
@@ -39,11 +41,11 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="tensormask-export",
         description="A trained TensorMask as ONNX and TensorRT, with proof that they compute the same.",
-        epilog="In this order: onnx, verify, engine. `tensormask-export COMMAND --help` explains each.",
+        epilog="In this order: onnx, verify, engine, predict. `tensormask-export COMMAND --help` has more.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_onnx, _verify, _engine):
+    for add in (_onnx, _verify, _engine, _predict, _bench):
         add(commands)
     return parser
 
@@ -256,6 +258,97 @@ def _run_engine(args: argparse.Namespace) -> int:
     print(f"  manifest     {report.manifest}")
     print(f"  equivalent   {report.command}")
     return 0
+
+
+def _predict(commands: Any) -> None:
+    text = (
+        "Segment an image or a folder of images with an exported model; writes pictures and\n"
+        "detections.json. An ONNX file runs on the CPU, an engine on the GPU it was built for, after its\n"
+        "hash was compared with its manifest."
+    )
+    example = (
+        "predict outputs/model.onnx photo.jpg --output outputs/seen\n"
+        "  tensormask-export predict outputs/model.engine photos --output outputs/seen --score 0.3"
+    )
+    parser = _command(commands, "predict", _run_predict, text, example)
+    _add_model(parser)
+    parser.add_argument("image", metavar="IMAGE", help="an image file or a folder of them")
+    parser.add_argument("--output", required=True, metavar="DIR", help="where the pictures go")
+    parser.add_argument("--score", type=float, default=0.5, help="draw from this score on (default 0.5)")
+
+
+def _run_predict(args: argparse.Namespace) -> int:
+    from .predict import predict
+
+    report = predict(args.model, args.image, args.output, args.score, **_engine_options(args))
+    _write_report(args, report)
+    for picture in report.pictures:
+        print(picture)
+    return 0
+
+
+def _bench(commands: Any) -> None:
+    text = (
+        "Time an exported model, the computation alone and from array to arrays, and measure its memory.\n"
+        "With --eager or --compile also the checkpoint in PyTorch, as the same graph. Each runs in a\n"
+        "process of its own. On the CPU keep the machine quiet."
+    )
+    example = (
+        "bench outputs/model.onnx --shape 1x3x256x256 --eager outputs/demo/checkpoint\n"
+        "  tensormask-export bench outputs/model.engine --shape 8x3x512x512 --json bench.json"
+    )
+    parser = _command(commands, "bench", _run_bench, text, example)
+    _add_model(parser)
+    parser.add_argument(
+        "--shape",
+        type=_numbers,
+        metavar="Nx3xHxW",
+        help="default: what the engine is tuned for, or 1x3x256x256",
+    )
+    parser.add_argument("--eager", metavar="CHECKPOINT", help="PyTorch as well")
+    parser.add_argument("--compile", metavar="CHECKPOINT", help="PyTorch through torch.compile as well")
+    parser.add_argument("--warmup", type=int, default=10, metavar="N", help="runs before (default 10)")
+    parser.add_argument("--iterations", type=int, default=100, metavar="N", help="runs (default 100)")
+    parser.add_argument("--seconds", type=float, default=60, help="stop a runtime then (default 60)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="of the CPU (default: all cores)")
+
+
+def _run_bench(args: argparse.Namespace) -> int:
+    from .bench import Effort, bench
+
+    report = bench(
+        args.model,
+        shape=args.shape,
+        effort=Effort(args.warmup, args.iterations, args.seconds, args.threads),
+        eager=args.eager,
+        compiled=args.compile,
+        **_engine_options(args),
+    )
+    _write_report(args, report)
+    print(report.table())
+    return 0
+
+
+def _add_model(parser: Parser) -> None:
+    """An exported model, and what an engine may need."""
+    parser.add_argument(
+        "model", metavar="MODEL", help="a .onnx file, or an engine with its manifest beside it"
+    )
+    parser.add_argument(
+        "--plugin-library", metavar="FILE.so", help="the C++ plugin that an engine was built with"
+    )
+    parser.add_argument("--no-cuda-graph", action="store_true", help="do not record an engine's work")
+    parser.add_argument(
+        "--allow-host-code", action="store_true", help="accept an engine that carries code for the CPU"
+    )
+
+
+def _engine_options(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "plugin_library": args.plugin_library,
+        "cuda_graph": not args.no_cuda_graph,
+        "allow_host_code": args.allow_host_code,
+    }
 
 
 def _mib(text: str) -> float:

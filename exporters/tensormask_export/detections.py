@@ -3,7 +3,7 @@
 What `inference.to_output_size` and `inference.paste` do in PyTorch, for whoever runs the ONNX file or an
 engine without PyTorch.
 
-next: verify.py
+next: runtimes.py
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A sample is a picture of a few coloured discs, stored at a quarter of its size (a kilobyte), with some numbers
 of every raw output and the best detections.
 
-next: verify.py
+next: pictures.py
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Three steps: torch.onnx.export with our ops left as bare nodes; the ops' bodies and the metadata put into the
 file; the ONNX checker. The file appears whole or not at all.
 
-next: verify.py
+next: detections.py
 """
 
 from __future__ import annotations

@@ -1,0 +1,65 @@
+"""Segment image files with an ONNX file or an engine: the pictures that `tensormask-edu predict` makes.
+
+next: bench.py
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tensormask_edu.config import InputConfig, from_json
+from tensormask_edu.data.transforms import prepare
+from tensormask_edu.predict import check_score, image_files, write_predictions
+
+from . import contract
+from .run import Session, detect, open_session
+
+
+@dataclass(frozen=True)
+class PredictReport:
+    """What was written by which runtime."""
+
+    model: str
+    runtime: str
+    pictures: list[str]
+    detections: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def predict(
+    model: str | Path, source: str | Path, output: str | Path, score: float = 0.5, **engine_options: Any
+) -> PredictReport:
+    """Run an exported model on an image or on every image of a folder.
+
+    Args:
+        score: detections below this score are neither drawn nor listed.
+        engine_options: see `run.open_session`.
+
+    Returns:
+        the pictures written into `output`, and the list of detections beside them.
+    """
+    check_score(score)
+    files = image_files(Path(source))
+    with open_session(model, **engine_options) as session:
+        class_names = session.metadata[contract.CLASS_NAMES]
+        pictures = write_predictions(
+            files, lambda image: detect_image(session, image, score), class_names, output
+        )
+        found = str(Path(output) / "detections.json")
+        return PredictReport(str(model), session.name, [str(picture) for picture in pictures], found)
+
+
+def detect_image(session: Session, image: Tensor, score: float = 0.0) -> dict[str, Tensor]:
+    """Detections (boxes, scores, labels, masks) of one uint8 image (3, H, W), in its own pixels."""
+    input_config = from_json(InputConfig, session.metadata[contract.INPUT_CONFIG], "metadata")
+    prepared = prepare(image, input_config).numpy()
+    found = detect(session, [prepared], [(image.shape[1], image.shape[2])])[0]
+    chosen = found["scores"] >= score
+    return {name: torch.from_numpy(values[chosen]) for name, values in found.items()}

@@ -1,0 +1,47 @@
+"""Models small enough to export in a test, and how they are exported: once per session (`conftest.py`)."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tensormask_edu.checkpoint import save_checkpoint
+from tensormask_edu.config import MODELS, InputConfig, ModelConfig
+from tensormask_edu.model import TensorMask, build_model
+
+NO_RTX = importlib.util.find_spec("tensorrt_rtx") is None
+needs_rtx = pytest.mark.skipif(NO_RTX, reason="tensorrt_rtx is not installed")
+
+SMALL = replace(
+    MODELS["tiny"],
+    class_names=("left", "right"),
+    strides_px=(4, 8),
+    sides_bins=(3, 4),
+    fpn_channels=8,
+    tower_convs=1,
+    class_channels=8,
+    box_channels=8,
+    mask_channels=8,
+    tower_norm_groups=2,
+    detections_per_image=20,
+)
+
+
+def outspoken(model: TensorMask) -> TensorMask:
+    """Fresh predictors say almost nothing; larger weights give logits of the order of a trained model's."""
+    network = model.network
+    with torch.no_grad():
+        for conv in (network.class_predictor, network.box_predictor, *network.mask_branch.predictors):
+            conv.weight.mul_(20)
+    return model
+
+
+def checkpoint(folder: Path, config: ModelConfig, input_config: InputConfig) -> Path:
+    """A checkpoint with fixed weights."""
+    torch.manual_seed(0)
+    save_checkpoint(folder / "checkpoint", outspoken(build_model(config)), input_config)
+    return folder / "checkpoint"

@@ -1,0 +1,270 @@
+"""The exported detector: its own three steps against the model's, the file against PyTorch in every form."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from exported import SMALL, needs_rtx, outspoken
+from torchvision.ops import FrozenBatchNorm2d
+
+from tensormask_edu import inference
+from tensormask_edu.config import InputConfig
+from tensormask_edu.model import build_model
+from tensormask_edu.network import NetworkOutput, per_window
+
+onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+
+from onnx.reference import ReferenceEvaluator  # noqa: E402
+from tensormask_export import contract, detections, to_onnx, to_tensorrt  # noqa: E402
+from tensormask_export.graph import (  # noqa: E402
+    Candidates,
+    DetectorGraph,
+    first_places,
+    overlaps,
+    pad_to_multiple,
+)
+from tensormask_export.precision import fold_norms, in_precision, precision_of  # noqa: E402
+from tensormask_export.verify import verify  # noqa: E402
+
+SIZES = [(37, 61), (40, 64)]  # of two pictures of one batch; the second fills it
+OUTPUT_SIZES = [(55, 44), (40, 64)]
+
+
+def metadata(graph: DetectorGraph) -> dict:
+    return {contract.WINDOWS: to_onnx.model_metadata(graph, InputConfig())[contract.WINDOWS]}
+
+
+def batch(model, images):
+    """Pictures padded as a user of the file pads them: here to one size."""
+    return torch.cat([pad_to_multiple(model, image[None]) for image in images])
+
+
+# --- the graph against the model -----------------------------------------------------------------
+
+VARIANTS = {
+    "windows, odd and even sides": (SMALL, {}),
+    "dense masks": (SMALL, {"masks": "dense"}),
+    "one class": (replace(SMALL, class_names=("thing",)), {}),
+    "no bipyramid": (replace(SMALL, bipyramid=False), {}),
+    "fewer candidates than detections": (replace(SMALL, topk_candidates=7), {}),
+    "candidates given": (SMALL, {"candidates": 11}),
+    "more candidates than pairs": (SMALL, {"candidates": 2000}),
+    "threshold above most": (replace(SMALL, score_threshold=0.6), {}),
+}
+
+
+@pytest.mark.parametrize("case", VARIANTS)
+@torch.no_grad()
+def test_detections_are_those_of_the_model(case):
+    config, arguments = VARIANTS[case]
+    model = outspoken(build_model(config)).eval()
+    graph = DetectorGraph(model, **arguments).eval()
+    images = [torch.rand(3, *size) for size in SIZES]
+    same = copy.copy(model)
+    same.config = graph.config
+    expected = same(images, output_sizes=OUTPUT_SIZES)
+    outputs = {name: tensor.numpy() for name, tensor in graph(batch(model, images)).items()}
+    found = detections.detections(outputs, metadata(graph), SIZES, OUTPUT_SIZES)
+    assert outputs["nms_converged"].all() and sum(len(each["scores"]) for each in expected) > 5
+    for a, b in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(a["labels"], b["labels"])
+        np.testing.assert_allclose(b["scores"], a["scores"], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(b["boxes"], a["boxes"], rtol=1e-6, atol=1e-4)
+        assert b["masks"].any() and (a["masks"].numpy() != b["masks"]).sum() <= 1
+
+
+@torch.no_grad()
+def test_beyond_the_count_everything_is_zero():
+    graph = DetectorGraph(outspoken(build_model(replace(SMALL, score_threshold=0.6))).eval()).eval()
+    outputs = graph(torch.rand(3, 3, 24, 32))
+    counts = outputs["count"].tolist()
+    assert 0 < min(counts) and max(counts) < graph.num_detections
+    for name in ("boxes", "scores", "labels", "windows", "masks"):
+        for values, count in zip(outputs[name], counts, strict=True):
+            assert values[:count].any() and not values[count:].any()
+
+
+@torch.no_grad()
+def test_without_a_detection_the_outputs_are_empty():
+    graph = DetectorGraph(build_model(replace(SMALL, score_threshold=0.9)).eval()).eval()
+    outputs = graph(torch.rand(1, 3, 16, 16))
+    assert not any(outputs[name].any() for name in contract.OUTPUTS if name != "nms_converged")
+    named = {name: tensor.numpy() for name, tensor in outputs.items()}
+    (found,) = detections.detections(named, metadata(graph), [(16, 16)], [(30, 20)])
+    assert found["boxes"].shape == (0, 4) and found["masks"].shape == (0, 30, 20)
+
+
+@pytest.mark.parametrize("count", [1, 10, 60, 2000])
+def test_candidates_are_the_first_of_all_pairs_sorted_even_where_scores_are_equal(count):
+    model = build_model(replace(SMALL, class_names=("a", "b", "c"))).eval()
+    graph = DetectorGraph(model, candidates=count)
+    grid_sizes = [(6, 5), (3, 3)]
+    logits = [torch.randint(-3, 4, (2, 2 * 3, *size)).float() for size in grid_sizes]  # many ties
+    deltas = [torch.randn(2, 2 * 4, *size) for size in grid_sizes]
+    output = NetworkOutput([], logits, deltas, [], None)
+    windows = model.config.geometry.windows(grid_sizes)
+    found = graph.candidates(output, windows)
+    flat = per_window(logits, 2).sigmoid().flatten(1)
+    scores, order = flat.sort(dim=1, descending=True, stable=True)
+    taken = min(count, flat.shape[1])
+    assert torch.equal(found.scores[:, :taken], scores[:, :taken])
+    assert not found.scores[:, taken:].any()
+    assert torch.equal((found.window * 3 + found.labels)[:, :taken], order[:, :taken])
+
+
+def suppressed(box, labels, threshold, iterations):
+    """Kept positions by the iteration, and whether it came to rest."""
+    graph = DetectorGraph(build_model(replace(SMALL, nms_threshold=threshold)), nms_iterations=iterations)
+    scores = torch.linspace(0.9, 0.1, len(box))
+    keep, converged = graph.suppress(Candidates(box[None], scores[None], labels[None], labels[None]))
+    return keep[0].nonzero().squeeze(1), bool(converged), scores
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.9])
+def test_the_iteration_is_greedy_nms(threshold):
+    centre, size = 40 * torch.rand(400, 2), 4 + 30 * torch.rand(400, 2)
+    box, labels = torch.cat([centre - size / 2, centre + size / 2], dim=1), torch.randint(0, 3, (400,))
+    kept, converged, scores = suppressed(box, labels, threshold, 32)
+    assert converged
+    assert torch.equal(kept, inference.suppress(box, scores, labels, threshold))
+
+
+def test_a_chain_longer_than_the_iterations_is_reported():
+    """Each box suppresses the next, if it is kept itself: one step decides one box."""
+    start = torch.arange(12.0)[:, None] * 2
+    box = torch.cat([start, 0 * start, start + 10, 0 * start + 10], dim=1)  # neighbours: IoU 2/3
+    labels = torch.zeros(12, dtype=torch.int64)
+    kept, converged, scores = suppressed(box, labels, 0.5, 12)
+    assert converged and kept.tolist() == list(range(0, 12, 2))
+    assert torch.equal(kept, inference.suppress(box, scores, labels, 0.5))
+    kept, converged, _ = suppressed(box, labels, 0.5, 6)
+    assert not converged and kept.tolist() != list(range(0, 12, 2))
+
+
+def test_boxes_of_different_classes_never_meet_even_at_negative_coordinates():
+    """`torchvision.ops.batched_nms` shifts few boxes by their class, and lets these two meet."""
+    box = torch.tensor([[0.0, 0, 100, 100], [-101, -101, 0, 0]])
+    labels = torch.tensor([0, 1])
+    assert overlaps(box[None], labels[None], 0.5).sum() == 0
+    assert inference.suppress(box, torch.tensor([0.9, 0.8]), labels, 0.5).tolist() == [0, 1]
+
+
+def test_the_first_places_come_in_order():
+    keep = torch.tensor([[0, 1, 1, 0, 1, 1], [0, 0, 0, 0, 0, 1]]).bool()
+    index, found = first_places(keep, 3)
+    assert index[0].tolist() == [1, 2, 4] and found.tolist() == [[True] * 3, [True, False, False]]
+    assert index[1, 0] == 5
+
+
+# --- half precision ------------------------------------------------------------------------------
+
+
+def test_folding_a_normalisation_changes_nothing():
+    body = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(),
+        torch.nn.Sequential(torch.nn.Conv2d(4, 5, 1, bias=False), FrozenBatchNorm2d(5)),
+    ).eval()  # fmt: skip
+    for norm in (body[1], body[3][1]):
+        norm.weight.data = torch.rand_like(norm.weight) + 0.5
+        norm.bias.data, norm.running_mean = torch.randn_like(norm.bias), torch.randn_like(norm.bias)
+        norm.running_var = torch.tensor([1e-9, 1e-3, 1.0, 10.0, 1e3])[: len(norm.bias)]
+    x = torch.rand(2, 3, 8, 8)
+    expected = body(x)
+    fold_norms(body)
+    assert isinstance(body[1], torch.nn.Identity) and isinstance(body[3][1], torch.nn.Identity)
+    torch.testing.assert_close(body(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_half_precision_is_a_copy():
+    model = build_model(SMALL).eval()
+    half = in_precision(model, "float16")
+    assert precision_of(half) == "float16" and precision_of(model) == "float32"
+    assert in_precision(model, "float32") is model
+
+
+@pytest.fixture(scope="module")
+def half(small, tmp_path_factory):
+    """The small model in half precision: (checkpoint, ONNX file)."""
+    from tensormask_edu.checkpoint import load_checkpoint
+
+    path = tmp_path_factory.mktemp("half") / "half.onnx"
+    to_onnx.export_onnx(load_checkpoint(small[0])[0], path, precision="float16", raw=True)
+    return small[0], path
+
+
+def test_a_half_precision_file_has_half_weights_and_float32_islands(half, small):
+    proto = onnx.load(half[1])
+    kinds = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
+    weights = {name: kind for name, kind in kinds.items() if name.endswith("weight")}
+    assert len(weights) > 20 and set(weights.values()) == {onnx.TensorProto.FLOAT16}
+    values = {v.name: v.type.tensor_type.elem_type for v in [*proto.graph.input, *proto.graph.output]}
+    assert {values[name] for name in ("images", "boxes", "scores", "masks")} == {onnx.TensorProto.FLOAT}
+    assert values["logits_0"] == onnx.TensorProto.FLOAT16  # --raw keeps it an output, as it is computed
+    assert half[1].stat().st_size < small[1].stat().st_size
+
+
+def test_a_half_precision_file_gives_pytorchs_detections_within_its_limits(half):
+    report = verify(half[1], half[0], sizes=((1, 24, 32), (2, 40, 64)), runtimes=["onnxruntime", "parsed"])
+    assert report.passed and report.precision == "float16"
+    assert 1e-4 < report.max_abs <= report.tolerance  # half precision, and no worse
+    assert sum(row.expected for row in report.matches) > 20
+
+
+@needs_rtx
+def test_a_half_precision_engine_builds_without_a_gpu(half, tmp_path):
+    profile = to_tensorrt.Profile((1, 3, 16, 16), (1, 3, 32, 32), (2, 3, 64, 64))
+    report = to_tensorrt.build_engine(
+        half[1], tmp_path / "half.engine", profile=profile, backend="tensorrt_rtx", sm=[86]
+    )
+    assert report.bytes > 0 and not report.warnings
+
+
+# --- the file ------------------------------------------------------------------------------------
+
+
+def test_onnx_reference_computes_the_same_file(small):
+    images = np.random.default_rng(0).random((2, 3, 16, 24), np.float32)
+    proto = to_onnx.expose(to_onnx.read_onnx(small[1]), ["logits_1"])
+    names = [output.name for output in proto.graph.output]
+    expected = ort.InferenceSession(proto.SerializeToString()).run(names, {"images": images})
+    found = ReferenceEvaluator(proto).run(names, {"images": images})
+    assert expected[names.index("count")].min() > 0
+    for name, a, b in zip(names, expected, found, strict=True):
+        assert a.dtype == b.dtype and a.shape == b.shape, name
+        np.testing.assert_allclose(b.astype(float), a.astype(float), rtol=1e-5, atol=1e-4, err_msg=name)
+
+
+def test_the_dense_swap_is_in_the_file_only_where_it_was_asked_for(tiny, small):
+    def nodes(path):
+        return {node.op_type for node in onnx.load(path).graph.node if node.domain == contract.DOMAIN}
+
+    assert nodes(tiny[1]) == {contract.SWAP_WINDOWS, contract.NORM}
+    assert nodes(small[1]) == {contract.SWAP, contract.NORM}
+
+
+def test_a_canvas_is_the_pictures_grid_whatever_the_window():
+    """A probability of one everywhere: what is pasted is the window's part of the picture."""
+    graph = DetectorGraph(build_model(SMALL))
+    kinds = metadata(graph)
+    size = (24, 32)
+    for level, size_id in np.ndindex(2, 2):
+        stride, side_px = 4 * 2**level, SMALL.geometry.side_px(level, size_id)
+        for y, x in ((0, 0), (1, 2), (size[0] // stride - 1, size[1] // stride - 1)):
+            side, lam = SMALL.geometry.side_bins(level, size_id), 2**level
+            rows, columns = (
+                np.arange(n // 4 + 2) - 1 + side // 2 - lam * c for n, c in zip(size, (y, x), strict=True)
+            )
+            canvas = np.outer((rows >= 0) & (rows < side), (columns >= 0) & (columns < side))
+            mask = np.zeros(size, bool)
+            window = np.array([level, size_id, y, x])
+            detections.paste(mask, canvas.astype(np.float32), window, kinds, size)
+            inside = [
+                np.abs(np.arange(n) + 0.5 - c * stride) < side_px / 2
+                for n, c in zip(size, (y, x), strict=True)
+            ]
+            np.testing.assert_array_equal(mask, np.outer(*inside))

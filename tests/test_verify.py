@@ -1,0 +1,261 @@
+"""Verification: it passes what is equal, finds what is not, and says what it could not compare."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from exported import NO_RTX, SMALL
+
+from tensormask_edu.checkpoint import save_checkpoint
+from tensormask_edu.config import InputConfig
+from tensormask_edu.data.shapes import write_shapes
+from tensormask_edu.errors import InputError
+from tensormask_edu.model import build_model
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from tensormask_export import cli, contract  # noqa: E402
+from tensormask_export.compare import LIMITS, match, match_pairs  # noqa: E402
+from tensormask_export.runtimes import find_runtimes  # noqa: E402
+from tensormask_export.to_onnx import read_metadata, read_onnx  # noqa: E402
+from tensormask_export.verify import verify  # noqa: E402
+
+NO_EXTENSIONS = importlib.util.find_spec("onnxruntime_extensions") is None
+RAW = LIMITS["float32"].raw.value
+
+
+def changed(path, folder, name: str, change):
+    """A copy of the file whose initializers with that end of a name are changed by `change`."""
+    proto = onnx.load(path)
+    found = [t for t in proto.graph.initializer if t.name.endswith(name)]
+    assert found
+    for tensor in found:
+        values = change(onnx.numpy_helper.to_array(tensor))
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), tensor.name))
+    onnx.save(proto, folder / "changed.onnx")
+    return folder / "changed.onnx"
+
+
+# --- what is equal -------------------------------------------------------------------------------
+
+
+def test_the_tiny_model_equals_pytorch_for_two_batches_and_two_sizes(tiny):
+    checkpoint, path, _ = tiny
+    report = verify(path, checkpoint, sizes=((1, 32, 64), (2, 64, 32)), bisect=True)
+    kinds = {row.runtime for row in report.differences}
+    assert len(kinds) == 3 - NO_RTX - NO_EXTENSIONS and len(report.not_run) == 4 - len(kinds)
+    assert {row.output for row in report.differences} == {
+        make(level) for make in (contract.logits, contract.deltas) for level in range(4)
+    }
+    assert len(report.differences) == len(kinds) * 8 * (2 + 2)  # two inputs and two samples
+    assert report.passed and 0 < report.max_abs <= RAW  # two programs that compute, not one that copies
+    assert sum(row.matched for row in report.matches) > 100
+    assert len(report.layers) > 100 and all(row.passed for row in report.layers)
+
+
+def test_the_dense_model_equals_pytorch_for_two_batches_and_two_sizes(small):
+    report = verify(small[1], small[0], sizes=((2, 40, 64), (1, 8, 16)))
+    assert report.passed and 0 < report.max_abs <= RAW
+    assert sum(row.matched for row in report.matches) > 50
+
+
+def test_without_a_checkpoint_the_samples_speak(small, capsys):
+    assert cli.main(["verify", str(small[1]), "--runtimes", "onnxruntime"]) == 0
+    said = capsys.readouterr().out
+    assert "sample 0" in said and "equal: worst" in said
+    samples = read_metadata(read_onnx(small[1]), small[1])[contract.SAMPLES]
+    assert len(samples) == 2 and samples[0]["count"] >= samples[1]["count"] > 0
+    assert len(json.dumps(samples)) < 10_000
+
+
+@pytest.mark.skipif(NO_EXTENSIONS, reason="onnxruntime_extensions is not installed")
+def test_the_numpy_loops_compute_the_nodes_inside_onnx_runtime(small, tmp_path):
+    """A pad value that the loops read and the function body's copy does not: then they differ."""
+    proto = read_onnx(small[1])
+    runtimes, _ = find_runtimes(proto, ["onnxruntime", "numpy"])
+    images = torch.rand(1, 3, 16, 16)
+    body, loops = (runtime.run(images)[contract.MASKS_OUT] for runtime in runtimes)
+    np.testing.assert_allclose(loops, body, rtol=0, atol=1e-6)
+    for function in proto.functions:  # only the body changes
+        if function.name == contract.SWAP:
+            function.node[-1].op_type = "Sub"
+    runtimes, _ = find_runtimes(proto, ["onnxruntime", "numpy"])
+    body, again = (runtime.run(images)[contract.MASKS_OUT] for runtime in runtimes)
+    assert np.abs(body - loops).max() > 0.1
+    np.testing.assert_array_equal(again, loops)
+
+
+@pytest.mark.skipif(NO_EXTENSIONS, reason="onnxruntime_extensions is not installed")
+def test_loops_that_would_take_hours_are_left_out_and_said(small, monkeypatch):
+    monkeypatch.setattr("tensormask_export.runtimes.MOST_LOOPED_BINS", 10)
+    report = verify(small[1], small[0], sizes=((1, 16, 16),), runtimes=["numpy"])
+    assert not report.differences
+    assert any("the loops take up to 10" in why for why in report.not_run.values())
+
+
+# --- what is not ---------------------------------------------------------------------------------
+
+
+def test_a_changed_weight_is_found(small, tmp_path, capsys):
+    path = changed(small[1], tmp_path, "class_predictor.bias", lambda bias: bias + 3e-4)
+    words = ["verify", path, small[0], "--sizes", "1x16x16", "--runtimes", "onnxruntime"]
+    assert cli.main([*map(str, words), "--json", str(tmp_path / "report.json")]) == 1
+    report = json.loads((tmp_path / "report.json").read_text())
+    failed = {row["output"] for row in report["differences"] if not row["passed"]}
+    assert failed == {"logits_0", "logits_1"}
+    assert not report["passed"] and report["tolerances"]["raw"]["reason"]
+    assert any(row["score"] > 1e-5 for row in report["matches"])
+    assert "DIFFERENT: worst 3.0e-04" in capsys.readouterr().out
+
+
+def test_the_samples_alone_find_it_as_well(small, tmp_path):
+    path = changed(small[1], tmp_path, "box_predictor.weight", lambda weight: weight * 1.01)
+    report = verify(path, runtimes=["onnxruntime"])
+    failed = {(row.input, row.output) for row in report.differences if not row.passed}
+    assert failed == {(f"sample {i}", f"deltas_{level}") for i in range(2) for level in range(2)}
+
+
+def test_the_first_layer_that_differs_is_named(small, tmp_path):
+    path = changed(small[1], tmp_path, "class_tower.0.weight", lambda weight: weight * 1.01)
+    report = verify(path, small[0], sizes=((1, 16, 16),), runtimes=["onnxruntime"], bisect=True)
+    first = next(row for row in report.layers if not row.passed)
+    assert first.output == "class_tower.0"
+    assert "layers: the first that differs is class_tower.0," in report.table()
+    assert {row.passed for row in report.layers if row.output.startswith("backbone")} == {True}
+
+
+def test_a_mask_that_differs_is_found_though_the_raw_outputs_are_equal(small, tmp_path):
+    path = changed(small[1], tmp_path, "mask_branch.predictors.0.weight", lambda weight: -weight)
+    report = verify(path, small[0], sizes=((1, 32, 32),), runtimes=["onnxruntime"])
+    assert all(row.passed for row in report.differences)
+    assert not report.passed and min(row.mask_iou for row in report.matches) < 0.9
+
+
+def test_nms_that_did_not_come_to_rest_fails(small):
+    found = some_detections(3)
+    assert match(("runtime", "picture"), found, found, True, LIMITS["float32"]).passed
+    assert not match(("runtime", "picture"), found, found, False, LIMITS["float32"]).passed
+
+
+# --- matching ------------------------------------------------------------------------------------
+
+
+def some_detections(count: int) -> dict[str, np.ndarray]:
+    """Boxes in a row, alternating classes, each with a square mask."""
+    start = 20.0 * np.arange(count)
+    boxes = np.stack([start, 0 * start, start + 10, 0 * start + 10], axis=1).astype(np.float32)
+    masks = np.zeros((count, 12, 20 * count), bool)
+    for mask, x in zip(masks, start.astype(int), strict=True):
+        mask[2:10, x : x + 10] = True
+    scores = np.linspace(0.9, 0.5, count).astype(np.float32)
+    return {"boxes": boxes, "scores": scores, "labels": np.arange(count) % 2, "masks": masks}
+
+
+def only(detections, index):
+    return {name: values[index].copy() for name, values in detections.items()}
+
+
+def moved(detections, name, amount):
+    detections = only(detections, slice(None))
+    detections[name][0] = detections[name][0] + amount
+    return detections
+
+
+CHANGES = {
+    "the same": (lambda d: d, True),
+    "another order": (lambda d: only(d, [2, 0, 1, 3]), True),
+    "one missing": (lambda d: only(d, slice(3)), False),
+    "one twice": (lambda d: only(d, [0, 1, 2, 3, 3]), False),
+    "another class": (lambda d: moved(d, "labels", 1), False),
+    "a box moved by a hair": (lambda d: moved(d, "boxes", 0.009), True),
+    "a box moved": (lambda d: moved(d, "boxes", 0.02), False),
+    "a box gone elsewhere": (lambda d: moved(d, "boxes", 200), False),
+    "another score": (lambda d: moved(d, "scores", 2e-5), False),
+    "one pixel of 80": (lambda d: d | {"masks": d["masks"] ^ (np.arange(d["masks"][0].size) == 200).reshape(
+        d["masks"][0].shape)}, False),
+    "none at all": (lambda d: only(d, slice(0)), False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_detections_are_matched_one_to_one(case):
+    change, passes = CHANGES[case]
+    expected = some_detections(4)
+    row = match(("runtime", "picture"), expected, change(expected), True, LIMITS["float32"])
+    assert row.passed == passes
+    assert row.expected == 4 and row.matched <= min(row.found, 4)
+
+
+def test_boxes_that_coincide_are_told_apart_by_their_scores():
+    expected = some_detections(2)
+    expected["boxes"][:], expected["labels"][:] = expected["boxes"][0], 0
+    assert match_pairs(expected, only(expected, [1, 0])) == [(0, 1), (1, 0)]
+
+
+# --- pictures and scores -------------------------------------------------------------------------
+
+
+def test_a_picture_file_is_prepared_as_the_checkpoint_says(tiny, tmp_path, capsys):
+    from PIL import Image
+
+    checkpoint, path, _ = tiny
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "noise.png")
+    words = ["verify", path, checkpoint, "--image", tmp_path / "noise.png", "--json", tmp_path / "v.json"]
+    assert cli.main([*map(str, words), "--runtimes", "onnxruntime"]) == 0
+    rows = json.loads((tmp_path / "v.json").read_text())["differences"]
+    assert {row["input"] for row in rows} == {"noise.png", "sample 0", "sample 1"}
+    shapes = {row["output"]: row["shape"] for row in rows if row["input"] == "noise.png"}
+    assert shapes["logits_0"] == [1, 6, 24, 32]  # 75 x 105, padded to 96 x 128
+
+
+def test_a_coco_folder_gives_the_ap_of_both(tmp_path, capsys):
+    """A model of the shapes' four classes; only its exported twin counts, so it need not be trained."""
+    from dataclasses import replace
+
+    from exported import checkpoint
+    from tensormask_export.to_onnx import export_onnx
+
+    from tensormask_edu.checkpoint import load_checkpoint
+
+    write_shapes(tmp_path / "shapes", train=1, val=6, size_px=48)
+    made = checkpoint(tmp_path, replace(SMALL, class_names=tuple("abcd")), InputConfig())
+    export_onnx(load_checkpoint(made)[0], tmp_path / "m.onnx")
+    words = ["verify", tmp_path / "m.onnx", made, "--coco", tmp_path / "shapes", "--limit", "5"]
+    assert cli.main([*map(str, words), "--runtimes", "onnxruntime", "--json", str(tmp_path / "v.json")]) == 0
+    report = json.loads((tmp_path / "v.json").read_text())
+    (scores,) = report["scores"]
+    assert scores["images"] == 5 and scores["expected"] == scores["found"]
+    assert set(scores["found"]) == {"segm", "bbox"} and scores["passed"]
+    assert len({row["input"] for row in report["matches"]}) == 2 + 5
+    said = capsys.readouterr().out
+    assert "on 5 pictures: segm AP" in said and "7 pictures" in said and "worst of 7" in said
+
+
+# --- errors and gaps -----------------------------------------------------------------------------
+
+
+def test_another_checkpoint_than_the_exported_one_is_refused(small, tmp_path):
+    save_checkpoint(tmp_path / "other", build_model(SMALL), InputConfig())
+    with pytest.raises(InputError, match="the one that the ONNX file was exported from, got other weights"):
+        verify(small[1], tmp_path / "other")
+
+
+def test_an_unknown_runtime_is_refused(small):
+    with pytest.raises(InputError, match="runtimes: expected some of onnxruntime, numpy"):
+        verify(small[1], small[0], runtimes=["onnxruntime", "abacus"])
+
+
+def test_what_is_not_installed_is_named_with_the_way_to_install_it(small, monkeypatch):
+    for package in ("tensorrt", "tensorrt_rtx", "onnxruntime_extensions"):
+        monkeypatch.setitem(sys.modules, package, None)
+    report = verify(small[1], small[0], sizes=((1, 16, 16),))
+    assert report.passed and "tensormask-edu[rtx]" in report.not_run["TensorRT's parser"]
+    assert "tensormask-edu[export]" in report.not_run["the NumPy reference inside ONNX Runtime"]
+    assert "not compared: TensorRT's parser" in report.table()
