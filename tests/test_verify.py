@@ -216,7 +216,7 @@ def test_a_picture_file_is_prepared_as_the_checkpoint_says(tiny, tmp_path, capsy
 
 
 def test_a_coco_folder_gives_the_ap_of_both(small, tmp_path, capsys):
-    """Only the exported twin counts, so the model need not be trained, nor know all of the folder's classes."""
+    """Only the exported twin counts: the model need not be trained, nor know all of the folder's classes."""
     write_shapes(tmp_path / "shapes", train=1, val=6, size_px=48)
     words = ["verify", small[1], small[0], "--coco", tmp_path / "shapes", "--limit", 5, "--runtimes"]
     assert cli.main([*map(str, words), "onnxruntime", "--json", str(tmp_path / "v.json")]) == 0
@@ -249,6 +249,7 @@ def test_another_checkpoint_than_the_exported_one_is_refused(small, tmp_path):
 )
 def test_what_makes_no_sense_is_one_line_and_exit_code_2(words, message, small, tmp_path, capsys):
     write_shapes(tmp_path, train=1, val=1, size_px=32)
+    capsys.readouterr()  # its progress
     places = {"CHECKPOINT": str(small[0]), "FOLDER": str(tmp_path)}
     words = ["verify", str(small[1]), *(places.get(word, word) for word in words)]
     assert cli.main([*words, "--runtimes", "onnxruntime"]) == 2
