@@ -10,10 +10,10 @@ Needs tensormask-edu[export,cuda] and a TensorRT; no network. Steps, in a folder
 
     build    ONNX files of two models with fresh weights, float32 and float16, and their engines, with and
              without Python's plugin
-    nodes    both ops, each kernel outside an engine and as the one node of an engine, against NumPy in float64
+    nodes    both ops, each kernel outside an engine and as the one node of one, against NumPy in float64
     engines  does each engine load on this card, does it run, are its detections those of PyTorch? TensorRT's
              own words where not
-    latency  every engine that runs beside ONNX Runtime's file in PyTorch, eager and compiled
+    latency  every engine, and PyTorch beside it in the same precision, eager and compiled
 
 A step that fails is recorded and the next one runs.
 """

@@ -288,6 +288,12 @@ def test_an_engine_builds_without_a_gpu(small, tmp_path, capsys):
     assert "built with   tensorrt_rtx" in said
     assert f"tensorrt_rtx --onnx={path} --saveEngine={engine} --minShapes=images:1x3x16x16" in said
     assert "--computeCapabilities=86,120" in said
+    words = ["verify", path, "--runtimes", "onnxruntime", "--engine", engine]
+    if not torch.cuda.is_available():
+        assert cli.main([str(word) for word in words]) == 0
+        assert "not compared: small.engine (an engine needs an NVIDIA GPU" in capsys.readouterr().out
+    engine.write_bytes(engine.read_bytes()[:-1])
+    assert cli.main([str(word) for word in words]) == 2
 
 
 @needs_rtx

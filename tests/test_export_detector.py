@@ -14,7 +14,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from tensormask_edu import inference
 from tensormask_edu.config import InputConfig
 from tensormask_edu.model import build_model
-from tensormask_edu.network import NetworkOutput, per_window
+from tensormask_edu.network import NetworkOutput, WindowMasks, per_window
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
@@ -54,7 +54,7 @@ VARIANTS = {
     "fewer candidates than detections": (replace(SMALL, topk_candidates=7), {}),
     "candidates given": (SMALL, {"candidates": 11}),
     "more candidates than pairs": (SMALL, {"candidates": 2000}),
-    "threshold above most": (replace(SMALL, score_threshold=0.6), {}),
+    "threshold above most": (replace(SMALL, score_threshold=0.1), {}),
 }
 
 
@@ -80,13 +80,14 @@ def test_detections_are_those_of_the_model(case):
 
 @torch.no_grad()
 def test_beyond_the_count_everything_is_zero():
-    graph = DetectorGraph(outspoken(build_model(replace(SMALL, score_threshold=0.6))).eval()).eval()
+    graph = DetectorGraph(outspoken(build_model(replace(SMALL, score_threshold=0.1))).eval()).eval()
     outputs = graph(torch.rand(3, 3, 24, 32))
     counts = outputs["count"].tolist()
     assert 0 < min(counts) and max(counts) < graph.num_detections
     for name in ("boxes", "scores", "labels", "windows", "masks"):
         for values, count in zip(outputs[name], counts, strict=True):
-            assert values[:count].any() and not values[count:].any()
+            assert not values[count:].any()
+            assert values[:count].any() or name in ("labels", "windows")  # where 0 is a value
 
 
 @torch.no_grad()
@@ -99,22 +100,50 @@ def test_without_a_detection_the_outputs_are_empty():
     assert found["boxes"].shape == (0, 4) and found["masks"].shape == (0, 30, 20)
 
 
-@pytest.mark.parametrize("count", [1, 10, 60, 2000])
-def test_candidates_are_the_first_of_all_pairs_sorted_even_where_scores_are_equal(count):
-    model = build_model(replace(SMALL, class_names=("a", "b", "c"))).eval()
-    graph = DetectorGraph(model, candidates=count)
-    grid_sizes = [(6, 5), (3, 3)]
-    logits = [torch.randint(-3, 4, (2, 2 * 3, *size)).float() for size in grid_sizes]  # many ties
-    deltas = [torch.randn(2, 2 * 4, *size) for size in grid_sizes]
-    output = NetworkOutput([], logits, deltas, [], None)
-    windows = model.config.geometry.windows(grid_sizes)
-    found = graph.candidates(output, windows)
+GRIDS = [(6, 5), (3, 3)]
+NUM_CLASSES = 3
+
+
+class BestPairs(torch.nn.Module):
+    """The candidates alone: logits of two levels -> scores, position among all pairs."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        model = build_model(replace(SMALL, class_names=("a", "b", "c"))).eval()
+        self.unlisted = [DetectorGraph(model, candidates=count)]  # its weights are no part of this
+
+    def forward(self, fine, coarse):
+        (graph,) = self.unlisted
+        deltas = [fine[:, :1].expand(-1, 8, -1, -1), coarse[:, :1].expand(-1, 8, -1, -1)]
+        output = NetworkOutput([], [fine, coarse], deltas, [], None)
+        found = graph.candidates(output, graph.config.geometry.windows(GRIDS))
+        return found.scores, found.window * NUM_CLASSES + found.labels
+
+
+def check_best_pairs(count, logits, scores, pairs):
     flat = per_window(logits, 2).sigmoid().flatten(1)
-    scores, order = flat.sort(dim=1, descending=True, stable=True)
+    expected, order = flat.sort(dim=1, descending=True, stable=True)
     taken = min(count, flat.shape[1])
-    assert torch.equal(found.scores[:, :taken], scores[:, :taken])
-    assert not found.scores[:, taken:].any()
-    assert torch.equal((found.window * 3 + found.labels)[:, :taken], order[:, :taken])
+    assert scores.shape == (2, count) and not scores[:, taken:].any()
+    torch.testing.assert_close(scores[:, :taken], expected[:, :taken], rtol=0, atol=1e-6)
+    assert torch.equal(pairs[:, :taken], order[:, :taken])
+
+
+@pytest.mark.parametrize("count", [1, 10, 60, 2000])
+def test_candidates_are_the_first_of_all_pairs_sorted(count):
+    logits = [torch.randn(2, 2 * NUM_CLASSES, *size) for size in GRIDS]
+    check_best_pairs(count, logits, *BestPairs(count)(*logits))
+
+
+def test_in_onnx_they_are_so_even_where_scores_are_equal():
+    """Unlike torch.topk, ONNX's TopK takes the lower index first among equals."""
+    logits = [torch.randint(-3, 4, (2, 2 * NUM_CLASSES, *size)).float() for size in GRIDS]
+    with to_onnx.quiet():
+        program = torch.onnx.export(BestPairs(60), tuple(logits), dynamo=True, verbose=False)
+    session = ort.InferenceSession(program.model_proto.SerializeToString())
+    names = [value.name for value in session.get_inputs()]
+    found = session.run(None, {name: t.numpy() for name, t in zip(names, logits, strict=True)})
+    check_best_pairs(60, logits, *map(torch.from_numpy, found))
 
 
 def suppressed(box, labels, threshold, iterations):
@@ -201,7 +230,7 @@ def test_a_half_precision_file_has_half_weights_and_float32_islands(half, small)
     proto = onnx.load(half[1])
     kinds = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
     weights = {name: kind for name, kind in kinds.items() if name.endswith("weight")}
-    assert len(weights) > 20 and set(weights.values()) == {onnx.TensorProto.FLOAT16}
+    assert len(weights) > 15 and set(weights.values()) == {onnx.TensorProto.FLOAT16}
     values = {v.name: v.type.tensor_type.elem_type for v in [*proto.graph.input, *proto.graph.output]}
     assert {values[name] for name in ("images", "boxes", "scores", "masks")} == {onnx.TensorProto.FLOAT}
     assert values["logits_0"] == onnx.TensorProto.FLOAT16  # --raw keeps it an output, as it is computed
@@ -209,7 +238,7 @@ def test_a_half_precision_file_has_half_weights_and_float32_islands(half, small)
 
 
 def test_a_half_precision_file_gives_pytorchs_detections_within_its_limits(half):
-    report = verify(half[1], half[0], sizes=((1, 24, 32), (2, 40, 64)), runtimes=["onnxruntime", "parsed"])
+    report = verify(half[1], half[0], runtimes=["onnxruntime", "parsed"])
     assert report.passed and report.precision == "float16"
     assert 1e-4 < report.max_abs <= report.tolerance  # half precision, and no worse
     assert sum(row.expected for row in report.matches) > 20
@@ -247,24 +276,27 @@ def test_the_dense_swap_is_in_the_file_only_where_it_was_asked_for(tiny, small):
     assert nodes(small[1]) == {contract.SWAP, contract.NORM}
 
 
-def test_a_canvas_is_the_pictures_grid_whatever_the_window():
-    """A probability of one everywhere: what is pasted is the window's part of the picture."""
+@pytest.mark.parametrize("output_size", [(24, 32), (50, 41)])
+def test_a_canvas_is_pasted_as_the_windows_mask(output_size):
+    """Windows of all levels and sizes in the middle and over the border, with random masks."""
     graph = DetectorGraph(build_model(SMALL))
-    kinds = metadata(graph)
-    size = (24, 32)
-    for level, size_id in np.ndindex(2, 2):
-        stride, side_px = 4 * 2**level, SMALL.geometry.side_px(level, size_id)
-        for y, x in ((0, 0), (1, 2), (size[0] // stride - 1, size[1] // stride - 1)):
-            side, lam = SMALL.geometry.side_bins(level, size_id), 2**level
-            rows, columns = (
-                np.arange(n // 4 + 2) - 1 + side // 2 - lam * c for n, c in zip(size, (y, x), strict=True)
-            )
-            canvas = np.outer((rows >= 0) & (rows < side), (columns >= 0) & (columns < side))
-            mask = np.zeros(size, bool)
-            window = np.array([level, size_id, y, x])
-            detections.paste(mask, canvas.astype(np.float32), window, kinds, size)
-            inside = [
-                np.abs(np.arange(n) + 0.5 - c * stride) < side_px / 2
-                for n, c in zip(size, (y, x), strict=True)
-            ]
-            np.testing.assert_array_equal(mask, np.outer(*inside))
+    size, geometry, kinds = (24, 32), SMALL.geometry, metadata(graph)
+    windows = geometry.windows(geometry.grid_sizes(*size))
+    windows_px = inference.scaled(windows.box_px, size, output_size)
+    for number in range(0, len(windows), 3):
+        level, size_id = int(windows.level[number]), int(windows.size_id[number])
+        y, x, lam = int(windows.y[number]), int(windows.x[number]), geometry.lams[level]
+        side = geometry.side_bins(level, size_id)
+        logits = 3 * torch.randn(1, side, side)
+        masks = [WindowMasks(torch.tensor([0]), logits)]
+        (expected,) = inference.paste(masks, windows_px[number : number + 1], *output_size).numpy()
+        rows, columns = (
+            np.arange(n // 4 + 2) - 1 + side // 2 - lam * c for n, c in zip(size, (y, x), strict=True)
+        )
+        inside = np.ix_((rows >= 0) & (rows < side), (columns >= 0) & (columns < side))
+        canvas = np.zeros((len(rows), len(columns)), np.float32)
+        bins = np.ix_(rows[(rows >= 0) & (rows < side)], columns[(columns >= 0) & (columns < side)])
+        canvas[inside] = logits[0].sigmoid().numpy()[bins]
+        mask = np.zeros(output_size, bool)
+        detections.paste(mask, canvas, np.array([level, size_id, y, x]), kinds, size)
+        np.testing.assert_array_equal(mask, expected)

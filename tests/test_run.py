@@ -398,6 +398,13 @@ class CpuStream:
         return work
 
 
+class RefusingStream(CpuStream):
+    """A stream that cannot record, as CUDA says it."""
+
+    def captured(self, work):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+
 @needs_rtx
 @pytest.mark.parametrize("cuda_graph", [True, False])
 def test_an_engine_is_bound_once_and_runs_on_its_own_buffers(folder, cuda_graph):
@@ -419,6 +426,16 @@ def test_an_engine_is_bound_once_and_runs_on_its_own_buffers(folder, cuda_graph)
         for name in contract.OUTPUTS:
             np.testing.assert_array_equal(ready.host[name], expected[name])
     assert ready.context.addresses == addresses
+
+
+@needs_rtx
+def test_work_that_no_graph_can_hold_names_the_option(folder):
+    import tensorrt_rtx as trt
+
+    shape, engine = (1, 3, 32, 32), CpuEngine(folder / "model.onnx")
+    plan = run.input_plan(shape) | run.output_plan(run.OnnxSession(folder / "model.onnx").metadata, shape)
+    with pytest.raises(InputError, match="not permitted when stream is capturing.*--no-cuda-graph"):
+        engine_run.EngineReady(trt, engine, engine_run.make_logger(trt), RefusingStream(), plan, True)
 
 
 @needs_rtx

@@ -47,7 +47,7 @@ class Subject:
 
     kind: Literal["model", "eager", "compile"]
     path: str
-    options: dict[str, Any] = field(default_factory=dict)  # of `open_session`
+    options: dict[str, Any] = field(default_factory=dict)  # of `open_session` or `TorchRunner`
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,10 @@ def bench(
     """
     effort = effort or Effort()
     subjects = [Subject("model", str(model), engine_options)]
-    subjects += [Subject("eager", str(eager))] if eager else []
-    subjects += [Subject("compile", str(compiled))] if compiled else []
     metadata, files, profile = described(model)
+    half = {"half": metadata[contract.DETECTOR]["precision"] == "float16"}
+    subjects += [Subject("eager", str(eager), half)] if eager else []
+    subjects += [Subject("compile", str(compiled), half)] if compiled else []
     shape = shape or (profile.opt if profile else DEFAULT_SHAPE)
     check_shape(shape, metadata, profile)
     for subject in subjects[1:]:
@@ -283,7 +284,7 @@ def open_runner(subject: Subject, images: Array, threads: int = 0) -> Runner:
     """Whatever is measured, loaded."""
     if subject.kind == "model":
         return ModelRunner(open_session(subject.path, threads=threads, **subject.options), images)
-    return TorchRunner(subject.path, subject.kind == "compile", images)
+    return TorchRunner(subject.path, subject.kind == "compile", images, **subject.options)
 
 
 class ModelRunner:
@@ -302,17 +303,19 @@ class ModelRunner:
 
 
 class TorchRunner:
-    """A checkpoint in PyTorch, as `tensormask-edu predict` runs it; compiled: its network by torch.compile.
+    """A checkpoint in PyTorch, as `tensormask-edu predict` runs it. Masks are pasted in `compute_ms` too.
 
-    Masks are pasted in `compute_ms` too."""
+    compiled: its network by torch.compile. half: on a GPU in float16, by autocast."""
 
-    def __init__(self, checkpoint: str | Path, compiled: bool, images: Array) -> None:
+    def __init__(self, checkpoint: str | Path, compiled: bool, images: Array, half: bool = False) -> None:
         gpu = find_device()
         self.where, self.device = ("cuda", gpu.name) if gpu else ("cpu", "CPU")
+        self.half = half and gpu is not None
         self.model = load_checkpoint(checkpoint)[0].to(self.where)
         if compiled:
             self.model.network.compile()
-        self.name = f"torch {torch.__version__} {'compiled' if compiled else 'eager'}"
+        words = ["torch", torch.__version__, "compiled" if compiled else "eager", "float16" * self.half]
+        self.name = " ".join(filter(None, words))
         self.images = torch.from_numpy(images)
         self.there = list(self.images.to(self.where))
 
@@ -320,16 +323,19 @@ class TorchRunner:
     def compute_ms(self) -> float:
         self._wait()
         start = time.perf_counter()
-        self.model(self.there)
+        self._run(self.there)
         self._wait()
         return 1e3 * (time.perf_counter() - start)
 
     @torch.inference_mode()
     def end_to_end(self) -> None:
-        found = self.model(list(self.images.to(self.where)))
-        for detection in found:
+        for detection in self._run(list(self.images.to(self.where))):
             for tensor in detection.values():
                 tensor.cpu()
+
+    def _run(self, images: list[torch.Tensor]) -> Any:
+        with torch.autocast(self.where, torch.float16, enabled=self.half):
+            return self.model(images)
 
     def _wait(self) -> None:
         if self.where == "cuda":

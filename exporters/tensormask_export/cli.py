@@ -154,6 +154,13 @@ def _verify(commands: Any) -> None:
         help="some of onnxruntime, numpy, parsed, compiled (default: the first three)",
     )
     parser.add_argument(
+        "--engine",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="engines of this file too, where there is a GPU",
+    )
+    parser.add_argument(
         "--bisect", action="store_true", help="compare every layer: where does the difference begin?"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the random pictures")
@@ -172,6 +179,7 @@ def _run_verify(args: argparse.Namespace) -> int:
         split=args.split,
         limit=args.limit,
         runtimes=args.runtimes or DEFAULT_NAMES,
+        engines=args.engine,
         bisect=args.bisect,
         seed=args.seed,
     )

@@ -29,14 +29,14 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Limits:
-    """What counts as equal. raw: of a raw output of order 1 to 10, in proportion beyond; matched: the part of
-    PyTorch's detections that must be found, and of those found that must be PyTorch's."""
+    """What counts as equal. raw: of a raw output of order 1 to 10, in proportion beyond; box_px, score,
+    mask_iou: of a matched detection, which then agrees; agreed: the part of them that must agree."""
 
     raw: Tolerance
     box_px: Tolerance
     score: Tolerance
     mask_iou: Tolerance
-    matched: Tolerance
+    agreed: Tolerance
     ap: Tolerance
 
 
@@ -50,16 +50,18 @@ LIMITS = {
         box_px=Tolerance(1e-2, "a delta off by 1e-5 moves a box of a 600 px window by 0.004 px"),
         score=Tolerance(1e-5, "a logit off by 4e-5 moves a probability by at most 1e-5"),
         mask_iou=Tolerance(0.999, "a pixel whose probability is 1/2 up to rounding may fall on either side"),
-        matched=Tolerance(1.0, "every one"),
+        agreed=Tolerance(1.0, "every one"),
         ap=Tolerance(1e-3, "0.1 points: what one reordered detection can change on a small data set"),
     ),
     "float16": Limits(
         raw=Tolerance(5e-2, "numbers of order 10 rounded to 11 bits (5e-3) in each of some 50 layers"),
         box_px=Tolerance(4.0, "a delta off by 3e-3 moves a box of a 1920 px window by 4 px"),
         score=Tolerance(1.5e-2, "a logit off by 5e-2 moves a probability by at most 1.25e-2"),
-        mask_iou=Tolerance(0.8, "one pixel at the border of a mask of a dozen pixels"),
-        matched=Tolerance(
-            0.95, "scores near the threshold and overlaps near the NMS limit may fall either way"
+        mask_iou=Tolerance(0.8, "one or two pixels at the border of a mask of a dozen"),
+        agreed=Tolerance(
+            0.9,
+            "scores near the threshold and overlaps near the NMS limit may fall either way, and so may "
+            "most of a mask of three pixels",
         ),
         ap=Tolerance(5e-3, "0.5 points: the detections above that fall either way"),
     ),
@@ -85,14 +87,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Match:
-    """PyTorch's detections on one picture and a runtime's. box_px, score: largest differences of matched
-    ones; mask_iou: the lowest. converged: the file's NMS came to rest."""
+    """PyTorch's detections on one picture and a runtime's. agreed: matched within all limits; box_px, score:
+    largest differences of matched ones; mask_iou: the lowest; converged: the file's NMS came to rest."""
 
     runtime: str
     input: str
     expected: int
     found: int
     matched: int
+    agreed: int
     box_px: float
     score: float
     mask_iou: float
@@ -131,20 +134,17 @@ def match(
         others: detections that PyTorch had besides `expected`; only their number is compared.
     """
     pairs = match_pairs(expected, found)
-    a, b = (list(side) for side in zip(*pairs, strict=True)) if pairs else ([], [])
-    box_px = float(np.abs(expected["boxes"][a] - found["boxes"][b]).max(initial=0))
-    score = float(np.abs(expected["scores"][a] - found["scores"][b]).max(initial=0))
-    ious = [mask_iou(expected["masks"][i], found["masks"][j]) for i, j in pairs]
-    worst = min(ious, default=1.0)
+    a, b = np.array(pairs, np.int64).reshape(-1, 2).T
+    box_px = np.abs(expected["boxes"][a] - found["boxes"][b]).max(axis=1, initial=0)
+    score = np.abs(expected["scores"][a] - found["scores"][b])
+    ious = np.array([mask_iou(expected["masks"][i], found["masks"][j]) for i, j in pairs])
+    agree = box_px <= limits.box_px.value
+    agree &= (score <= limits.score.value) & (ious >= limits.mask_iou.value)
     counts = len(expected["scores"]) + others, len(found["scores"]), len(pairs) + others
-    passed = (
-        counts[2] >= limits.matched.value * max(counts[:2])
-        and box_px <= limits.box_px.value
-        and score <= limits.score.value
-        and worst >= limits.mask_iou.value
-        and converged
-    )
-    return Match(*where, *counts, box_px, score, worst, converged, passed)
+    agreed = int(agree.sum()) + others
+    passed = converged and agreed >= limits.agreed.value * max(counts)
+    worst = float(box_px.max(initial=0)), float(score.max(initial=0)), float(ious.min(initial=1))
+    return Match(*where, *counts, agreed, *worst, converged, passed)
 
 
 def match_pairs(expected: Mapping[str, Array], found: Mapping[str, Array]) -> list[tuple[int, int]]:
@@ -184,6 +184,7 @@ def worst(rows: Sequence[Match]) -> Match:
         sum(row.expected for row in rows),
         sum(row.found for row in rows),
         sum(row.matched for row in rows),
+        sum(row.agreed for row in rows),
         max(row.box_px for row in rows),
         max(row.score for row in rows),
         min(row.mask_iou for row in rows),

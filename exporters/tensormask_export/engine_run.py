@@ -105,7 +105,8 @@ class EngineReady:
         if self.context is None:
             raise InputError(f"engine: no room for it on the GPU ({reasons(logger)}); use smaller shapes")
         plan = checked_plan(trt, engine, self.context, plan)
-        self.buffers = Buffers(plan, stream.device)
+        with stream.use():
+            self.buffers = Buffers(plan, stream.device)
         self.host = self.buffers.host
         for name, tensor in self.buffers.device.items():
             self.context.set_tensor_address(name, tensor.data_ptr())
@@ -114,7 +115,7 @@ class EngineReady:
         stream.wait()
         self.compute: Callable[[], None] = self.enqueue
         if cuda_graph and can_capture(self.context, stream.handle):
-            self.compute = stream.captured(self.enqueue)
+            self.compute = recorded(stream, self.enqueue)
 
     def enqueue(self) -> None:
         """Queue the engine's work."""
@@ -146,6 +147,15 @@ def can_capture(context: Any, handle: int) -> bool:
     """TensorRT-RTX says whether a graph can be recorded; TensorRT always can."""
     ask = getattr(context, "is_stream_capturable", None)
     return ask is None or ask(handle)
+
+
+def recorded(stream: Stream, work: Callable[[], None]) -> Callable[[], None]:
+    """The work as a CUDA graph; InputError where TensorRT does what a graph cannot hold."""
+    try:
+        return stream.captured(work)
+    except RuntimeError as error:
+        fix = "use --no-cuda-graph"
+        raise InputError(f"engine: a CUDA graph cannot hold its work ({error}); {fix}") from None
 
 
 def checked_plan(trt: Any, engine: Any, context: Any, plan: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -35,6 +35,7 @@ from tensormask_edu.ops import swap_align2nat, swap_align2nat_windows
 from . import contract
 
 MaskMode = Literal["windows", "dense"]
+MASK_MODES: tuple[MaskMode, ...] = ("windows", "dense")
 LARGEST_TOPK = 3840  # TensorRT's limit
 NMS_ITERATIONS = 32
 
@@ -70,6 +71,8 @@ class DetectorGraph(nn.Module):
         nms_iterations: int = NMS_ITERATIONS,
     ) -> None:
         super().__init__()
+        if masks not in MASK_MODES:
+            raise bad_input("masks", " or ".join(MASK_MODES), repr(masks))
         if candidates is None:
             candidates = min(model.config.topk_candidates, LARGEST_TOPK)
         if candidates < 1:

@@ -4,12 +4,14 @@
     numpy         ONNX Runtime with our nodes computed by the loops of `tensormask_edu.reference`
     parsed        the network that TensorRT's parser made of the file, layer by layer on the CPU
     compiled      the PyTorch graph under torch.compile (slow to start, so only on request)
+    engine        TensorRT engines of the file, where there is a GPU
 
 next: compare.py
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,9 +26,12 @@ from tensormask_edu import reference
 from tensormask_edu.errors import InputError, bad_input
 
 from . import contract
+from .device import find_device
+from .engine_file import read_engine
 from .graph import DetectorGraph
 from .parsed import NotComputed, ParsedNetwork
-from .to_onnx import required
+from .run import open_session
+from .to_onnx import read_metadata, required
 
 if TYPE_CHECKING:
     import onnx
@@ -49,20 +54,25 @@ class Runtime(Protocol):
 
 
 def find_runtimes(
-    proto: onnx.ModelProto, names: Sequence[str] = DEFAULT_NAMES, graph: DetectorGraph | None = None
+    proto: onnx.ModelProto,
+    names: Sequence[str] = DEFAULT_NAMES,
+    graph: DetectorGraph | None = None,
+    engines: Sequence[str | Path] = (),
 ) -> tuple[list[Runtime], dict[str, str]]:
     """The runtimes of `names` that are here, and of the others the reason why not.
 
     Args:
         graph: what `proto` was exported from, for `compiled`.
+        engines: built of `proto`.
 
     Raises:
-        InputError: an unknown name, no ONNX Runtime, or a file that ONNX Runtime does not take.
+        InputError: an unknown name, no ONNX Runtime, a file that ONNX Runtime does not take, or an engine
+            that is damaged or of another model.
     """
     if unknown := sorted(set(names) - set(NAMES)):
         raise bad_input("runtimes", f"some of {', '.join(NAMES)}", ", ".join(unknown))
     runtimes: list[Runtime] = []
-    not_run = {"TensorRT engine": "an engine needs an NVIDIA GPU: tensormask-export predict --engine, there"}
+    not_run = {} if engines else {"TensorRT engine": "none given: --engine"}
     if "onnxruntime" in names:
         runtimes.append(OnnxSession(proto))
     for name, make in (("numpy", ReferenceSession), ("parsed", Parsed)):
@@ -74,6 +84,12 @@ def find_runtimes(
             not_run[LONG_NAMES[name]] = str(error)
     if "compiled" in names and graph is not None:
         runtimes.append(Compiled(graph))
+    for path in engines:
+        check_engine(path, proto)
+        if find_device() is None:
+            not_run[Path(path).name] = "an engine needs an NVIDIA GPU to run"
+        else:
+            runtimes.append(Engine(path))
     return runtimes, not_run
 
 
@@ -121,17 +137,16 @@ class ReferenceSession(OnnxSession):
 
     def run(self, images: Tensor) -> Named:
         """All outputs by name; NotComputed where the loops would take too long."""
-        _REFUSED.clear()
-        try:
-            return super().run(images)
-        except Exception:
-            if _REFUSED:
-                raise NotComputed(_REFUSED[0]) from None
-            raise
+        _TOO_LONG.clear()
+        outputs = super().run(images)
+        if _TOO_LONG:
+            most = f"{max(_TOO_LONG):,} bins in one node; the loops take up to {MOST_LOOPED_BINS:,}"
+            raise NotComputed(most)
+        return outputs
 
 
 _REGISTERED: list[Any] = []  # once per process
-_REFUSED: list[str] = []  # exceptions do not pass through ONNX Runtime
+_TOO_LONG: list[int] = []  # bins of nodes that were left out: an exception in a custom op ends the process
 
 
 def _register_reference(extensions: Any) -> None:
@@ -148,8 +163,9 @@ def _register_reference(extensions: Any) -> None:
         attrs=attrs,
     )
     def swap(x: Any, lam: int, pad_value: float, **_: str) -> Any:
-        _check_length(x.size * lam * lam)
-        return reference.swap_align2nat(x, lam, pad_value)
+        num, side_v, side_u, *grid = x.shape
+        shape = (num, lam * side_v, lam * side_u, *(-(-extent // lam) for extent in grid))
+        return reference.swap_align2nat(x, lam, pad_value) if _short(shape) else np.zeros(shape, x.dtype)
 
     @extensions.onnx_op(
         op_type=f"{contract.DOMAIN}::{contract.SWAP_WINDOWS}",
@@ -159,18 +175,20 @@ def _register_reference(extensions: Any) -> None:
     )
     def swap_windows(x: Any, index: Any, lam: int, pad_value: float, **_: str) -> Any:
         different, place = np.unique(index, axis=0, return_inverse=True)  # most rows are of other windows
-        _check_length(len(different) * lam * lam * x.shape[1] * x.shape[2])
+        shape = (len(different), lam * x.shape[1], lam * x.shape[2])
+        if not _short(shape):
+            return np.zeros((len(index), *shape[1:]), x.dtype)
         return reference.swap_align2nat_windows(x, lam, different, pad_value)[place.ravel()]
 
     _REGISTERED.extend([swap, swap_windows])
 
 
-def _check_length(bins: int) -> None:
+def _short(shape: tuple[int, ...]) -> bool:
+    """Can the loops compute an output of this shape in a while? If not, it is noted."""
+    bins = math.prod(shape)
     if bins > MOST_LOOPED_BINS:
-        _REFUSED.append(
-            f"its loops would compute {bins:,} bins in one node; {MOST_LOOPED_BINS:,} are the limit"
-        )
-        raise NotComputed(_REFUSED[0])
+        _TOO_LONG.append(bins)
+    return bins <= MOST_LOOPED_BINS
 
 
 class Parsed:
@@ -190,6 +208,33 @@ class Parsed:
     def run(self, images: Tensor) -> Named:
         """All outputs by name."""
         return self.network.run(images)
+
+
+def check_engine(path: str | Path, proto: onnx.ModelProto) -> None:
+    """InputError if the engine or its manifest is damaged, or another file's: hashes say so without a GPU."""
+    stored = read_engine(path).metadata
+    ours = read_metadata(proto, "the ONNX file")
+    for key in (contract.WEIGHTS_SHA256, contract.DETECTOR):
+        if stored[key] != ours[key]:
+            raise bad_input("engine", "one that was built of this ONNX file", path, "build it again")
+
+
+class Engine:
+    """A TensorRT engine on this machine's GPU."""
+
+    kind = "engine"
+
+    def __init__(self, path: str | Path) -> None:
+        self.session = open_session(path)
+        self.name = f"{Path(path).name} in {self.session.name}"
+
+    def run(self, images: Tensor) -> Named:
+        """The contract's outputs by name; NotComputed outside the engine's shapes."""
+        try:
+            outputs = self.session.run(images.numpy())
+        except InputError as error:
+            raise NotComputed(str(error)) from None
+        return {name: values.copy() for name, values in outputs.items()}
 
 
 class Compiled:

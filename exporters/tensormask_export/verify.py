@@ -40,7 +40,7 @@ from .scores import Scores, compare_scores
 from .to_onnx import expose, raw_names, read_metadata, read_onnx, weights_sha256
 
 DEFAULT_SIZES = ((1, 64, 96), (2, 128, 160))  # batch, height, width
-FAST = ("onnxruntime", "compiled")  # kinds of runtime that compute the pictures of a COCO folder
+FAST = ("onnxruntime", "compiled", "engine")  # kinds of runtime that compute the pictures of a COCO folder
 MOST_COLUMNS = 4  # inputs of a table; more share one column
 PYTORCH = "PyTorch"
 
@@ -109,6 +109,7 @@ def verify(
     split: str = "val",
     limit: int | None = None,
     runtimes: Sequence[str] = DEFAULT_NAMES,
+    engines: Sequence[str | Path] = (),
     bisect: bool = False,
     seed: int = 0,
 ) -> VerifyReport:
@@ -119,16 +120,21 @@ def verify(
         images: picture files, prepared as the checkpoint's input configuration says.
         coco, split, limit: a COCO folder, and how many of its pictures (default: all).
         runtimes: some of `runtimes.NAMES`.
+        engines: TensorRT engines of the file.
         bisect: compare every layer, on the first input.
 
     Raises:
         InputError: a missing package, a file that is not ours or another checkpoint's, a bad size or image.
     """
     start = time.perf_counter()
+    if checkpoint is None and (images or coco or bisect):
+        raise bad_input("checkpoint", "one to compare pictures and layers with", "none")
+    if bisect and not (sizes or images):
+        raise bad_input("bisect", "a size or a picture to do it on", "none", "add --sizes 1x128x128")
     proto = read_onnx(onnx_path)
     metadata = read_metadata(proto, onnx_path)
     graph = exported_graph(checkpoint, metadata, onnx_path) if checkpoint else None
-    chosen, not_run = find_runtimes(expose(proto, raw_names(proto)), runtimes, graph)
+    chosen, not_run = find_runtimes(expose(proto, raw_names(proto)), runtimes, graph, engines)
     precision = metadata[contract.DETECTOR]["precision"]
     limits = LIMITS[precision]
     findings, scores, rows = Findings(limits, not_run=not_run), [], []
@@ -143,8 +149,9 @@ def verify(
             fast = [runtime for runtime in chosen if runtime.kind in FAST]
             compare_pictures(findings, graph, metadata, fast, coco_pictures(dataset, limit, input_config))
             scores = compare_scores(dataset, findings.found, limits.ap.value)
-        if bisect:
-            rows = layerwise.layers(proto, graph, padded(graph, pictures[0]), limits, runtimes[0])
+        kinds = [runtime.kind for runtime in chosen if runtime.kind in layerwise.KINDS]
+        if bisect and kinds:
+            rows = layerwise.layers(proto, graph, padded(graph, pictures[0]), limits, kinds[0])
     return VerifyReport(
         model=str(onnx_path),
         checkpoint=str(checkpoint) if checkpoint else None,
@@ -215,11 +222,12 @@ def _compare(
 ) -> None:
     runtime, batch = where
     place, limit, num = (runtime, batch.name), findings.limits.raw.value, len(batch.images)
-    findings.differences += [difference(place, name, outputs[name], raw[name], limit) for name in raw]
+    inner = [name for name in raw if name in outputs]  # an engine has none
+    findings.differences += [difference(place, name, outputs[name], raw[name], limit) for name in inner]
     found = detections(outputs, metadata, [batch.input_size] * num, [batch.output_size] * num)
     converged = outputs[contract.CONVERGED]
     findings.matches += [
-        match(place, *row, findings.limits) for row in zip(expected, found, converged, strict=True)
+        match(place, *row, findings.limits) for row in zip(expected, found, converged.tolist(), strict=True)
     ]
     _note(findings, runtime, batch, found)
 
@@ -268,12 +276,12 @@ def _raw_table(title: str, differences: list[Difference]) -> str:
 
 def _match_table(matches: list[Match]) -> str:
     """A line per runtime and input; many pictures share one, and those that differ have their own."""
-    rows = [["detections", "on", "PyTorch", "found", "matched", "box px", "score", "mask IoU", ""]]
+    rows = [["detections", "on", "PyTorch", "found", "matched", "agreed", "box px", "score", "mask IoU", ""]]
     for runtime in dict.fromkeys(m.runtime for m in matches):
         mine = [m for m in matches if m.runtime == runtime]
         bad = [m for m in mine if not m.passed]
         for row in [worst(mine), *bad] if len(mine) > MOST_COLUMNS else mine:
-            numbers = [f"{row.expected}", f"{row.found}", f"{row.matched}"]
+            numbers = [f"{row.expected}", f"{row.found}", f"{row.matched}", f"{row.agreed}"]
             errors = [f"{row.box_px:.1e}", f"{row.score:.1e}", f"{row.mask_iou:.5f}"]
             verdict = "" if row.passed else "DIFFERENT" if row.converged else "NMS DID NOT CONVERGE"
             rows.append([row.runtime, row.input, *numbers, *errors, verdict])
