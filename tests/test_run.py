@@ -238,6 +238,9 @@ def test_an_engine_of_another_version_names_both(copied):
     change(copied, "backend", version="1.6.0")
     with pytest.raises(InputError, match=r"tensorrt_rtx 1\.6\.0.*pip install tensorrt-rtx==1\.6\.0"):
         engine_run.EngineSession(copied)
+    change(copied, "backend", name="tensorrt", version="0.1")  # of which no package exists
+    with pytest.raises(InputError, match=r"tensorrt 0\.1, which built it, got .*pip install tensorrt==0\.1"):
+        engine_run.EngineSession(copied)
 
 
 @needs_rtx

@@ -71,10 +71,14 @@ class EngineFile:
             InputError: it is not; says which version to install.
         """
         name, version = (self.manifest["backend"][key] for key in ("name", "version"))
-        here = find_backend(name)
-        if here.version != version:
+        try:
+            here = find_backend(name)
+            found = here.version
+        except InputError as error:
+            found = f"none ({error})"
+        if found != version:
             fix = f"pip install {name.replace('_', '-')}=={version}, or {AGAIN}"
-            raise bad_input("engine", f"{name} {version}, which built it", here.version, fix)
+            raise bad_input("engine", f"{name} {version}, which built it", found, fix)
         return here
 
     def check_device(self, device: Device | None) -> Device:
@@ -88,7 +92,7 @@ class EngineFile:
         later = targets.get("later") and _number(device.capability) > min(map(_number, capabilities))
         if device.capability not in capabilities and not later:
             got = f"{device.name} of {device.capability}"
-            raise bad_input("engine", expected, got, f"on this machine or for it {AGAIN}")
+            raise bad_input("engine", expected, got, f"{AGAIN}, on this machine or with --sm for its GPU")
         return device
 
     def plugin(self, library: str | Path | None = None) -> dict[str, Any]:
