@@ -115,6 +115,7 @@ def _train(commands: Any) -> None:
     parser.add_argument("--steps", type=int, help="length of the schedule")
     parser.add_argument("--minutes", type=float, help="the schedule ends here at the latest")
     parser.add_argument("--batch-size", type=int, help="images per step, of all processes together")
+    parser.add_argument("--accumulate", type=int, help="parts a process takes its images in: less memory")
     parser.add_argument("--lr", type=float, help="highest learning rate")
     parser.add_argument("--seed", type=int, help="of the weights and the order of the images")
     parser.add_argument("--precision", help="float32; bfloat16 or float16 where the processor is quick at it")
@@ -128,7 +129,7 @@ def _run_train(args: argparse.Namespace) -> int:
     from .config import recipe
     from .train import Diverged, train
 
-    names = ("steps", "minutes", "batch_size", "lr", "seed", "precision", "workers")
+    names = ("steps", "minutes", "batch_size", "lr", "seed", "precision", "workers", "accumulate")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     chosen = recipe(args.recipe, args.preset)
     chosen = replace(chosen, train=replace(chosen.train, **given))

@@ -159,6 +159,7 @@ class TrainConfig:
     steps: int = 4000
     minutes: float | None = None
     batch_size: int = 4  # of all processes together
+    accumulate: int = 1  # parts in which a process takes its share: less memory, the same step
     optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd with momentum 0.9
     lr: float = 4e-3
     weight_decay: float = 1e-2  # 0 on normalisation parameters ...
@@ -180,7 +181,7 @@ class TrainConfig:
     workers: int | None = None  # processes that prepare batches; None: 0 on a CPU, 4 on a GPU
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_every", "save_every"):
+        for name in ("steps", "batch_size", "accumulate", "log_every", "save_every"):
             _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         _require(self.minutes is None or self.minutes > 0, "minutes", "a positive number", self.minutes)
         _require(self.lr > 0, "lr", "a positive number", self.lr)

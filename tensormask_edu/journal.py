@@ -42,8 +42,8 @@ def begin(output: Path) -> None:
 
 def clean(output: Path) -> None:
     """Remove what writers left behind that were killed."""
-    for path in (output / STATE, output / LOG, output / "checkpoint" / "model.safetensors"):
-        remove_leftovers(path)
+    for name in (STATE, LOG, "checkpoint/model.safetensors", "checkpoint/config.json"):
+        remove_leftovers(output / name)
 
 
 def store(path: Path, value: Any) -> None:
@@ -73,14 +73,20 @@ def read_state(output: Path, recipe: Recipe) -> dict[str, Any]:
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0]
         raise bad_input("resume", "a whole file of tensors", f"{path} ({reason})") from None
+    if not isinstance(state, dict) or "recipe" not in state:
+        raise bad_input("resume", "the state of a run of this version", path, "train without it")
     before, now = state.pop("recipe"), _fixed(recipe)
     if changed := sorted(name for name in now if before.get(name) != now[name]):
         values = {name: before.get(name) for name in changed}
         fix = "pass the same, or train without resume"
         raise bad_input("resume", f"the run's {_shown(values)}", _shown({n: now[n] for n in changed}), fix)
-    clean(output)
-    _cut_log(output / LOG, state["step"])
     return state
+
+
+def go_on(output: Path, step: int) -> None:
+    """Bring the folder of a killed run to the state it goes on from."""
+    clean(output)
+    _cut_log(output / LOG, step)
 
 
 def append_log(output: Path, record: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from . import distributed
 from .config import ModelConfig
 from .data.transforms import TrainingSet, collate
+from .errors import bad_input
 from .targets import Targets, build_targets
 
 GPU_WORKERS = 4  # a GPU waits for one: a picture of COCO takes longer to read than to learn from
@@ -51,21 +52,29 @@ class Batch:
         return self.each(Tensor.pin_memory)
 
 
-class Batches(Dataset[Batch]):
-    """``batches[step]``: this process's part of the batch of a step.
+class Batches(Dataset[list[Batch]]):
+    """``batches[step]``: this process's share of the batch of a step, in `accumulate` parts.
 
     What is in it depends on (seed, step) alone: a resumed run sees what the uninterrupted one would have
     seen, and so do several processes, together.
     """
 
-    def __init__(self, stream: TrainingSet, model: ModelConfig, batch_size: int) -> None:
-        self.stream, self.model, self.batch_size = stream, model, batch_size
+    def __init__(self, stream: TrainingSet, model: ModelConfig, batch_size: int, accumulate: int = 1) -> None:
         self.rank, self.processes = distributed.rank(), distributed.count()
+        if batch_size % (self.processes * accumulate):
+            parts = f"{self.processes} processes" + f" times {accumulate} parts" * (accumulate > 1)
+            raise bad_input("batch_size", f"a multiple of the {parts}", batch_size)
+        self.stream, self.model = stream, model
+        self.batch_size, self.size = batch_size, batch_size // (self.processes * accumulate)
 
-    def __getitem__(self, step: int) -> Batch:
-        share = self.batch_size // self.processes
-        first = step * self.batch_size + self.rank * share
-        images, targets = collate([self.stream[position] for position in range(first, first + share)])
+    def __getitem__(self, step: int) -> list[Batch]:
+        begin = step * self.batch_size
+        firsts = range(begin, begin + self.batch_size, self.size)
+        return [self.part(first) for first in firsts[self.rank :: self.processes]]
+
+    def part(self, first: int) -> Batch:
+        """The samples from a position on, with their targets."""
+        images, targets = collate([self.stream[position] for position in range(first, first + self.size)])
         geometry = self.model.geometry
         padded_px = geometry.padded_px([(image.shape[-2], image.shape[-1]) for image in images])
         grid_sizes = geometry.grid_sizes(*padded_px)
@@ -73,7 +82,9 @@ class Batches(Dataset[Batch]):
         return Batch(images, ready, [target["image_id"] for target in targets])
 
 
-def load(batches: Batches, steps: range, workers: int | None, device: torch.device) -> DataLoader[Batch]:
+def load(
+    batches: Batches, steps: range, workers: int | None, device: torch.device
+) -> DataLoader[list[Batch]]:
     """The batches of `steps` in order, prepared by `workers` processes ahead of time, or here if 0."""
     on_gpu = device.type == "cuda"
     if workers is None:

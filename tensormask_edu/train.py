@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -26,7 +27,6 @@ from .checkpoint import build_from, save_checkpoint
 from .config import Recipe, TrainConfig
 from .data.coco import CocoFolder
 from .data.transforms import TrainingSet
-from .errors import bad_input
 from .loader import Batch, Batches, load
 from .model import TensorMask, build_model
 
@@ -101,37 +101,46 @@ class Run:
             getattr(self, name).load_state_dict(state[name])
         self.step, self.seconds, self.recent = state["step"], state["seconds"], state["recent"]
 
-    def train_step(self, batch: Batch, lr: float, began: float) -> None:
+    def train_step(self, parts: list[Batch], lr: float, began: float) -> None:
         """One update. Processes agree on the losses, on the time since `began`, and whether to stop."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        half = HALF.get(self.config.precision)
-        with torch.autocast(self.device.type, half, enabled=half is not None):
-            losses = self.network(batch.images, batch.targets)
-        total = sum(losses.values())
         self.optimizer.zero_grad()
-        self.scaler.scale(total).backward()
+        losses = [self.backward(part, last=part is parts[-1]) for part in parts]
+        means = {name: torch.stack([of_part[name] for of_part in losses]).mean() for name in losses[0]}
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm or math.inf)
-        local = [total, *losses.values(), norm, time.perf_counter() - began, self.interrupted]
+        local = [*means.values(), norm, time.perf_counter() - began, self.interrupted]
         agreed = distributed.mean(torch.stack([torch.as_tensor(v).double().to(self.device) for v in local]))
-        *values, gradient_norm, self.seconds, stop = agreed.tolist()  # the one time a GPU is waited for
-        record = dict(zip(("loss", *losses), values, strict=True))
-        self.check(record, gradient_norm, batch)
+        *values, gradient_norm, self.seconds, stop = agreed.tolist()  # here a GPU is waited for
+        record = dict(zip(means, values, strict=True))
+        self.check(record, gradient_norm, parts)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step, self.stop = self.step + 1, stop > 0
         self.recent.append(record)
 
-    def check(self, record: dict[str, float], gradient_norm: float, batch: Batch) -> None:
+    def backward(self, part: Batch, last: bool) -> dict[str, Tensor]:
+        """Add the gradients of a part of the batch; with the last one, processes average theirs."""
+        half = HALF.get(self.config.precision)
+        with nullcontext() if last else getattr(self.network, "no_sync", nullcontext)():
+            with torch.autocast(self.device.type, half, enabled=half is not None):
+                losses = self.network(part.images, part.targets)
+            total = sum(losses.values())
+            self.scaler.scale(total / self.config.accumulate).backward()
+        return {name: value.detach() for name, value in ({"loss": total} | losses).items()}
+
+    def check(self, record: dict[str, float], gradient_norm: float, parts: list[Batch]) -> None:
         """Stop before weights change for the worse. Float16 gradients may overflow: its scaler skips them."""
         if math.isfinite(sum(record.values())) and (math.isfinite(gradient_norm) or self.scaler.is_enabled()):
             return
         path = self.output / f"not_finite_{distributed.rank()}.pt"
-        journal.store(path, batch.as_dict() | {"step": self.step, "losses": record})
+        batch = [part.as_dict() for part in parts]
+        journal.store(path, {"step": self.step, "losses": record, "batch": batch})
+        images = [image_id for part in parts for image_id in part.image_ids]
         raise Diverged(
             f"loss is not finite at step {self.step}: {record}, gradient norm {gradient_norm}, "
-            f"images {batch.image_ids}; the batch is in {path}, the last checkpoint as it was; lower lr?"
+            f"images {images}; the batch is in {path}, the last checkpoint as it was; lower lr?"
         )
 
     def log(self, lr: float) -> dict[str, float]:
@@ -170,27 +179,24 @@ def train(
     dataset = CocoFolder(folder, "train", cache=config.cache, polygons=config.polygons)
     recipe = replace(recipe, model=replace(recipe.model, class_names=tuple(dataset.class_names)))
     with distributed.processes() as device:
-        if config.batch_size % distributed.count():
-            expected = f"a multiple of the {distributed.count()} processes"
-            raise bad_input("batch_size", expected, config.batch_size)
         torch.manual_seed(config.seed)
         model = build_from(weights, recipe.model) if weights else build_model(recipe.model)
         model = model.to(device).to(memory_format=torch.channels_last).train()
         recipe = replace(recipe, model=model.config)
+        group_size = config.batch_size if config.group_by_aspect else None
+        stream = TrainingSet(dataset, recipe.input, config.augment, config.seed, group_size)
+        batches = Batches(stream, recipe.model, config.batch_size, config.accumulate)
         run = Run(model, config, output)
         if resume:
             run.load_state(journal.read_state(output, recipe))
-        elif distributed.rank() == 0:
-            journal.begin(output)
-        group_size = config.batch_size if config.group_by_aspect else None
-        stream = TrainingSet(dataset, recipe.input, config.augment, config.seed, group_size)
-        batches = Batches(stream, recipe.model, config.batch_size)
+        if distributed.rank() == 0:
+            journal.go_on(output, run.step) if resume else journal.begin(output)
         steps = range(run.step, config.steps)
         _loop(run, load(batches, steps, config.workers, device), recipe)
     return model.eval()
 
 
-def _loop(run: Run, batches: DataLoader[Batch], recipe: Recipe) -> None:
+def _loop(run: Run, batches: DataLoader[list[Batch]], recipe: Recipe) -> None:
     config, began = run.config, time.perf_counter() - run.seconds
     quiet = distributed.rank() > 0
     bar = tqdm(total=config.steps, initial=run.step, desc="train", unit="step", disable=quiet)
@@ -199,7 +205,7 @@ def _loop(run: Run, batches: DataLoader[Batch], recipe: Recipe) -> None:
             if run.stop or (progress := run.progress) >= 1:
                 break
             lr = lr_at(progress, config)
-            run.train_step(batch.to(run.device), lr, began)
+            run.train_step([part.to(run.device) for part in batch], lr, began)
             bar.update()
             if run.step % config.log_every == 0 or run.progress >= 1:
                 bar.set_postfix(loss=f"{run.log(lr)['loss']:.3f}")

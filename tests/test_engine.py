@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 from collections import Counter
 from types import SimpleNamespace
 
 import pytest
-import torch
+from exported import needs_rtx
 
+from tensormask_edu.checkpoint import load_checkpoint
 from tensormask_edu.errors import InputError
-from tensormask_edu.model import build_model
 from tensormask_edu.ops import host
 
 onnx = pytest.importorskip("onnx")
@@ -21,30 +20,27 @@ from tensormask_export import builder, cli, contract, plugin, to_tensorrt  # noq
 from tensormask_export.plugin import Plugin  # noqa: E402
 from tensormask_export.to_onnx import export_onnx  # noqa: E402
 from tensormask_export.to_tensorrt import Effort, Profile, build_engine  # noqa: E402
-from test_export import SMALL  # noqa: E402
 
-NO_RTX = importlib.util.find_spec("tensorrt_rtx") is None
-pytestmark = pytest.mark.skipif(NO_RTX, reason="tensorrt_rtx is not installed")
+pytestmark = needs_rtx
 
 TARGETS = (80, 86, 89, 120)
 ONE_SHAPE = Profile(*[(1, 3, 32, 32)] * 3)
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """A model of two levels as ONNX: quick to build."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("small") / "small.onnx"
-    export_onnx(build_model(SMALL).eval(), path)
-    return path
+def dense(small):
+    """The small model with the masks of all windows: quick to build."""
+    return small[1]
 
 
 @pytest.fixture(scope="module", params=["float32", "float16"])
-def tiny(request, tmp_path_factory):
-    """(precision, the laptop model as ONNX in that precision)."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("tiny") / "tiny.onnx"
-    export_onnx(build_model("tiny", num_classes=3).eval(), path, precision=request.param)
+def in_precision(request, tiny, tmp_path_factory):
+    """(precision, the tiny model with the masks of the kept windows)."""
+    checkpoint, exported, _ = tiny
+    if request.param == "float32":
+        return request.param, exported
+    path = tmp_path_factory.mktemp("half") / "tiny.onnx"
+    export_onnx(load_checkpoint(checkpoint)[0], path, precision=request.param)
     return request.param, path
 
 
@@ -64,8 +60,8 @@ FORMS = {
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_the_tiny_model_builds_with_the_python_plugin_and_without(number, tiny, tmp_path):
-    precision, path = tiny
+def test_the_tiny_model_builds_with_the_python_plugin_and_without(number, in_precision, tmp_path):
+    precision, path = in_precision
     form, profile, targets = FORMS[precision][number]
     engine = tmp_path / "tiny.engine"
     report = build_engine(path, engine, profile=profile, sm=targets, backend="tensorrt-rtx", plugin=form)
@@ -80,14 +76,14 @@ def test_the_tiny_model_builds_with_the_python_plugin_and_without(number, tiny, 
     assert manifest["profile"]["images"]["max"] == list(profile.max)
 
 
-def test_the_command_line_says_which_plugin_and_why(small, tmp_path, capsys):
-    words = ["engine", small, tmp_path / "e", "--backend", "tensorrt-rtx", "--shapes", "1x3x32x32"]
+def test_the_command_line_says_which_plugin_and_why(dense, tmp_path, capsys):
+    words = ["engine", dense, tmp_path / "e", "--backend", "tensorrt-rtx", "--shapes", "1x3x32x32"]
     words += ["--sm", "89", "--plugin", "python", "--memPoolSize", "workspace:1G"]
     words += ["--builderOptimizationLevel", "1", "--json", tmp_path / "report.json"]
     assert cli.main([*map(str, words)]) == 0
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["profile"] == dict.fromkeys(("min", "opt", "max"), [1, 3, 32, 32])
-    assert report["layers"]["PLUGIN_V3"] == nodes_of(small)
+    assert report["layers"]["PLUGIN_V3"] == nodes_of(dense)
     said = capsys.readouterr().out
     assert "  plugin       python: asked for\n" in said
     assert "  equivalent   none: tensorrt_rtx loads no plugins in Python\n" in said
@@ -107,11 +103,11 @@ def without(path, target, attribute: str):
     return target
 
 
-def test_a_node_that_takes_its_body_where_a_plugin_was_asked_for_is_an_error(small, tmp_path):
+def test_a_node_that_takes_its_body_where_a_plugin_was_asked_for_is_an_error(dense, tmp_path):
     """Without plugin_namespace the parser prefers the body, silently."""
-    damaged = without(small, tmp_path / "damaged.onnx", "plugin_namespace")
-    count = nodes_of(small)
-    message = rf"plugin python: {count - 1} plugin layers came of {count} SwapAlign2NatWindows nodes"
+    damaged = without(dense, tmp_path / "damaged.onnx", "plugin_namespace")
+    count = nodes_of(dense)
+    message = rf"plugin python: {count - 1} plugin layers came of {count} SwapAlign2Nat nodes"
     with pytest.raises(InputError, match=message):
         build_engine(damaged, tmp_path / "e", profile=ONE_SHAPE, backend="tensorrt_rtx", plugin="python")
     assert [p.name for p in tmp_path.iterdir()] == ["damaged.onnx"]
@@ -147,8 +143,8 @@ def test_nodes_inside_branches_and_loops_are_counted():
     assert to_tensorrt.count_ops(graph) == {contract.SWAP: 3}
 
 
-def test_attributes_that_the_plugin_refuses_end_the_build_with_one_error(small, tmp_path):
-    proto = onnx.load(small)
+def test_attributes_that_the_plugin_refuses_end_the_build_with_one_error(dense, tmp_path):
+    proto = onnx.load(dense)
     node = next(node for node in proto.graph.node if node.op_type in plugin.OPS)
     next(a for a in node.attribute if a.name == contract.LAM).i = 0
     zero = tmp_path / "zero.onnx"
@@ -205,11 +201,11 @@ LIBRARIES = {
 
 
 @pytest.mark.parametrize("case", LIBRARIES)
-def test_a_library_that_is_no_plugin_of_ours_is_one_error_with_the_cure(case, small, tmp_path, capsys):
+def test_a_library_that_is_no_plugin_of_ours_is_one_error_with_the_cure(case, dense, tmp_path, capsys):
     make, message = LIBRARIES[case]
     library = make(tmp_path)
     before = sorted(tmp_path.iterdir())
-    words = ["engine", small, tmp_path / "e", "--backend", "tensorrt_rtx", "--shapes", "1x3x32x32"]
+    words = ["engine", dense, tmp_path / "e", "--backend", "tensorrt_rtx", "--shapes", "1x3x32x32"]
     assert cli.main([*map(str, words), "--dynamicPlugins", str(library)]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and said.count("\n") == 1
@@ -241,9 +237,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_bad_input_is_one_line_and_no_file(case, small, tmp_path, capsys):
+def test_bad_input_is_one_line_and_no_file(case, dense, tmp_path, capsys):
     words, message = WRONG[case]
-    line = ["engine", small, tmp_path / "e", "--backend", "tensorrt-rtx", *words]
+    line = ["engine", dense, tmp_path / "e", "--backend", "tensorrt-rtx", *words]
     assert cli.main([*map(str, line)]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and said.count("\n") == 1 and message in said
@@ -257,11 +253,11 @@ def test_memory_that_is_no_number_is_explained(text, capsys):
     assert "expected workspace:MIB, as workspace:2048" in capsys.readouterr().err
 
 
-def test_a_place_that_cannot_be_written_is_found_before_the_build(small, tmp_path, monkeypatch):
+def test_a_place_that_cannot_be_written_is_found_before_the_build(dense, tmp_path, monkeypatch):
     monkeypatch.setattr(to_tensorrt, "_build_in_child", lambda *request: pytest.fail("built"))
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot make this folder"):
-        build_engine(small, tmp_path / "file" / "e", backend="tensorrt_rtx")
+        build_engine(dense, tmp_path / "file" / "e", backend="tensorrt_rtx")
 
 
 # --- the vendor's command line -------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -19,13 +18,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from exported import needs_rtx
 from tensormask_export import contract, plugin, python_plugin
 from test_kernels import CASES, FORMS, cells, draw, error, out_shape
 from tolerances import OP_REL
 
 from tensormask_edu import reference
 from tensormask_edu.errors import InputError
-from tensormask_edu.model import build_model
 from tensormask_edu.ops import cuda, host
 
 TESTS, PLUGINS = ROOT / "tests", ROOT / "plugins"
@@ -33,7 +32,6 @@ HEADERS = os.environ.get("TENSORRT_INCLUDE_DIR", "")
 PYTHONS = [path for path in os.environ.get("TENSORRT_PYTHONS", "").split(os.pathsep) if path]
 NVCC = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
 CUDA_HEADERS = [f for f in cuda._header_candidates() if (f / "crt" / "host_defines.h").is_file()]
-NO_RTX = importlib.util.find_spec("tensorrt_rtx") is None
 
 needs_compiler = pytest.mark.skipif(host._find_compiler() is None, reason="no C++ compiler found")
 needs_headers = pytest.mark.skipif(
@@ -41,7 +39,6 @@ needs_headers = pytest.mark.skipif(
 )
 needs_cuda_headers = pytest.mark.skipif(not CUDA_HEADERS, reason="no CUDA toolkit with headers found")
 needs_nvcc = pytest.mark.skipif(not (NVCC and shutil.which("cmake")), reason="no nvcc or no CMake found")
-needs_rtx = pytest.mark.skipif(NO_RTX, reason="tensorrt_rtx is not installed")
 
 HALVES = {torch.float32: 0, torch.float16: 1}
 SWAP, SWAP_WINDOWS = contract.SWAP, contract.SWAP_WINDOWS
@@ -459,6 +456,21 @@ def test_a_library_that_is_not_there_is_an_error_and_no_fall_back(nothing_built,
         plugin.choose("none", RTX, "some.so")
 
 
+def test_a_process_holds_one_form_of_the_plugin(monkeypatch, tmp_path):
+    loads = []
+    monkeypatch.setattr(plugin, "_loaded", {})
+    monkeypatch.setattr(plugin, "_load_library", lambda trt, path: loads.append(path))
+    monkeypatch.setattr(plugin, "find_creator", lambda trt, name: object())
+    trt = SimpleNamespace(__name__="tensorrt")
+    for _ in range(2):
+        plugin.load(trt, "cpp", tmp_path / "a.so")
+    plugin.load(trt, "none")
+    assert loads == [tmp_path / "a.so"]
+    for other in (("python",), ("cpp", tmp_path / "b.so")):
+        with pytest.raises(InputError, match=r"which this process has loaded, got .*; start a new process"):
+            plugin.load(trt, *other)
+
+
 # --- the library, built as its users build it ----------------------------------------------------------
 
 
@@ -503,24 +515,23 @@ def loaded(python: str, library: Path) -> dict:
 @needs_headers
 @needs_nvcc
 @needs_rtx
-def test_tensorrt_rtx_takes_the_library_and_builds_an_engine_with_it(library, tmp_path):
+@pytest.mark.parametrize("model", ["small", "tiny"])
+def test_tensorrt_rtx_takes_the_library_and_builds_an_engine_with_it(model, library, request, tmp_path):
     pytest.importorskip("onnx")
-    from tensormask_export.to_onnx import export_onnx
     from tensormask_export.to_tensorrt import Profile, build_engine
-    from test_export import SMALL
 
     answer = loaded(sys.executable, library)
     assert answer["created"] == answer["refused"] == [SWAP, SWAP_WINDOWS]
-    nodes = export_onnx(build_model(SMALL).eval(), tmp_path / "m.onnx").nodes[SWAP_WINDOWS]
     report = build_engine(
-        tmp_path / "m.onnx",
+        request.getfixturevalue(model)[1],
         tmp_path / "e",
-        profile=Profile((1, 3, 16, 16), (1, 3, 32, 32), (2, 3, 64, 64)),
+        profile=Profile((1, 3, 32, 32), (1, 3, 64, 64), (2, 3, 64, 96)),
         sm=(80, 86, 89, 120),
         backend="tensorrt_rtx",
         plugin_library=library,
     )
-    assert report.layers["PLUGIN_V3"] == nodes
+    op, count = {"small": (SWAP, 4), "tiny": (SWAP_WINDOWS, 8)}[model]
+    assert report.layers["PLUGIN_V3"] == count and report.ops[op] == f"cpp plugin, {count} nodes"
     assert report.plugin["kind"] == "cpp" and f"--dynamicPlugins={library}" in report.command
     assert report.plugin["sha256"] == hashlib.sha256(library.read_bytes()).hexdigest()
 

@@ -27,8 +27,7 @@ ON_CUDA = {
     "test_transforms_equal_the_reference_on_every_case",
 }
 
-# The C++ plugin is compiled where TensorRT's headers are; the launches that it shares with the torch op
-# always run.
+# The C++ plugin is compiled where TensorRT's headers are; its launches, shared with the torch op, run always.
 ON_EMULATOR = {
     "test_layers_that_differ_do_not_share_timings",
     "test_the_cpp_creator_refuses_wrong_attributes_in_one_line",

@@ -18,6 +18,7 @@ import pytest
 import torch
 from conftest import ROOT
 from safetensors.torch import load_file
+from tolerances import LOSS_REL
 from torchvision.models import resnet50
 from trainer import SHAKEN, save_recipe, small_recipe, write_pictures
 
@@ -167,11 +168,28 @@ def test_targets_drawn_ahead_give_the_losses_of_targets_drawn_in_the_step(mixed)
     dataset = CocoFolder(mixed, "train", polygons=True)
     stream = TrainingSet(dataset, CHANGING.input, SHAKEN, seed=0)
     model = build_model("tiny", num_classes=2).train()
-    batch = Batches(stream, model.config, 4)[1]
+    (batch,) = Batches(stream, model.config, 4)[1]
     images, targets = zip(*(stream[position] for position in range(4, 8)), strict=True)
     assert len(batch.targets.window)
     ahead, in_step = model(batch.images, batch.targets), model(list(images), list(targets))
     assert {k: v.item() for k, v in ahead.items()} == {k: v.item() for k, v in in_step.items()}
+
+
+def test_parts_of_a_batch_add_up_to_one_step(mixed, tmp_path):
+    config = recipe(batch_size=4, accumulate=2, steps=1, optimizer="sgd", lr=0.01, warmup=0.0, clip_norm=None)
+    trained = train(config, mixed, tmp_path)
+    torch.manual_seed(0)
+    model = build_model("tiny", num_classes=2).to(memory_format=torch.channels_last).train()
+    stream = TrainingSet(CocoFolder(mixed, "train"), config.input, config.train.augment, seed=0)
+    parts = Batches(stream, model.config, 4, accumulate=2)[0]
+    assert [len(part.images) for part in parts] == [2, 2]
+    losses_of_parts = [sum(model(part.images, part.targets).values()) for part in parts]
+    (sum(losses_of_parts) / 2).backward()
+    optimizer = training.build_optimizer(model, config.train)
+    optimizer.step()
+    for ours, expected in zip(trained.parameters(), model.parameters(), strict=True):
+        assert torch.allclose(ours, expected, atol=1e-7)
+    assert records(tmp_path)[0]["loss"] == pytest.approx(sum(losses_of_parts).item() / 2, rel=LOSS_REL)
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
@@ -305,6 +323,9 @@ def test_another_run_or_a_broken_file_is_not_resumed(world, tmp_path):
         with pytest.raises(InputError, match="resume: expected the run's"):
             train(other, world, tmp_path, resume=True)
     state = (tmp_path / "resume.pt").read_bytes()
+    store(tmp_path / "resume.pt", {"step": 1})
+    with pytest.raises(InputError, match="resume: expected the state of a run"):
+        train(recipe(steps=2), world, tmp_path, resume=True)
     (tmp_path / "resume.pt").write_bytes(state[: len(state) // 2])
     with pytest.raises(InputError, match="resume: expected a whole file"):
         train(recipe(steps=2), world, tmp_path, resume=True)
@@ -371,9 +392,10 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_batch_and_checkpoint(w
     with pytest.raises(Diverged, match=r"loss is not finite at step 2: .*images \["):
         train(recipe(steps=4), world, tmp_path, resume=True)
     after = files(tmp_path)
-    batch = torch.load(tmp_path / "not_finite_0.pt", weights_only=True)
+    found = torch.load(tmp_path / "not_finite_0.pt", weights_only=True)
     assert after == before | {"not_finite_0.pt": after["not_finite_0.pt"]}
-    assert batch["step"] == 2 and len(batch["images"]) == len(batch["image_ids"]) == 2
+    (batch,) = found["batch"]
+    assert found["step"] == 2 and len(batch["images"]) == len(batch["image_ids"]) == 2
     assert batch["targets"]["masks"][0]["values"].dtype == torch.bool
 
 
@@ -397,6 +419,7 @@ def test_a_gradient_that_is_no_number_stops_the_run_before_the_weights_change(wo
         ({"clip_norm": 0.0}, "clip_norm"),
         ({"precision": "float64"}, "precision"),
         ({"workers": -1}, "workers"),
+        ({"accumulate": 0}, "accumulate: expected at least 1"),
         ({"log_every": 0}, "log_every: expected at least 1"),
     ],
 )

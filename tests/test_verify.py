@@ -247,6 +247,24 @@ def test_another_checkpoint_than_the_exported_one_is_refused(small, tmp_path):
         verify(small[1], tmp_path / "other")
 
 
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--image", "a.png"], "checkpoint: expected one to compare pictures and layers with, got none"),
+        (["CHECKPOINT", "--coco", "FOLDER", "--limit", "0"], "limit: expected at least 1"),
+        (["CHECKPOINT", "--coco", "FOLDER", "--bisect"], "bisect: expected a size or a picture"),
+        (["CHECKPOINT", "--engine", "no.engine"], "no.engine"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line_and_exit_code_2(words, message, small, tmp_path, capsys):
+    write_shapes(tmp_path, train=1, val=1, size_px=16)
+    places = {"CHECKPOINT": str(small[0]), "FOLDER": str(tmp_path)}
+    words = ["verify", str(small[1]), *(places.get(word, word) for word in words)]
+    assert cli.main([*words, "--runtimes", "onnxruntime"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1 and message in said
+
+
 def test_an_unknown_runtime_is_refused(small):
     with pytest.raises(InputError, match="runtimes: expected some of onnxruntime, numpy"):
         verify(small[1], small[0], runtimes=["onnxruntime", "abacus"])

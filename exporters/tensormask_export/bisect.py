@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import onnx
 
 Array = NDArray[Any]
+KINDS = ("onnxruntime", "numpy", "parsed")  # of runtimes that show inner tensors
 Call = tuple[str, int]  # a module's name, and which of its calls
 
 
@@ -39,7 +40,7 @@ def layers(
     """The difference of each layer that can be told on both sides, in the order of computation.
 
     Args:
-        kind: of the runtime, see `runtimes.NAMES`.
+        kind: of the runtime, one of `KINDS`.
     """
     expected = module_outputs(graph, images)
     tensors = scoped_tensors(proto)

@@ -30,7 +30,7 @@ class Tolerance:
 @dataclass(frozen=True)
 class Limits:
     """What counts as equal. raw: of a raw output of order 1 to 10, in proportion beyond; box_px, score,
-    mask_iou: of a matched detection, which then agrees; agreed: the part of all detections that must agree."""
+    mask_iou: of a matched detection, which then agrees; agreed: the part of them that must agree."""
 
     raw: Tolerance
     box_px: Tolerance
@@ -60,8 +60,8 @@ LIMITS = {
         mask_iou=Tolerance(0.8, "one or two pixels at the border of a mask of a dozen"),
         agreed=Tolerance(
             0.9,
-            "scores near the threshold and overlaps near the NMS limit may fall either way, and so may most of a "
-            "mask of three pixels",
+            "scores near the threshold and overlaps near the NMS limit may fall either way, and so may "
+            "most of a mask of three pixels",
         ),
         ap=Tolerance(5e-3, "0.5 points: the detections above that fall either way"),
     ),

@@ -74,5 +74,7 @@ def _of_file(path: str | Path, input_config: InputConfig, image_id: int = -1) ->
 
 def coco_pictures(dataset: CocoFolder, limit: int | None, input_config: InputConfig) -> Iterator[Pictures]:
     """The first `limit` pictures of a COCO folder, read one at a time."""
+    if limit is not None and limit < 1:
+        raise bad_input("limit", "at least 1", limit)
     for index in range(len(dataset) if limit is None else min(limit, len(dataset))):
         yield _of_file(dataset.path(index), input_config, dataset.image_ids[index])

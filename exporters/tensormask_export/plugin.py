@@ -30,6 +30,8 @@ LIBRARY = "libswap_align2nat_trt.so"
 VARIABLE = "TENSORMASK_PLUGIN"  # names the library
 BUILD = "cmake -S plugins -B build/plugins && cmake --build build/plugins"
 
+_loaded: dict[str, str] = {}  # module -> the form that its registry holds
+
 
 @dataclass(frozen=True)
 class Plugin:
@@ -52,7 +54,7 @@ def choose(asked: str, backend: Backend, library: str | Path | None = None) -> P
         library: the C++ library; by default `$TENSORMASK_PLUGIN`, or the checkout's build/plugins.
 
     Raises:
-        InputError: an unknown word, a library that is not there, a package that Python's plugin needs.
+        InputError: an unknown word, a library that is not there.
     """
     if asked not in ("auto", *KINDS):
         raise bad_input("plugin", "auto, " + ", ".join(KINDS), repr(asked))
@@ -91,18 +93,28 @@ def find_library(given: str | Path | None) -> tuple[Path | None, str]:
 def load(trt: Any, kind: str, library: str | Path | None = None) -> None:
     """Make the plugin known to TensorRT in this process: before parsing, and before an engine is loaded.
 
+    The registry belongs to the process and keeps the first plugin of a name, so it holds one form: asking for
+    the same again is free, asking for another is an error.
+
     Raises:
-        InputError: a library that is none, or one of another kind or version.
+        InputError: a library that is none, or one of another version; another form than the one loaded.
     """
+    form = kind if library is None else f"{kind} {Path(library).resolve()}"
+    if kind == "none" or _loaded.get(trt.__name__) == form:
+        return
+    if trt.__name__ in _loaded:
+        fix = "start a new process for the other one"
+        raise bad_input("plugin", f"{_loaded[trt.__name__]}, which this process has loaded", form, fix)
     if kind == "python":
         from .python_plugin import register
 
         register(trt)
-    elif kind == "cpp":
+    else:
         _load_library(trt, Path(library or ""))
-    if kind != "none" and (missing := [name for name in OPS if find_creator(trt, name) is None]):
+    if missing := [name for name in OPS if find_creator(trt, name) is None]:
         fix = f"build the plugin of this version: {BUILD}"
         raise bad_input("plugin", f"the ops {', '.join(missing)} in it", f"none in {library or kind}", fix)
+    _loaded[trt.__name__] = form
 
 
 def find_creator(trt: Any, name: str) -> Any:

@@ -127,6 +127,10 @@ def verify(
         InputError: a missing package, a file that is not ours or another checkpoint's, a bad size or image.
     """
     start = time.perf_counter()
+    if checkpoint is None and (images or coco or bisect):
+        raise bad_input("checkpoint", "one to compare pictures and layers with", "none")
+    if bisect and not (sizes or images):
+        raise bad_input("bisect", "a size or a picture to do it on", "none", "add --sizes 1x128x128")
     proto = read_onnx(onnx_path)
     metadata = read_metadata(proto, onnx_path)
     graph = exported_graph(checkpoint, metadata, onnx_path) if checkpoint else None
@@ -145,8 +149,9 @@ def verify(
             fast = [runtime for runtime in chosen if runtime.kind in FAST]
             compare_pictures(findings, graph, metadata, fast, coco_pictures(dataset, limit, input_config))
             scores = compare_scores(dataset, findings.found, limits.ap.value)
-        if bisect:
-            rows = layerwise.layers(proto, graph, padded(graph, pictures[0]), limits, runtimes[0])
+        kinds = [runtime.kind for runtime in chosen if runtime.kind in layerwise.KINDS]
+        if bisect and kinds:
+            rows = layerwise.layers(proto, graph, padded(graph, pictures[0]), limits, kinds[0])
     return VerifyReport(
         model=str(onnx_path),
         checkpoint=str(checkpoint) if checkpoint else None,

@@ -18,6 +18,12 @@
 #include "core.h"
 #include "storage.h"
 
+#if defined(__GNUC__)
+#define SWAP_APART __attribute__((noinline))
+#else
+#define SWAP_APART
+#endif
+
 namespace swap_align2nat {
 namespace {
 
@@ -62,6 +68,15 @@ T* large_pages(T* out, Index count) {
   return out;
 }
 
+template <bool WRITE, class T>
+void prefetch(const T* from, Index count) {
+#if defined(__GNUC__)
+  const char *at = reinterpret_cast<const char*>(from), *end = reinterpret_cast<const char*>(from + count);
+  for (; at < end; at += 64) __builtin_prefetch(at, WRITE, 3);
+  __builtin_prefetch(end - 1, WRITE, 3);
+#endif
+}
+
 // ---------------------------------------------------------------- weighted sums of rows
 
 template <class A, class T>
@@ -75,21 +90,68 @@ struct WeightedRows {
     weight[count++] = w;
   }
 
+  void advance(Index step) {
+    for (int k = 0; k < count; ++k) row[k] += step;
+  }
+
   // to[i] = constant + sum over rows of weight * row[offset + i]
-  void sum(Index offset, Index length, A constant, A* __restrict to) const {
-    const auto term = [&](int k, Index i) { return weight[k] * A(row[k][offset + i]); };
-    if (count == 4)
-      for (Index i = 0; i < length; ++i) to[i] = constant + term(0, i) + term(1, i) + term(2, i) + term(3, i);
-    else if (count == 3)
-      for (Index i = 0; i < length; ++i) to[i] = constant + term(0, i) + term(1, i) + term(2, i);
-    else if (count == 2)
-      for (Index i = 0; i < length; ++i) to[i] = constant + term(0, i) + term(1, i);
-    else if (count == 1)
-      for (Index i = 0; i < length; ++i) to[i] = constant + term(0, i);
-    else
-      std::fill_n(to, length, constant);
+  void sum(Index offset, Index length, A constant, A* to) const {
+    switch (count) {
+      case 0: std::fill_n(to, length, constant); break;
+      case 1: sum_of<1>(row, weight, offset, length, constant, to); break;
+      case 2: sum_of<2>(row, weight, offset, length, constant, to); break;
+      case 3: sum_of<3>(row, weight, offset, length, constant, to); break;
+      default: sum_of<4>(row, weight, offset, length, constant, to);
+    }
+  }
+
+ private:
+  // A function of its own, so that all its pointers and weights stay in registers.
+  template <int COUNT>
+  SWAP_APART static void sum_of(const T* const* row, const A* weight, Index offset, Index length, A constant, A* __restrict to) {
+    const T* from[COUNT];
+    A w[COUNT];
+    for (int k = 0; k < COUNT; ++k) from[k] = row[k] + offset, w[k] = weight[k];
+    for (Index i = 0; i < length; ++i) {
+      A sum = constant;
+      for (int k = 0; k < COUNT; ++k) sum += w[k] * A(from[k][i]);
+      to[i] = sum;
+    }
   }
 };
+
+template <class T>
+struct Rows {
+  T* first;
+  Index step;
+};
+
+// The functions of their own keep their loops' pointers and weights in registers.
+template <class A, class S>
+SWAP_APART void add(const S* a, const S* b, A* __restrict to, Index length) {
+  for (Index i = 0; i < length; ++i) to[i] = A(a[i]) + A(b[i]);
+}
+
+template <class A, class S>
+SWAP_APART void add_constant(const S* from, A constant, A* __restrict to, Index length) {
+  for (Index i = 0; i < length; ++i) to[i] = A(from[i]) + constant;
+}
+
+template <class A, class T>
+SWAP_APART void blend_rows(Blend<A> blend, Rows<const A> lower, Rows<const A> upper, Rows<T> to, Index rows,
+                           Index length) {
+  const A low = blend.lower, up = blend.upper;
+  for (Index r = 0; r < rows; ++r) {
+    const A* __restrict const below = lower.first + r * lower.step;
+    const A* __restrict const above = upper.first + r * upper.step;
+    T* __restrict const sum = to.first + r * to.step;
+    if (rows > 1) prefetch<true>(sum + 4 * to.step, length);
+    if (up != 0)
+      for (Index i = 0; i < length; ++i) sum[i] = T(low * below[i] + up * above[i]);
+    else
+      for (Index i = 0; i < length; ++i) sum[i] = T(low * below[i]);
+  }
+}
 
 struct Run {
   Index first, last;  // cells x, both included
@@ -124,6 +186,64 @@ void for_groups(Index bins, Index lam, Body body) {
   body(bins, Index(0), lead);
 }
 
+// ---------------------------------------------------------------- slot order and phase order
+
+// Four rows of four become four columns.
+template <class A>
+void turn(const A* __restrict from, Index from_step, A* __restrict to, Index to_step) {
+#if defined(__has_builtin) && __has_builtin(__builtin_shufflevector)
+  typedef A Row __attribute__((vector_size(4 * sizeof(A))));
+  Row row[4];
+  for (int k = 0; k < 4; ++k) std::memcpy(&row[k], from + k * from_step, sizeof(Row));
+  const Row low02 = __builtin_shufflevector(row[0], row[2], 0, 4, 1, 5);
+  const Row low13 = __builtin_shufflevector(row[1], row[3], 0, 4, 1, 5);
+  const Row high02 = __builtin_shufflevector(row[0], row[2], 2, 6, 3, 7);
+  const Row high13 = __builtin_shufflevector(row[1], row[3], 2, 6, 3, 7);
+  row[0] = __builtin_shufflevector(low02, low13, 0, 4, 1, 5);
+  row[1] = __builtin_shufflevector(low02, low13, 2, 6, 3, 7);
+  row[2] = __builtin_shufflevector(high02, high13, 0, 4, 1, 5);
+  row[3] = __builtin_shufflevector(high02, high13, 2, 6, 3, 7);
+  for (int k = 0; k < 4; ++k) std::memcpy(to + k * to_step, &row[k], sizeof(Row));
+#else
+  for (int k = 0; k < 4; ++k)
+    for (int j = 0; j < 4; ++j) to[j * to_step + k] = from[k * from_step + j];
+#endif
+}
+
+// to[phase * pitch + cell] = slots[lam * cell + phase]; `cells` is a multiple of 4.
+template <class A>
+SWAP_APART void split(const A* __restrict from, Index count, A* __restrict even, A* __restrict odd) {
+#if defined(__has_builtin) && __has_builtin(__builtin_shufflevector)
+  typedef A Row __attribute__((vector_size(4 * sizeof(A))));
+  for (Index i = 0; i < count; i += 4) {
+    Row a, b;
+    std::memcpy(&a, from + 2 * i, sizeof(Row));
+    std::memcpy(&b, from + 2 * i + 4, sizeof(Row));
+    const Row x = __builtin_shufflevector(a, b, 0, 2, 4, 6), y = __builtin_shufflevector(a, b, 1, 3, 5, 7);
+    std::memcpy(even + i, &x, sizeof(Row));
+    std::memcpy(odd + i, &y, sizeof(Row));
+  }
+#else
+  for (Index i = 0; i < count; ++i) even[i] = from[2 * i], odd[i] = from[2 * i + 1];
+#endif
+}
+
+template <Index LAM, class A>
+SWAP_APART void to_phases(const A* __restrict slots, Index lam, Index cells, A* __restrict to, Index pitch) {
+  if (LAM) lam = LAM;
+  if (lam % 4 == 0)
+    for (Index cell = 0; cell < cells; cell += 4)
+      for (Index phase = 0; phase < lam; phase += 4)
+        turn(slots + lam * cell + phase, lam, to + phase * pitch + cell, pitch);
+  else if (lam == 2)
+    split(slots, cells, to, to + pitch);
+  else
+    for (Index phase = 0; phase < lam; ++phase)
+      for (Index cell = 0; cell < cells; ++cell) to[phase * pitch + cell] = slots[lam * cell + phase];
+}
+
+Index whole_quads(Index cells) { return (cells + 3) / 4 * 4; }
+
 // ---------------------------------------------------------------- forward
 
 // What the outputs (n, v, :, y, :) read: per u' one row in slot order, its taps along v, y and x summed.
@@ -145,20 +265,19 @@ class InputRows {
 
   // Fills the slots that the cells x of `runs` read; false: they read nothing but padding, no slot is filled.
   bool load(Index n, Index v, Index y, const Run* runs, Index run_count) {
-    for (Index u = 0; u < s_.U; ++u) {
-      WeightedRows<A, T> sources;
-      A constant = 0;
-      for (int k = 0; k < 4; ++k) {
-        const Contribution<A> from = tap<A>(s_.vy(), v, y, k);
-        if (from.weight == 0) continue;
-        if (inside(from.bin, s_.V) && inside(from.cell, s_.H))
-          sources.add(input_ + (((n * s_.V + from.bin) * s_.U + u) * s_.H + from.cell) * s_.W, from.weight);
-        else
-          constant += from.weight * pad_;
-      }
-      if (sources.count == 0) return false;
-      for (Index k = 0; k < run_count; ++k) load_run(sources, constant, u, runs[k]);
+    WeightedRows<A, T> sources;
+    A constant = 0;
+    for (int k = 0; k < 4; ++k) {
+      const Contribution<A> from = tap<A>(s_.vy(), v, y, k);
+      if (from.weight == 0) continue;
+      if (inside(from.bin, s_.V) && inside(from.cell, s_.H))
+        sources.add(input_ + ((n * s_.V + from.bin) * s_.U * s_.H + from.cell) * s_.W, from.weight);
+      else
+        constant += from.weight * pad_;
     }
+    if (sources.count == 0) return false;
+    for (Index u = 0; u < s_.U; ++u, sources.advance(s_.H * s_.W))
+      for (Index k = 0; k < run_count; ++k) load_run(sources, constant, u, runs[k]);
     return true;
   }
 
@@ -175,7 +294,11 @@ class InputRows {
     const Index inner = std::max<Index>(first, 0), inner_end = std::min(end + 1, s_.W);
     sources.sum(inner, inner_end - inner, constant, column + inner);
     column[-1] = column[s_.W] = pad_;
-    for (Index i = 0; i < end - first; ++i) to[i] = (column[first + i] + column[first + i + 1]) / 2;
+    mean(column + first, to, end - first);
+  }
+
+  SWAP_APART static void mean(const A* __restrict column, A* __restrict to, Index length) {
+    for (Index i = 0; i < length; ++i) to[i] = (column[i] + column[i + 1]) / 2;
   }
 
   const T* input_;
@@ -185,43 +308,127 @@ class InputRows {
   std::vector<A> rows_, columns_;
 };
 
+// Walks along the groups p of the same slots. What a bin holds there, blended along u and in the order of the
+// output, is computed once and serves two groups.
 template <class T>
-struct DenseForward {
+class DenseForward {
+ public:
   using A = Acc<T>;
-  Shape s;
-  A pad_value;
-  T* out;
-  InputRows<T> rows;
 
-  void operator()(Index item) {
-    const Index cells_y = s.vy().coarse_cells(), cells_x = s.ux().coarse_cells();
-    const Index y = item % cells_y, v = item / cells_y % (s.lam * s.V), n = item / cells_y / (s.lam * s.V);
-    const Run all{0, cells_x - 1};
-    const bool loaded = rows.load(n, v, y, &all, 1);
-    T* to = out + (item / cells_y * s.lam * s.U * cells_y + y) * cells_x;
-    const Index step = cells_y * cells_x;
-    if (loaded)
-      with_constant_lam(s.lam, [&](auto lam) { write<lam>(to, step, cells_x); });
-    else
-      for (Index u = 0; u < s.lam * s.U; ++u) std::fill_n(to + u * step, cells_x, T(pad_value));
+  DenseForward(const T* input, const Shape& shape, A pad_value, T* out)
+      : s_(shape),
+        vy_(shape.vy()),
+        ux_(shape.ux()),
+        cells_x_(ux_.coarse_cells()),
+        block_(std::clamp<Index>(shape.lam / 4, 1, vy_.coarse_cells())),
+        pitch_(whole_quads(cells_x_ + 1)),
+        width_(block_ * cells_x_ + 4),
+        margin_(ux_.slot_of_row(0)),
+        pad_(pad_value),
+        input_(input),
+        out_(out),
+        blends_(slot_blends(ux_, A(1) / A((1 + vy_.half_cell()) * (1 + ux_.half_cell())))),
+        row_(margin_ + ux_.lam * (ux_.bins + pitch_) + 1, pad_value * A(1 + vy_.half_cell())),
+        slots_(ux_.lam * pitch_),
+        phases_((ux_.bins + 2) * ux_.lam * pitch_,
+                pad_value * A((1 + vy_.half_cell()) * (1 + ux_.half_cell()))) {
+    for (auto& bin : blended_) bin.resize(ux_.fine_bins() * width_);
   }
 
+  Index items() const { return s_.N * blocks() * s_.lam; }
+
+  void operator()(Index item) {
+    const Index phase = item % s_.lam, first = item / s_.lam % blocks() * block_, n = item / s_.lam / blocks();
+    // The groups that have outputs: some y = i - p of the block's cells i is inside, and so is v.
+    const Index low = std::max<Index>(phase < vy_.lead() ? 1 : 0, first - vy_.coarse_cells() + 1);
+    const Index high = std::min<Index>(phase < vy_.lead() ? s_.V : s_.V - 1, first + block_ - 1);
+    for (Index p = low - 1; p <= high; ++p) {
+      load_bin(n, p, phase, first);
+      if (p >= low) write_group(n, p, phase, first);
+    }
+  }
+
+ private:
+  // Cells i = y + p that are done together, so that the output is written in longer runs: `block_` of them.
+  Index blocks() const { return quotient_up(vy_.coarse_cells() + s_.V, block_); }
+
+  void load_bin(Index n, Index bin, Index phase, Index first) {
+    something_[bin & 1] = false;
+    for (Index k = 0; k < block_; ++k) {
+      const Index row = vy_.row_of_slot(s_.lam * (first + k) + phase);
+      A* const to = blended_[bin & 1].data() + k * cells_x_;
+      if (inside(bin, s_.V) && row >= -vy_.half_cell() && row < s_.H) {
+        something_[bin & 1] = true;
+        const T* const plane = input_ + (n * s_.V + bin) * s_.U * s_.H * s_.W;
+        with_constant_lam(s_.lam, [&](auto lam) {
+          for (Index u = 0; u < s_.U; ++u) load_row<lam>(plane + u * s_.H * s_.W, row, u);
+        });
+        blend_along_u(to);
+      } else {
+        for (Index u = 0; u < ux_.fine_bins(); ++u) std::fill_n(to + u * width_, cells_x_, pad_);
+      }
+    }
+  }
+
+  // Fills the phases of tap u'. Sums of two along y and x, not yet halved: the blends along u see to it.
   template <Index LAM>
-  void write(T* to, Index step, Index count) const {
-    const Index lam = LAM ? LAM : s.lam;
-    for_groups(s.U, lam, [&](Index p, Index first, Index end) {
+  void load_row(const T* plane, Index row, Index u) {
+    A* const columns = row_.data() + margin_;
+    const T* const from = plane + row * s_.W;
+    prefetch<false>(from + (s_.H + vy_.half_cell()) * s_.W, s_.W);
+    if (!vy_.half_cell())
+      add_constant(from, A(0), columns, s_.W);
+    else if (row < 0)
+      add_constant(from + s_.W, pad_, columns, s_.W);
+    else if (row + 1 == s_.H)
+      add_constant(from, pad_, columns, s_.W);
+    else
+      add(from, from + s_.W, columns, s_.W);
+    const A* line = columns + ux_.row_of_slot(s_.lam * u);
+    A* const to = phases_.data() + (u + 1) * s_.lam * pitch_;
+    if (ux_.half_cell()) {
+      A* const sums = s_.lam == 1 ? to : slots_.data();
+      add(line, line + 1, sums, s_.lam * pitch_);
+      line = sums;
+    }
+    if (line != to) to_phases<LAM>(line, s_.lam, pitch_, to, pitch_);
+  }
+
+  void blend_along_u(A* to) const {
+    for_groups(s_.U, s_.lam, [&](Index p, Index first, Index end) {
+      const A* const upper = phases_.data() + (p + 1) * s_.lam * pitch_;  // of tap p; cell i = x + p is its x-th
+      const A* const lower = upper - s_.lam * pitch_ + 1;
       for (Index phase = first; phase < end; ++phase)
-        write_row<LAM>(p, phase, to + (lam * p + phase - s.ux().lead()) * step, count);
+        blend_rows(blends_[phase], {lower + phase * pitch_, 0}, {upper + phase * pitch_, 0},
+                   Rows<A>{to + (s_.lam * p + phase - ux_.lead()) * width_, 0}, 1, whole_quads(cells_x_));
     });
   }
 
-  template <Index LAM>
-  void write_row(Index p, Index phase, T* __restrict to, Index count) const {
-    const Index lam = LAM ? LAM : s.lam;
-    const Blend<A> blend = blend_at<A>(phase, lam);
-    const A *lower = rows.row(p - 1) + lam * p + phase, *upper = rows.row(p) + lam * p + phase;
-    for (Index x = 0; x < count; ++x) to[x] = T(blend(lower[lam * x], upper[lam * x]));
+  void write_group(Index n, Index p, Index phase, Index first) const {
+    const Index cells_y = vy_.coarse_cells(), fine_u = ux_.fine_bins(), v = s_.lam * p + phase - vy_.lead();
+    const Index y = std::max<Index>(first - p, 0), skip = (y - first + p) * cells_x_;
+    const Index count = std::min((first - p + block_ - y), cells_y - y) * cells_x_, step = cells_y * cells_x_;
+    const Rows<T> to{out_ + (n * vy_.fine_bins() + v) * fine_u * step + y * cells_x_, step};
+    const Rows<const A> lower{blended_[(p - 1) & 1].data() + skip, width_};
+    const Rows<const A> upper{blended_[p & 1].data() + skip, width_};
+    if (something_[0] || something_[1])
+      blend_rows(blend_at<A>(phase, s_.lam), lower, upper, to, fine_u, count);
+    else
+      for (Index u = 0; u < fine_u; ++u) std::fill_n(to.first + u * step, count, T(pad_));
   }
+
+  Shape s_;
+  Axis vy_, ux_;
+  Index cells_x_, block_, pitch_, width_, margin_;
+  A pad_;
+  const T* input_;
+  T* out_;
+  std::vector<Blend<A>> blends_;
+  std::vector<A> row_;          // one input row, pad on both sides
+  std::vector<A> slots_;        // what a tap u' reads of it, in slot order
+  std::vector<A> phases_;       // (U+2, lam, pitch): the same per phase; the first and the last tap hold the pad
+  std::vector<A> blended_[2];   // (lam*U, width): an even and an odd bin
+  bool something_[2] = {};      // but pad in them
 };
 
 // ---------------------------------------------------------------- windows, sorted by cell
@@ -489,8 +696,8 @@ SWAP_API int swap_forward(int dtype, const int64_t* shape, double pad_value, int
     using T = decltype(zero);
     const Acc<T> pad(pad_value);
     T* const to = large_pages(static_cast<T*>(out), s.output_size());
-    const DenseForward<T> worker{s, pad, to, {static_cast<const T*>(x), s, pad}};
-    return for_all(s.N * s.lam * s.V * s.vy().coarse_cells(), threads, s.output_size(), worker);
+    const DenseForward<T> worker(static_cast<const T*>(x), s, pad, to);
+    return for_all(worker.items(), threads, s.output_size(), worker);
   });
 }
 
