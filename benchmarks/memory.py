@@ -4,7 +4,7 @@
         model(images)
     seen.peak(), seen.peak(seen.of_masks)
 
-A `TorchDispatchMode`, so it sees every operation of the forward and the backward pass, on any device. An
+A `TorchDispatchMode`, so it sees every operation of the forward and the backward pass (tried on a CPU). An
 operation's results count from its end to the death of their storage (looked at after every operation);
 what an operation allocates for itself does not show.
 """

@@ -320,6 +320,8 @@ def worker(rank: int, processes: int, port: int, args: argparse.Namespace, queue
         "nccl" if args.device == "cuda" else "gloo", rank=rank, world_size=processes
     )
     device = f"cuda:{rank}" if args.device == "cuda" else "cpu"
+    if args.device == "cuda":
+        torch.cuda.set_device(rank)
     model = nn.parallel.DistributedDataParallel(spread_model(args.preset, device).train())
     images = pictures(2 // processes, args.height, args.width, device)
     targets = objects(2 // processes, args.height, args.width, device)

@@ -1,13 +1,14 @@
 """Published weights are pickles, and a pickle is a program: it may call any function it names.
 
 This reader lets it name seven, all defined here, which build NumPy arrays of numbers and plain containers.
-Three walls, each enough for a known trick:
+Four walls, each enough for a known trick:
 
 - every opcode is looked at before the first one runs: none that asks for a class by number or calls
   `__new__`, no memo slot beyond the file's own length (a large one would fill the memory);
-- a global outside `ALLOWED` is an error, and what stands for an allowed one is not NumPy's function but
-  ours: no attribute of it can be set, and it allocates nothing that the file does not hold;
-- an array is made from bytes of exactly its size, of a dtype of `NUMBERS`: no objects, no structures.
+- a global outside the seven is an error, and what stands for one of them is not NumPy's function but
+  ours, and no attribute of it can be set;
+- an array is made from bytes of exactly its size, of a dtype of `NUMBERS`: no objects, no structures;
+- what is made in all is no larger than what the file holds: no string becomes a thousand arrays.
 
 next: official.py
 """
@@ -51,7 +52,7 @@ def read_pickled(path: str | Path) -> Any:
         raise bad_input("weights", "a readable file", f"{path} ({error.strerror})") from None
     try:
         _look_through(data)
-        return _finished(_Reader(io.BytesIO(data), encoding="latin1").load(), {})
+        return _finished(_Reader(data).load(), {})
     except Refused as error:
         fix = "nothing of it was executed; do not load it elsewhere unless you trust its origin"
         raise InputError(f"weights: {path} {error}; {fix}") from None
@@ -71,13 +72,72 @@ def _look_through(data: bytes) -> None:
 
 
 class _Reader(pickle.Unpickler):
-    """Finds the functions of `ALLOWED` and nothing else."""
+    """Finds seven functions, its own, and nothing else."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data), encoding="latin1")
+        self.left = 2 * len(data)  # bytes that may be made: strings encoded once, arrays copied once
+        array, numeric = "numpy.core.multiarray", "numpy.core.numeric"
+        self.ndarray = _Call(self.reconstruct)  # only ever compared with
+        self.allowed = {
+            (array, "_reconstruct"): _Call(self.reconstruct),
+            (array, "scalar"): _Call(self.scalar),
+            (numeric, "_frombuffer"): _Call(self.array),
+            ("numpy", "ndarray"): self.ndarray,
+            ("numpy", "dtype"): _Call(_Dtype),
+            ("_codecs", "encode"): _Call(self.encode),
+            ("__builtin__", "bytes"): _Call(self.no_bytes),  # how old protocols write b""
+            ("collections", "OrderedDict"): _Call(self.dictionary),
+        }
 
     def find_class(self, module: str, name: str) -> Any:
         module = module.replace("numpy._core", "numpy.core")
-        if (module, name) not in ALLOWED:
+        if (module, name) not in self.allowed:
             raise Refused(f"wants to use {module}.{name}, which weights do not need")
-        return ALLOWED[module, name]
+        return self.allowed[module, name]
+
+    def pay(self, count: int) -> None:
+        self.left -= count
+        if self.left < 0:
+            raise Refused("would become larger than it is")
+
+    def reconstruct(self, kind: Any, *_: Any) -> _Array:
+        if kind is not self.ndarray:
+            raise Refused("makes an array of a class of its own")
+        return _Array(self)
+
+    def array(self, data: Any, dtype: Any, shape: Any, order: str) -> _Array:
+        if isinstance(data, str):  # bytes of Python 2
+            data = data.encode("latin1")
+        if not isinstance(data, bytes | bytearray) or not isinstance(dtype, _Dtype):
+            raise Refused(f"holds an array made of a {type(data).__name__}, not of the bytes of numbers")
+        if len(shape) > LARGEST_NDIM or not all(type(extent) is int and extent >= 0 for extent in shape):
+            raise Refused("holds an array of impossible shape")
+        kind = dtype.numpy()
+        if math.prod(shape) * kind.itemsize != len(data):
+            raise Refused(f"holds an array of shape {tuple(shape)} with {len(data)} bytes of {kind}")
+        self.pay(len(data))
+        flat = np.frombuffer(data, kind) if data else np.empty(0, kind)
+        shaped = flat.reshape(shape, order="F" if order == "F" else "C")
+        found = _Array(self)
+        found.value = np.array(shaped, dtype=kind.newbyteorder("="), order="C")
+        return found
+
+    def scalar(self, dtype: Any, data: Any) -> Any:
+        return self.array(data, dtype, (), "C").value.item()
+
+    def encode(self, text: Any, encoding: Any) -> bytes:
+        if _text(encoding) not in ("latin1", "latin-1"):
+            raise Refused(f"uses the encoding {encoding[:20]!r}")
+        self.pay(len(_text(text)))
+        return text.encode("latin1")
+
+    def no_bytes(self) -> bytes:
+        return b""
+
+    def dictionary(self, pairs: Any = ()) -> dict[Any, Any]:
+        self.pay(len(pairs))
+        return dict(pairs)
 
 
 class _Call:
@@ -119,68 +179,21 @@ class _Dtype:
 class _Array:
     """Stands for numpy.ndarray until its state arrives; `value` is the array."""
 
-    __slots__ = ("value",)
+    __slots__ = ("reader", "value")
     value: np.ndarray
+
+    def __init__(self, reader: _Reader) -> None:
+        self.reader = reader
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, data = state
-        self.value = _array(data, dtype, shape, "F" if fortran else "C").value
+        self.value = self.reader.array(data, dtype, shape, "F" if fortran else "C").value
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise Refused(f"has a {type(value).__name__} where a word belongs")
     return value
-
-
-def _array(data: Any, dtype: Any, shape: Any, order: str) -> _Array:
-    if isinstance(data, str):  # bytes of Python 2
-        data = data.encode("latin1")
-    if not isinstance(data, bytes | bytearray) or not isinstance(dtype, _Dtype):
-        raise Refused(f"holds an array made of a {type(data).__name__}, not of the bytes of numbers")
-    if len(shape) > LARGEST_NDIM or not all(type(extent) is int and extent >= 0 for extent in shape):
-        raise Refused("holds an array of impossible shape")
-    kind = dtype.numpy()
-    if math.prod(shape) * kind.itemsize != len(data):
-        raise Refused(f"holds an array of shape {tuple(shape)} with {len(data)} bytes of {kind}")
-    found = _Array()
-    flat = np.frombuffer(data, kind) if data else np.empty(0, kind)
-    shaped = flat.reshape(shape, order="F" if order == "F" else "C")
-    found.value = np.array(shaped, dtype=kind.newbyteorder("="), order="C")
-    return found
-
-
-def _reconstruct(kind: Any, *_: Any) -> _Array:
-    if kind is not NDARRAY:
-        raise Refused("makes an array of a class of its own")
-    return _Array()
-
-
-def _scalar(dtype: Any, data: Any) -> Any:
-    return _array(data, dtype, (), "C").value.item()
-
-
-def _encode(text: Any, encoding: Any) -> bytes:
-    if _text(encoding) not in ("latin1", "latin-1"):
-        raise Refused(f"uses the encoding {encoding[:20]!r}")
-    return _text(text).encode("latin1")
-
-
-def _no_bytes() -> bytes:
-    return b""
-
-
-NDARRAY = _Call(_reconstruct)  # only ever compared with
-ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"): _Call(_reconstruct),
-    ("numpy.core.multiarray", "scalar"): _Call(_scalar),
-    ("numpy.core.numeric", "_frombuffer"): _Call(_array),
-    ("numpy", "ndarray"): NDARRAY,
-    ("numpy", "dtype"): _Call(_Dtype),
-    ("_codecs", "encode"): _Call(_encode),
-    ("__builtin__", "bytes"): _Call(_no_bytes),  # how old protocols write b""
-    ("collections", "OrderedDict"): _Call(dict),
-}
 
 
 def _finished(value: Any, done: dict[int, Any]) -> Any:

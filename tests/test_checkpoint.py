@@ -83,6 +83,8 @@ def test_a_missing_checkpoint_is_named(tmp_path):
         ({"mask_channels": 30}, "mask_channels: expected a multiple of tower_norm_groups = 8, got 30"),
         ({"strides_px": (4, 12)}, "strides_px: expected each stride twice"),
         ({"backbone": "vgg"}, "backbone: expected one of"),
+        ({"centrality_unit": "px"}, "centrality_unit: expected stride or bin, got px"),
+        ({"scale_rule": "half"}, "scale_rule: expected side - stride or side, got half"),
         ({"detections_per_image": 0}, "detections_per_image: expected at least 1, got 0"),
     ],
 )

@@ -142,11 +142,9 @@ def test_unknown_names_and_numbers_are_refused(world, tmp_path, capsys):
     fails(capsys, [*train, "--lr", "-1"], "lr", "-1")
     fails(capsys, [*train, "--resume"], "resume")
     fails(capsys, ["shapes", tmp_path / "s", "--train", "0"], "train", "at least 1")
-    fails(
-        capsys,
-        ["predict", world / "run" / "checkpoint", tmp_path, "--output", tmp_path / "o", "--score", "7"],
-        "score",
-    )
+    predict = ["predict", world / "run" / "checkpoint", tmp_path, "--output", tmp_path / "o"]
+    fails(capsys, [*predict, "--score", "7"], "score")
+    fails(capsys, [*predict, "--precision", "half"], "precision", "bfloat16")
     fails(capsys, ["evaluate"], "CHECKPOINT FOLDER")
     fails(capsys, ["evaluate", world, "--ground-truth", world], "either")
     assert files_below(tmp_path) == []

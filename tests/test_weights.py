@@ -113,6 +113,19 @@ def laughs(levels=60):
     return value
 
 
+CALL_ENCODE, CALL_DICTIONARY = b"c_codecs\nencode\n", b"ccollections\nOrderedDict\n"
+
+
+def many(function, text, times=50):
+    """One argument, called with again and again: a file of kilobytes for as many megabytes as wanted."""
+    if text is None:
+        pairs = b"".join(b"]" + b"K" + bytes([n]) + b"aNa" + b"a" for n in range(200))
+        argument = b"]" + pairs + b"\x85q\x01"
+    else:
+        argument = b"X" + struct.pack("<i", len(text)) + text + b"X\x06\x00\x00\x00latin1\x86q\x01"
+    return b"\x80\x02" + argument + b"0]" + (function + b"h\x01Ra") * times + b"."
+
+
 def attacks(trace):
     """Name -> (a pickle that would make the file `trace`, or take all memory, what the error says)."""
     touch = f"touch {trace}"
@@ -154,6 +167,8 @@ def attacks(trace):
             "impossible shape",
         ),
         "a shape of laughter": (array_state(shape=pickle.dumps(laughs(), 2)[2:-1]), "impossible shape"),
+        "one string as many arrays": (many(CALL_ENCODE, b"a" * 4096), "larger than it is"),
+        "one list as many dictionaries": (many(CALL_DICTIONARY, None), "larger than it is"),
         "a huge memo": (b"\x80\x02Nr\xff\xff\xff\x7f.", "memo slot"),
         "a huge string": (b"\x80\x04\x8e" + struct.pack("<Q", 1 << 40) + b"a.", "whole pickle"),
         "a class by number": (b"\x80\x02\x82\x01.", "EXT1"),
