@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-GUIDES = ("operators", "deployment", "deployment-guide")  # shown where they are written
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))  # the checkout that the pages lie in
 
@@ -32,8 +31,8 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 
 
-def copy_lessons(app: Any) -> None:
-    """Bring the notebooks under the site's source, with the links that this changes."""
+def copy_pages(app: Any) -> None:
+    """Bring notebooks and the page of the plugins under the site's source, with the links that this changes."""
     lessons = DOCS / "lessons"
     lessons.mkdir(exist_ok=True)
     for old in lessons.glob("*.ipynb"):
@@ -41,13 +40,13 @@ def copy_lessons(app: Any) -> None:
     for notebook in sorted((DOCS.parent / "notebooks").glob("*.ipynb")):
         text = notebook.read_text(encoding="utf-8").replace("](../docs/", "](../")
         (lessons / notebook.name).write_text(text, encoding="utf-8")
+    text = (DOCS.parent / "plugins" / "README.md").read_text(encoding="utf-8").replace("](../docs/", "](")
+    (DOCS / "plugins.md").write_text(text, encoding="utf-8")
 
 
-def leave_out_unwritten(app: Any, page: str, source: list[str]) -> None:
-    """Take the guides that do not exist yet out of the table of contents."""
-    for guide in GUIDES:
-        if page == "index" and not (DOCS / f"{guide}.md").is_file():
-            source[0] = source[0].replace(f"\n{guide}\n", "\n")
+def link_copies(app: Any, page: str, source: list[str]) -> None:
+    """Links to what was copied lead to the copy."""
+    source[0] = source[0].replace("](../plugins/README.md)", "](plugins.md)")
 
 
 def keep_layout(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
@@ -113,7 +112,7 @@ def check_links(app: Any, error: Exception | None) -> None:
 
 def setup(app: Any) -> None:
     """Register the steps above."""
-    app.connect("builder-inited", copy_lessons)
-    app.connect("source-read", leave_out_unwritten)
+    app.connect("builder-inited", copy_pages)
+    app.connect("source-read", link_copies)
     app.connect("autodoc-process-docstring", keep_layout)
     app.connect("build-finished", check_links)

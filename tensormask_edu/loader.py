@@ -53,7 +53,7 @@ class Batch:
 
 
 class Batches(Dataset[list[Batch]]):
-    """``batches[step]``: this process's share of the batch of a step, in `accumulate` parts.
+    """`batches[step]` is the share that this process has of a step, in `accumulate` parts.
 
     What is in it depends on (seed, step) alone: a resumed run sees what the uninterrupted one would have
     seen, and so do several processes, together.

@@ -550,6 +550,8 @@ BAD_INPUT = {
     "a photo that is none": (["predict", "MODEL", "TEXT"], "a picture that Pillow reads"),
     "a score beyond 1": (["predict", "MODEL", "PHOTO", "--score", "7"], "between 0 and 1"),
     "an engine without manifest": (["predict", "ENGINE", "PHOTO"], "its manifest"),
+    "the same by option": (["predict", "--engine", "ENGINE", "PHOTO"], "its manifest"),
+    "two models": (["predict", "MODEL", "PHOTO", "--engine", "ENGINE"], "one of MODEL and --engine"),
     "bench of nothing": (["bench", "gone.onnx"], "an existing .onnx file or engine"),
     "bench of an engine without manifest": (["bench", "ENGINE"], "its manifest"),
     "bench of no batch": (["bench", "MODEL", "--shape", "1x3x64"], "N, 3, H, W"),

@@ -276,10 +276,11 @@ def _predict(commands: Any) -> None:
     )
     example = (
         "predict outputs/model.onnx photo.jpg --output outputs/seen\n"
-        "  tensormask-export predict outputs/model.engine photos --output outputs/seen --score 0.3"
+        "  tensormask-export predict --engine outputs/model.engine photos --output outputs/seen --score 0.3"
     )
     parser = _command(commands, "predict", _run_predict, text, example)
-    _add_model(parser)
+    _add_model(parser, needed=False)
+    parser.add_argument("--engine", metavar="FILE", help="the same as MODEL, in trtexec's manner")
     parser.add_argument("image", metavar="IMAGE", help="an image file or a folder of them")
     parser.add_argument("--output", required=True, metavar="DIR", help="where the pictures go")
     parser.add_argument("--score", type=float, default=0.5, help="draw from this score on (default 0.5)")
@@ -288,7 +289,10 @@ def _predict(commands: Any) -> None:
 def _run_predict(args: argparse.Namespace) -> int:
     from .predict import predict
 
-    report = predict(args.model, args.image, args.output, args.score, **_engine_options(args))
+    if (args.model is None) == (args.engine is None):
+        raise bad_input("model", "one of MODEL and --engine", "both" if args.model else "none")
+    model = args.model or args.engine
+    report = predict(model, args.image, args.output, args.score, **_engine_options(args))
     _write_report(args, report)
     for picture in report.pictures:
         print(picture)
@@ -337,10 +341,13 @@ def _run_bench(args: argparse.Namespace) -> int:
     return 0
 
 
-def _add_model(parser: Parser) -> None:
+def _add_model(parser: Parser, needed: bool = True) -> None:
     """An exported model, and what an engine may need."""
     parser.add_argument(
-        "model", metavar="MODEL", help="a .onnx file, or an engine with its manifest beside it"
+        "model",
+        metavar="MODEL",
+        nargs=None if needed else "?",
+        help="a .onnx file, or an engine with its manifest beside it",
     )
     parser.add_argument(
         "--plugin-library", metavar="FILE.so", help="the C++ plugin that an engine was built with"
