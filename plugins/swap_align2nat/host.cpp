@@ -108,7 +108,8 @@ struct WeightedRows {
  private:
   // A function of its own, so that all its pointers and weights stay in registers.
   template <int COUNT>
-  SWAP_APART static void sum_of(const T* const* row, const A* weight, Index offset, Index length, A constant, A* __restrict to) {
+  SWAP_APART static void sum_of(const T* const* row, const A* weight, Index offset, Index length, A constant,
+                                A* __restrict to) {
     const T* from[COUNT];
     A w[COUNT];
     for (int k = 0; k < COUNT; ++k) from[k] = row[k] + offset, w[k] = weight[k];
@@ -154,8 +155,8 @@ SWAP_APART void blend_rows(Blend<A> blend, Rows<const A> lower, Rows<const A> up
 }
 
 template <class A>
-SWAP_APART void blend_slots(const A* __restrict of_lower, const A* __restrict lower, const A* __restrict of_upper,
-                            const A* __restrict upper, A* __restrict to, Index length) {
+SWAP_APART void blend_slots(const A* of_lower, const A* lower, const A* of_upper, const A* upper,
+                            A* __restrict to, Index length) {
   for (Index i = 0; i < length; ++i) to[i] = of_lower[i] * lower[i] + of_upper[i] * upper[i];
 }
 
@@ -254,7 +255,10 @@ void split(const A* from, A* even, A* odd) {
   Q::store(even, __builtin_shufflevector(first, second, 0, 2, 4, 6));
   Q::store(odd, __builtin_shufflevector(first, second, 1, 3, 5, 7));
 #else
-  for (int k = 0; k < 4; ++k) even[k] = at_slot<PAIRS>(from + 2 * k), odd[k] = at_slot<PAIRS>(from + 2 * k + 1);
+  for (int k = 0; k < 4; ++k) {
+    even[k] = at_slot<PAIRS>(from + 2 * k);
+    odd[k] = at_slot<PAIRS>(from + 2 * k + 1);
+  }
 #endif
 }
 
@@ -265,7 +269,8 @@ SWAP_APART void to_phases(const A* __restrict slots, Index lam, Index cells, A* 
   if (lam == 1)
     for (Index cell = 0; cell < cells; ++cell) to[cell] = at_slot<PAIRS>(slots + cell);
   else if (lam == 2)
-    for (Index cell = 0; cell < cells; cell += 4) split<PAIRS>(slots + 2 * cell, to + cell, to + cells + cell);
+    for (Index cell = 0; cell < cells; cell += 4)
+      split<PAIRS>(slots + 2 * cell, to + cell, to + cells + cell);
   else if (lam % 4 == 0)
     for (Index cell = 0; cell < cells; cell += 4)
       for (Index phase = 0; phase < lam; phase += 4)
@@ -371,7 +376,8 @@ class DenseForward {
   Index items() const { return s_.N * blocks() * s_.lam; }
 
   void operator()(Index item) {
-    const Index phase = item % s_.lam, first = item / s_.lam % blocks() * block_, n = item / s_.lam / blocks();
+    const Index phase = item % s_.lam, first = item / s_.lam % blocks() * block_;
+    const Index n = item / s_.lam / blocks();
     // The groups that have outputs: some y = i - p of the block's cells i is inside, and so is v.
     const Index low = std::max<Index>(phase < vy_.lead() ? 1 : 0, first - vy_.coarse_cells() + 1);
     const Index high = std::min<Index>(phase < vy_.lead() ? s_.V : s_.V - 1, first + block_ - 1);
@@ -427,7 +433,7 @@ class DenseForward {
 
   void blend_along_u(A* to) const {
     for_groups(s_.U, s_.lam, [&](Index p, Index first, Index end) {
-      const A* const upper = phases_.data() + (p + 1) * s_.lam * pitch_;  // of tap p; cell i = x + p is its x-th
+      const A* const upper = phases_.data() + (p + 1) * s_.lam * pitch_;  // of tap p: its cell x is i = x + p
       const A* const lower = upper - s_.lam * pitch_ + 1;
       for (Index phase = first; phase < end; ++phase)
         blend_rows(blends_[phase], {lower + phase * pitch_, 0}, {upper + phase * pitch_, 0},
@@ -455,10 +461,10 @@ class DenseForward {
   const T* input_;
   T* out_;
   std::vector<Blend<A>> blends_;
-  std::vector<A> row_;          // one input row, pad on both sides
-  std::vector<A> phases_;       // (U+2, lam, pitch): what tap u' reads of it, per phase; the first and the last tap hold the pad
-  std::vector<A> blended_[2];   // (lam*U, width): an even and an odd bin
-  bool something_[2] = {};      // but pad in them
+  std::vector<A> row_;         // one input row, pad on both sides
+  std::vector<A> phases_;      // (U+2, lam, pitch): what tap u' reads of it; the outer taps hold the pad
+  std::vector<A> blended_[2];  // (lam*U, width): an even and an odd bin
+  bool something_[2] = {};     // whether they hold more than the pad
 };
 
 // ---------------------------------------------------------------- windows, sorted by cell
@@ -553,13 +559,14 @@ struct WindowsForward {
     const GridRow& row = windows->rows[item / fine_v];
     const bool loaded =
         rows.load(row.n, v, row.y, windows->runs.data() + row.first_run, row.end_run - row.first_run);
+    const Index first_cell = (row.n * s.vy().coarse_cells() + row.y) * s.ux().coarse_cells();
     const bool full = row.end - row.first > s.ux().coarse_cells() / 4;
     with_constant_lam(s.lam, [&](auto lam) {
       constexpr bool few_phases = lam == 1 || lam == 2 || lam == 4;
       if (few_phases && full && loaded) blend_groups();
       for (Index i = row.first; i < row.end; ++i) {
         T* const to = out + (windows->order[i].second * fine_v + v) * fine_u;
-        const Index x = windows->order[i].first % s.ux().coarse_cells();
+        const Index x = windows->order[i].first - first_cell;
         if (!loaded)
           std::fill_n(to, fine_u, T(pad_value));
         else if (few_phases && full)
@@ -710,7 +717,9 @@ struct WindowsBackward {
       if (!any) rows.clear();
       any = true;
       with_constant_lam(s.lam, [&](auto lam) {
-        for (Index i = row->first; i < row->end; ++i) add<lam>(windows->order[i], source.bin, source.weight);
+        const Index first_cell = (n * s.vy().coarse_cells() + row->y) * s.ux().coarse_cells();
+        for (Index i = row->first; i < row->end; ++i)
+          add<lam>(windows->order[i].second, windows->order[i].first - first_cell, source.bin, source.weight);
       });
     }
     T* to = input_row(grad_input, s, n, v, y);
@@ -718,9 +727,9 @@ struct WindowsBackward {
   }
 
   template <Index LAM>
-  void add(std::pair<Index, Index> window, Index v, A weight) {
-    const Index lam = LAM ? LAM : s.lam, lead = s.ux().lead(), x = window.first % s.ux().coarse_cells();
-    const T* __restrict from = grad + (window.second * s.lam * s.V + v) * s.lam * s.U;
+  void add(Index window, Index x, Index v, A weight) {
+    const Index lam = LAM ? LAM : s.lam, lead = s.ux().lead();
+    const T* __restrict from = grad + (window * s.lam * s.V + v) * s.lam * s.U;
     for_groups(s.U, lam, [&](Index p, Index first, Index end) {
       A* __restrict group = rows.group(p) + lam * (x + p);
       for (Index phase = first; phase < end; ++phase)

@@ -164,13 +164,8 @@ def _compiled(compiler: str, folder: Path) -> Path:
 def _key(compiler: str, source: Path) -> str:
     """Changes with the sources, the flags, the compiler and, because of -march=native, the processor."""
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    texts = (
-        source.read_text(),
-        source.with_name("core.h").read_text(),
-        str(FLAG_SETS),
-        version,
-        _processor(),
-    )
+    sources = [source.with_name(name).read_text() for name in (source.name, "core.h", "storage.h")]
+    texts = (*sources, str(FLAG_SETS), version, _processor())
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:20]
 
 
