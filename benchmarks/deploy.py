@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tensormask_export.precision import PRECISIONS, Precision
 
 from tensormask_edu.checkpoint import save_checkpoint
 from tensormask_edu.config import InputConfig
@@ -64,20 +65,22 @@ def golden_checkpoint(golden: Path, folder: Path) -> None:
     save_checkpoint(folder, model, InputConfig(short_side_px=SHORT_PX, long_side_px=LONG_PX))
 
 
-def export_and_verify(checkpoint: Path, coco: Path, split: str, limit: int | None) -> dict[str, Any]:
+def export_and_verify(
+    checkpoint: Path, coco: Path, split: str, limit: int | None, precision: Precision
+) -> dict[str, Any]:
     """Export unless the file is there, verify on a COCO folder; what is worth keeping of both reports."""
     from tensormask_export.to_onnx import export_onnx
 
     from tensormask_edu.checkpoint import load_checkpoint
 
-    path = checkpoint.with_suffix(".onnx")
+    path = checkpoint.with_name(f"{checkpoint.name}-{precision}.onnx")
     if not path.is_file():
         model, input_config = load_checkpoint(checkpoint)
-        report = export_onnx(model, path, input_config=input_config)
+        report = export_onnx(model, path, precision=precision, input_config=input_config)
         write_json(path.with_suffix(".json"), report.to_json())
-    return read_json(path.with_suffix(".json")) | {
-        "verified": [verified(path, checkpoint, coco, split, limit)]
-    }
+    exported = read_json(path.with_suffix(".json"))
+    del exported["path"]  # of this machine
+    return exported | {"verified": [verified(path, checkpoint, coco, split, limit)]}
 
 
 def verified(path: Path, checkpoint: Path, coco: Path, split: str, limit: int | None) -> dict[str, Any]:
@@ -141,6 +144,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("outputs/deploy"), help="for checkpoint and ONNX")
     parser.add_argument("--split", default="val")
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     args = parser.parse_args()
     if args.part == "memory":
         keep("memory at 800 x 1344", {path.stem: memory(path) for path in args.paths})
@@ -151,7 +155,8 @@ def main() -> None:
         checkpoint = args.folder / "r50"
         if not checkpoint.is_dir():
             golden_checkpoint(first, checkpoint)
-    keep(args.part, export_and_verify(checkpoint, coco, args.split, args.limit))
+    part = args.part if args.precision == "float32" else f"{args.part}, {args.precision}"
+    keep(part, export_and_verify(checkpoint, coco, args.split, args.limit, args.precision))
 
 
 if __name__ == "__main__":

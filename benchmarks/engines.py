@@ -4,7 +4,7 @@
     python benchmarks/engines.py --models r50 --precisions float16 --json ...    a part; rows are merged
 
 A row is a model, a graph (the masks of the kept windows, or dense), a precision, a form of our ops and a set
-of shapes, built for all named GPU generations at once; one row of each model is also built for each alone.
+of shapes, built for four GPU generations at once; with --each, one row of each model also for each alone.
 `r50` is the paper's R50-FPN with the golden weights, where TENSORMASK_SHARED has them, else with fresh ones.
 With --library, or where one is built, the C++ plugin is a form too, and `plugin` in the result says which
 TensorRT took it: that of this Python and those of --pythons, by tests/load_plugin.py.
@@ -28,12 +28,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tensormask_export.graph import MaskMode
 from tensormask_export.plugin import find_library
+from tensormask_export.precision import Precision
 from tensormask_export.to_onnx import export_onnx
 from tensormask_export.to_tensorrt import Profile, build_engine
 
 from tensormask_edu.errors import InputError
-from tensormask_edu.files import read_json, write_json
+from tensormask_edu.files import make_folder, read_json, write_json
 from tensormask_edu.model import TensorMask, build_model
 from tensormask_edu.official import load_official
 
@@ -79,16 +81,29 @@ MODELS = {"tiny": tiny, "r50": r50}
 def rows(args: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     """Export once per model, graph and precision; build everything else from that file."""
     for name, graph, precision in itertools.product(args.models, args.graphs, args.precisions):
-        model, weights = MODELS[name]()
         path = folder / f"{name}-{graph}-{precision}.onnx"
-        exported = export_onnx(model.eval(), path, masks=graph, precision=precision)
-        onnx = {"mib": round(exported.bytes / MIB, 2), "seconds": exported.seconds, "nodes": exported.nodes}
-        shared = {"model": name, "weights": weights, "graph": graph, "precision": precision, "onnx": onnx}
+        shared = {
+            "model": name,
+            "graph": graph,
+            "precision": precision,
+            **exported(path, name, graph, precision),
+        }
         for plugin, shapes in itertools.product(args.plugins, args.shapes):
             yield shared | built(path, name, plugin, shapes, TARGETS, args)
-        if (graph, precision) == ("windows", "float32"):
+        if args.each and (graph, precision) == ("windows", "float32"):
             for sm in TARGETS:
                 yield shared | built(path, name, args.plugins[0], "static", (sm,), args)
+
+
+def exported(path: Path, name: str, graph: MaskMode, precision: Precision) -> dict[str, Any]:
+    """The ONNX file, made once."""
+    record = path.with_suffix(".json")
+    if not record.is_file():
+        model, weights = MODELS[name]()
+        report = export_onnx(model.eval(), path, masks=graph, precision=precision)
+        onnx = {"mib": round(report.bytes / MIB, 2), "seconds": report.seconds, "nodes": report.nodes}
+        write_json(record, {"weights": weights, "onnx": onnx})
+    return read_json(record)
 
 
 def built(
@@ -113,7 +128,8 @@ def built(
         return row | {"error": str(error).replace(str(path.parent), "")}
     finally:
         engine.unlink(missing_ok=True)
-    row["engine"] = {"mib": round(report.bytes / MIB, 2), "seconds": report.seconds}
+    load = round(os.getloadavg()[0], 1)  # what else the machine did
+    row["engine"] = {"mib": round(report.bytes / MIB, 2), "seconds": report.seconds, "load": load}
     return row | {"ops": report.ops, "layers": report.layers, "warnings": report.warnings}
 
 
@@ -162,6 +178,8 @@ def main() -> int:
     parser.add_argument("--precisions", nargs="+", choices=precisions, default=list(precisions))
     parser.add_argument("--plugins", nargs="+", choices=("none", "python", "cpp"))
     parser.add_argument("--shapes", nargs="+", choices=("static", "dynamic"), default=["static", "dynamic"])
+    parser.add_argument("--each", action="store_true", help="also an engine for each GPU generation alone")
+    parser.add_argument("--folder", metavar="DIR", help="keep ONNX files here and use those that are")
     parser.add_argument("--library", metavar="FILE.so", help="the C++ plugin")
     parser.add_argument("--pythons", nargs="+", default=[], metavar="PYTHON", help="with another TensorRT")
     parser.add_argument("--json", metavar="FILE", help="write or extend this file")
@@ -175,8 +193,8 @@ def main() -> int:
     if found:
         result["plugin"] = {"both_plugins_created_in": loaded(args.library, args.pythons)}
     failed = 0
-    with tempfile.TemporaryDirectory() as folder:
-        for row in rows(args, Path(folder)):
+    with tempfile.TemporaryDirectory() as temporary:
+        for row in rows(args, make_folder(args.folder or temporary)):
             print(line(row), flush=True)
             failed += "error" in row
             result["rows"] = merged(result["rows"], row)

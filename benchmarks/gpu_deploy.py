@@ -1,6 +1,6 @@
 """Deployment on a GPU, in one run: build, plugins, engines, latency; one JSON file is the record.
 
-Not run yet: no GPU was at hand. What needs none of it, building and the nodes' files, was.
+Not run yet: no GPU was at hand. What needs none was run: building, the nodes' engines, the comparison.
 
     python benchmarks/gpu_deploy.py                          writes benchmarks/results/deploy-NAME-DATE.json
     python benchmarks/gpu_deploy.py --engines FOLDER         tries engines that were built elsewhere as well
@@ -35,19 +35,19 @@ import torch
 from gpu_session import attempt
 from tensormask_export import bench, contract, engine_run, onnx_body, plugin
 from tensormask_export.backends import child_environment, find_backend, make_builder, network_flags
-from tensormask_export.compare import match
+from tensormask_export.compare import LIMITS, match
 from tensormask_export.device import find_device
 from tensormask_export.engine_file import read_engine
-from tensormask_export.run import Array, Tensor, batch, detect
+from tensormask_export.run import Array, Session, Tensor, detect
 from tensormask_export.to_onnx import export_onnx
 from tensormask_export.to_tensorrt import Profile, build_engine
 
 from tensormask_edu import reference
 from tensormask_edu.check_ops import machine
 from tensormask_edu.checkpoint import load_checkpoint, save_checkpoint
-from tensormask_edu.config import InputConfig
+from tensormask_edu.config import InputConfig, ModelConfig, from_json
 from tensormask_edu.files import write_json
-from tensormask_edu.model import build_model
+from tensormask_edu.model import TensorMask, build_model
 
 HERE = Path(__file__).resolve().parent
 # Model -> the shapes of its engines
@@ -237,21 +237,25 @@ def load_unchecked(path: Path) -> str:
 
 
 def compared(path: Path, work: Path) -> list[dict[str, Any]]:
-    """Detections of random pictures beside those of PyTorch on this GPU, smallest and largest shape."""
-    model = load_checkpoint(checkpoint_of(path, work))[0].cuda()
-    rows = []
+    """The engine's detections beside those of PyTorch on this GPU."""
     with engine_run.EngineSession(path) as session:
-        assert session.profile is not None
-        for num, _, height, width in dict.fromkeys((session.profile.min, session.profile.max)):
-            pictures = list(np.random.default_rng(0).random((num, 3, height, width), np.float32))
-            with torch.inference_mode():
-                images = torch.from_numpy(batch(pictures, session.metadata)).cuda()
-                expected = model(list(images))
-            found = detect(session, pictures)
-            for number, (theirs, ours) in enumerate(zip(expected, found, strict=True)):
-                wanted = {name: tensor.cpu().numpy() for name, tensor in theirs.items()}
-                where = (session.name, f"{number} of {num}x3x{height}x{width}")
-                rows.append(asdict(match(where, wanted, ours, converged=True)))
+        return beside_pytorch(session, load_checkpoint(checkpoint_of(path, work))[0].cuda())
+
+
+def beside_pytorch(session: Session, model: TensorMask) -> list[dict[str, Any]]:
+    """Detections of random pictures from both, one to one, for the smallest and the largest shape."""
+    assert session.profile is not None
+    model.config = from_json(ModelConfig, session.metadata[contract.MODEL_CONFIG])
+    limits = LIMITS[session.metadata[contract.DETECTOR]["precision"]]
+    rows = []
+    for num, _, height, width in dict.fromkeys((session.profile.min, session.profile.max)):
+        pictures = list(np.random.default_rng(0).random((num, 3, height, width), np.float32))
+        with torch.inference_mode():
+            expected = model([torch.from_numpy(picture).to(model.pixel_mean.device) for picture in pictures])
+        for number, (theirs, ours) in enumerate(zip(expected, detect(session, pictures), strict=True)):
+            wanted = {name: tensor.cpu().numpy() for name, tensor in theirs.items()}
+            where = (session.name, f"{number} of {num}x3x{height}x{width}")
+            rows.append(asdict(match(where, wanted, ours, True, limits)))
     return rows
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -229,7 +230,7 @@ def test_an_engine_without_its_manifest_is_not_loaded(copied):
     with pytest.raises(InputError, match="valid JSON"):
         engine_run.EngineSession(copied)
     Path(f"{copied}.json").write_text('{"engine": {"bytes": 1}}')
-    with pytest.raises(InputError, match=r"engine\.sha256, model\.metadata"):
+    with pytest.raises(InputError, match="the fields engine/sha256, .*model/metadata/tensormask_edu.windows"):
         engine_run.EngineSession(copied)
 
 
@@ -237,6 +238,9 @@ def test_an_engine_without_its_manifest_is_not_loaded(copied):
 def test_an_engine_of_another_version_names_both(copied):
     change(copied, "backend", version="1.6.0")
     with pytest.raises(InputError, match=r"tensorrt_rtx 1\.6\.0.*pip install tensorrt-rtx==1\.6\.0"):
+        engine_run.EngineSession(copied)
+    change(copied, "backend", name="tensorrt", version="0.1")  # of which no package exists
+    with pytest.raises(InputError, match=r"tensorrt 0\.1, which built it, got .*pip install tensorrt==0\.1"):
         engine_run.EngineSession(copied)
 
 
@@ -489,6 +493,41 @@ def test_a_benchmark_refuses_what_means_nothing(folder, tmp_path):
 def test_a_runtime_that_dies_is_an_error_message():
     with pytest.raises(InputError, match="some model: the process that ran it died"):
         bench.in_own_process("some model", os._exit, 3)
+
+
+# --- the script for the day a GPU is at hand -----------------------------------------------------
+
+
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import gpu_deploy
+
+    yield gpu_deploy
+    for name in ("gpu_deploy", "gpu_session"):
+        sys.modules.pop(name, None)
+
+
+def test_the_script_compares_a_session_with_pytorch(script, folder):
+    with run.open_session(folder / "model.onnx") as session:
+        session.profile = PROFILE
+        rows = script.beside_pytorch(session, load_checkpoint(folder / "checkpoint")[0])
+    assert [row["input"] for row in rows] == ["0 of 1x3x32x32", "0 of 2x3x96x96", "1 of 2x3x96x96"]
+    assert all(row["passed"] and row["expected"] > 0 for row in rows)
+
+
+@needs_rtx
+@pytest.mark.parametrize("op", [contract.SWAP, contract.SWAP_WINDOWS])
+def test_the_script_builds_engines_of_one_plugin(script, op, tmp_path):
+    plan = script.node_engine(tmp_path, op, (2, 3, 4, 6, 7), "float16")
+    assert plan.stat().st_size > 1000
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+def test_the_script_says_what_it_does_without_a_gpu(script, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gpu_deploy.py"])
+    assert script.main() == 2
+    assert "only --steps build runs here" in capsys.readouterr().err
 
 
 # --- the command line ----------------------------------------------------------------------------

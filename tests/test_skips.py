@@ -47,7 +47,10 @@ ALLOWED: dict[str, tuple[Callable[[], bool], set[str]]] = {
     "no CUDA device": (lambda: not torch.cuda.is_available(), ON_CUDA),
     "a CUDA device is here": (
         torch.cuda.is_available,
-        {"test_an_engine_without_a_gpu_points_to_the_onnx_file"},
+        {
+            "test_an_engine_without_a_gpu_points_to_the_onnx_file",
+            "test_the_script_says_what_it_does_without_a_gpu",
+        },
     ),
     "no shared data": (lambda: not SHARED.is_dir(), {"*"}),
     "no C++ compiler": (lambda: not shutil.which("g++"), {"*"}),

@@ -212,6 +212,7 @@ def measure(subject: Subject, shape: Shape, effort: Effort) -> Row:
     for _ in range(effort.warmup - 1):
         runner.end_to_end()
     compute, end_to_end = timed(runner, effort)
+    memory_mb, at_start_mb = memory.used_mb(on_cpu=runner.device == "CPU")
     return Row(
         runtime=runner.name,
         device=runner.device,
@@ -220,8 +221,8 @@ def measure(subject: Subject, shape: Shape, effort: Effort) -> Row:
         compute_ms=times(compute),
         end_to_end_ms=times(end_to_end),
         pictures_per_s=shape[0] / np.median(end_to_end).item() * 1e3,
-        memory_mb=round(memory.used_mb(), 1),
-        memory_at_start_mb=round(memory.at_start_mb, 1),
+        memory_mb=round(memory_mb, 1),
+        memory_at_start_mb=round(at_start_mb, 1),
     )
 
 
@@ -244,16 +245,17 @@ def times(milliseconds: Sequence[float]) -> Times:
 
 
 class Memory:
-    """What a process takes from here on: of the GPU, or where there is none its own peak."""
+    """Megabytes (10^6 bytes) that come into use from here on."""
 
     def __init__(self) -> None:
-        self.gpu = torch.cuda.is_available()
-        self.free = torch.cuda.mem_get_info()[0] if self.gpu else 0
-        self.at_start_mb = 0.0 if self.gpu else process_mb("VmRSS")
+        self.free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
+        self.resident_mb = process_mb("VmRSS")
 
-    def used_mb(self) -> float:
-        """Megabytes (10^6 bytes)."""
-        return (self.free - torch.cuda.mem_get_info()[0]) / 1e6 if self.gpu else process_mb("VmHWM")
+    def used_mb(self, on_cpu: bool) -> tuple[float, float]:
+        """On the CPU the process's peak, and what it had at the start; else the GPU's growth, and 0."""
+        if on_cpu:
+            return process_mb("VmHWM"), self.resident_mb
+        return (self.free - torch.cuda.mem_get_info()[0]) / 1e6, 0.0
 
 
 def process_mb(name: str) -> float:

@@ -25,15 +25,23 @@ from .device import Device
 from .to_onnx import file_sha256
 from .to_tensorrt import Profile
 
-# What a manifest must say: part -> its fields
-PARTS = {
-    "engine": {"bytes", "sha256"},
-    "model": {"metadata"},
-    "backend": {"name", "version"},
-    "targets": {"compute_capabilities"},
-    "profile": {contract.IMAGES},
-    "plugin": {"kind", "library", "sha256"},
-}
+# What a manifest must say, as the way to each field
+METADATA = (
+    contract.CLASS_NAMES,
+    contract.DETECTOR,
+    contract.INPUT_CONFIG,
+    contract.PREPROCESSING,
+    contract.STRIDES_PX,
+    contract.WINDOWS,
+)
+FIELDS = (
+    *(("engine", name) for name in ("bytes", "sha256")),
+    *(("backend", name) for name in ("name", "version")),
+    ("targets", "compute_capabilities"),
+    *(("profile", contract.IMAGES, name) for name in ("min", "opt", "max")),
+    *(("plugin", name) for name in ("kind", "library", "sha256")),
+    *(("model", "metadata", key) for key in METADATA),
+)
 AGAIN = "build the engine again: tensormask-export engine"
 
 
@@ -63,10 +71,14 @@ class EngineFile:
             InputError: it is not; says which version to install.
         """
         name, version = (self.manifest["backend"][key] for key in ("name", "version"))
-        here = find_backend(name)
-        if here.version != version:
+        try:
+            here = find_backend(name)
+            found = here.version
+        except InputError as error:
+            found = f"none ({error})"
+        if found != version:
             fix = f"pip install {name.replace('_', '-')}=={version}, or {AGAIN}"
-            raise bad_input("engine", f"{name} {version}, which built it", here.version, fix)
+            raise bad_input("engine", f"{name} {version}, which built it", found, fix)
         return here
 
     def check_device(self, device: Device | None) -> Device:
@@ -80,7 +92,7 @@ class EngineFile:
         later = targets.get("later") and _number(device.capability) > min(map(_number, capabilities))
         if device.capability not in capabilities and not later:
             got = f"{device.name} of {device.capability}"
-            raise bad_input("engine", expected, got, f"on this machine or for it {AGAIN}")
+            raise bad_input("engine", expected, got, f"{AGAIN}, on this machine or with --sm for its GPU")
         return device
 
     def plugin(self, library: str | Path | None = None) -> dict[str, Any]:
@@ -140,14 +152,15 @@ def read_engine(path: str | Path) -> EngineFile:
 
 
 def _missing(manifest: Any) -> list[str]:
-    """Fields of `PARTS` that a manifest lacks."""
-    parts = manifest if isinstance(manifest, dict) else {}
-    return [
-        f"{part}.{field}"
-        for part, fields in PARTS.items()
-        for field in sorted(fields)
-        if not isinstance(parts.get(part), dict) or field not in parts[part]
-    ]
+    """`FIELDS` that a manifest lacks."""
+    missing = []
+    for way in FIELDS:
+        value = manifest
+        for name in way:
+            value = value.get(name, FIELDS) if isinstance(value, dict) else FIELDS  # none of JSON's values
+        if value is FIELDS:
+            missing.append("/".join(way))
+    return missing
 
 
 def _number(capability: str) -> tuple[int, ...]:

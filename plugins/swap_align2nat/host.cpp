@@ -145,12 +145,18 @@ SWAP_APART void blend_rows(Blend<A> blend, Rows<const A> lower, Rows<const A> up
     const A* __restrict const below = lower.first + r * lower.step;
     const A* __restrict const above = upper.first + r * upper.step;
     T* __restrict const sum = to.first + r * to.step;
-    if (rows > 1) prefetch<true>(sum + 4 * to.step, length);
+    if (r + 1 < rows) prefetch<true>(sum + to.step, length);
     if (up != 0)
       for (Index i = 0; i < length; ++i) sum[i] = T(low * below[i] + up * above[i]);
     else
       for (Index i = 0; i < length; ++i) sum[i] = T(low * below[i]);
   }
+}
+
+template <class A>
+SWAP_APART void blend_slots(const A* __restrict of_lower, const A* __restrict lower, const A* __restrict of_upper,
+                            const A* __restrict upper, A* __restrict to, Index length) {
+  for (Index i = 0; i < length; ++i) to[i] = of_lower[i] * lower[i] + of_upper[i] * upper[i];
 }
 
 struct Run {
@@ -188,58 +194,86 @@ void for_groups(Index bins, Index lam, Body body) {
 
 // ---------------------------------------------------------------- slot order and phase order
 
-// Four rows of four become four columns.
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define SWAP_SHUFFLES
+#endif
+#endif
+
+#ifdef SWAP_SHUFFLES
 template <class A>
-void turn(const A* __restrict from, Index from_step, A* __restrict to, Index to_step) {
-#if defined(__has_builtin) && __has_builtin(__builtin_shufflevector)
-  typedef A Row __attribute__((vector_size(4 * sizeof(A))));
-  Row row[4];
-  for (int k = 0; k < 4; ++k) std::memcpy(&row[k], from + k * from_step, sizeof(Row));
-  const Row low02 = __builtin_shufflevector(row[0], row[2], 0, 4, 1, 5);
-  const Row low13 = __builtin_shufflevector(row[1], row[3], 0, 4, 1, 5);
-  const Row high02 = __builtin_shufflevector(row[0], row[2], 2, 6, 3, 7);
-  const Row high13 = __builtin_shufflevector(row[1], row[3], 2, 6, 3, 7);
-  row[0] = __builtin_shufflevector(low02, low13, 0, 4, 1, 5);
-  row[1] = __builtin_shufflevector(low02, low13, 2, 6, 3, 7);
-  row[2] = __builtin_shufflevector(high02, high13, 0, 4, 1, 5);
-  row[3] = __builtin_shufflevector(high02, high13, 2, 6, 3, 7);
-  for (int k = 0; k < 4; ++k) std::memcpy(to + k * to_step, &row[k], sizeof(Row));
+struct Quad {
+  typedef A Values __attribute__((vector_size(4 * sizeof(A))));
+
+  static Values load(const A* from) {
+    Values values;
+    std::memcpy(&values, from, sizeof values);
+    return values;
+  }
+  static void store(A* to, Values values) { std::memcpy(to, &values, sizeof values); }
+};
+#endif
+
+// The value at a slot: with PAIRS, the sum of two neighbours.
+template <bool PAIRS, class A>
+A at_slot(const A* slot) {
+  return PAIRS ? slot[0] + slot[1] : slot[0];
+}
+
+// Four rows of four become four columns.
+template <bool PAIRS, class A>
+void turn(const A* from, Index from_step, A* to, Index to_step) {
+#ifdef SWAP_SHUFFLES
+  using Q = Quad<A>;
+  typename Q::Values row[4];
+  for (int k = 0; k < 4; ++k) {
+    row[k] = Q::load(from + k * from_step);
+    if (PAIRS) row[k] += Q::load(from + k * from_step + 1);
+  }
+  const auto low02 = __builtin_shufflevector(row[0], row[2], 0, 4, 1, 5);
+  const auto low13 = __builtin_shufflevector(row[1], row[3], 0, 4, 1, 5);
+  const auto high02 = __builtin_shufflevector(row[0], row[2], 2, 6, 3, 7);
+  const auto high13 = __builtin_shufflevector(row[1], row[3], 2, 6, 3, 7);
+  Q::store(to, __builtin_shufflevector(low02, low13, 0, 4, 1, 5));
+  Q::store(to + to_step, __builtin_shufflevector(low02, low13, 2, 6, 3, 7));
+  Q::store(to + 2 * to_step, __builtin_shufflevector(high02, high13, 0, 4, 1, 5));
+  Q::store(to + 3 * to_step, __builtin_shufflevector(high02, high13, 2, 6, 3, 7));
 #else
   for (int k = 0; k < 4; ++k)
-    for (int j = 0; j < 4; ++j) to[j * to_step + k] = from[k * from_step + j];
+    for (int j = 0; j < 4; ++j) to[j * to_step + k] = at_slot<PAIRS>(from + k * from_step + j);
 #endif
 }
 
-// to[phase * pitch + cell] = slots[lam * cell + phase]; `cells` is a multiple of 4.
-template <class A>
-SWAP_APART void split(const A* __restrict from, Index count, A* __restrict even, A* __restrict odd) {
-#if defined(__has_builtin) && __has_builtin(__builtin_shufflevector)
-  typedef A Row __attribute__((vector_size(4 * sizeof(A))));
-  for (Index i = 0; i < count; i += 4) {
-    Row a, b;
-    std::memcpy(&a, from + 2 * i, sizeof(Row));
-    std::memcpy(&b, from + 2 * i + 4, sizeof(Row));
-    const Row x = __builtin_shufflevector(a, b, 0, 2, 4, 6), y = __builtin_shufflevector(a, b, 1, 3, 5, 7);
-    std::memcpy(even + i, &x, sizeof(Row));
-    std::memcpy(odd + i, &y, sizeof(Row));
-  }
+// even[i], odd[i] = the slots 2i and 2i + 1 for four i.
+template <bool PAIRS, class A>
+void split(const A* from, A* even, A* odd) {
+#ifdef SWAP_SHUFFLES
+  using Q = Quad<A>;
+  auto first = Q::load(from), second = Q::load(from + 4);
+  if (PAIRS) first += Q::load(from + 1), second += Q::load(from + 5);
+  Q::store(even, __builtin_shufflevector(first, second, 0, 2, 4, 6));
+  Q::store(odd, __builtin_shufflevector(first, second, 1, 3, 5, 7));
 #else
-  for (Index i = 0; i < count; ++i) even[i] = from[2 * i], odd[i] = from[2 * i + 1];
+  for (int k = 0; k < 4; ++k) even[k] = at_slot<PAIRS>(from + 2 * k), odd[k] = at_slot<PAIRS>(from + 2 * k + 1);
 #endif
 }
 
-template <Index LAM, class A>
-SWAP_APART void to_phases(const A* __restrict slots, Index lam, Index cells, A* __restrict to, Index pitch) {
+// to[phase * cells + cell] = slots[lam * cell + phase]; `cells` is a multiple of 4.
+template <bool PAIRS, Index LAM, class A>
+SWAP_APART void to_phases(const A* __restrict slots, Index lam, Index cells, A* __restrict to) {
   if (LAM) lam = LAM;
-  if (lam % 4 == 0)
+  if (lam == 1)
+    for (Index cell = 0; cell < cells; ++cell) to[cell] = at_slot<PAIRS>(slots + cell);
+  else if (lam == 2)
+    for (Index cell = 0; cell < cells; cell += 4) split<PAIRS>(slots + 2 * cell, to + cell, to + cells + cell);
+  else if (lam % 4 == 0)
     for (Index cell = 0; cell < cells; cell += 4)
       for (Index phase = 0; phase < lam; phase += 4)
-        turn(slots + lam * cell + phase, lam, to + phase * pitch + cell, pitch);
-  else if (lam == 2)
-    split(slots, cells, to, to + pitch);
+        turn<PAIRS>(slots + lam * cell + phase, lam, to + phase * cells + cell, cells);
   else
     for (Index phase = 0; phase < lam; ++phase)
-      for (Index cell = 0; cell < cells; ++cell) to[phase * pitch + cell] = slots[lam * cell + phase];
+      for (Index cell = 0; cell < cells; ++cell)
+        to[phase * cells + cell] = at_slot<PAIRS>(slots + lam * cell + phase);
 }
 
 Index whole_quads(Index cells) { return (cells + 3) / 4 * 4; }
@@ -329,7 +363,6 @@ class DenseForward {
         out_(out),
         blends_(slot_blends(ux_, A(1) / A((1 + vy_.half_cell()) * (1 + ux_.half_cell())))),
         row_(margin_ + ux_.lam * (ux_.bins + pitch_) + 1, pad_value * A(1 + vy_.half_cell())),
-        slots_(ux_.lam * pitch_),
         phases_((ux_.bins + 2) * ux_.lam * pitch_,
                 pad_value * A((1 + vy_.half_cell()) * (1 + ux_.half_cell()))) {
     for (auto& bin : blended_) bin.resize(ux_.fine_bins() * width_);
@@ -384,14 +417,12 @@ class DenseForward {
       add_constant(from, pad_, columns, s_.W);
     else
       add(from, from + s_.W, columns, s_.W);
-    const A* line = columns + ux_.row_of_slot(s_.lam * u);
+    const A* const slots = columns + ux_.row_of_slot(s_.lam * u);
     A* const to = phases_.data() + (u + 1) * s_.lam * pitch_;
-    if (ux_.half_cell()) {
-      A* const sums = s_.lam == 1 ? to : slots_.data();
-      add(line, line + 1, sums, s_.lam * pitch_);
-      line = sums;
-    }
-    if (line != to) to_phases<LAM>(line, s_.lam, pitch_, to, pitch_);
+    if (ux_.half_cell())
+      to_phases<true, LAM>(slots, s_.lam, pitch_, to);
+    else
+      to_phases<false, LAM>(slots, s_.lam, pitch_, to);
   }
 
   void blend_along_u(A* to) const {
@@ -425,8 +456,7 @@ class DenseForward {
   T* out_;
   std::vector<Blend<A>> blends_;
   std::vector<A> row_;          // one input row, pad on both sides
-  std::vector<A> slots_;        // what a tap u' reads of it, in slot order
-  std::vector<A> phases_;       // (U+2, lam, pitch): the same per phase; the first and the last tap hold the pad
+  std::vector<A> phases_;       // (U+2, lam, pitch): what tap u' reads of it, per phase; the first and the last tap hold the pad
   std::vector<A> blended_[2];   // (lam*U, width): an even and an odd bin
   bool something_[2] = {};      // but pad in them
 };
@@ -503,21 +533,41 @@ struct WindowsForward {
   const SortedWindows* windows;
   T* out;
   InputRows<T> rows;
-  std::vector<Blend<A>> blends = slot_blends<A>(s.ux());
+  std::vector<A> of_lower, of_upper;  // weights per slot
+  std::vector<A> blended;             // (U+1, slots): every group of a row that is full of windows
+
+  WindowsForward(const T* input, const Shape& shape, A pad, const SortedWindows* sorted, T* to)
+      : s(shape),
+        pad_value(pad),
+        windows(sorted),
+        out(to),
+        rows(input, shape, pad) {
+    for (const Blend<A>& blend : slot_blends<A>(s.ux())) {
+      of_lower.push_back(blend.lower);
+      of_upper.push_back(blend.upper);
+    }
+  }
 
   void operator()(Index item) {
     const Index fine_v = s.lam * s.V, fine_u = s.lam * s.U, v = item % fine_v;
     const GridRow& row = windows->rows[item / fine_v];
     const bool loaded =
         rows.load(row.n, v, row.y, windows->runs.data() + row.first_run, row.end_run - row.first_run);
-    for (Index i = row.first; i < row.end; ++i) {
-      T* to = out + (windows->order[i].second * fine_v + v) * fine_u;
-      const Index x = windows->order[i].first % s.ux().coarse_cells();
-      if (loaded)
-        with_constant_lam(s.lam, [&](auto lam) { write<lam>(x, to); });
-      else
-        std::fill_n(to, fine_u, T(pad_value));
-    }
+    const bool full = row.end - row.first > s.ux().coarse_cells() / 4;
+    with_constant_lam(s.lam, [&](auto lam) {
+      constexpr bool few_phases = lam == 1 || lam == 2 || lam == 4;
+      if (few_phases && full && loaded) blend_groups();
+      for (Index i = row.first; i < row.end; ++i) {
+        T* const to = out + (windows->order[i].second * fine_v + v) * fine_u;
+        const Index x = windows->order[i].first % s.ux().coarse_cells();
+        if (!loaded)
+          std::fill_n(to, fine_u, T(pad_value));
+        else if (few_phases && full)
+          copy<lam>(x, to);
+        else
+          write<lam>(x, to);
+      }
+    });
   }
 
   template <Index LAM>
@@ -525,8 +575,30 @@ struct WindowsForward {
     const Index lam = LAM ? LAM : s.lam, lead = s.ux().lead();
     for_groups(s.U, lam, [&](Index p, Index first, Index end) {
       const A *lower = rows.row(p - 1) + lam * (x + p), *upper = rows.row(p) + lam * (x + p);
+      T* const group = to + lam * p - lead;
+      if (lam % 2 && first == 0) group[0] = T(of_lower[0] * lower[0]), ++first;  // its upper weight is 0
       for (Index phase = first; phase < end; ++phase)
-        to[lam * p + phase - lead] = T(blends[phase](lower[phase], upper[phase]));
+        group[phase] = T(of_lower[phase] * lower[phase] + of_upper[phase] * upper[phase]);
+    });
+  }
+
+  // For an even lam: no weight is zero. At lam = 1 a group is its lower bin.
+  void blend_groups() {
+    if (s.lam == 1) return;
+    const Index slots = s.ux().slots(), used = s.lam * s.ux().coarse_cells();
+    blended.resize((s.U + 1) * slots);
+    for (Index p = 0; p <= s.U; ++p)
+      blend_slots(of_lower.data(), rows.row(p - 1) + s.lam * p, of_upper.data(), rows.row(p) + s.lam * p,
+                  blended.data() + p * slots + s.lam * p, used);
+  }
+
+  template <Index LAM>
+  void copy(Index x, T* __restrict to) const {
+    const Index slots = s.ux().slots(), lead = s.ux().lead();
+    const A* const groups = LAM == 1 ? rows.row(-1) : blended.data();
+    for_groups(s.U, LAM, [&](Index p, Index first, Index end) {
+      const A* const from = groups + p * slots + LAM * (x + p);
+      for (Index phase = first; phase < end; ++phase) to[LAM * p + phase - lead] = T(from[phase]);
     });
   }
 };
@@ -721,7 +793,7 @@ SWAP_API int swap_forward_windows(int dtype, const int64_t* shape, double pad_va
     const SortedWindows windows(index, count, s);
     const Index elements = count * s.window_size();
     T* const to = large_pages(static_cast<T*>(out), elements);
-    const WindowsForward<T> worker{s, pad, &windows, to, {static_cast<const T*>(x), s, pad}};
+    const WindowsForward<T> worker(static_cast<const T*>(x), s, pad, &windows, to);
     return for_all(Index(windows.rows.size()) * s.lam * s.V, threads, elements, worker);
   });
 }

@@ -79,7 +79,7 @@ def _check_range(index: Tensor, bounds: Sequence[int]) -> None:
             inside &= (column < bound).all()
         torch._assert_async(inside, f"index: expected 0 <= (n, y, x) < {tuple(bounds)}, the output grid")
     elif len(index):
-        low, high = index.amin(0).tolist(), index.amax(0).tolist()
+        low, high = (bound.tolist() for bound in torch.aminmax(index, dim=0))
         if min(low) < 0 or any(end >= bound for end, bound in zip(high, bounds, strict=True)):
             raise bad_input("index", f"0 <= (n, y, x) < {tuple(bounds)}, the output grid", f"{low} to {high}")
 
