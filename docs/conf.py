@@ -32,7 +32,7 @@ autodoc_preserve_defaults = True
 
 
 def copy_pages(app: Any) -> None:
-    """Bring notebooks and the page of the plugins under the site's source, with the links that this changes."""
+    """Bring notebooks and the plugin page under the site's source, with the links that this changes."""
     lessons = DOCS / "lessons"
     lessons.mkdir(exist_ok=True)
     for old in lessons.glob("*.ipynb"):
