@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -57,6 +58,26 @@ def test_the_tiny_model_equals_pytorch_for_two_batches_and_two_sizes(tiny):
     assert report.passed and 0 < report.max_abs <= RAW  # two programs that compute, not one that copies
     assert sum(row.matched for row in report.matches) > 100
     assert len(report.layers) > 100 and all(row.passed for row in report.layers)
+
+
+PARSE_WITH_A_PLUGIN = """
+import sys
+import tensorrt_rtx
+from tensormask_export import parsed, plugin
+
+before = parsed.ParsedNetwork(sys.argv[1]).network.num_layers
+plugin.load(tensorrt_rtx, "python")
+after = parsed.ParsedNetwork(sys.argv[1]).network
+assert after.num_layers == before > 100
+assert "PLUGIN_V3" not in {after.get_layer(i).type.name for i in range(before)}
+"""
+
+
+@pytest.mark.skipif(NO_RTX, reason="tensorrt_rtx is not installed")
+def test_the_parser_takes_function_bodies_also_where_a_plugin_is_loaded(tiny):
+    pytest.importorskip("cuda.core")
+    run = subprocess.run([sys.executable, "-c", PARSE_WITH_A_PLUGIN, tiny[1]], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 def test_the_dense_model_equals_pytorch_for_two_batches_and_two_sizes(small):

@@ -22,6 +22,7 @@ from tensormask_edu.errors import InputError
 
 from . import contract
 from .backends import find_backend, make_builder, network_flags
+from .to_onnx import read_onnx
 
 Array = NDArray[Any]
 Inputs = list[Any]  # arrays, or None for an input that is not used
@@ -30,6 +31,17 @@ Layer = Any  # a TensorRT layer of the class that `CLASSES` names
 
 class NotComputed(Exception):
     """A layer that this file does not know; the message names it."""
+
+
+def _without_plugins(path: str | Path) -> bytes:
+    """The file for a parser that must take function bodies, also where the process has loaded a plugin."""
+    proto = read_onnx(path)
+    for node in proto.graph.node:
+        if node.domain == contract.DOMAIN:
+            kept = [a for a in node.attribute if a.name not in contract.PLUGIN_ATTRIBUTES]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+    return proto.SerializeToString()
 
 
 class ParsedNetwork:
@@ -47,7 +59,7 @@ class ParsedNetwork:
         self.builder = make_builder(trt, self.logger)
         self.network = self.builder.create_network(network_flags(trt))
         self.parser = trt.OnnxParser(self.network, self.logger)
-        if not self.parser.parse_from_file(str(path)):
+        if not self.parser.parse(_without_plugins(path)):
             raise InputError(f"model: {path} does not parse ({self.parser.get_error(0).desc()})")
 
     def run(self, images: Tensor) -> dict[str, Array]:
