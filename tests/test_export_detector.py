@@ -69,6 +69,7 @@ def test_detections_are_those_of_the_model(case):
     same.config = graph.config
     expected = same(images, output_sizes=OUTPUT_SIZES)
     outputs = {name: tensor.numpy() for name, tensor in graph(batch(model, images)).items()}
+    assert list(outputs) == graph.output_names
     found = detections.detections(outputs, metadata(graph), SIZES, OUTPUT_SIZES)
     assert outputs["nms_converged"].all() and sum(len(each["scores"]) for each in expected) > 5
     for a, b in zip(expected, found, strict=True):

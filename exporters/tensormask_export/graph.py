@@ -87,6 +87,12 @@ class DetectorGraph(nn.Module):
         """Places for detections in the outputs."""
         return min(self.config.detections_per_image, self.config.topk_candidates)
 
+    @property
+    def output_names(self) -> list[str]:
+        """Keys of what `forward` returns, in its order."""
+        levels = range(self.config.geometry.num_levels)
+        return [*contract.OUTPUTS, *map(contract.logits, levels), *map(contract.deltas, levels)]
+
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         normal = self.model.normalise(images).to(next(self.model.network.parameters()).dtype)
         output = self.model.network(normal)

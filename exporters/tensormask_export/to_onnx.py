@@ -124,7 +124,6 @@ def capture(graph: DetectorGraph) -> onnx.ModelProto:
     names = (contract.BATCH, contract.ROWS, contract.COLUMNS)
     batch, rows, columns = (torch.export.Dim(name) for name in names)
     with quiet(), torch.no_grad():
-        outputs = list(graph(example))
         program = torch.onnx.export(
             graph,
             (example,),
@@ -132,7 +131,7 @@ def capture(graph: DetectorGraph) -> onnx.ModelProto:
             verbose=False,
             opset_version=contract.OPSET,
             input_names=[contract.IMAGES],
-            output_names=outputs,
+            output_names=graph.output_names,
             dynamic_shapes=({0: batch, 2: padding_px * rows, 3: padding_px * columns},),
             custom_translation_table=table(),
         )
