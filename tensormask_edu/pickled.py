@@ -1,11 +1,11 @@
 """Published weights are pickles, and a pickle is a program: it may call any function it names.
 
-This reader lets it name seven, all defined here, which build NumPy arrays of numbers and plain containers.
+This reader lets it name eight, all defined here, which build NumPy arrays of numbers and plain containers.
 Four walls, each enough for a known trick:
 
 - every opcode is looked at before the first one runs: none that asks for a class by number or calls
   `__new__`, no memo slot beyond the file's own length (a large one would fill the memory);
-- a global outside the seven is an error, and what stands for one of them is not NumPy's function but
+- a global outside the eight is an error, and what stands for one of them is not NumPy's function but
   ours, and no attribute of it can be set;
 - an array is made from bytes of exactly its size, of a dtype of `NUMBERS`: no objects, no structures;
 - what is made in all is no larger than what the file holds: no string becomes a thousand arrays.
@@ -72,7 +72,7 @@ def _look_through(data: bytes) -> None:
 
 
 class _Reader(pickle.Unpickler):
-    """Finds seven functions, its own, and nothing else."""
+    """Finds eight names, each a stand-in of its own, and nothing else."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data), encoding="latin1")
