@@ -6,7 +6,8 @@
 Steps: `build` compiles every kernel for this GPU; `check` compares all implementations with the NumPy
 reference; `hold` tries what only a device can show (same bits in every run, other streams, CUDA graphs, no
 waiting, more than 2^31 elements); `sanitize` runs compute-sanitizer, or records why not; `time` measures
-against a copy, formulas and the plain kernel. A step that fails is recorded and the next one runs.
+against a copy, formulas and the plain kernel; `model` times the paper's model at 800 x 1344, stage by stage
+and factor by factor. A step that fails is recorded and the next one runs. Not run on a GPU yet.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -193,14 +195,14 @@ def sanitized(program: str, tool: str) -> dict[str, Any]:
     return {"exit": run.returncode, "clean": run.returncode == 0, "summary": summary[-5:] or text[-1000:]}
 
 
-def measure() -> dict[str, Any]:
-    """benchmarks/ops.py on this device, in a process of its own."""
+def measure(script: str, *options: str) -> dict[str, Any]:
+    """What a benchmark beside this file writes about this device, from a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "ops.json"
-        command = [sys.executable, str(HERE / "ops.py"), "--device", "cuda", "--json", str(target)]
+        target = Path(folder) / "measured.json"
+        command = [sys.executable, str(HERE / script), "--device", "cuda", "--json", str(target), *options]
         run = subprocess.run(command, stderr=subprocess.PIPE, text=True)
         if not target.is_file():
-            raise RuntimeError(f"ops.py ended with {run.returncode}: {run.stderr[-2000:]}")
+            raise RuntimeError(f"{script} ended with {run.returncode}: {run.stderr[-2000:]}")
         return read_json(target)
 
 
@@ -237,7 +239,8 @@ STEPS: dict[str, Callable[[], Any]] = {
     "check": check,
     "hold": hold,
     "sanitize": sanitize,
-    "time": measure,
+    "time": partial(measure, "ops.py"),
+    "model": partial(measure, "model.py", "--parts", "stages", "factors", "area"),
 }
 
 
