@@ -63,11 +63,12 @@ def test_the_tiny_model_equals_pytorch_for_two_batches_and_two_sizes(tiny):
 PARSE_WITH_A_PLUGIN = """
 import sys
 import tensorrt_rtx
-from tensormask_export import parsed, plugin
+from tensormask_export import parsed, plugin, to_onnx
 
-before = parsed.ParsedNetwork(sys.argv[1]).network.num_layers
+proto = to_onnx.read_onnx(sys.argv[1])
+before = parsed.ParsedNetwork(proto).network.num_layers
 plugin.load(tensorrt_rtx, "python")
-after = parsed.ParsedNetwork(sys.argv[1]).network
+after = parsed.ParsedNetwork(proto).network
 assert after.num_layers == before > 100
 assert "PLUGIN_V3" not in {after.get_layer(i).type.name for i in range(before)}
 """

@@ -8,9 +8,9 @@ next: plugin.py
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,7 +22,9 @@ from tensormask_edu.errors import InputError
 
 from . import contract
 from .backends import find_backend, make_builder, network_flags
-from .to_onnx import read_onnx
+
+if TYPE_CHECKING:
+    import onnx
 
 Array = NDArray[Any]
 Inputs = list[Any]  # arrays, or None for an input that is not used
@@ -33,15 +35,15 @@ class NotComputed(Exception):
     """A layer that this file does not know; the message names it."""
 
 
-def _without_plugins(path: str | Path) -> bytes:
+def _without_plugins(proto: onnx.ModelProto) -> bytes:
     """The file for a parser that must take function bodies, also where the process has loaded a plugin."""
-    proto = read_onnx(path)
-    for node in proto.graph.node:
+    changed = copy.deepcopy(proto)
+    for node in changed.graph.node:
         if node.domain == contract.DOMAIN:
             kept = [a for a in node.attribute if a.name not in contract.PLUGIN_ATTRIBUTES]
             del node.attribute[:]
             node.attribute.extend(kept)
-    return proto.SerializeToString()
+    return changed.SerializeToString()
 
 
 class ParsedNetwork:
@@ -51,7 +53,7 @@ class ParsedNetwork:
         InputError: no TensorRT here, or the file does not parse.
     """
 
-    def __init__(self, path: str | Path, backend: str = "auto") -> None:
+    def __init__(self, proto: onnx.ModelProto, backend: str = "auto") -> None:
         chosen = find_backend(backend)
         self.name = f"{chosen.name} {chosen.version} as parsed"
         trt = self.trt = chosen.module
@@ -59,8 +61,8 @@ class ParsedNetwork:
         self.builder = make_builder(trt, self.logger)
         self.network = self.builder.create_network(network_flags(trt))
         self.parser = trt.OnnxParser(self.network, self.logger)
-        if not self.parser.parse(_without_plugins(path)):
-            raise InputError(f"model: {path} does not parse ({self.parser.get_error(0).desc()})")
+        if not self.parser.parse(_without_plugins(proto)):
+            raise InputError(f"model: the file does not parse ({self.parser.get_error(0).desc()})")
 
     def run(self, images: Tensor) -> dict[str, Array]:
         """Raw outputs by name."""

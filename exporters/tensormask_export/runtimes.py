@@ -12,7 +12,6 @@ next: compare.py
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -192,17 +191,12 @@ def _short(shape: tuple[int, ...]) -> bool:
 
 
 class Parsed:
-    """`parsed.ParsedNetwork` of a file in memory."""
+    """`parsed.ParsedNetwork` as a runtime."""
 
     kind = "parsed"
 
     def __init__(self, proto: onnx.ModelProto) -> None:
-        import onnx
-
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.onnx"
-            onnx.save(proto, path)
-            self.network = ParsedNetwork(path)
+        self.network = ParsedNetwork(proto)
         self.name = self.network.name
 
     def run(self, images: Tensor) -> Named:
