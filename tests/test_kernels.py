@@ -261,11 +261,11 @@ def test_a_mistake_in_the_arithmetic_is_noticed(name, tmp_path, monkeypatch, com
     assert right in (tmp_path / "core.h").read_text()
     (tmp_path / "core.h").write_text((tmp_path / "core.h").read_text().replace(right, wrong))
     library = tmp_path / "mistaken.so"
-    flags = ["-O0", "-std=c++17", "-shared", "-fPIC", "-pthread"]
+    flags = ["-O0", "-std=c++17", "-shared", "-fPIC", "-pthread", f"-DSWAP_DTYPE={host.DTYPES[torch.float64]}"]
     subprocess.run(
         [host._find_compiler(), *flags, str(tmp_path / "host.cpp"), "-o", str(library)], check=True
     )
-    monkeypatch.setattr(host, "_load", lambda: (host._declared(ctypes.CDLL(str(library))), ""))
+    monkeypatch.setattr(host, "_load", lambda dtype: (host._declared(ctypes.CDLL(str(library))), ""))
     with pytest.raises(AssertionError):
         for case in ("pure_shift", "half_cell_along_y_alone", "rows_not_divisible", "wide_windows"):
             check_forward(*CASES[case], torch.float64, host)

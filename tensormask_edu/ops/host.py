@@ -1,5 +1,7 @@
 """The host build of the kernel source: compiled with the machine's C++ compiler at first use, then cached.
 
+Each dtype is a library of its own, so that the first use waits for one alone.
+
     x:     (N, V, U, H, W)                                        CPU tensor, float64/32/16 or bfloat16
     out:   (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))            its dtype
     index: (K, 3) int64, the cells (n, y, x) of K windows;  windows op: out (K, lam*V, lam*U)
@@ -25,6 +27,7 @@ import torch
 from torch import Tensor
 
 from ..files import written_whole
+from .transforms import check_index
 
 DTYPES = {torch.float64: 0, torch.float32: 1, torch.float16: 2, torch.bfloat16: 3}
 COMMON_FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC", "-pthread", "-fvisibility=hidden")
@@ -34,6 +37,9 @@ FLAG_SETS = (("-march=native", *COMMON_FLAGS), COMMON_FLAGS)
 # Elements written from which on a second thread pays.
 SHARED_WORK = 1 << 20
 
+INDEX_OUTSIDE = 3  # the code that says so
+_ENVIRONMENT = ("TENSORMASK_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA", "CXX")
+_Sizes = ctypes.c_int64 * 6
 _lock = threading.Lock()
 
 
@@ -43,7 +49,7 @@ def forward(x: Tensor, lam: int, pad_value: float) -> Tensor:
     out = x.new_empty(n, lam * v, lam * u, -(-height // lam), -(-width // lam))
     if out.numel():
         x = x.contiguous()
-        _call("swap_forward", x, x.shape, lam, pad_value, _threads(out), x, out)
+        _call("swap_forward", x, x.shape, lam, pad_value, _threads(out), x.data_ptr(), out.data_ptr())
     return out
 
 
@@ -53,17 +59,21 @@ def backward(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
     grad_x = grad.new_empty(n, fine_v // lam, fine_u // lam, height, width)
     if grad_x.numel():
         grad = grad.contiguous()
-        _call("swap_backward", grad, grad_x.shape, lam, _threads(grad_x), grad, grad_x)
+        pointers = grad.data_ptr(), grad_x.data_ptr()
+        _call("swap_backward", grad, grad_x.shape, lam, _threads(grad_x), *pointers)
     return grad_x
 
 
 def forward_windows(x: Tensor, lam: int, index: Tensor, pad_value: float) -> Tensor:
-    """The windows at the cells `index` alone: (K, lam*V, lam*U)."""
-    v, u = x.shape[1:3]
-    out = x.new_empty(len(index), lam * v, lam * u)
+    """The windows at the cells `index` alone: (K, lam*V, lam*U). Raises InputError if one is outside."""
+    n, v, u, height, width = x.shape
+    count = index.shape[0]
+    out = x.new_empty(count, lam * v, lam * u)
     if out.numel():
         x, index = x.contiguous(), index.contiguous()
-        _call("swap_forward_windows", x, x.shape, lam, pad_value, _threads(out), x, index, len(index), out)
+        pointers = x.data_ptr(), index.data_ptr(), count, out.data_ptr()
+        if _call("swap_forward_windows", x, x.shape, lam, pad_value, _threads(out), *pointers):
+            check_index(index, (n, -(-height // lam), -(-width // lam)))
     return out
 
 
@@ -72,8 +82,8 @@ def backward_windows(grad: Tensor, lam: int, index: Tensor, input_shape: tuple[i
     grad_x = grad.new_empty(input_shape)
     if grad_x.numel():
         grad, index = grad.contiguous(), index.contiguous()
-        shape, threads = grad_x.shape, _threads(grad_x)
-        _call("swap_backward_windows", grad, shape, lam, threads, grad, index, len(index), grad_x)
+        pointers = grad.data_ptr(), index.data_ptr(), len(index), grad_x.data_ptr()
+        _call("swap_backward_windows", grad, grad_x.shape, lam, _threads(grad_x), *pointers)
     return grad_x
 
 
@@ -84,8 +94,8 @@ def _threads(written: Tensor) -> int:
 
 
 def available() -> tuple[bool, str]:
-    """Whether the host kernels run here, and the reason in words. Compiles them at the first call."""
-    library, reason = _load()
+    """Whether the host kernels run here, and the reason in words. Compiles those of float32 at the first call."""
+    library, reason = _load(torch.float32)
     return library is not None, reason
 
 
@@ -112,34 +122,34 @@ def cache_folder() -> Path:
     return Path(base).expanduser() / "tensormask_edu"
 
 
-def _call(name: str, tensor: Tensor, shape: torch.Size, lam: int, *arguments: object) -> None:
-    library, reason = _load()
+def _call(name: str, tensor: Tensor, shape: torch.Size, lam: int, *arguments: float) -> int:
+    """0, or the code for an index outside; raises for what else can happen."""
+    library, reason = _load(tensor.dtype)
     if library is None:
         raise RuntimeError(f"the host kernels are not available: {reason}")
-    sizes = (ctypes.c_int64 * 6)(*shape, lam)
-    code = getattr(library, name)(DTYPES[tensor.dtype], sizes, *(_c_value(value) for value in arguments))
-    if code:
+    code: int = getattr(library, name)(DTYPES[tensor.dtype], _Sizes(*shape, lam), *arguments)
+    if code not in (0, INDEX_OUTSIDE):
         raise MemoryError(f"{name}: no memory for the scratch rows of shape {tuple(shape)}, lam {lam}")
+    return code
 
 
-def _c_value(value: object) -> object:
-    if isinstance(value, Tensor):
-        return ctypes.c_void_p(value.data_ptr())
-    return value
-
-
-def _load() -> tuple[ctypes.CDLL | None, str]:
-    with _lock:
-        return _load_once(str(cache_folder()))
+def _load(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, str]:
+    return _load_once(dtype, *map(os.environ.get, _ENVIRONMENT))
 
 
 @cache
-def _load_once(folder: str) -> tuple[ctypes.CDLL | None, str]:
+def _load_once(dtype: torch.dtype, *environment: str | None) -> tuple[ctypes.CDLL | None, str]:
+    with _lock:
+        return _load_locked(dtype, str(cache_folder()))
+
+
+@cache
+def _load_locked(dtype: torch.dtype, folder: str) -> tuple[ctypes.CDLL | None, str]:
     compiler = _find_compiler()
     if compiler is None:
         return None, "no C++ compiler found (looked for $CXX, c++, g++, clang++)"
     try:
-        path = _compiled(compiler, Path(folder))
+        path = _compiled(compiler, dtype, Path(folder))
         return _declared(ctypes.CDLL(str(path))), f"compiled with {compiler}, cached in {path}"
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         return None, f"compiling with {compiler} failed: {error}"
@@ -152,19 +162,19 @@ def _find_compiler() -> str | None:
     return None
 
 
-def _compiled(compiler: str, folder: Path) -> Path:
+def _compiled(compiler: str, dtype: torch.dtype, folder: Path) -> Path:
     source = kernel_folder() / "host.cpp"
-    path = folder / f"host-{_key(compiler, source)}.so"
+    path = folder / f"host-{str(dtype).removeprefix('torch.')}-{_key(compiler, source)}.so"
     if not path.is_file():
         with written_whole(path) as temporary:
-            _compile(compiler, source, temporary)
+            _compile(compiler, source, dtype, temporary)
     return path
 
 
 def _key(compiler: str, source: Path) -> str:
     """Changes with the sources, the flags, the compiler and, because of -march=native, the processor."""
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    sources = [source.with_name(name).read_text() for name in (source.name, "core.h", "storage.h")]
+    sources = [file.read_text() for file in (source, *sorted(source.parent.glob("*.h")))]
     texts = (*sources, str(FLAG_SETS), version, _processor())
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:20]
 
@@ -177,9 +187,9 @@ def _processor() -> str:
     return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
 
 
-def _compile(compiler: str, source: Path, target: Path) -> None:
+def _compile(compiler: str, source: Path, dtype: torch.dtype, target: Path) -> None:
     for flags in FLAG_SETS:
-        command = [compiler, *flags, str(source), "-o", str(target)]
+        command = [compiler, *flags, f"-DSWAP_DTYPE={DTYPES[dtype]}", str(source), "-o", str(target)]
         result = subprocess.run(command, capture_output=True, text=True, timeout=300)
         if result.returncode == 0:
             return

@@ -15,7 +15,7 @@ twin: reference/transforms.py   next: swap_align2nat.py
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -131,6 +131,19 @@ def check_integer_lam(lam: int) -> None:
     """InputError unless lam is an integer >= 1."""
     if isinstance(lam, bool) or not isinstance(lam, int) or lam < 1:
         raise bad_input("lam", "an integer >= 1", repr(lam), "1 keeps the units")
+
+
+def check_index(index: Tensor, bounds: Sequence[int]) -> None:
+    """Every (n, y, x) lies in the output grid. Values exist only when the op runs, so it is checked there."""
+    if index.device.type == "cuda":
+        inside = (index >= 0).all()
+        for column, bound in zip(index.unbind(1), bounds, strict=True):
+            inside &= (column < bound).all()
+        torch._assert_async(inside, f"index: expected 0 <= (n, y, x) < {tuple(bounds)}, the output grid")
+    elif len(index):
+        low, high = (bound.tolist() for bound in torch.aminmax(index, dim=0))
+        if min(low) < 0 or any(end >= bound for end, bound in zip(high, bounds, strict=True)):
+            raise bad_input("index", f"0 <= (n, y, x) < {tuple(bounds)}, the output grid", f"{low} to {high}")
 
 
 def check_pad(pad_value: float) -> None:

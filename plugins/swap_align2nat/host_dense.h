@@ -1,0 +1,186 @@
+// The dense forward pass on the CPU: step 3 of host_slots.h by tiles of outputs, in which phases become bins u and
+// cells stay in order; and the simpler pass for lam = 1.
+#pragma once
+
+#include <vector>
+
+#include "host_pack.h"
+#include "host_slots.h"
+
+namespace swap_align2nat {
+
+template <class T>
+class DenseForward : public SlotRows<T> {
+  using Base = SlotRows<T>;
+
+ public:
+  using A = Acc<T>;
+
+  DenseForward(const T* input, const Shape& shape, A pad_value, int threads, T* out)
+      : Base(input, shape, pad_value, threads, 4, 8, 2),
+        out_(out),
+        stream_(is_large<T>(shape.output_size())) {}
+
+  void operator()(Index item) {
+    Base::enter(item);
+    tile_.resize(s_.lam * std::min(cells_y_, high_ - low_) * cells_x_);
+    // The groups p that have outputs: some y = i - p is inside. The one before them fills the bins.
+    const Index low = std::max<Index>(low_ - cells_y_ + 1, 0), high = std::min(high_ - 1, s_.V);
+    const Index start = std::max<Index>(low - 1, 0);
+    for (Index p = start; p <= high; ++p)
+      for (Index q = 0; q <= s_.U; ++q) {
+        if (q < s_.U) Base::read_bins(p, q, p == start);
+        for (Index phase = first_phase_; phase < end_phase_ && p >= low; ++phase) write(p, q, phase);
+      }
+  }
+
+ private:
+  using Base::s_, Base::vy_, Base::ux_, Base::cells_y_, Base::cells_x_, Base::pad_, Base::of_lower_,
+      Base::of_upper_, Base::n_, Base::first_phase_, Base::end_phase_, Base::first_, Base::end_, Base::low_,
+      Base::high_;
+
+  // Step 3 for the outputs (v, u, y, x) of the groups p and q at one phase of the pair (v, y).
+  void write(Index p, Index q, Index phase) {
+    const Index v = s_.lam * p + phase - vy_.lead();
+    const Index low = std::clamp<Index>(low_ - p, 0, cells_y_), high = std::clamp<Index>(high_ - p, 0, cells_y_);
+    if (!inside(v, vy_.fine_bins()) || low == high) return;
+    Index from = std::clamp(first_ - p, low, high), to = std::clamp(end_ - p, low, high);
+    while (from < to && !Base::reads(from + p, phase)) ++from;
+    while (from < to && !Base::reads(to - 1 + p, phase)) --to;
+    const Index first = q == 0 ? ux_.lead() : 0, end = q == s_.U ? ux_.lead() : s_.lam;
+    const Index run = (high - low) * cells_x_;
+    for (Index u = first; u < end; ++u) {
+      std::fill_n(tile_.data() + u * run, (from - low) * cells_x_, pad_);
+      std::fill_n(tile_.data() + u * run + (to - low) * cells_x_, (high - to) * cells_x_, pad_);
+    }
+    for (Index y = from; y < to; ++y) {
+      const Index k = Base::place(y + p, phase);
+      const A* const lower = Base::group(q - 1, q == 0 ? 0 : k) + s_.lam * q;
+      const A* const upper = Base::group(q, q == s_.U ? 0 : k) + s_.lam * q;
+      A* const cells = tile_.data() + (y - low) * cells_x_;
+      with_constant_lam<2, 4, 8, 16, 32>(s_.lam, [&](auto lam) { turn_row<lam>(lower, upper, first, end, cells, run); });
+    }
+    T* plane = out_ + (n_ * vy_.fine_bins() + v) * ux_.fine_bins() * cells_y_ * cells_x_;
+    plane += (s_.lam * q - ux_.lead()) * cells_y_ * cells_x_;
+    if (run == cells_y_ * cells_x_)
+      put(tile_.data() + first * run, (end - first) * run, plane + first * run, stream_);
+    else
+      for (Index u = first; u < end; ++u)
+        put(tile_.data() + u * run, run, plane + (u * cells_y_ + low) * cells_x_, stream_);
+  }
+
+  // The cells of one row for the phases `first` to `end`.
+  template <Index LAM>
+  SWAP_APART void turn_row(const A* lower, const A* upper, Index first, Index end, A* to, Index run) const {
+    const Index lam = LAM ? LAM : s_.lam;
+    if (lam % 2 == 0 && cells_x_ >= 8) {
+      Index x = 0;
+      for (; x + 8 <= cells_x_; x += 8) turn_cells<LAM, 8>(lower, upper, first, end, to, run, x);
+      if (cells_x_ - x > 4)
+        turn_cells<LAM, 8>(lower, upper, first, end, to, run, cells_x_ - 8);
+      else if (x < cells_x_)
+        turn_cells<LAM, 4>(lower, upper, first, end, to, run, cells_x_ - 4);
+    } else {
+      for (Index phase = first; phase < end; ++phase) {
+        const Blend<A> blend{of_lower_[phase], of_upper_[phase]};
+        for (Index x = 0; x < cells_x_; ++x)
+          to[phase * run + x] = blend(lower[lam * x + phase], upper[lam * x + phase]);
+      }
+    }
+  }
+
+  // WIDTH cells of one row; an even lam, so no weight is zero.
+  template <Index LAM, int WIDTH>
+  void turn_cells(const A* lower, const A* upper, Index first, Index end, A* to, Index run, Index x) const {
+    using P = Pack<A, WIDTH>;
+    const Index lam = LAM ? LAM : s_.lam, half = WIDTH / 2 * lam;  // slots from the first to the fifth cell
+    lower += lam * x, upper += lam * x, to += x;
+    const A *of_lower = of_lower_.data(), *of_upper = of_upper_.data();
+    if (lam == 2) {
+      const P low = load<P>(of_lower, 0), up = load<P>(of_upper, 0);
+      const P a = low * load<P>(lower, half) + up * load<P>(upper, half);
+      const P b = low * load<P>(lower + 4, half) + up * load<P>(upper + 4, half);
+      if (first == 0) even(a, b).store(to);
+      if (end == 2) odd(a, b).store(to + run);
+      return;
+    }
+    for (Index from = first / 4 * 4; from < end; from += 4) {
+      const Index phase = std::min(from, lam - 4);
+      const P low = load<P>(of_lower + phase, 0), up = load<P>(of_upper + phase, 0);
+      const auto cell = [&](Index k) {
+        return low * load<P>(lower + phase + k * lam, half) + up * load<P>(upper + phase + k * lam, half);
+      };
+      P a = cell(0), b = cell(1), c = cell(2), d = cell(3);
+      turn(a, b, c, d);
+      A* const at = to + phase * run;
+      a.store(at);  // what is not in `first`..`end` is not put
+      b.store(at + run);
+      c.store(at + 2 * run);
+      d.store(at + 3 * run);
+    }
+  }
+
+  T* out_;
+  bool stream_;
+  std::vector<A> tile_;  // (lam, cells of some y and all x)
+};
+
+// lam = 1: every output plane is the input plane of the same bins, shifted.
+template <class T>
+class ShiftForward {
+ public:
+  using A = Acc<T>;
+
+  ShiftForward(const T* input, const Shape& shape, A pad_value, T* out)
+      : s_(shape),
+        input_(input),
+        out_(out),
+        stream_(is_large<T>(shape.output_size())),
+        pad_(pad_value) {}
+
+  Index items() const { return s_.N * s_.V * s_.U; }
+
+  void operator()(Index item) {
+    if (row_.empty()) row_.resize(s_.W), columns_.resize(s_.W + 1);
+    const Axis vy = s_.vy(), ux = s_.ux();
+    const Index first_row = vy.row_of_slot(item / s_.U % s_.V + vy.lead());
+    const Index first_cell = ux.row_of_slot(item % s_.U + ux.lead());
+    const Index half_y = vy.half_cell(), half_x = ux.half_cell();
+    const Index low = std::clamp<Index>(-half_x - first_cell, 0, s_.W), high = std::clamp<Index>(s_.W - first_cell, 0, s_.W);
+    const T* const plane = input_ + item * s_.H * s_.W;
+    std::fill_n(row_.begin(), s_.W, T(pad_));
+    for (Index y = 0; y < s_.H; ++y) {
+      const Index row = first_row + y;
+      T* const to = out_ + (item * s_.H + y) * s_.W;
+      if (row < -half_y || row >= s_.H) {
+        std::fill_n(to, s_.W, T(pad_));
+        continue;
+      }
+      if (!half_y && !half_x) {
+        std::copy_n(plane + row * s_.W + first_cell + low, high - low, row_.begin() + low);
+      } else {
+        for (Index x = low; x < high; ++x) {
+          A sum = 0;
+          for (Index j = 0; j <= half_y; ++j)
+            for (Index k = 0; k <= half_x; ++k) {
+              const Index b = row + j, c = first_cell + x + k;
+              sum += inside(b, s_.H) && inside(c, s_.W) ? A(plane[b * s_.W + c]) : pad_;
+            }
+          row_[x] = T(sum / A((1 + half_y) * (1 + half_x)));
+        }
+      }
+      put(row_.data(), s_.W, to, stream_);
+    }
+  }
+
+ private:
+  Shape s_;
+  const T* input_;
+  T* out_;
+  bool stream_;
+  A pad_;
+  std::vector<T> row_;
+  std::vector<A> columns_;
+};
+
+}  // namespace swap_align2nat

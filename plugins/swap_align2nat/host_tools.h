@@ -1,0 +1,188 @@
+// What the host kernels share: threads, memory, and what the compiler should know as constants.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <thread>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#ifdef __SSE2__
+#include <immintrin.h>
+#endif
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+#include "core.h"
+#include "storage.h"
+
+#if defined(__GNUC__)
+#define SWAP_APART __attribute__((noinline))
+#else
+#define SWAP_APART
+#endif
+
+namespace swap_align2nat {
+
+// ---------------------------------------------------------------- memory
+
+// Fresh memory in 4 KB pages costs more than the arithmetic: ask for large pages before the first write.
+template <class T>
+T* large_pages(T* out, Index count) {
+#ifdef __linux__
+  constexpr uintptr_t page = uintptr_t(2) << 20;
+  const uintptr_t start = (reinterpret_cast<uintptr_t>(out) + page - 1) / page * page;
+  const uintptr_t end = reinterpret_cast<uintptr_t>(out + count) / page * page;
+  if (start < end) madvise(reinterpret_cast<void*>(start), end - start, MADV_HUGEPAGE);  // a hint: may fail
+#endif
+  return out;
+}
+
+inline void prefetch_line(const void* at) {
+#if defined(__GNUC__)
+  __builtin_prefetch(at);
+#endif
+}
+
+inline void prefetch_to_write(const void* at) {
+#if defined(__GNUC__)
+  __builtin_prefetch(at, 1);
+#endif
+}
+
+template <class T>
+void prefetch(const T* from, Index count) {
+  const char *at = reinterpret_cast<const char*>(from), *end = reinterpret_cast<const char*>(from + count);
+  for (; at < end; at += 64) prefetch_line(at);
+  prefetch_line(end - 1);
+}
+
+// Results larger than this will not be found in a cache by who reads them.
+template <class T>
+bool is_large(Index count) {
+  return count * Index(sizeof(T)) > (Index(8) << 20);
+}
+
+// Fewer than 64 bytes, inline.
+inline void copy_short(const char* from, Index bytes, char* to) {
+  if (bytes >= 16) {
+    for (Index at = 0; at + 16 <= bytes; at += 16) std::memcpy(to + at, from + at, 16);
+    std::memcpy(to + bytes - 16, from + bytes - 16, 16);
+    return;
+  }
+  Index at = 0;
+  if (bytes & 8) std::memcpy(to, from, 8), at = 8;
+  if (bytes & 4) std::memcpy(to + at, from + at, 4), at += 4;
+  if (bytes & 2) std::memcpy(to + at, from + at, 2);
+}
+
+// Past the caches where the machine can: a line that is written whole need not be read before.
+inline void copy_past_caches(const char* from, Index bytes, char* to) {
+#ifdef __SSE2__
+  const Index head = std::min<Index>(bytes, -reinterpret_cast<uintptr_t>(to) & 63);
+  copy_short(from, head, to);
+  Index at = head;
+#ifdef __AVX__
+  for (; at + 64 <= bytes; at += 64)
+    for (Index k = 0; k < 64; k += 32)
+      _mm256_stream_si256(reinterpret_cast<__m256i*>(to + at + k),
+                          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + at + k)));
+#endif
+  for (; at + 64 <= bytes; at += 64)
+    for (Index k = 0; k < 64; k += 16)
+      _mm_stream_si128(reinterpret_cast<__m128i*>(to + at + k),
+                       _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + at + k)));
+  copy_short(from + at, bytes - at, to + at);
+#else
+  std::memcpy(to, from, bytes);
+#endif
+}
+
+template <class T>
+void put(const T* from, Index count, T* to, bool stream) {
+  if (stream)
+    copy_past_caches(reinterpret_cast<const char*>(from), count * sizeof(T), reinterpret_cast<char*>(to));
+  else
+    std::memcpy(to, from, count * sizeof(T));
+}
+
+template <class A, class T>
+void put(const A* from, Index count, T* to, bool) {
+  for (Index i = 0; i < count; ++i) to[i] = T(from[i]);
+}
+
+// Writes past the caches are seen by other threads after this.
+inline void finish_writes() {
+#ifdef __SSE2__
+  _mm_sfence();
+#endif
+}
+
+// ---------------------------------------------------------------- threads
+
+// Every thread works on its own copy of `worker` (so on its own scratch rows) and takes items in small runs.
+// There is one for each hundred thousand of the `elements` written: less is done sooner alone.
+template <class Worker>
+bool for_all(Index items, int threads, Index elements, const Worker& worker) {
+  const Index run = std::clamp<Index>(items / (16 * std::max(threads, 1)), 1, 16);
+  std::atomic<Index> next{0};
+  std::atomic<bool> complete{true};
+  const auto work = [&]() noexcept {
+    try {
+      Worker own = worker;
+      for (Index first; (first = next.fetch_add(run)) < items;)
+        for (Index item = first; item < std::min(first + run, items); ++item) own(item);
+      finish_writes();
+    } catch (...) {
+      complete = false;
+    }
+  };
+  std::vector<std::thread> others;
+  const Index wanted = std::min({Index(threads), (items + run - 1) / run, 1 + elements / 100000});
+  try {
+    for (Index k = 1; k < wanted; ++k) others.emplace_back(work);
+  } catch (...) {  // no more threads to be had: fewer do the same work
+  }
+  work();
+  for (auto& other : others) other.join();
+  return complete;
+}
+
+// ---------------------------------------------------------------- constants
+
+// Calls `body` with lam as a constant if it is one of these, which lets the compiler unroll, else with 0.
+template <Index... LAMS, class Body>
+void with_constant_lam(Index lam, Body body) {
+  const bool found = (... || (lam == LAMS && (body(std::integral_constant<Index, LAMS>()), true)));
+  if (!found) body(std::integral_constant<Index, 0>());
+}
+
+// Calls `body` with each truth value as a constant.
+template <class Body>
+void with_constants(Body body) {
+  body();
+}
+template <class Body, class... Others>
+void with_constants(Body body, bool first, Others... others) {
+  if (first)
+    with_constants([&](auto... rest) { body(std::true_type(), rest...); }, others...);
+  else
+    with_constants([&](auto... rest) { body(std::false_type(), rest...); }, others...);
+}
+
+// ---------------------------------------------------------------- groups of phases
+
+// Calls `body(p, first, end)` for the phases of every group p = 0..U that belong to an output u.
+template <class Body>
+void for_groups(Index bins, Index lam, Body body) {
+  const Index lead = (lam + 1) / 2;
+  body(Index(0), lead, lam);
+  for (Index p = 1; p < bins; ++p) body(p, Index(0), lam);
+  body(bins, Index(0), lead);
+}
+
+}  // namespace swap_align2nat

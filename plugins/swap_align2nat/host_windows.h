@@ -1,0 +1,480 @@
+// The forward pass for chosen windows on the CPU: the three steps of host_slots.h for what the windows read.
+#pragma once
+
+#include <utility>
+#include <vector>
+
+#include "host_pack.h"
+#include "host_slots.h"
+
+namespace swap_align2nat {
+
+// Windows of one grid row (n, y): a stretch of `order`.
+struct GridRow {
+  Index n, y, first, end;
+};
+
+class SortedWindows {
+ public:
+  std::vector<std::pair<Index, Index>> order;  // (cell, k): by cell, then by position in the index
+  std::vector<GridRow> rows;
+
+  SortedWindows(const int64_t* index, Index count, const Shape& s)
+      : cells_y_(s.vy().coarse_cells()),
+        cells_x_(s.ux().coarse_cells()) {
+    const Index cells = s.N * cells_y_ * cells_x_;
+    order.reserve(count);
+    for (Index k = 0; k < count; ++k)
+      order.emplace_back((index[3 * k] * cells_y_ + index[3 * k + 1]) * cells_x_ + index[3 * k + 2], k);
+    if (!std::is_sorted(order.begin(), order.end()))
+      cells <= 8 * count ? count_sort(cells) : std::sort(order.begin(), order.end());
+    Index end_of_row = 0;
+    for (Index i = 0; i < count; ++i) {
+      if (order[i].first >= end_of_row) {
+        const Index row = order[i].first / cells_x_;
+        rows.push_back({row / cells_y_, row % cells_y_, i, i});
+        end_of_row = (row + 1) * cells_x_;
+      }
+      rows.back().end = i + 1;
+    }
+  }
+
+  const GridRow* find(Index n, Index y) const {
+    const auto before = [](const GridRow& row, std::pair<Index, Index> key) {
+      return std::make_pair(row.n, row.y) < key;
+    };
+    const auto found = std::lower_bound(rows.begin(), rows.end(), std::make_pair(n, y), before);
+    return found != rows.end() && found->n == n && found->y == y ? &*found : nullptr;
+  }
+
+  Index x(Index i) const { return order[i].first % cells_x_; }
+
+ private:
+  // In time proportional to the number of cells: for many windows.
+  void count_sort(Index cells) {
+    std::vector<Index> next(cells + 1);
+    for (const auto& window : order) ++next[window.first + 1];
+    for (Index cell = 0; cell < cells; ++cell) next[cell + 1] += next[cell];
+    std::vector<std::pair<Index, Index>> sorted(order.size());
+    for (const auto& window : order) sorted[next[window.first]++] = window;
+    order.swap(sorted);
+  }
+
+  Index cells_y_, cells_x_;
+};
+
+// Steps 1 and 2 at once: sums[i] for the cell i, of which all taps are inside. COUNT: the count where it is known.
+template <bool TWO_ROWS, bool TWO_CELLS, Index COUNT, class A, class T>
+inline void sum_taps(const T* a, const T* b, const T* c, const T* d, Blend<A> blend, Index count,
+                     A* __restrict sums) {
+  if (COUNT) count = COUNT;
+  const A lower = blend.lower, upper = blend.upper;
+  const auto column = [&](Index x) {
+    return TWO_ROWS ? lower * (A(a[x]) + A(b[x])) + upper * (A(c[x]) + A(d[x]))
+                    : lower * A(a[x]) + upper * A(c[x]);
+  };
+  for (Index x = 0; x < count; ++x) sums[x] = TWO_CELLS ? column(x) + column(x + 1) : column(x);
+}
+
+template <class A>
+SWAP_APART void blend_slots(const A* of_lower, const A* lower, const A* of_upper, const A* upper,
+                            A* __restrict to, Index length) {
+  for (Index i = 0; i < length; ++i) to[i] = of_lower[i] * lower[i] + of_upper[i] * upper[i];
+}
+
+template <Index COUNT, class A, class T>
+inline void blend_phases(const A* __restrict of_lower, const A* __restrict lower, const A* __restrict of_upper,
+                         const A* __restrict upper, T* __restrict to) {
+  for (Index phase = 0; phase < COUNT; ++phase)
+    to[phase] = T(of_lower[phase] * lower[phase] + of_upper[phase] * upper[phase]);
+}
+
+// Step 3 for the row v of a window: group q blends the phases at `lower` and `upper`, each q * step further.
+template <Index LAM, class A, class T>
+inline void write_window(Index bins, Index lam, const A* __restrict of_lower, const A* __restrict of_upper,
+                         const A* __restrict lower, const A* __restrict upper, Index step, T* __restrict to) {
+  if constexpr (LAM > 0) {  // even: no weight is zero
+    constexpr Index half = LAM / 2;
+    blend_phases<half>(of_lower + half, lower + half, of_upper + half, upper + half, to);
+    for (Index q = 1; q < bins; ++q)
+      blend_phases<LAM>(of_lower, lower + q * step, of_upper, upper + q * step, to + LAM * q - half);
+    blend_phases<half>(of_lower, lower + bins * step, of_upper, upper + bins * step, to + LAM * bins - half);
+  } else {
+    for_groups(bins, lam, [&](Index q, Index first, Index end) {
+      const A *__restrict below = lower + q * step, *__restrict above = upper + q * step;
+      T* __restrict group = to + lam * q - (lam + 1) / 2;
+      if (of_upper[first] == 0) group[first] = T(of_lower[first] * below[first]), ++first;
+      for (Index phase = first; phase < end; ++phase)
+        group[phase] = T(of_lower[phase] * below[phase] + of_upper[phase] * above[phase]);
+    });
+  }
+}
+
+// Cells x of a row of sums; all taps of those from `low` to `high`, counted from the first, are inside.
+struct Stretch {
+  Index first, count, low, high;
+};
+
+// Few windows, each by itself. One item are the windows of a grid row and their outputs v of a group p.
+template <class T>
+class FewWindows {
+ public:
+  using A = Acc<T>;
+
+  FewWindows(const T* input, const Shape& shape, A pad_value, const SortedWindows& windows, T* out)
+      : s_(shape),
+        vy_(shape.vy()),
+        ux_(shape.ux()),
+        half_y_(vy_.half_cell()),
+        half_x_(ux_.half_cell()),
+        input_(input),
+        windows_(&windows),
+        out_(out),
+        pad_(pad_value),
+        sum_of_pads_(pad_value * A((1 + half_y_) * (1 + half_x_))) {}
+
+  Index items() const { return Index(windows_->rows.size()) * (s_.V + 1); }
+
+  void operator()(Index item) {
+    if (outside_.empty()) make_scratch();
+    row_ = windows_->rows[item / (s_.V + 1)];
+    const Index p = item % (s_.V + 1);
+    with_constant_lam<2, 4, 8>(s_.lam, [&](auto lam) {
+      if constexpr (lam != 0)
+        write_windows<lam, true, true>(p);
+      else
+        with_constants([&](auto two_rows, auto two_cells) { write_windows<0, two_rows, two_cells>(p); },
+                       half_y_ == 1, half_x_ == 1);
+    });
+  }
+
+ private:
+  void make_scratch() {
+    const A share = A(1) / A((1 + half_y_) * (1 + half_x_));
+    for (Index phase = 0; phase < s_.lam; ++phase) {
+      const Blend<A> blend = blend_at(phase, s_.lam, share);
+      of_lower_.push_back(blend.lower);
+      of_upper_.push_back(blend.upper);
+    }
+    outside_.assign(s_.W + 1, T(pad_));
+    taps_.resize((s_.U + 2) * 2 * s_.lam);
+    stretches_.resize(s_.U);
+  }
+
+  // Finds the input rows that a slot of the pair (v, y) reads at u' = 0; false: all is padding.
+  bool find_rows(Index p, Index phase) {
+    const Index row = vy_.row_of_slot(s_.lam * (row_.y + p) + phase);
+    if (row < -half_y_ || row >= s_.H) return false;
+    blend_ = blend_at<A>(phase, s_.lam);
+    for (int k = 0; k < 4; ++k) {
+      const Index v = p - 1 + k / 2, y = row + (k % 2) * half_y_;
+      const bool reads = inside(v, s_.V) && inside(y, s_.H) && (k < 2 || blend_.upper != 0);
+      from_[k] = reads ? input_ + ((row_.n * s_.V + v) * s_.U * s_.H + y) * s_.W : outside_.data();
+      step_[k] = reads ? s_.H * s_.W : 0;
+    }
+    return true;
+  }
+
+  // The sums of a stretch of tap u'; to[0] is its first cell. Cells outside the input stay what they are.
+  template <bool TWO_ROWS, bool TWO_CELLS>
+  void sum_stretch(Index u, const Stretch& cells, A* to) const {
+    const T *a = from_[0] + u * step_[0], *b = from_[1] + u * step_[1];
+    const T *c = from_[2] + u * step_[2], *d = from_[3] + u * step_[3];
+    const Index x = cells.first + cells.low;
+    prefetch(b + s_.W + x, cells.high - cells.low);
+    prefetch(d + s_.W + x, cells.high - cells.low);
+    if (cells.low < cells.high)
+      sum_taps<TWO_ROWS, TWO_CELLS, 0>(a + x, b + x, c + x, d + x, blend_, cells.high - cells.low, to + cells.low);
+    if (!TWO_CELLS) return;
+    const auto edge = [&](Index place, Index cell) {  // one of its two cells is outside
+      if (!inside(place, cells.count)) return;
+      sum_taps<TWO_ROWS, false, 1>(a + cell, b + cell, c + cell, d + cell, blend_, 1, to + place);
+      to[place] += pad_ * A(1 + TWO_ROWS);
+    };
+    edge(-1 - cells.first, 0);
+    edge(s_.W - 1 - cells.first, s_.W - 1);
+  }
+
+  Stretch stretch(Index first, Index count) const {
+    const Index low = std::clamp<Index>(-first, 0, count);
+    return {first, count, low, std::clamp<Index>(s_.W - half_x_ - first, low, count)};
+  }
+
+  T* output(Index i, Index v) const {
+    return out_ + (windows_->order[i].second * vy_.fine_bins() + v) * ux_.fine_bins();
+  }
+
+  // A window needs 2 * lam sums of every tap u': for the groups q = u' and q = u' + 1.
+  template <Index LAM, bool TWO_ROWS, bool TWO_CELLS>
+  void write_windows(Index p) {
+    const Index lam = LAM ? LAM : s_.lam;
+    for (Index i = row_.first; i < row_.end; ++i) {
+      const Index cell = ux_.row_of_slot(lam * windows_->x(i));
+      const bool inner = cell >= 0 && cell + lam * (s_.U + 1) <= s_.W - TWO_CELLS;
+      std::fill_n(taps_.begin(), 2 * lam, sum_of_pads_);
+      std::fill_n(taps_.end() - 2 * lam, 2 * lam, sum_of_pads_);
+      if (!inner) {
+        std::fill(taps_.begin(), taps_.end(), sum_of_pads_);
+        for (Index u = 0; u < s_.U; ++u) stretches_[u] = stretch(cell + lam * u, 2 * lam);
+      }
+      for_phases(p, [&](Index phase, Index v) {
+        T* const to = output(i, v);
+        if (!find_rows(p, phase)) return (void)std::fill_n(to, ux_.fine_bins(), T(pad_));
+        A* sums = taps_.data() + 2 * lam;
+        if (inner) {
+          const T *a = from_[0] + cell, *b = from_[1] + cell, *c = from_[2] + cell, *d = from_[3] + cell;
+          for (Index u = 0; u < s_.U; ++u, sums += 2 * lam) {
+            prefetch(b + s_.W, 2 * lam);  // of the next phase
+            prefetch(d + s_.W, 2 * lam);
+            sum_taps<TWO_ROWS, TWO_CELLS, 2 * LAM>(a, b, c, d, blend_, 2 * lam, sums);
+            a += step_[0] + lam, b += step_[1] + lam, c += step_[2] + lam, d += step_[3] + lam;
+          }
+        } else {
+          for (Index u = 0; u < s_.U; ++u, sums += 2 * lam)
+            sum_stretch<TWO_ROWS, TWO_CELLS>(u, stretches_[u], sums);
+        }
+        write_window<LAM>(s_.U, lam, of_lower_.data(), of_upper_.data(), taps_.data() + lam,
+                          taps_.data() + 2 * lam, 2 * lam, to);
+      });
+    }
+  }
+
+  template <class Body>
+  void for_phases(Index p, Body body) const {
+    const Index first = p == 0 ? vy_.lead() : 0, end = p == s_.V ? vy_.lead() : s_.lam;
+    for (Index phase = first; phase < end; ++phase) body(phase, s_.lam * p + phase - vy_.lead());
+  }
+
+  Shape s_;
+  Axis vy_, ux_;
+  Index half_y_, half_x_;
+  const T* input_;
+  const SortedWindows* windows_;
+  T* out_;
+  A pad_, sum_of_pads_;
+
+  GridRow row_;
+  const T* from_[4];  // of the bins p-1 and p: two rows each
+  Index step_[4];     // to the next tap u': 0 where the row is padding
+  Blend<A> blend_;    // along v
+  std::vector<T> outside_;
+  std::vector<A> of_lower_, of_upper_;
+  std::vector<A> taps_;  // (U+2, 2*lam)
+  std::vector<Stretch> stretches_;
+};
+
+// Many windows share the sums of their slots: the walk of the dense pass, whose groups they read.
+template <class T>
+class ManyWindows : public SlotRows<T> {
+  using Base = SlotRows<T>;
+
+ public:
+  using A = Acc<T>;
+
+  ManyWindows(const T* input, const Shape& shape, A pad_value, int threads, const SortedWindows& windows, T* out)
+      : Base(input, shape, pad_value, threads, 4, shape.lam < 4 ? 2 : 1, shape.U),
+        windows_(&windows),
+        out_(out) {}
+
+  // Whether it takes less time than each window by itself (measured).
+  static bool pays(const Shape& s, const SortedWindows& windows) {
+    return 50 * Index(windows.order.size()) > Index(windows.rows.size()) * s.W;
+  }
+
+  void operator()(Index item) {
+    Base::enter(item);
+    const Index low = std::max<Index>(low_ - cells_y_ + 1, 0), high = std::min(high_ - 1, s_.V);
+    const Index start = std::max<Index>(low - 1, 0);
+    for (Index p = start; p <= high; ++p) {
+      const bool wanted = p >= low && any(p);
+      if (wanted || (p < high && any(p + 1)))
+        for (Index u = 0; u < s_.U; ++u) Base::read_bins(p, u, p == start);
+      if (!wanted) continue;
+      for (Index i = std::max(low_, p); i < std::min(high_, p + cells_y_); ++i)
+        if (const GridRow* row = windows_->find(n_, i - p))
+          with_constant_lam<2, 4, 8>(s_.lam, [&](auto lam) { write<lam>(*row, p, i); });
+    }
+  }
+
+ private:
+  using Base::s_, Base::vy_, Base::ux_, Base::cells_y_, Base::pad_, Base::of_lower_, Base::of_upper_, Base::n_,
+      Base::first_phase_, Base::end_phase_, Base::low_, Base::high_;
+
+  bool any(Index p) const {
+    for (Index i = std::max(low_, p); i < std::min(high_, p + cells_y_); ++i)
+      if (windows_->find(n_, i - p)) return true;
+    return false;
+  }
+
+  template <Index LAM>
+  void write(const GridRow& row, Index p, Index i) {
+    const Index lam = LAM ? LAM : s_.lam, fine_u = ux_.fine_bins();
+    const Index first = std::max(first_phase_, p == 0 ? vy_.lead() : 0);
+    const Index end = std::min(end_phase_, p == s_.V ? vy_.lead() : lam);
+    if (first >= end) return;
+    if (LAM == 2) blend_groups(i, first, end);
+    const Index step = Base::step() + lam, v = lam * p + first - vy_.lead();
+    for (Index k = row.first; k < row.end; ++k) {
+      const Index slot = lam * windows_->x(k);
+      T* to = out_ + (windows_->order[k].second * vy_.fine_bins() + v) * fine_u;
+      for (Index phase = first; phase < end; ++phase, to += fine_u) {
+        const Index place = Base::place(i, phase);
+        if (!Base::reads(i, phase))
+          std::fill_n(to, fine_u, T(pad_));
+        else if (LAM == 2)
+          copy_window(blended_.data() + (phase - first) * (s_.U + 1) * ux_.slots() + slot, to);
+        else
+          write_window<LAM>(s_.U, lam, of_lower_.data(), of_upper_.data(), Base::group(-1, place) + slot,
+                            Base::group(0, place) + slot, step, to);
+      }
+    }
+  }
+
+  // For lam = 2, whose groups are too short to blend window by window: (phases, U+1, slots).
+  void blend_groups(Index i, Index first, Index end) {
+    const Index slots = ux_.slots();
+    blended_.resize(2 * (s_.U + 1) * slots);
+    A* to = blended_.data();
+    for (Index phase = first; phase < end; ++phase)
+      for (Index q = 0; q <= s_.U; ++q, to += slots)
+        if (Base::reads(i, phase))
+          blend_slots(of_lower_.data(), Base::group(q - 1, Base::place(i, phase)), of_upper_.data(),
+                      Base::group(q, Base::place(i, phase)), to, slots);
+  }
+
+  void copy_window(const A* blended, T* to) const {
+    const Index step = ux_.slots() + 2;
+    to[0] = T(blended[1]);
+    for (Index q = 1; q < s_.U; ++q) to[2 * q - 1] = T(blended[q * step]), to[2 * q] = T(blended[q * step + 1]);
+    to[2 * s_.U - 1] = T(blended[s_.U * step]);
+  }
+
+  std::vector<A> blended_;
+  const SortedWindows* windows_;
+  T* out_;
+};
+
+// lam = 1, V and U odd: a window is a copy of its cells. Some windows are done together, bin by bin, since each
+// bin lies in memory pages of its own.
+template <class T>
+class ShiftWindows {
+ public:
+  ShiftWindows(const T* input, const Shape& shape, Acc<T> pad_value, const SortedWindows& windows, T* out)
+      : s_(shape),
+        size_(shape.V * shape.U),
+        area_(shape.H * shape.W),
+        input_(input),
+        windows_(&windows),
+        out_(out),
+        stream_(is_large<T>(windows.order.size() * shape.window_size())),
+        pad_(pad_value) {}
+
+  static bool fits(const Shape& s) { return s.lam == 1 && s.V % 2 && s.U % 2; }
+
+  Index items() const { return quotient_up(windows_->order.size(), TOGETHER); }
+
+  void operator()(Index item) {
+    tiles_.resize((SPAN + 3) * size_);
+    row_.resize(s_.U * (SPAN + s_.U + 3));
+    const Index first = item * TOGETHER, end = std::min<Index>(first + TOGETHER, windows_->order.size());
+    for (Index i = first; i < end; ++i) {  // these lines are not written whole at once
+      const char* const to = reinterpret_cast<const char*>(output(i));
+      prefetch_to_write(to);
+      prefetch_to_write(to + size_ * sizeof(T) - 1);
+    }
+    const Index span = windows_->order[end - 1].first - windows_->order[first].first + 1;
+    const bool one_row = windows_->x(end - 1) - windows_->x(first) + 1 == span;
+    const bool neighbours = one_row && span <= SPAN && 4 * (end - first) > span && s_.U >= 4;
+    if constexpr (std::is_same_v<T, Acc<T>>)
+      if (neighbours) return turn_neighbours(first, end, span);
+    copy_windows(first, end);
+  }
+
+ private:
+  static constexpr Index TOGETHER = 16, SPAN = 48;
+
+  T* output(Index i) const { return out_ + windows_->order[i].second * size_; }
+
+  // The cell (n, y, x) of a window that bin (0, 0) reads; it need not be inside.
+  struct Corner {
+    Index n, y, x;
+  };
+  Corner corner(Index i) const {
+    const Index cell = windows_->order[i].first, n = cell / area_;
+    return {n, (cell - n * area_) / s_.W - s_.V / 2, windows_->x(i) - s_.U / 2};
+  }
+
+  void copy_windows(Index first, Index end) {
+    for (Index i = first; i < end; ++i) corners_[i - first] = corner(i);
+    for (Index v = 0; v < s_.V; ++v)
+      for (Index i = first; i < end; ++i) {
+        const auto [n, y, x] = corners_[i - first];
+        T* __restrict const to = tiles_.data() + (i - first) * size_ + v * s_.U;
+        const Index low = std::clamp<Index>(-x, 0, s_.U), high = std::clamp<Index>(s_.W - x, low, s_.U);
+        if (low > 0 || high < s_.U || !inside(y + v, s_.H)) std::fill_n(to, s_.U, T(pad_));
+        if (!inside(y + v, s_.H)) continue;
+        const T* const from = input_ + ((n * s_.V + v) * s_.U * s_.H + y + v) * s_.W + x;
+        for (Index u = low; u < high; ++u) {
+          const T* const at = from + u * (area_ + 1);
+          to[u] = *at;
+          prefetch_line(at + s_.U * area_ + s_.W);  // of the next v
+        }
+      }
+    for (Index i = first; i < end; ++i) put(tiles_.data() + (i - first) * size_, size_, output(i), stream_);
+  }
+
+  // Windows beside each other: the rows of four bins u, four cells each, become four windows.
+  void turn_neighbours(Index first, Index end, Index span) {
+    using P = Pack<Acc<T>, 4>;
+    const auto [n, y, x] = corner(first);
+    const Index cells = (span + 3) / 4 * 4, pitch = cells + s_.U;
+    const bool inner = x >= 0 && x + cells + s_.U <= s_.W;
+    for (Index v = 0; v < s_.V; ++v) {
+      T* const tile = tiles_.data() + v * s_.U;
+      if (!inside(y + v, s_.H)) {
+        for (Index k = 0; k < span; ++k) std::fill_n(tile + k * size_, s_.U, T(pad_));
+        continue;
+      }
+      const T* from = input_ + ((n * s_.V + v) * s_.U * s_.H + y + v) * s_.W + x;
+      Index step = area_ + 1;
+      for (Index u = 0; u < s_.U; ++u) prefetch(from + u * step + cells, cells);  // of the neighbours to come
+      if (!inner) {
+        const Index low = std::clamp<Index>(-x, 0, pitch), high = std::clamp<Index>(s_.W - x, low, pitch);
+        std::fill(row_.begin(), row_.end(), T(pad_));
+        for (Index u = 0; u < s_.U; ++u)
+          std::copy(from + u * area_ + low, from + u * area_ + high, row_.begin() + u * pitch + low);
+        from = row_.data(), step = pitch + 1;
+      }
+      for (Index at = 0; at < s_.U; at += 4) {
+        const Index u = std::min(at, s_.U - 4);
+        for (Index k = 0; k < cells; k += 4) {
+          const T* const rows = from + u * step + k;
+          P a = load<P>(rows, 0), b = load<P>(rows + step, 0);
+          P c = load<P>(rows + 2 * step, 0), d = load<P>(rows + 3 * step, 0);
+          turn(a, b, c, d);
+          T* const to = tile + k * size_ + u;
+          a.store(to);
+          b.store(to + size_);
+          c.store(to + 2 * size_);
+          d.store(to + 3 * size_);
+        }
+      }
+    }
+    for (Index i = first; i < end; ++i) {
+      const Index k = windows_->order[i].first - windows_->order[first].first;
+      put(tiles_.data() + k * size_, size_, output(i), stream_);
+    }
+  }
+
+  Shape s_;
+  Index size_, area_;
+  const T* input_;
+  const SortedWindows* windows_;
+  T* out_;
+  bool stream_;
+  Acc<T> pad_;
+  std::vector<T> tiles_, row_;  // (windows, V, U); (U, cells) with the pad beside them
+  Corner corners_[TOGETHER];
+};
+
+}  // namespace swap_align2nat
