@@ -60,6 +60,9 @@ using namespace swap_align2nat;
 #define SWAP_API extern "C" __attribute__((visibility("default")))
 #endif
 
+// The address of the caller's `GOMP_parallel`, or null: see host_tools.h.
+SWAP_API void swap_use_threads(void* gomp_parallel) { parallel = reinterpret_cast<Parallel>(gomp_parallel); }
+
 // `shape` holds N, V, U, H, W, lam; arguments are checked by the caller; 0 is success.
 SWAP_API int swap_forward(int dtype, const int64_t* shape, double pad_value, int threads, const void* x,
                           void* out) {
@@ -69,7 +72,7 @@ SWAP_API int swap_forward(int dtype, const int64_t* shape, double pad_value, int
     const T* const from = static_cast<const T*>(x);
     const Acc<T> pad(pad_value);
     T* const to = large_pages(static_cast<T*>(out), s.output_size());
-    const auto run = [&](const auto& worker) { return for_all(worker.items(), threads, s.output_size(), worker); };
+    const auto run = [&](const auto& worker) { return for_all(worker.items(), threads, worker); };
     return s.lam == 1 ? run(ShiftForward<T>(from, s, pad, to)) : run(DenseForward<T>(from, s, pad, threads, to));
   });
 }
@@ -80,7 +83,7 @@ SWAP_API int swap_backward(int dtype, const int64_t* shape, int threads, const v
     using T = decltype(zero);
     T* const to = large_pages(static_cast<T*>(grad_x), s.input_size());
     const DenseBackward<T> worker{s, static_cast<const T*>(grad), to, GradRows<T>(s)};
-    return for_all(s.N * s.V * s.H, threads, s.input_size(), worker);
+    return for_all(s.N * s.V * s.H, threads, worker);
   });
 }
 
@@ -93,10 +96,10 @@ SWAP_API int swap_forward_windows(int dtype, const int64_t* shape, double pad_va
     using T = decltype(zero);
     const T* const from = static_cast<const T*>(x);
     const Acc<T> pad(pad_value);
-    const SortedWindows windows(index, count, s);
+    const SortedWindows windows(index, count, s, threads);
     const Index elements = count * s.window_size();
     T* const to = large_pages(static_cast<T*>(out), elements);
-    const auto run = [&](const auto& worker) { return for_all(worker.items(), threads, elements, worker); };
+    const auto run = [&](const auto& worker) { return for_all(worker.items(), threads, worker); };
     if (ShiftWindows<T>::fits(s)) return run(ShiftWindows<T>(from, s, pad, windows, to));
     if (ManyWindows<T>::pays(s, windows)) return run(ManyWindows<T>(from, s, pad, threads, windows, to));
     return run(FewWindows<T>(from, s, pad, windows, to));
@@ -108,9 +111,9 @@ SWAP_API int swap_backward_windows(int dtype, const int64_t* shape, int threads,
   const Shape s{shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]};
   return dispatch(dtype, [&](auto zero) {
     using T = decltype(zero);
-    const SortedWindows windows(index, count, s);
+    const SortedWindows windows(index, count, s, threads);
     T* const to = large_pages(static_cast<T*>(grad_x), s.input_size());
     const WindowsBackward<T> worker{s, &windows, static_cast<const T*>(grad), to, GradRows<T>(s)};
-    return for_all(s.N * s.V * s.H, threads, s.input_size(), worker);
+    return for_all(s.N * s.V * s.H, threads, worker);
   });
 }

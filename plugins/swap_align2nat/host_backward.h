@@ -159,14 +159,14 @@ struct WindowsBackward {
     bool any = false;
     for (int k = 0; k < 4; ++k) {
       const Contribution<A> source = reader<A>(s.vy(), v, y, k);
-      const GridRow* row = source.weight != 0 ? windows->find(n, source.cell) : nullptr;
-      if (!row) continue;
+      if (source.weight == 0) continue;
+      const GridRow row = windows->find(n, source.cell);
+      if (row.first == row.end) continue;
       if (!any) rows.clear();
       any = true;
       with_constant_lam<1, 2, 4, 8>(s.lam, [&](auto lam) {
-        const Index first_cell = (n * s.vy().coarse_cells() + row->y) * s.ux().coarse_cells();
-        for (Index i = row->first; i < row->end; ++i)
-          add<lam>(windows->order[i].second, windows->order[i].first - first_cell, source.bin, source.weight);
+        for (Index i = row.first; i < row.end; ++i)
+          add<lam>(windows->order[i].k, windows->order[i].x, source.bin, source.weight);
       });
     }
     T* to = input_row(grad_input, s, n, v, y);

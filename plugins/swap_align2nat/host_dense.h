@@ -2,6 +2,7 @@
 // cells stay in order; and the simpler pass for lam = 1.
 #pragma once
 
+#include <array>
 #include <vector>
 
 #include "host_pack.h"
@@ -24,6 +25,7 @@ class DenseForward : public SlotRows<T> {
   void operator()(Index item) {
     Base::enter(item);
     tile_.resize(s_.lam * std::min(cells_y_, high_ - low_) * cells_x_);
+    padded_ = {};
     // The groups p that have outputs: some y = i - p is inside. The one before them fills the bins.
     const Index low = std::max<Index>(low_ - cells_y_ + 1, 0), high = std::min(high_ - 1, s_.V);
     const Index start = std::max<Index>(low - 1, 0);
@@ -49,9 +51,12 @@ class DenseForward : public SlotRows<T> {
     while (from < to && !Base::reads(to - 1 + p, phase)) --to;
     const Index first = q == 0 ? ux_.lead() : 0, end = q == s_.U ? ux_.lead() : s_.lam;
     const Index run = (high - low) * cells_x_;
-    for (Index u = first; u < end; ++u) {
-      std::fill_n(tile_.data() + u * run, (from - low) * cells_x_, pad_);
-      std::fill_n(tile_.data() + u * run + (to - low) * cells_x_, (high - to) * cells_x_, pad_);
+    if (const std::array<Index, 4> rows{low, from, to, high}; rows != padded_) {  // else the pad is there
+      for (Index u = 0; u < s_.lam; ++u) {
+        std::fill_n(tile_.data() + u * run, (from - low) * cells_x_, pad_);
+        std::fill_n(tile_.data() + u * run + (to - low) * cells_x_, (high - to) * cells_x_, pad_);
+      }
+      padded_ = rows;
     }
     for (Index y = from; y < to; ++y) {
       const Index k = Base::place(y + p, phase);
@@ -93,36 +98,37 @@ class DenseForward : public SlotRows<T> {
   template <Index LAM, int WIDTH>
   void turn_cells(const A* lower, const A* upper, Index first, Index end, A* to, Index run, Index x) const {
     using P = Pack<A, WIDTH>;
-    const Index lam = LAM ? LAM : s_.lam, half = WIDTH / 2 * lam;  // slots from the first to the fifth cell
+    const Index lam = LAM ? LAM : s_.lam;
     lower += lam * x, upper += lam * x, to += x;
     const A *of_lower = of_lower_.data(), *of_upper = of_upper_.data();
-    if (lam == 2) {
+    const auto blended = [&](Index slot, Index half, P low, P up) {
+      return low * load<P>(lower + slot, half) + up * load<P>(upper + slot, half);
+    };
+    if (lam == 2) {  // a pack holds both phases of two cells, twice
       const P low = load<P>(of_lower, 0), up = load<P>(of_upper, 0);
-      const P a = low * load<P>(lower, half) + up * load<P>(upper, half);
-      const P b = low * load<P>(lower + 4, half) + up * load<P>(upper + 4, half);
+      const P a = blended(0, WIDTH, low, up), b = blended(4, WIDTH, low, up);
       if (first == 0) even(a, b).store(to);
       if (end == 2) odd(a, b).store(to + run);
-      return;
-    }
-    for (Index from = first / 4 * 4; from < end; from += 4) {
-      const Index phase = std::min(from, lam - 4);
-      const P low = load<P>(of_lower + phase, 0), up = load<P>(of_upper + phase, 0);
-      const auto cell = [&](Index k) {
-        return low * load<P>(lower + phase + k * lam, half) + up * load<P>(upper + phase + k * lam, half);
-      };
-      P a = cell(0), b = cell(1), c = cell(2), d = cell(3);
-      turn(a, b, c, d);
-      A* const at = to + phase * run;
-      a.store(at);  // what is not in `first`..`end` is not put
-      b.store(at + run);
-      c.store(at + 2 * run);
-      d.store(at + 3 * run);
+    } else {  // four phases; what is written outside `first`..`end` is not put
+      for (Index from = first / 4 * 4; from < end; from += 4) {
+        const Index phase = std::min(from, lam - 4);
+        const P low = load<P>(of_lower + phase, 0), up = load<P>(of_upper + phase, 0);
+        const auto cell = [&](Index k) { return blended(phase + k * lam, 4 * lam, low, up); };
+        P a = cell(0), b = cell(1), c = cell(2), d = cell(3);
+        turn(a, b, c, d);
+        A* const at = to + phase * run;
+        a.store(at);
+        b.store(at + run);
+        c.store(at + 2 * run);
+        d.store(at + 3 * run);
+      }
     }
   }
 
   T* out_;
   bool stream_;
-  std::vector<A> tile_;  // (lam, cells of some y and all x)
+  std::vector<A> tile_;           // (lam, cells of some y and all x)
+  std::array<Index, 4> padded_;  // the rows y of the tile: some of padding, some of sums, some of padding
 };
 
 // lam = 1: every output plane is the input plane of the same bins, shifted.

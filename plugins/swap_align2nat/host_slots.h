@@ -15,23 +15,40 @@
 
 namespace swap_align2nat {
 
-// Steps 1 and 2 from the input rows `a` and `b`. `bin` held bin p-1 and holds bin p afterwards; FIRST: bin p-1
-// is the padding. With two taps along x there is one sum more than cells.
-template <bool FIRST, bool TWO_ROWS, bool TWO_CELLS, class A, class T>
-SWAP_APART void take_bin(const T* __restrict a, const T* __restrict b, Index cells, A pad, Blend<A> blend,
-                         A* __restrict bin, A* __restrict group) {
+// Where steps 1 and 2 read and write for COUNT slots whose input rows follow one another.
+template <class T, int COUNT>
+struct Rows {
+  using A = Acc<T>;
+  const T* input[COUNT + 1];
+  Blend<A> blend[COUNT];
+  A *bin[COUNT], *group[COUNT];
+};
+
+// Steps 1 and 2. `bin` held bin p-1 and holds bin p afterwards; FIRST: bin p-1 is the padding. With two taps along
+// x there is one sum more than cells.
+template <bool FIRST, bool TWO_ROWS, bool TWO_CELLS, class T, int COUNT>
+SWAP_APART void take_bins(const Rows<T, COUNT> rows, Index cells, Acc<T> pad) {
+  using A = Acc<T>;
   const A outside = TWO_ROWS ? pad + pad : pad, before = TWO_CELLS ? outside + outside : outside;
-  const auto column = [&](Index x) { return TWO_ROWS ? A(a[x]) + A(b[x]) : A(a[x]); };
-  const auto take = [&](Index i, A sum) {
-    group[i] = blend(FIRST ? before : bin[i], sum);
-    bin[i] = sum;
+  const auto take = [&](Index to, const A* cell_sums) {
+    for (int k = 0; k < COUNT; ++k) {
+      const A sum = TWO_ROWS ? cell_sums[k] + cell_sums[k + 1] : cell_sums[k];
+      rows.group[k][to] = rows.blend[k](FIRST ? before : rows.bin[k][to], sum);
+      rows.bin[k][to] = sum;
+    }
   };
-  if (TWO_CELLS) {
-    take(0, outside + column(0));
-    for (Index x = 0; x + 1 < cells; ++x) take(x + 1, column(x) + column(x + 1));
-    take(cells, column(cells - 1) + outside);
-  } else {
-    for (Index x = 0; x < cells; ++x) take(x, column(x));
+  const auto edge = [&](Index to, Index x) {
+    A sums[COUNT + 1];
+    for (int k = 0; k < COUNT + TWO_ROWS; ++k) sums[k] = pad + A(rows.input[k][x]);
+    take(to, sums);
+  };
+  if (TWO_CELLS) edge(0, 0), edge(cells, cells - 1);
+  SWAP_INDEPENDENT
+  for (Index x = 0; x < cells - TWO_CELLS; ++x) {
+    A sums[COUNT + 1];
+    for (int k = 0; k < COUNT + TWO_ROWS; ++k)
+      sums[k] = TWO_CELLS ? A(rows.input[k][x]) + A(rows.input[k][x + 1]) : A(rows.input[k][x]);
+    take(x + TWO_CELLS, sums);
   }
 }
 
@@ -40,10 +57,10 @@ class SlotRows {
  public:
   using A = Acc<T>;
 
-  Index items() const { return s_.N * blocks() * blocks_of_phases(); }
+  Index items() const { return s_.N * blocks_ * blocks_of_phases(); }
 
  protected:
-  // A block: `phases` of each of `cells` cells i = y + p, fewer if there are too few items for the threads.
+  // A block: `phases` of each of `cells` cells i = y + p, or fewer, so that every thread has as much to do.
   // Groups of the last `kept` taps u' are kept.
   SlotRows(const T* input, const Shape& shape, A pad_value, int threads, Index phases, Index cells, Index kept)
       : s_(shape),
@@ -59,9 +76,11 @@ class SlotRows {
         first_i_(quotient(vy_.slot_of_row(-vy_.half_cell()), s_.lam)),
         end_i_(quotient_up(vy_.slot_of_row(s_.H), s_.lam)),
         phases_(std::min(s_.lam, phases)),
-        cells_i_(std::min(end_i_ - first_i_, cells)),
+        blocks_(quotient_up(end_i_ - first_i_, cells)),
         kept_(kept) {
-    while (items() < 2 * threads && phases_ * cells_i_ > 1) (phases_ > 1 ? phases_ : cells_i_) /= 2;
+    while (phases_ > 1 && items() < 2 * threads) phases_ /= 2;
+    while (blocks_ < end_i_ - first_i_ && (items() < 2 * threads || items() % threads != 0)) ++blocks_;
+    cells_i_ = quotient_up(end_i_ - first_i_, blocks_);
     const A share = A(1) / A((1 + vy_.half_cell()) * (1 + ux_.half_cell()));
     for (Index slot = 0; slot < ux_.slots() + 4; ++slot) {
       const Blend<A> blend = blend_at(slot % s_.lam, s_.lam, share);
@@ -70,49 +89,72 @@ class SlotRows {
     }
   }
 
-  // The block of an item; false: the first time, on this thread.
+  // The block of an item.
   void enter(Index item) {
     if (bins_.empty()) {
       bins_.resize(s_.U * phases_ * cells_i_ * sums_);
       groups_.assign((kept_ + 2) * step(), sum_of_pads_);
       outside_.assign(s_.W, T(pad_));
     }
-    const Index block = item / blocks_of_phases() % blocks();
-    n_ = item / blocks_of_phases() / blocks();
+    const Index block = item / blocks_of_phases() % blocks_, cells = end_i_ - first_i_;
+    n_ = item / blocks_of_phases() / blocks_;
     first_phase_ = item % blocks_of_phases() * phases_;
     end_phase_ = std::min(first_phase_ + phases_, s_.lam);
-    first_ = first_i_ + block * cells_i_;
-    end_ = std::min(first_ + cells_i_, end_i_);
+    first_ = first_i_ + block * cells / blocks_;
+    end_ = first_i_ + (block + 1) * cells / blocks_;
     low_ = block == 0 ? 0 : first_;
-    high_ = block + 1 == blocks() ? cells_y_ + s_.V : end_;
+    high_ = block + 1 == blocks_ ? cells_y_ + s_.V : end_;
   }
 
   // Steps 1 and 2 for the tap u' and all rows of the block.
   void read_bins(Index p, Index u, bool is_first) {
     const T* const plane = input_ + ((n_ * s_.V + p) * s_.U + u) * s_.H * s_.W;
-    const Index half = vy_.half_cell();
     for (Index i = first_; i < end_; ++i)
       for (Index phase = first_phase_; phase < end_phase_; ++phase) {
         if (!reads(i, phase)) continue;
-        const Index row = row_of(i, phase), k = place(i, phase);
-        const Blend<A> blend = blend_at<A>(phase, s_.lam);
-        A *const bin = bins_.data() + (u * phases_ * cells_i_ + k) * sums_, *const to = group(u, k) + margin_;
         if (p == s_.V) {
-          for (Index x = 0; x < sums_; ++x) to[x] = blend(bin[x], sum_of_pads_);
-          continue;
+          take_padding(i, phase, u);
+        } else if (vy_.half_cell() && phase + 1 < end_phase_ && reads(i, phase + 1)) {
+          take<2>(plane, i, phase, u, is_first);
+          ++phase;
+        } else {
+          take<1>(plane, i, phase, u, is_first);
         }
-        const T* const a = row < 0 ? outside_.data() : plane + row * s_.W;
-        const T* const b = row + half == s_.H ? outside_.data() : plane + (row + half) * s_.W;
-        prefetch(b + s_.H * s_.W, s_.W);  // of the next tap u'
-        if (phase == first_phase_) prefetch(a + s_.H * s_.W, s_.W);
-        const auto take = [&](auto first, auto two_rows, auto two_cells) {
-          take_bin<first, two_rows, two_cells>(a, b, s_.W, pad_, blend, bin, to);
-        };
-        with_constants(take, is_first, half == 1, ux_.half_cell() == 1);
       }
   }
 
-  Index blocks() const { return quotient_up(end_i_ - first_i_, cells_i_); }
+ private:
+  template <int COUNT>
+  void take(const T* plane, Index i, Index phase, Index u, bool is_first) {
+    const Index half = vy_.half_cell(), row = row_of(i, phase);
+    Rows<T, COUNT> rows;
+    for (int k = 0; k < COUNT + 1; ++k) {
+      rows.input[k] = inside(row + k, s_.H) ? plane + (row + k) * s_.W : outside_.data();
+      // Of the next tap u'; the first row is the last one of the slot before.
+      if (k < COUNT + half && (k > 0 || phase == first_phase_)) prefetch(rows.input[k] + s_.H * s_.W, s_.W);
+    }
+    for (int k = 0; k < COUNT; ++k) {
+      rows.blend[k] = blend_at<A>(phase + k, s_.lam);
+      rows.bin[k] = bin(u, place(i, phase + k));
+      rows.group[k] = group(u, place(i, phase + k)) + margin_;
+    }
+    const auto run = [&](auto first, auto two_rows, auto two_cells) {
+      take_bins<first, two_rows, two_cells>(rows, s_.W, pad_);
+    };
+    with_constants(run, is_first, half == 1, ux_.half_cell() == 1);
+  }
+
+  // Bin p = V is outside.
+  void take_padding(Index i, Index phase, Index u) {
+    const A* const from = bin(u, place(i, phase));
+    A* const to = group(u, place(i, phase)) + margin_;
+    const Blend<A> blend = blend_at<A>(phase, s_.lam);
+    for (Index x = 0; x < sums_; ++x) to[x] = blend(from[x], sum_of_pads_);
+  }
+
+  A* bin(Index u, Index k) { return bins_.data() + (u * phases_ * cells_i_ + k) * sums_; }
+
+ protected:
   Index blocks_of_phases() const { return quotient_up(s_.lam, phases_); }
   Index row_of(Index i, Index phase) const { return vy_.row_of_slot(s_.lam * i + phase); }
   Index place(Index i, Index phase) const { return (phase - first_phase_) * cells_i_ + i - first_; }
@@ -143,8 +185,8 @@ class SlotRows {
  private:
   const T* input_;
   Index sums_, margin_;     // sums of a bin's row; the slot of the first
-  Index first_i_, end_i_;   // cells i that read the input
-  Index phases_, cells_i_;  // of a block
+  Index first_i_, end_i_;            // cells i that read the input
+  Index phases_, blocks_, cells_i_;  // of a block; of the cells i; of a block at most
   Index kept_;
   std::vector<A> bins_, groups_;  // (U, rows, sums); (kept + 2, rows, slots)
   std::vector<T> outside_;

@@ -26,6 +26,15 @@
 #define SWAP_APART
 #endif
 
+// The loop's iterations do not depend on each other.
+#if defined(__clang__)
+#define SWAP_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__)
+#define SWAP_INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define SWAP_INDEPENDENT
+#endif
+
 namespace swap_align2nat {
 
 // ---------------------------------------------------------------- memory
@@ -103,15 +112,15 @@ inline void copy_past_caches(const char* from, Index bytes, char* to) {
 }
 
 template <class T>
-void put(const T* from, Index count, T* to, bool stream) {
-  if (stream)
+void put(const T* from, Index count, T* to, bool past_caches = false) {
+  if (past_caches)
     copy_past_caches(reinterpret_cast<const char*>(from), count * sizeof(T), reinterpret_cast<char*>(to));
   else
     std::memcpy(to, from, count * sizeof(T));
 }
 
 template <class A, class T>
-void put(const A* from, Index count, T* to, bool) {
+void put(const A* from, Index count, T* to, bool = false) {
   for (Index i = 0; i < count; ++i) to[i] = T(from[i]);
 }
 
@@ -124,31 +133,43 @@ inline void finish_writes() {
 
 // ---------------------------------------------------------------- threads
 
-// Every thread works on its own copy of `worker` (so on its own scratch rows) and takes items in small runs.
-// There is one for each hundred thousand of the `elements` written: less is done sooner alone.
+// `GOMP_parallel` of the OpenMP library that the caller computes with: its threads are awake already, and waiting
+// for work. Null: threads are started for every call.
+using Parallel = void (*)(void (*function)(void*), void* data, unsigned threads, unsigned flags);
+inline std::atomic<Parallel> parallel{nullptr};
+
+// Calls `worker(item)` for all items, taken in small runs by up to `threads` threads, each with its own copy of
+// `worker` and so with its own scratch rows. False if memory ran out.
 template <class Worker>
-bool for_all(Index items, int threads, Index elements, const Worker& worker) {
+bool for_all(Index items, int threads, const Worker& worker) {
   const Index run = std::clamp<Index>(items / (16 * std::max(threads, 1)), 1, 16);
   std::atomic<Index> next{0};
   std::atomic<bool> complete{true};
-  const auto work = [&]() noexcept {
+  auto work = [&]() noexcept {
     try {
+      Index first = next.fetch_add(run);
+      if (first >= items) return;
       Worker own = worker;
-      for (Index first; (first = next.fetch_add(run)) < items;)
+      for (; first < items; first = next.fetch_add(run))
         for (Index item = first; item < std::min(first + run, items); ++item) own(item);
-      finish_writes();
     } catch (...) {
       complete = false;
     }
+    finish_writes();
   };
-  std::vector<std::thread> others;
-  const Index wanted = std::min({Index(threads), (items + run - 1) / run, 1 + elements / 100000});
-  try {
-    for (Index k = 1; k < wanted; ++k) others.emplace_back(work);
-  } catch (...) {  // no more threads to be had: fewer do the same work
+  if (threads <= 1 || items <= run) {
+    work();
+  } else if (const Parallel start = parallel) {
+    start([](void* data) { (*static_cast<decltype(work)*>(data))(); }, &work, threads, 0);
+  } else {
+    std::vector<std::thread> others;
+    try {
+      for (Index k = 1; k < std::min<Index>(threads, quotient_up(items, run)); ++k) others.emplace_back(work);
+    } catch (...) {  // no more threads to be had: fewer do the same work
+    }
+    work();
+    for (auto& other : others) other.join();
   }
-  work();
-  for (auto& other : others) other.join();
   return complete;
 }
 

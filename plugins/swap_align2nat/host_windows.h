@@ -9,58 +9,60 @@
 
 namespace swap_align2nat {
 
+// A window at the cell x of its grid row; k is its position in the index.
+struct Window {
+  Index x, k;
+
+  bool operator<(const Window& other) const { return x != other.x ? x < other.x : k < other.k; }
+};
+
 // Windows of one grid row (n, y): a stretch of `order`.
 struct GridRow {
   Index n, y, first, end;
 };
 
+// The windows by grid row, in a row by x and then by their position in the index.
 class SortedWindows {
  public:
-  std::vector<std::pair<Index, Index>> order;  // (cell, k): by cell, then by position in the index
-  std::vector<GridRow> rows;
+  std::vector<Window> order;
+  std::vector<GridRow> rows;  // those that have windows
 
-  SortedWindows(const int64_t* index, Index count, const Shape& s)
-      : cells_y_(s.vy().coarse_cells()),
-        cells_x_(s.ux().coarse_cells()) {
-    const Index cells = s.N * cells_y_ * cells_x_;
-    order.reserve(count);
-    for (Index k = 0; k < count; ++k)
-      order.emplace_back((index[3 * k] * cells_y_ + index[3 * k + 1]) * cells_x_ + index[3 * k + 2], k);
-    if (!std::is_sorted(order.begin(), order.end()))
-      cells <= 8 * count ? count_sort(cells) : std::sort(order.begin(), order.end());
-    Index end_of_row = 0;
-    for (Index i = 0; i < count; ++i) {
-      if (order[i].first >= end_of_row) {
-        const Index row = order[i].first / cells_x_;
-        rows.push_back({row / cells_y_, row % cells_y_, i, i});
-        end_of_row = (row + 1) * cells_x_;
-      }
-      rows.back().end = i + 1;
+  SortedWindows(const int64_t* index, Index count, const Shape& s, int threads)
+      : order(count),
+        cells_y_(s.vy().coarse_cells()),
+        place_(s.N * cells_y_ + 1) {
+    const auto row = [&](Index k) { return index[3 * k] * cells_y_ + index[3 * k + 1]; };
+    for (Index k = 0; k < count; ++k) ++place_[row(k) + 1];
+    for (Index r = 0; r < s.N * cells_y_; ++r) {
+      const Index first = place_[r], end = first + place_[r + 1];
+      if (first < end) rows.push_back({r / cells_y_, r % cells_y_, first, end});
+      place_[r + 1] = end;
     }
+    std::vector<Index> next(place_);
+    for (Index k = 0; k < count; ++k) order[next[row(k)]++] = {index[3 * k + 2], k};
+    const Index cells_x = s.ux().coarse_cells();
+    const bool few = count < 8 * Index(rows.size());
+    for_all(rows.size(), few ? 1 : threads, [&, sorted = std::vector<Window>(), next](Index r) mutable {
+      Window* const windows = order.data() + rows[r].first;
+      const Index length = rows[r].end - rows[r].first;
+      if (few) return std::sort(windows, windows + length);
+      next.assign(cells_x + 1, 0);
+      sorted.resize(length);
+      for (Index i = 0; i < length; ++i) ++next[windows[i].x + 1];
+      for (Index x = 0; x < cells_x; ++x) next[x + 1] += next[x];
+      for (Index i = 0; i < length; ++i) sorted[next[windows[i].x]++] = windows[i];
+      std::copy(sorted.begin(), sorted.end(), windows);
+    });
   }
 
-  const GridRow* find(Index n, Index y) const {
-    const auto before = [](const GridRow& row, std::pair<Index, Index> key) {
-      return std::make_pair(row.n, row.y) < key;
-    };
-    const auto found = std::lower_bound(rows.begin(), rows.end(), std::make_pair(n, y), before);
-    return found != rows.end() && found->n == n && found->y == y ? &*found : nullptr;
+  GridRow find(Index n, Index y) const {
+    const Index r = n * cells_y_ + y;
+    return {n, y, place_[r], place_[r + 1]};
   }
-
-  Index x(Index i) const { return order[i].first % cells_x_; }
 
  private:
-  // In time proportional to the number of cells: for many windows.
-  void count_sort(Index cells) {
-    std::vector<Index> next(cells + 1);
-    for (const auto& window : order) ++next[window.first + 1];
-    for (Index cell = 0; cell < cells; ++cell) next[cell + 1] += next[cell];
-    std::vector<std::pair<Index, Index>> sorted(order.size());
-    for (const auto& window : order) sorted[next[window.first]++] = window;
-    order.swap(sorted);
-  }
-
-  Index cells_y_, cells_x_;
+  Index cells_y_;
+  std::vector<Index> place_;  // of the first window of each grid row
 };
 
 // Steps 1 and 2 at once: sums[i] for the cell i, of which all taps are inside. COUNT: the count where it is known.
@@ -139,7 +141,7 @@ class FewWindows {
     if (outside_.empty()) make_scratch();
     row_ = windows_->rows[item / (s_.V + 1)];
     const Index p = item % (s_.V + 1);
-    with_constant_lam<2, 4, 8>(s_.lam, [&](auto lam) {
+    with_constant_lam<2, 4, 8, 16, 32>(s_.lam, [&](auto lam) {
       if constexpr (lam != 0)
         write_windows<lam, true, true>(p);
       else
@@ -201,7 +203,7 @@ class FewWindows {
   }
 
   T* output(Index i, Index v) const {
-    return out_ + (windows_->order[i].second * vy_.fine_bins() + v) * ux_.fine_bins();
+    return out_ + (windows_->order[i].k * vy_.fine_bins() + v) * ux_.fine_bins();
   }
 
   // A window needs 2 * lam sums of every tap u': for the groups q = u' and q = u' + 1.
@@ -209,7 +211,7 @@ class FewWindows {
   void write_windows(Index p) {
     const Index lam = LAM ? LAM : s_.lam;
     for (Index i = row_.first; i < row_.end; ++i) {
-      const Index cell = ux_.row_of_slot(lam * windows_->x(i));
+      const Index cell = ux_.row_of_slot(lam * windows_->order[i].x);
       const bool inner = cell >= 0 && cell + lam * (s_.U + 1) <= s_.W - TWO_CELLS;
       std::fill_n(taps_.begin(), 2 * lam, sum_of_pads_);
       std::fill_n(taps_.end() - 2 * lam, 2 * lam, sum_of_pads_);
@@ -272,7 +274,7 @@ class ManyWindows : public SlotRows<T> {
   using A = Acc<T>;
 
   ManyWindows(const T* input, const Shape& shape, A pad_value, int threads, const SortedWindows& windows, T* out)
-      : Base(input, shape, pad_value, threads, 4, shape.lam < 4 ? 2 : 1, shape.U),
+      : Base(input, shape, pad_value, threads, 4, shape.lam < 4 ? 4 : 1, shape.U),
         windows_(&windows),
         out_(out) {}
 
@@ -291,8 +293,7 @@ class ManyWindows : public SlotRows<T> {
         for (Index u = 0; u < s_.U; ++u) Base::read_bins(p, u, p == start);
       if (!wanted) continue;
       for (Index i = std::max(low_, p); i < std::min(high_, p + cells_y_); ++i)
-        if (const GridRow* row = windows_->find(n_, i - p))
-          with_constant_lam<2, 4, 8>(s_.lam, [&](auto lam) { write<lam>(*row, p, i); });
+        with_constant_lam<2, 4, 8>(s_.lam, [&](auto lam) { write<lam>(windows_->find(n_, i - p), p, i); });
     }
   }
 
@@ -302,7 +303,7 @@ class ManyWindows : public SlotRows<T> {
 
   bool any(Index p) const {
     for (Index i = std::max(low_, p); i < std::min(high_, p + cells_y_); ++i)
-      if (windows_->find(n_, i - p)) return true;
+      if (const GridRow row = windows_->find(n_, i - p); row.first < row.end) return true;
     return false;
   }
 
@@ -311,12 +312,12 @@ class ManyWindows : public SlotRows<T> {
     const Index lam = LAM ? LAM : s_.lam, fine_u = ux_.fine_bins();
     const Index first = std::max(first_phase_, p == 0 ? vy_.lead() : 0);
     const Index end = std::min(end_phase_, p == s_.V ? vy_.lead() : lam);
-    if (first >= end) return;
+    if (first >= end || row.first == row.end) return;
     if (LAM == 2) blend_groups(i, first, end);
     const Index step = Base::step() + lam, v = lam * p + first - vy_.lead();
     for (Index k = row.first; k < row.end; ++k) {
-      const Index slot = lam * windows_->x(k);
-      T* to = out_ + (windows_->order[k].second * vy_.fine_bins() + v) * fine_u;
+      const Index slot = lam * windows_->order[k].x;
+      T* to = out_ + (windows_->order[k].k * vy_.fine_bins() + v) * fine_u;
       for (Index phase = first; phase < end; ++phase, to += fine_u) {
         const Index place = Base::place(i, phase);
         if (!Base::reads(i, phase))
@@ -344,9 +345,15 @@ class ManyWindows : public SlotRows<T> {
 
   void copy_window(const A* blended, T* to) const {
     const Index step = ux_.slots() + 2;
-    to[0] = T(blended[1]);
-    for (Index q = 1; q < s_.U; ++q) to[2 * q - 1] = T(blended[q * step]), to[2 * q] = T(blended[q * step + 1]);
-    to[2 * s_.U - 1] = T(blended[s_.U * step]);
+    *to++ = T(blended[1]);
+    for (Index q = 1; q < s_.U; ++q, to += 2) {
+      const A* const pair = blended + q * step;
+      if constexpr (std::is_same_v<T, A>)
+        std::memcpy(to, pair, sizeof(A[2]));
+      else
+        to[0] = T(pair[0]), to[1] = T(pair[1]);
+    }
+    *to = T(blended[s_.U * step]);
   }
 
   std::vector<A> blended_;
@@ -366,50 +373,59 @@ class ShiftWindows {
         input_(input),
         windows_(&windows),
         out_(out),
+        by_row_(windows.order.size() > 8 * windows.rows.size()),
         stream_(is_large<T>(windows.order.size() * shape.window_size())),
         pad_(pad_value) {}
 
   static bool fits(const Shape& s) { return s.lam == 1 && s.V % 2 && s.U % 2; }
 
-  Index items() const { return quotient_up(windows_->order.size(), TOGETHER); }
+  // A grid row that has many windows, else as many as are done together.
+  Index items() const { return by_row_ ? windows_->rows.size() : quotient_up(windows_->rows.size(), TOGETHER); }
 
   void operator()(Index item) {
-    tiles_.resize((SPAN + 3) * size_);
-    row_.resize(s_.U * (SPAN + s_.U + 3));
-    const Index first = item * TOGETHER, end = std::min<Index>(first + TOGETHER, windows_->order.size());
-    for (Index i = first; i < end; ++i) {  // these lines are not written whole at once
-      const char* const to = reinterpret_cast<const char*>(output(i));
-      prefetch_to_write(to);
-      prefetch_to_write(to + size_ * sizeof(T) - 1);
+    tiles_.resize((SPAN + 7) * size_);
+    row_.resize(s_.U * (SPAN + 7 + s_.U));
+    const Index first = by_row_ ? item : item * TOGETHER;
+    const Index end = std::min<Index>(first + (by_row_ ? 1 : TOGETHER), windows_->rows.size());
+    corners_.clear();
+    for (Index r = first; r < end; ++r) {
+      const GridRow& row = windows_->rows[r];
+      for (Index i = row.first; i < row.end; ++i) {
+        const auto [x, k] = windows_->order[i];
+        corners_.push_back({row.n, row.y - s_.V / 2, x - s_.U / 2, k});
+      }
     }
-    const Index span = windows_->order[end - 1].first - windows_->order[first].first + 1;
-    const bool one_row = windows_->x(end - 1) - windows_->x(first) + 1 == span;
-    const bool neighbours = one_row && span <= SPAN && 4 * (end - first) > span && s_.U >= 4;
-    if constexpr (std::is_same_v<T, Acc<T>>)
-      if (neighbours) return turn_neighbours(first, end, span);
-    copy_windows(first, end);
+    for (Index i = 0; i < Index(corners_.size()); i += TOGETHER)
+      copy(corners_.data() + i, std::min<Index>(TOGETHER, corners_.size() - i));
   }
 
  private:
   static constexpr Index TOGETHER = 16, SPAN = 48;
 
-  T* output(Index i) const { return out_ + windows_->order[i].second * size_; }
-
-  // The cell (n, y, x) of a window that bin (0, 0) reads; it need not be inside.
+  // Where the bin (0, 0) of window k reads; it need not be inside.
   struct Corner {
-    Index n, y, x;
+    Index n, y, x, k;
   };
-  Corner corner(Index i) const {
-    const Index cell = windows_->order[i].first, n = cell / area_;
-    return {n, (cell - n * area_) / s_.W - s_.V / 2, windows_->x(i) - s_.U / 2};
+
+  void copy(const Corner* windows, Index count) {
+    for (Index i = 0; i < count; ++i) {  // these lines are not written whole at once
+      const char* const to = reinterpret_cast<const char*>(out_ + windows[i].k * size_);
+      prefetch_to_write(to);
+      prefetch_to_write(to + size_ * sizeof(T) - 1);
+    }
+    const Corner &first = windows[0], &last = windows[count - 1];
+    const Index span = last.x - first.x + 1;
+    const bool neighbours = first.n == last.n && first.y == last.y && span <= SPAN && 4 * count > span;
+    if constexpr (std::is_same_v<T, Acc<T>>)
+      if (neighbours && s_.U >= 4) return turn_neighbours(windows, count, span);
+    copy_apart(windows, count);
   }
 
-  void copy_windows(Index first, Index end) {
-    for (Index i = first; i < end; ++i) corners_[i - first] = corner(i);
+  void copy_apart(const Corner* windows, Index count) {
     for (Index v = 0; v < s_.V; ++v)
-      for (Index i = first; i < end; ++i) {
-        const auto [n, y, x] = corners_[i - first];
-        T* __restrict const to = tiles_.data() + (i - first) * size_ + v * s_.U;
+      for (Index i = 0; i < count; ++i) {
+        const auto [n, y, x, k] = windows[i];
+        T* __restrict const to = tiles_.data() + i * size_ + v * s_.U;
         const Index low = std::clamp<Index>(-x, 0, s_.U), high = std::clamp<Index>(s_.W - x, low, s_.U);
         if (low > 0 || high < s_.U || !inside(y + v, s_.H)) std::fill_n(to, s_.U, T(pad_));
         if (!inside(y + v, s_.H)) continue;
@@ -420,19 +436,18 @@ class ShiftWindows {
           prefetch_line(at + s_.U * area_ + s_.W);  // of the next v
         }
       }
-    for (Index i = first; i < end; ++i) put(tiles_.data() + (i - first) * size_, size_, output(i), stream_);
+    for (Index i = 0; i < count; ++i) put(tiles_.data() + i * size_, size_, out_ + windows[i].k * size_, stream_);
   }
 
-  // Windows beside each other: the rows of four bins u, four cells each, become four windows.
-  void turn_neighbours(Index first, Index end, Index span) {
-    using P = Pack<Acc<T>, 4>;
-    const auto [n, y, x] = corner(first);
-    const Index cells = (span + 3) / 4 * 4, pitch = cells + s_.U;
+  // Windows beside each other: the rows of four bins u, eight cells each, become eight windows.
+  void turn_neighbours(const Corner* windows, Index count, Index span) {
+    const auto [n, y, x, k] = windows[0];
+    const Index cells = (span + 7) / 8 * 8, pitch = cells + s_.U;
     const bool inner = x >= 0 && x + cells + s_.U <= s_.W;
     for (Index v = 0; v < s_.V; ++v) {
       T* const tile = tiles_.data() + v * s_.U;
       if (!inside(y + v, s_.H)) {
-        for (Index k = 0; k < span; ++k) std::fill_n(tile + k * size_, s_.U, T(pad_));
+        for (Index i = 0; i < span; ++i) std::fill_n(tile + i * size_, s_.U, T(pad_));
         continue;
       }
       const T* from = input_ + ((n * s_.V + v) * s_.U * s_.H + y + v) * s_.W + x;
@@ -447,23 +462,22 @@ class ShiftWindows {
       }
       for (Index at = 0; at < s_.U; at += 4) {
         const Index u = std::min(at, s_.U - 4);
-        for (Index k = 0; k < cells; k += 4) {
-          const T* const rows = from + u * step + k;
-          P a = load<P>(rows, 0), b = load<P>(rows + step, 0);
-          P c = load<P>(rows + 2 * step, 0), d = load<P>(rows + 3 * step, 0);
-          turn(a, b, c, d);
-          T* const to = tile + k * size_ + u;
-          a.store(to);
-          b.store(to + size_);
-          c.store(to + 2 * size_);
-          d.store(to + 3 * size_);
-        }
+        for (Index i = 0; i < cells; i += 8) turn_eight(from + u * step + i, step, tile + i * size_ + u);
       }
     }
-    for (Index i = first; i < end; ++i) {
-      const Index k = windows_->order[i].first - windows_->order[first].first;
-      put(tiles_.data() + k * size_, size_, output(i), stream_);
-    }
+    for (Index i = 0; i < count; ++i)
+      put(tiles_.data() + (windows[i].x - x) * size_, size_, out_ + windows[i].k * size_, stream_);
+  }
+
+  void turn_eight(const T* rows, Index step, T* to) const {
+    using P = Pack<T, 8>;
+    P a = load<P>(rows, 4), b = load<P>(rows + step, 4), c = load<P>(rows + 2 * step, 4), d = load<P>(rows + 3 * step, 4);
+    turn(a, b, c, d);
+    T* const high = to + 4 * size_;
+    a.store_halves(to, high);
+    b.store_halves(to + size_, high + size_);
+    c.store_halves(to + 2 * size_, high + 2 * size_);
+    d.store_halves(to + 3 * size_, high + 3 * size_);
   }
 
   Shape s_;
@@ -471,10 +485,10 @@ class ShiftWindows {
   const T* input_;
   const SortedWindows* windows_;
   T* out_;
-  bool stream_;
+  bool by_row_, stream_;
   Acc<T> pad_;
+  std::vector<Corner> corners_;
   std::vector<T> tiles_, row_;  // (windows, V, U); (U, cells) with the pad beside them
-  Corner corners_[TOGETHER];
 };
 
 }  // namespace swap_align2nat

@@ -16,6 +16,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -34,8 +35,9 @@ COMMON_FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC", "-pthread", "-fvisibili
 # The first set that the compiler takes: not every compiler knows -march=native.
 FLAG_SETS = (("-march=native", *COMMON_FLAGS), COMMON_FLAGS)
 
-# Elements written from which on a second thread pays.
-SHARED_WORK = 1 << 20
+# Elements written from which on a second thread pays. An element of a window costs more than one among all.
+SHARED_WORK = 1 << 17
+SHARED_WINDOWS = 1 << 13
 
 INDEX_OUTSIDE = 3  # the code that says so
 _ENVIRONMENT = ("TENSORMASK_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA", "CXX")
@@ -72,7 +74,8 @@ def forward_windows(x: Tensor, lam: int, index: Tensor, pad_value: float) -> Ten
     if out.numel():
         x, index = x.contiguous(), index.contiguous()
         pointers = x.data_ptr(), index.data_ptr(), count, out.data_ptr()
-        if _call("swap_forward_windows", x, x.shape, lam, pad_value, _threads(out), *pointers):
+        threads = _threads(out, SHARED_WINDOWS)
+        if _call("swap_forward_windows", x, x.shape, lam, pad_value, threads, *pointers):
             check_index(index, (n, -(-height // lam), -(-width // lam)))
     return out
 
@@ -87,10 +90,9 @@ def backward_windows(grad: Tensor, lam: int, index: Tensor, input_shape: tuple[i
     return grad_x
 
 
-def _threads(written: Tensor) -> int:
-    """How many threads write this tensor. Waking one costs more than it helps with a small tensor, the more
-    so while PyTorch's own threads wait busily for their next task."""
-    return torch.get_num_threads() if written.numel() >= SHARED_WORK else 1
+def _threads(written: Tensor, shared: int = SHARED_WORK) -> int:
+    """How many threads write this tensor: starting one costs more than it helps with a small one."""
+    return torch.get_num_threads() if written.numel() >= shared else 1
 
 
 def available() -> tuple[bool, str]:
@@ -150,7 +152,9 @@ def _load_locked(dtype: torch.dtype, folder: str) -> tuple[ctypes.CDLL | None, s
         return None, "no C++ compiler found (looked for $CXX, c++, g++, clang++)"
     try:
         path = _compiled(compiler, dtype, Path(folder))
-        return _declared(ctypes.CDLL(str(path))), f"compiled with {compiler}, cached in {path}"
+        library = _declared(ctypes.CDLL(str(path)))
+        library.swap_use_threads(_threads_of_torch())
+        return library, f"compiled with {compiler}, cached in {path}"
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         return None, f"compiling with {compiler} failed: {error}"
 
@@ -197,11 +201,29 @@ def _compile(compiler: str, source: Path, dtype: torch.dtype, target: Path) -> N
 
 
 def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
-    """The library with the argument types of its four functions."""
+    """The library with the argument types of its functions."""
     pointer, count, pad, threads = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double, ctypes.c_int
     dtype, shape = ctypes.c_int, ctypes.POINTER(ctypes.c_int64)
+    library.swap_use_threads.argtypes = [pointer]
     library.swap_forward.argtypes = [dtype, shape, pad, threads, pointer, pointer]
     library.swap_backward.argtypes = [dtype, shape, threads, pointer, pointer]
     library.swap_forward_windows.argtypes = [dtype, shape, pad, threads, pointer, pointer, count, pointer]
     library.swap_backward_windows.argtypes = [dtype, shape, threads, pointer, pointer, count, pointer]
     return library
+
+
+@cache
+def _threads_of_torch() -> int | None:
+    """The address of `GOMP_parallel` in the OpenMP library that PyTorch has loaded, None if there is none.
+
+    Threads of our own would take turns with PyTorch's, which wait for their next task without sleeping.
+    """
+    try:
+        mapped = Path("/proc/self/maps").read_text().split()
+    except OSError:
+        return None
+    names = re.compile(r"/lib(gomp|iomp5|omp)[^/]*\.so")
+    for path in dict.fromkeys(word for word in mapped if names.search(word)):
+        if start := getattr(ctypes.CDLL(path), "GOMP_parallel", None):
+            return ctypes.cast(start, ctypes.c_void_p).value
+    return None
