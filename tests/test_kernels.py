@@ -239,6 +239,38 @@ def test_processes_that_compile_at_once_do_not_meet(tmp_path, compiled_host):
     assert [path.suffix for path in tmp_path.iterdir()] == [".so"]
 
 
+# Builds that Python does not load, and what they need of the compiler
+BUILDS = {
+    "without_vectors": ["-O1", "-DSWAP_NO_VECTORS"],
+    "with_sanitizers": ["-O1", "-march=native", "-fsanitize=address,undefined", "-fno-sanitize-recover"],
+}
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_other_builds_of_the_host_kernels_are_right(name, tmp_path, compiled_host):
+    flags = ["-std=c++17", "-pthread", "-DSWAP_DTYPE=1", f"-I{host.kernel_folder()}", *BUILDS[name]]
+    source, program = Path(__file__).with_name("host_checks.cpp"), tmp_path / "checks"
+    command = [host._find_compiler(), *flags, str(source), "-o", str(program)]
+    built = subprocess.run(command, capture_output=True, text=True)
+    if built.returncode and "sanitize" in name and "-lasan" in built.stderr:
+        pytest.skip("the compiler has no sanitizers")
+    assert built.returncode == 0, built.stderr
+    run = subprocess.run([program], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_threads_of_its_own_give_the_same_numbers(compiled_host):
+    """Where PyTorch has no OpenMP threads, the kernels start their own."""
+    x = torch.randn(1, 5, 6, 61, 83)
+    library, threads = host._load(torch.float32)[0], host._threads_of_torch()
+    out = host.forward(x, 4, -6.0)
+    library.swap_use_threads(None)
+    try:
+        assert out.numel() >= host.SHARED_WORK and torch.equal(host.forward(x, 4, -6.0), out)
+    finally:
+        library.swap_use_threads(threads)
+
+
 # Each makes one mistake in core.h: (text, mistaken text)
 MISTAKES = {
     "half_cell_for_odd_sizes_too": ("return (lam * bins + 1) % 2;", "return 1;"),

@@ -1,8 +1,8 @@
 // swap_align2nat on the CPU: a C interface on raw pointers, compiled by any C++17 compiler at first use.
 //
-// The forward passes bring rows into slot order (core.h), where the taps of neighbours are neighbours and every
-// loop runs over contiguous memory: host_slots.h, host_dense.h, host_windows.h; the backward passes,
-// host_backward.h, gather. Every item of work owns what it writes.
+// The forward passes bring rows into slot order (core.h), where the taps of neighbours are neighbours and
+// loops run over contiguous memory: host_slots.h, host_dense.h, host_windows.h. The backward passes gather:
+// host_backward.h. Every item of work owns what it writes, so results do not depend on the threads.
 #include "host_backward.h"
 #include "host_dense.h"
 #include "host_windows.h"
@@ -45,7 +45,8 @@ bool all_inside(const int64_t* index, Index count, const Shape& s) {
   const Index cells_y = s.vy().coarse_cells(), cells_x = s.ux().coarse_cells();
   bool inside_all = true;
   for (Index k = 0; k < count; ++k, index += 3)
-    inside_all &= inside<Index>(index[0], s.N) & inside<Index>(index[1], cells_y) & inside<Index>(index[2], cells_x);
+    inside_all &=
+        inside<Index>(index[0], s.N) & inside<Index>(index[1], cells_y) & inside<Index>(index[2], cells_x);
   return inside_all;
 }
 
@@ -73,7 +74,8 @@ SWAP_API int swap_forward(int dtype, const int64_t* shape, double pad_value, int
     const Acc<T> pad(pad_value);
     T* const to = large_pages(static_cast<T*>(out), s.output_size());
     const auto run = [&](const auto& worker) { return for_all(worker.items(), threads, worker); };
-    return s.lam == 1 ? run(ShiftForward<T>(from, s, pad, to)) : run(DenseForward<T>(from, s, pad, threads, to));
+    if (ShiftForward<T>::fits(s)) return run(ShiftForward<T>(from, s, pad, to));
+    return run(DenseForward<T>(from, s, pad, threads, to));
   });
 }
 

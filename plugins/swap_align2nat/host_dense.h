@@ -1,5 +1,5 @@
-// The dense forward pass on the CPU: step 3 of host_slots.h by tiles of outputs, in which phases become bins u and
-// cells stay in order; and the simpler pass for lam = 1.
+// The dense forward pass on the CPU: step 3 of host_slots.h by tiles of outputs, in which phases become bins
+// u and cells stay in order; and the simpler pass for lam = 1.
 #pragma once
 
 #include <array>
@@ -20,7 +20,7 @@ class DenseForward : public SlotRows<T> {
   DenseForward(const T* input, const Shape& shape, A pad_value, int threads, T* out)
       : Base(input, shape, pad_value, threads, 4, 8, 2),
         out_(out),
-        stream_(is_large<T>(shape.output_size())) {}
+        past_caches_(is_large<T>(shape.output_size())) {}
 
   void operator()(Index item) {
     Base::enter(item);
@@ -44,7 +44,8 @@ class DenseForward : public SlotRows<T> {
   // Step 3 for the outputs (v, u, y, x) of the groups p and q at one phase of the pair (v, y).
   void write(Index p, Index q, Index phase) {
     const Index v = s_.lam * p + phase - vy_.lead();
-    const Index low = std::clamp<Index>(low_ - p, 0, cells_y_), high = std::clamp<Index>(high_ - p, 0, cells_y_);
+    const Index low = std::clamp<Index>(low_ - p, 0, cells_y_);
+    const Index high = std::clamp<Index>(high_ - p, 0, cells_y_);
     if (!inside(v, vy_.fine_bins()) || low == high) return;
     Index from = std::clamp(first_ - p, low, high), to = std::clamp(end_ - p, low, high);
     while (from < to && !Base::reads(from + p, phase)) ++from;
@@ -63,15 +64,16 @@ class DenseForward : public SlotRows<T> {
       const A* const lower = Base::group(q - 1, q == 0 ? 0 : k) + s_.lam * q;
       const A* const upper = Base::group(q, q == s_.U ? 0 : k) + s_.lam * q;
       A* const cells = tile_.data() + (y - low) * cells_x_;
-      with_constant_lam<2, 4, 8, 16, 32>(s_.lam, [&](auto lam) { turn_row<lam>(lower, upper, first, end, cells, run); });
+      with_constant_lam<1, 2, 4, 8, 16, 32>(
+          s_.lam, [&](auto lam) { turn_row<lam>(lower, upper, first, end, cells, run); });
     }
     T* plane = out_ + (n_ * vy_.fine_bins() + v) * ux_.fine_bins() * cells_y_ * cells_x_;
     plane += (s_.lam * q - ux_.lead()) * cells_y_ * cells_x_;
     if (run == cells_y_ * cells_x_)
-      put(tile_.data() + first * run, (end - first) * run, plane + first * run, stream_);
+      put(tile_.data() + first * run, (end - first) * run, plane + first * run, past_caches_);
     else
       for (Index u = first; u < end; ++u)
-        put(tile_.data() + u * run, run, plane + (u * cells_y_ + low) * cells_x_, stream_);
+        put(tile_.data() + u * run, run, plane + (u * cells_y_ + low) * cells_x_, past_caches_);
   }
 
   // The cells of one row for the phases `first` to `end`.
@@ -126,56 +128,40 @@ class DenseForward : public SlotRows<T> {
   }
 
   T* out_;
-  bool stream_;
-  std::vector<A> tile_;           // (lam, cells of some y and all x)
+  bool past_caches_;
+  std::vector<A> tile_;          // (lam, cells of some y and all x)
   std::array<Index, 4> padded_;  // the rows y of the tile: some of padding, some of sums, some of padding
 };
 
-// lam = 1: every output plane is the input plane of the same bins, shifted.
+// lam = 1, V and U odd: every output plane is the input plane of the same bins, shifted.
 template <class T>
 class ShiftForward {
  public:
-  using A = Acc<T>;
-
-  ShiftForward(const T* input, const Shape& shape, A pad_value, T* out)
+  ShiftForward(const T* input, const Shape& shape, Acc<T> pad_value, T* out)
       : s_(shape),
         input_(input),
         out_(out),
-        stream_(is_large<T>(shape.output_size())),
+        past_caches_(is_large<T>(shape.output_size())),
         pad_(pad_value) {}
+
+  static bool fits(const Shape& s) { return s.lam == 1 && s.V % 2 && s.U % 2; }
 
   Index items() const { return s_.N * s_.V * s_.U; }
 
   void operator()(Index item) {
-    if (row_.empty()) row_.resize(s_.W), columns_.resize(s_.W + 1);
-    const Axis vy = s_.vy(), ux = s_.ux();
-    const Index first_row = vy.row_of_slot(item / s_.U % s_.V + vy.lead());
-    const Index first_cell = ux.row_of_slot(item % s_.U + ux.lead());
-    const Index half_y = vy.half_cell(), half_x = ux.half_cell();
-    const Index low = std::clamp<Index>(-half_x - first_cell, 0, s_.W), high = std::clamp<Index>(s_.W - first_cell, 0, s_.W);
+    const Index down = item / s_.U % s_.V - s_.V / 2, right = item % s_.U - s_.U / 2;
+    const Index low = std::clamp<Index>(-right, 0, s_.W), high = std::clamp<Index>(s_.W - right, low, s_.W);
     const T* const plane = input_ + item * s_.H * s_.W;
-    std::fill_n(row_.begin(), s_.W, T(pad_));
+    row_.assign(s_.W, T(pad_));
     for (Index y = 0; y < s_.H; ++y) {
-      const Index row = first_row + y;
       T* const to = out_ + (item * s_.H + y) * s_.W;
-      if (row < -half_y || row >= s_.H) {
+      if (!inside(y + down, s_.H)) {
         std::fill_n(to, s_.W, T(pad_));
         continue;
       }
-      if (!half_y && !half_x) {
-        std::copy_n(plane + row * s_.W + first_cell + low, high - low, row_.begin() + low);
-      } else {
-        for (Index x = low; x < high; ++x) {
-          A sum = 0;
-          for (Index j = 0; j <= half_y; ++j)
-            for (Index k = 0; k <= half_x; ++k) {
-              const Index b = row + j, c = first_cell + x + k;
-              sum += inside(b, s_.H) && inside(c, s_.W) ? A(plane[b * s_.W + c]) : pad_;
-            }
-          row_[x] = T(sum / A((1 + half_y) * (1 + half_x)));
-        }
-      }
-      put(row_.data(), s_.W, to, stream_);
+      const T* const from = plane + (y + down) * s_.W + right;
+      std::copy(from + low, from + high, row_.begin() + low);
+      put(row_.data(), s_.W, to, past_caches_);
     }
   }
 
@@ -183,10 +169,9 @@ class ShiftForward {
   Shape s_;
   const T* input_;
   T* out_;
-  bool stream_;
-  A pad_;
+  bool past_caches_;
+  Acc<T> pad_;
   std::vector<T> row_;
-  std::vector<A> columns_;
 };
 
 }  // namespace swap_align2nat

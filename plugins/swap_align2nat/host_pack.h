@@ -1,8 +1,12 @@
-// Four or eight numbers as one, and how they change places. The compiler's vectors where it has them, else arrays.
+// Four or eight numbers as one, and how they change places: compiler's vectors, or arrays.
 #pragma once
 
 #include <cstddef>
 #include <cstring>
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wpsabi"  // packs are passed between inline functions alone
+#endif
 
 namespace swap_align2nat {
 
@@ -126,7 +130,8 @@ inline P odd(P a, P b) {
 // Four rows of four become four columns; in packs of eight each half does so for itself.
 template <class P>
 inline void turn(P& a, P& b, P& c, P& d) {
-  const P low02 = low_pairs(a, c), low13 = low_pairs(b, d), high02 = high_pairs(a, c), high13 = high_pairs(b, d);
+  const P low02 = low_pairs(a, c), low13 = low_pairs(b, d);
+  const P high02 = high_pairs(a, c), high13 = high_pairs(b, d);
   a = low_pairs(low02, low13);
   b = high_pairs(low02, low13);
   c = low_pairs(high02, high13);

@@ -24,8 +24,8 @@ struct Rows {
   A *bin[COUNT], *group[COUNT];
 };
 
-// Steps 1 and 2. `bin` held bin p-1 and holds bin p afterwards; FIRST: bin p-1 is the padding. With two taps along
-// x there is one sum more than cells.
+// Steps 1 and 2. `bin` held bin p-1 and holds bin p afterwards; FIRST: bin p-1 is the padding. With two taps
+// along x there is one sum more than cells.
 template <bool FIRST, bool TWO_ROWS, bool TWO_CELLS, class T, int COUNT>
 SWAP_APART void take_bins(const Rows<T, COUNT> rows, Index cells, Acc<T> pad) {
   using A = Acc<T>;
@@ -52,6 +52,7 @@ SWAP_APART void take_bins(const Rows<T, COUNT> rows, Index cells, Acc<T> pad) {
   }
 }
 
+// The walk: an item is a block of slots, worked off bin by bin along p.
 template <class T>
 class SlotRows {
  public:
@@ -60,9 +61,10 @@ class SlotRows {
   Index items() const { return s_.N * blocks_ * blocks_of_phases(); }
 
  protected:
-  // A block: `phases` of each of `cells` cells i = y + p, or fewer, so that every thread has as much to do.
-  // Groups of the last `kept` taps u' are kept.
-  SlotRows(const T* input, const Shape& shape, A pad_value, int threads, Index phases, Index cells, Index kept)
+  // A block has `phases` phases of each of `cells` cells i = y + p, or fewer, so that all threads have as
+  // much to do. The groups of the last `kept` taps u' are kept.
+  SlotRows(const T* input, const Shape& shape, A pad_value, int threads, Index phases, Index cells,
+           Index kept)
       : s_(shape),
         vy_(shape.vy()),
         ux_(shape.ux()),
@@ -78,8 +80,9 @@ class SlotRows {
         phases_(std::min(s_.lam, phases)),
         blocks_(quotient_up(end_i_ - first_i_, cells)),
         kept_(kept) {
+    const auto uneven = [&] { return items() < 8 * threads && items() % threads != 0; };
     while (phases_ > 1 && items() < 2 * threads) phases_ /= 2;
-    while (blocks_ < end_i_ - first_i_ && (items() < 2 * threads || items() % threads != 0)) ++blocks_;
+    while (blocks_ < end_i_ - first_i_ && (items() < 2 * threads || uneven())) ++blocks_;
     cells_i_ = quotient_up(end_i_ - first_i_, blocks_);
     const A share = A(1) / A((1 + vy_.half_cell()) * (1 + ux_.half_cell()));
     for (Index slot = 0; slot < ux_.slots() + 4; ++slot) {
@@ -89,10 +92,10 @@ class SlotRows {
     }
   }
 
-  // The block of an item.
+  // Sets the block of an item.
   void enter(Index item) {
     if (bins_.empty()) {
-      bins_.resize(s_.U * phases_ * cells_i_ * sums_);
+      bins_.resize(s_.U * rows() * sums_);
       groups_.assign((kept_ + 2) * step(), sum_of_pads_);
       outside_.assign(s_.W, T(pad_));
     }
@@ -113,20 +116,47 @@ class SlotRows {
       for (Index phase = first_phase_; phase < end_phase_; ++phase) {
         if (!reads(i, phase)) continue;
         if (p == s_.V) {
-          take_padding(i, phase, u);
+          read_padding(i, phase, u);
         } else if (vy_.half_cell() && phase + 1 < end_phase_ && reads(i, phase + 1)) {
-          take<2>(plane, i, phase, u, is_first);
+          read_rows<2>(plane, i, phase, u, is_first);
           ++phase;
         } else {
-          take<1>(plane, i, phase, u, is_first);
+          read_rows<1>(plane, i, phase, u, is_first);
         }
       }
   }
 
+  // Whether a slot of the block reads more than padding.
+  bool reads(Index i, Index phase) const {
+    const Index row = vy_.row_of_slot(s_.lam * i + phase);
+    return first_ <= i && i < end_ && row >= -vy_.half_cell() && row < s_.H;
+  }
+
+  // The row of a slot in the block.
+  Index place(Index i, Index phase) const { return (phase - first_phase_) * cells_i_ + i - first_; }
+
+  // Row k of the tap u' = -1..U; the first and the last hold the pad.
+  A* group(Index u, Index k) {
+    const Index set = u < 0 ? 0 : u == s_.U ? kept_ + 1 : 1 + u % kept_;
+    return groups_.data() + set * step() + k * ux_.slots();
+  }
+
+  // From a row to the same row of the next tap u', where all are kept.
+  Index step() const { return rows() * ux_.slots(); }
+
+  Shape s_;
+  Axis vy_, ux_;
+  Index cells_y_, cells_x_;
+  A pad_, sum_of_pads_;
+  std::vector<A> of_lower_, of_upper_;  // weights along u per slot
+
+  Index n_, first_phase_, end_phase_, first_, end_;  // of the block
+  Index low_, high_;  // cells i whose outputs are its own: those beside it, which read padding, too
+
  private:
   template <int COUNT>
-  void take(const T* plane, Index i, Index phase, Index u, bool is_first) {
-    const Index half = vy_.half_cell(), row = row_of(i, phase);
+  void read_rows(const T* plane, Index i, Index phase, Index u, bool is_first) {
+    const Index half = vy_.half_cell(), row = vy_.row_of_slot(s_.lam * i + phase);
     Rows<T, COUNT> rows;
     for (int k = 0; k < COUNT + 1; ++k) {
       rows.input[k] = inside(row + k, s_.H) ? plane + (row + k) * s_.W : outside_.data();
@@ -145,50 +175,23 @@ class SlotRows {
   }
 
   // Bin p = V is outside.
-  void take_padding(Index i, Index phase, Index u) {
+  void read_padding(Index i, Index phase, Index u) {
     const A* const from = bin(u, place(i, phase));
     A* const to = group(u, place(i, phase)) + margin_;
     const Blend<A> blend = blend_at<A>(phase, s_.lam);
     for (Index x = 0; x < sums_; ++x) to[x] = blend(from[x], sum_of_pads_);
   }
 
-  A* bin(Index u, Index k) { return bins_.data() + (u * phases_ * cells_i_ + k) * sums_; }
-
- protected:
+  A* bin(Index u, Index k) { return bins_.data() + (u * rows() + k) * sums_; }
+  Index rows() const { return phases_ * cells_i_; }
   Index blocks_of_phases() const { return quotient_up(s_.lam, phases_); }
-  Index row_of(Index i, Index phase) const { return vy_.row_of_slot(s_.lam * i + phase); }
-  Index place(Index i, Index phase) const { return (phase - first_phase_) * cells_i_ + i - first_; }
 
-  // Whether a slot of the block reads more than padding.
-  bool reads(Index i, Index phase) const {
-    return first_ <= i && i < end_ && row_of(i, phase) >= -vy_.half_cell() && row_of(i, phase) < s_.H;
-  }
-
-  // Row k of the tap u' = -1..U; the first and the last hold the pad.
-  A* group(Index u, Index k) {
-    const Index set = u < 0 ? 0 : u == s_.U ? kept_ + 1 : 1 + u % kept_;
-    return groups_.data() + set * step() + k * ux_.slots();
-  }
-
-  // From a row to the same row of the next tap u', where all are kept.
-  Index step() const { return phases_ * cells_i_ * ux_.slots(); }
-
-  Shape s_;
-  Axis vy_, ux_;
-  Index cells_y_, cells_x_;
-  A pad_, sum_of_pads_;
-  std::vector<A> of_lower_, of_upper_;  // weights along u per slot
-
-  Index n_, first_phase_, end_phase_, first_, end_;  // of the block
-  Index low_, high_;  // cells i whose outputs are its own: those beside it, which read padding, too
-
- private:
   const T* input_;
-  Index sums_, margin_;     // sums of a bin's row; the slot of the first
-  Index first_i_, end_i_;            // cells i that read the input
-  Index phases_, blocks_, cells_i_;  // of a block; of the cells i; of a block at most
-  Index kept_;
-  std::vector<A> bins_, groups_;  // (U, rows, sums); (kept + 2, rows, slots)
+  Index sums_, margin_;            // sums of a bin's row; the slot of the first
+  Index first_i_, end_i_;          // cells i that read the input
+  Index phases_, blocks_, kept_;
+  Index cells_i_;                  // of a block at most
+  std::vector<A> bins_, groups_;   // (U, rows, sums); (kept + 2, rows, slots)
   std::vector<T> outside_;
 };
 

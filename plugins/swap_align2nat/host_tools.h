@@ -1,4 +1,4 @@
-// What the host kernels share: threads, memory, and what the compiler should know as constants.
+// What the host kernels share: memory, threads, and what the compiler should know as constants.
 #pragma once
 
 #include <algorithm>
@@ -133,13 +133,13 @@ inline void finish_writes() {
 
 // ---------------------------------------------------------------- threads
 
-// `GOMP_parallel` of the OpenMP library that the caller computes with: its threads are awake already, and waiting
-// for work. Null: threads are started for every call.
+// `GOMP_parallel` of the OpenMP library that the caller computes with: its threads are awake already, and
+// wait for work. Null: threads are started for every call.
 using Parallel = void (*)(void (*function)(void*), void* data, unsigned threads, unsigned flags);
 inline std::atomic<Parallel> parallel{nullptr};
 
-// Calls `worker(item)` for all items, taken in small runs by up to `threads` threads, each with its own copy of
-// `worker` and so with its own scratch rows. False if memory ran out.
+// Calls `worker(item)` for all items, taken in small runs by up to `threads` threads, each with its own copy
+// of `worker` and so with its own scratch rows. False if memory ran out.
 template <class Worker>
 bool for_all(Index items, int threads, const Worker& worker) {
   const Index run = std::clamp<Index>(items / (16 * std::max(threads, 1)), 1, 16);

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "host_dense.h"
 #include "host_pack.h"
 #include "host_slots.h"
 
@@ -65,7 +66,7 @@ class SortedWindows {
   std::vector<Index> place_;  // of the first window of each grid row
 };
 
-// Steps 1 and 2 at once: sums[i] for the cell i, of which all taps are inside. COUNT: the count where it is known.
+// Steps 1 and 2 at once: sums[x] for the cells x, whose taps are all inside. COUNT: the count if it is known.
 template <bool TWO_ROWS, bool TWO_CELLS, Index COUNT, class A, class T>
 inline void sum_taps(const T* a, const T* b, const T* c, const T* d, Blend<A> blend, Index count,
                      A* __restrict sums) {
@@ -85,8 +86,8 @@ SWAP_APART void blend_slots(const A* of_lower, const A* lower, const A* of_upper
 }
 
 template <Index COUNT, class A, class T>
-inline void blend_phases(const A* __restrict of_lower, const A* __restrict lower, const A* __restrict of_upper,
-                         const A* __restrict upper, T* __restrict to) {
+inline void blend_phases(const A* __restrict of_lower, const A* __restrict lower,
+                         const A* __restrict of_upper, const A* __restrict upper, T* __restrict to) {
   for (Index phase = 0; phase < COUNT; ++phase)
     to[phase] = T(of_lower[phase] * lower[phase] + of_upper[phase] * upper[phase]);
 }
@@ -94,7 +95,8 @@ inline void blend_phases(const A* __restrict of_lower, const A* __restrict lower
 // Step 3 for the row v of a window: group q blends the phases at `lower` and `upper`, each q * step further.
 template <Index LAM, class A, class T>
 inline void write_window(Index bins, Index lam, const A* __restrict of_lower, const A* __restrict of_upper,
-                         const A* __restrict lower, const A* __restrict upper, Index step, T* __restrict to) {
+                         const A* __restrict lower, const A* __restrict upper, Index step,
+                         T* __restrict to) {
   if constexpr (LAM > 0) {  // even: no weight is zero
     constexpr Index half = LAM / 2;
     blend_phases<half>(of_lower + half, lower + half, of_upper + half, upper + half, to);
@@ -105,7 +107,7 @@ inline void write_window(Index bins, Index lam, const A* __restrict of_lower, co
     for_groups(bins, lam, [&](Index q, Index first, Index end) {
       const A *__restrict below = lower + q * step, *__restrict above = upper + q * step;
       T* __restrict group = to + lam * q - (lam + 1) / 2;
-      if (of_upper[first] == 0) group[first] = T(of_lower[first] * below[first]), ++first;
+      if (first < end && of_upper[first] == 0) group[first] = T(of_lower[first] * below[first]), ++first;
       for (Index phase = first; phase < end; ++phase)
         group[phase] = T(of_lower[phase] * below[phase] + of_upper[phase] * above[phase]);
     });
@@ -186,7 +188,8 @@ class FewWindows {
     prefetch(b + s_.W + x, cells.high - cells.low);
     prefetch(d + s_.W + x, cells.high - cells.low);
     if (cells.low < cells.high)
-      sum_taps<TWO_ROWS, TWO_CELLS, 0>(a + x, b + x, c + x, d + x, blend_, cells.high - cells.low, to + cells.low);
+      sum_taps<TWO_ROWS, TWO_CELLS, 0>(a + x, b + x, c + x, d + x, blend_, cells.high - cells.low,
+                                       to + cells.low);
     if (!TWO_CELLS) return;
     const auto edge = [&](Index place, Index cell) {  // one of its two cells is outside
       if (!inside(place, cells.count)) return;
@@ -273,7 +276,8 @@ class ManyWindows : public SlotRows<T> {
  public:
   using A = Acc<T>;
 
-  ManyWindows(const T* input, const Shape& shape, A pad_value, int threads, const SortedWindows& windows, T* out)
+  ManyWindows(const T* input, const Shape& shape, A pad_value, int threads, const SortedWindows& windows,
+              T* out)
       : Base(input, shape, pad_value, threads, 4, shape.lam < 4 ? 4 : 1, shape.U),
         windows_(&windows),
         out_(out) {}
@@ -293,13 +297,14 @@ class ManyWindows : public SlotRows<T> {
         for (Index u = 0; u < s_.U; ++u) Base::read_bins(p, u, p == start);
       if (!wanted) continue;
       for (Index i = std::max(low_, p); i < std::min(high_, p + cells_y_); ++i)
-        with_constant_lam<2, 4, 8>(s_.lam, [&](auto lam) { write<lam>(windows_->find(n_, i - p), p, i); });
+        with_constant_lam<2, 4, 8>(s_.lam,
+                                   [&](auto lam) { write<lam>(windows_->find(n_, i - p), p, i); });
     }
   }
 
  private:
-  using Base::s_, Base::vy_, Base::ux_, Base::cells_y_, Base::pad_, Base::of_lower_, Base::of_upper_, Base::n_,
-      Base::first_phase_, Base::end_phase_, Base::low_, Base::high_;
+  using Base::s_, Base::vy_, Base::ux_, Base::cells_y_, Base::pad_, Base::of_lower_, Base::of_upper_,
+      Base::n_, Base::first_phase_, Base::end_phase_, Base::low_, Base::high_;
 
   bool any(Index p) const {
     for (Index i = std::max(low_, p); i < std::min(high_, p + cells_y_); ++i)
@@ -361,8 +366,8 @@ class ManyWindows : public SlotRows<T> {
   T* out_;
 };
 
-// lam = 1, V and U odd: a window is a copy of its cells. Some windows are done together, bin by bin, since each
-// bin lies in memory pages of its own.
+// lam = 1, V and U odd: a window is a copy of its cells. Some windows are done together, bin by bin, since
+// each bin lies in memory pages of its own.
 template <class T>
 class ShiftWindows {
  public:
@@ -374,13 +379,15 @@ class ShiftWindows {
         windows_(&windows),
         out_(out),
         by_row_(windows.order.size() > 8 * windows.rows.size()),
-        stream_(is_large<T>(windows.order.size() * shape.window_size())),
+        past_caches_(is_large<T>(windows.order.size() * shape.window_size())),
         pad_(pad_value) {}
 
-  static bool fits(const Shape& s) { return s.lam == 1 && s.V % 2 && s.U % 2; }
+  static bool fits(const Shape& s) { return ShiftForward<T>::fits(s); }
 
   // A grid row that has many windows, else as many as are done together.
-  Index items() const { return by_row_ ? windows_->rows.size() : quotient_up(windows_->rows.size(), TOGETHER); }
+  Index items() const {
+    return by_row_ ? windows_->rows.size() : quotient_up(windows_->rows.size(), TOGETHER);
+  }
 
   void operator()(Index item) {
     tiles_.resize((SPAN + 7) * size_);
@@ -436,7 +443,8 @@ class ShiftWindows {
           prefetch_line(at + s_.U * area_ + s_.W);  // of the next v
         }
       }
-    for (Index i = 0; i < count; ++i) put(tiles_.data() + i * size_, size_, out_ + windows[i].k * size_, stream_);
+    for (Index i = 0; i < count; ++i)
+      put(tiles_.data() + i * size_, size_, out_ + windows[i].k * size_, past_caches_);
   }
 
   // Windows beside each other: the rows of four bins u, eight cells each, become eight windows.
@@ -466,12 +474,13 @@ class ShiftWindows {
       }
     }
     for (Index i = 0; i < count; ++i)
-      put(tiles_.data() + (windows[i].x - x) * size_, size_, out_ + windows[i].k * size_, stream_);
+      put(tiles_.data() + (windows[i].x - x) * size_, size_, out_ + windows[i].k * size_, past_caches_);
   }
 
   void turn_eight(const T* rows, Index step, T* to) const {
     using P = Pack<T, 8>;
-    P a = load<P>(rows, 4), b = load<P>(rows + step, 4), c = load<P>(rows + 2 * step, 4), d = load<P>(rows + 3 * step, 4);
+    P a = load<P>(rows, 4), b = load<P>(rows + step, 4);
+    P c = load<P>(rows + 2 * step, 4), d = load<P>(rows + 3 * step, 4);
     turn(a, b, c, d);
     T* const high = to + 4 * size_;
     a.store_halves(to, high);
@@ -485,7 +494,7 @@ class ShiftWindows {
   const T* input_;
   const SortedWindows* windows_;
   T* out_;
-  bool by_row_, stream_;
+  bool by_row_, past_caches_;
   Acc<T> pad_;
   std::vector<Corner> corners_;
   std::vector<T> tiles_, row_;  // (windows, V, U); (U, cells) with the pad beside them
