@@ -293,7 +293,14 @@ def test_a_mistake_in_the_arithmetic_is_noticed(name, tmp_path, monkeypatch, com
     assert right in (tmp_path / "core.h").read_text()
     (tmp_path / "core.h").write_text((tmp_path / "core.h").read_text().replace(right, wrong))
     library = tmp_path / "mistaken.so"
-    flags = ["-O0", "-std=c++17", "-shared", "-fPIC", "-pthread", f"-DSWAP_DTYPE={host.DTYPES[torch.float64]}"]
+    flags = [
+        "-O0",
+        "-std=c++17",
+        "-shared",
+        "-fPIC",
+        "-pthread",
+        f"-DSWAP_DTYPE={host.DTYPES[torch.float64]}",
+    ]
     subprocess.run(
         [host._find_compiler(), *flags, str(tmp_path / "host.cpp"), "-o", str(library)], check=True
     )

@@ -96,7 +96,7 @@ def _threads(written: Tensor, shared: int = SHARED_WORK) -> int:
 
 
 def available() -> tuple[bool, str]:
-    """Whether the host kernels run here, and the reason in words. Compiles those of float32 at the first call."""
+    """Whether the host kernels run here, and the reason in words. Compiles those of float32 at first."""
     library, reason = _load(torch.float32)
     return library is not None, reason
 
