@@ -80,11 +80,12 @@ class DenseForward : public SlotRows<T> {
   template <Index LAM>
   SWAP_APART void turn_row(const A* lower, const A* upper, Index first, Index end, A* to, Index run) const {
     const Index lam = LAM ? LAM : s_.lam;
-    if (lam % 2 == 0 && cells_x_ >= 8) {
+    constexpr int wide = 32 / sizeof(A);
+    if (lam % 2 == 0 && cells_x_ >= wide) {
       Index x = 0;
-      for (; x + 8 <= cells_x_; x += 8) turn_cells<LAM, 8>(lower, upper, first, end, to, run, x);
+      for (; x + wide <= cells_x_; x += wide) turn_cells<LAM, wide>(lower, upper, first, end, to, run, x);
       if (cells_x_ - x > 4)
-        turn_cells<LAM, 8>(lower, upper, first, end, to, run, cells_x_ - 8);
+        turn_cells<LAM, wide>(lower, upper, first, end, to, run, cells_x_ - wide);
       else if (x < cells_x_)
         turn_cells<LAM, 4>(lower, upper, first, end, to, run, cells_x_ - 4);
     } else {

@@ -27,17 +27,10 @@ struct Pack {
   Values values;
 
   void store(A* to) const { std::memcpy(to, &values, sizeof values); }
-  void store_halves(A* low, A* high) const {
-    static_assert(WIDTH == 8);
-#ifdef SWAP_VECTORS
-    const auto first = __builtin_shufflevector(values, values, 0, 1, 2, 3);
-    const auto last = __builtin_shufflevector(values, values, 4, 5, 6, 7);
-    std::memcpy(low, &first, sizeof first);
-    std::memcpy(high, &last, sizeof last);
-#else
-    std::memcpy(low, values, sizeof values / 2);
-    std::memcpy(high, values + 4, sizeof values / 2);
-#endif
+  // The first four, and of a pack of eight the others.
+  void store_fours(A* first, A* last) const {
+    std::memcpy(first, &values, 4 * sizeof(A));
+    if constexpr (WIDTH == 8) std::memcpy(last, reinterpret_cast<const A*>(&values) + 4, 4 * sizeof(A));
   }
 };
 

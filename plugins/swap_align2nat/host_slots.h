@@ -16,19 +16,17 @@
 namespace swap_align2nat {
 
 // Where steps 1 and 2 read and write for COUNT slots whose input rows follow one another.
-template <class T, int COUNT>
+template <class A, int COUNT>
 struct Rows {
-  using A = Acc<T>;
-  const T* input[COUNT + 1];
+  const A* input[COUNT + 1];
   Blend<A> blend[COUNT];
   A *bin[COUNT], *group[COUNT];
 };
 
 // Steps 1 and 2. `bin` held bin p-1 and holds bin p afterwards; FIRST: bin p-1 is the padding. With two taps
 // along x there is one sum more than cells.
-template <bool FIRST, bool TWO_ROWS, bool TWO_CELLS, class T, int COUNT>
-SWAP_APART void take_bins(const Rows<T, COUNT> rows, Index cells, Acc<T> pad) {
-  using A = Acc<T>;
+template <bool FIRST, bool TWO_ROWS, bool TWO_CELLS, class A, int COUNT>
+SWAP_APART void take_bins(const Rows<A, COUNT> rows, Index cells, A pad) {
   const A outside = TWO_ROWS ? pad + pad : pad, before = TWO_CELLS ? outside + outside : outside;
   const auto take = [&](Index to, const A* cell_sums) {
     for (int k = 0; k < COUNT; ++k) {
@@ -39,7 +37,7 @@ SWAP_APART void take_bins(const Rows<T, COUNT> rows, Index cells, Acc<T> pad) {
   };
   const auto edge = [&](Index to, Index x) {
     A sums[COUNT + 1];
-    for (int k = 0; k < COUNT + TWO_ROWS; ++k) sums[k] = pad + A(rows.input[k][x]);
+    for (int k = 0; k < COUNT + TWO_ROWS; ++k) sums[k] = pad + rows.input[k][x];
     take(to, sums);
   };
   if (TWO_CELLS) edge(0, 0), edge(cells, cells - 1);
@@ -47,7 +45,7 @@ SWAP_APART void take_bins(const Rows<T, COUNT> rows, Index cells, Acc<T> pad) {
   for (Index x = 0; x < cells - TWO_CELLS; ++x) {
     A sums[COUNT + 1];
     for (int k = 0; k < COUNT + TWO_ROWS; ++k)
-      sums[k] = TWO_CELLS ? A(rows.input[k][x]) + A(rows.input[k][x + 1]) : A(rows.input[k][x]);
+      sums[k] = TWO_CELLS ? rows.input[k][x] + rows.input[k][x + 1] : rows.input[k][x];
     take(x + TWO_CELLS, sums);
   }
 }
@@ -97,7 +95,8 @@ class SlotRows {
     if (bins_.empty()) {
       bins_.resize(s_.U * rows() * sums_);
       groups_.assign((kept_ + 2) * step(), sum_of_pads_);
-      outside_.assign(s_.W, T(pad_));
+      outside_.assign(s_.W, A(T(pad_)));
+      if (!std::is_same_v<T, A>) converted_.resize(3 * s_.W);
     }
     const Index block = item / blocks_of_phases() % blocks_, cells = end_i_ - first_i_;
     n_ = item / blocks_of_phases() / blocks_;
@@ -157,11 +156,14 @@ class SlotRows {
   template <int COUNT>
   void read_rows(const T* plane, Index i, Index phase, Index u, bool is_first) {
     const Index half = vy_.half_cell(), row = vy_.row_of_slot(s_.lam * i + phase);
-    Rows<T, COUNT> rows;
+    Rows<A, COUNT> rows;
     for (int k = 0; k < COUNT + 1; ++k) {
-      rows.input[k] = inside(row + k, s_.H) ? plane + (row + k) * s_.W : outside_.data();
+      rows.input[k] = outside_.data();
+      if (k >= COUNT + half || !inside(row + k, s_.H)) continue;
+      const T* const from = plane + (row + k) * s_.W;
       // Of the next tap u'; the first row is the last one of the slot before.
-      if (k < COUNT + half && (k > 0 || phase == first_phase_)) prefetch(rows.input[k] + s_.H * s_.W, s_.W);
+      if (k > 0 || phase == first_phase_) prefetch(from + s_.H * s_.W, s_.W);
+      rows.input[k] = as_sums(from, k);
     }
     for (int k = 0; k < COUNT; ++k) {
       rows.blend[k] = blend_at<A>(phase + k, s_.lam);
@@ -172,6 +174,17 @@ class SlotRows {
       take_bins<first, two_rows, two_cells>(rows, s_.W, pad_);
     };
     with_constants(run, is_first, half == 1, ux_.half_cell() == 1);
+  }
+
+  // A row in the type of the sums.
+  const A* as_sums(const T* from, int k) {
+    if constexpr (std::is_same_v<T, A>) {
+      return from;
+    } else {
+      A* __restrict const to = converted_.data() + k * s_.W;
+      for (Index x = 0; x < s_.W; ++x) to[x] = A(from[x]);
+      return to;
+    }
   }
 
   // Bin p = V is outside.
@@ -192,7 +205,7 @@ class SlotRows {
   Index phases_, blocks_, kept_;
   Index cells_i_;                  // of a block at most
   std::vector<A> bins_, groups_;   // (U, rows, sums); (kept + 2, rows, slots)
-  std::vector<T> outside_;
+  std::vector<A> outside_, converted_;
 };
 
 }  // namespace swap_align2nat

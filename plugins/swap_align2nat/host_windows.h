@@ -478,15 +478,18 @@ class ShiftWindows {
   }
 
   void turn_eight(const T* rows, Index step, T* to) const {
-    using P = Pack<T, 8>;
-    P a = load<P>(rows, 4), b = load<P>(rows + step, 4);
-    P c = load<P>(rows + 2 * step, 4), d = load<P>(rows + 3 * step, 4);
-    turn(a, b, c, d);
-    T* const high = to + 4 * size_;
-    a.store_halves(to, high);
-    b.store_halves(to + size_, high + size_);
-    c.store_halves(to + 2 * size_, high + 2 * size_);
-    d.store_halves(to + 3 * size_, high + 3 * size_);
+    constexpr int wide = 32 / sizeof(T);
+    using P = Pack<T, wide == 4 ? 4 : 8>;
+    for (int from = 0; from < 8; from += P::width, rows += P::width, to += P::width * size_) {
+      P a = load<P>(rows, 4), b = load<P>(rows + step, 4);
+      P c = load<P>(rows + 2 * step, 4), d = load<P>(rows + 3 * step, 4);
+      turn(a, b, c, d);
+      T* const last = to + 4 * size_;
+      a.store_fours(to, last);
+      b.store_fours(to + size_, last + size_);
+      c.store_fours(to + 2 * size_, last + 2 * size_);
+      d.store_fours(to + 3 * size_, last + 3 * size_);
+    }
   }
 
   Shape s_;
