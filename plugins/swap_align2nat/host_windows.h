@@ -79,12 +79,6 @@ inline void sum_taps(const T* a, const T* b, const T* c, const T* d, Blend<A> bl
   for (Index x = 0; x < count; ++x) sums[x] = TWO_CELLS ? column(x) + column(x + 1) : column(x);
 }
 
-template <class A>
-SWAP_APART void blend_slots(const A* of_lower, const A* lower, const A* of_upper, const A* upper,
-                            A* __restrict to, Index length) {
-  for (Index i = 0; i < length; ++i) to[i] = of_lower[i] * lower[i] + of_upper[i] * upper[i];
-}
-
 template <Index COUNT, class A, class T>
 inline void blend_phases(const A* __restrict of_lower, const A* __restrict lower,
                          const A* __restrict of_upper, const A* __restrict upper, T* __restrict to) {
@@ -318,7 +312,6 @@ class ManyWindows : public SlotRows<T> {
     const Index first = std::max(first_phase_, p == 0 ? vy_.lead() : 0);
     const Index end = std::min(end_phase_, p == s_.V ? vy_.lead() : lam);
     if (first >= end || row.first == row.end) return;
-    if (LAM == 2) blend_groups(i, first, end);
     const Index step = Base::step() + lam, v = lam * p + first - vy_.lead();
     for (Index k = row.first; k < row.end; ++k) {
       const Index slot = lam * windows_->order[k].x;
@@ -327,8 +320,6 @@ class ManyWindows : public SlotRows<T> {
         const Index place = Base::place(i, phase);
         if (!Base::reads(i, phase))
           std::fill_n(to, fine_u, T(pad_));
-        else if (LAM == 2)
-          copy_window(blended_.data() + (phase - first) * (s_.U + 1) * ux_.slots() + slot, to);
         else
           write_window<LAM>(s_.U, lam, of_lower_.data(), of_upper_.data(), Base::group(-1, place) + slot,
                             Base::group(0, place) + slot, step, to);
@@ -336,32 +327,6 @@ class ManyWindows : public SlotRows<T> {
     }
   }
 
-  // For lam = 2, whose groups are too short to blend window by window: (phases, U+1, slots).
-  void blend_groups(Index i, Index first, Index end) {
-    const Index slots = ux_.slots();
-    blended_.resize(2 * (s_.U + 1) * slots);
-    A* to = blended_.data();
-    for (Index phase = first; phase < end; ++phase)
-      for (Index q = 0; q <= s_.U; ++q, to += slots)
-        if (Base::reads(i, phase))
-          blend_slots(of_lower_.data(), Base::group(q - 1, Base::place(i, phase)), of_upper_.data(),
-                      Base::group(q, Base::place(i, phase)), to, slots);
-  }
-
-  void copy_window(const A* blended, T* to) const {
-    const Index step = ux_.slots() + 2;
-    *to++ = T(blended[1]);
-    for (Index q = 1; q < s_.U; ++q, to += 2) {
-      const A* const pair = blended + q * step;
-      if constexpr (std::is_same_v<T, A>)
-        std::memcpy(to, pair, sizeof(A[2]));
-      else
-        to[0] = T(pair[0]), to[1] = T(pair[1]);
-    }
-    *to = T(blended[s_.U * step]);
-  }
-
-  std::vector<A> blended_;
   const SortedWindows* windows_;
   T* out_;
 };
