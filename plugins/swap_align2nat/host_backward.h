@@ -25,26 +25,26 @@ struct WeightedRows {
   }
 
   // to[i] = sum over rows of weight * row[offset + i]
-  void sum(Index offset, Index length, A constant, A* to) const {
+  void sum(Index offset, Index length, A* to) const {
     switch (count) {
-      case 0: std::fill_n(to, length, constant); break;
-      case 1: sum_of<1>(row, weight, offset, length, constant, to); break;
-      case 2: sum_of<2>(row, weight, offset, length, constant, to); break;
-      case 3: sum_of<3>(row, weight, offset, length, constant, to); break;
-      default: sum_of<4>(row, weight, offset, length, constant, to);
+      case 0: std::fill_n(to, length, A(0)); break;
+      case 1: sum_of<1>(row, weight, offset, length, to); break;
+      case 2: sum_of<2>(row, weight, offset, length, to); break;
+      case 3: sum_of<3>(row, weight, offset, length, to); break;
+      default: sum_of<4>(row, weight, offset, length, to);
     }
   }
 
  private:
   // A function of its own, so that all its pointers and weights stay in registers.
   template <int COUNT>
-  SWAP_APART static void sum_of(const T* const* row, const A* weight, Index offset, Index length, A constant,
+  SWAP_APART static void sum_of(const T* const* row, const A* weight, Index offset, Index length,
                                 A* __restrict to) {
     const T* from[COUNT];
     A w[COUNT];
     for (int k = 0; k < COUNT; ++k) from[k] = row[k] + offset, w[k] = weight[k];
     for (Index i = 0; i < length; ++i) {
-      A sum = constant;
+      A sum = 0;
       for (int k = 0; k < COUNT; ++k) sum += w[k] * A(from[k][i]);
       to[i] = sum;
     }
@@ -138,7 +138,7 @@ struct DenseBackward {
     for_groups(s.U, lam, [&](Index p, Index first, Index end) {
       for (Index phase = first; phase < end; ++phase) {
         A* __restrict group = rows.group(p) + lam * p + phase;
-        sources.sum((lam * p + phase - s.ux().lead()) * plane, cells_x, 0, sum.data());
+        sources.sum((lam * p + phase - s.ux().lead()) * plane, cells_x, sum.data());
         for (Index x = 0; x < cells_x; ++x) group[lam * x] = sum[x];
       }
     });

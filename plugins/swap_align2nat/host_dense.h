@@ -26,20 +26,17 @@ class DenseForward : public SlotRows<T> {
     Base::enter(item);
     tile_.resize(s_.lam * std::min(cells_y_, high_ - low_) * cells_x_);
     padded_ = {};
-    // The groups p that have outputs: some y = i - p is inside. The one before them fills the bins.
-    const Index low = std::max<Index>(low_ - cells_y_ + 1, 0), high = std::min(high_ - 1, s_.V);
-    const Index start = std::max<Index>(low - 1, 0);
-    for (Index p = start; p <= high; ++p)
+    for (Index p = start_p_; p <= high_p_; ++p)
       for (Index q = 0; q <= s_.U; ++q) {
-        if (q < s_.U) Base::read_bins(p, q, p == start);
-        for (Index phase = first_phase_; phase < end_phase_ && p >= low; ++phase) write(p, q, phase);
+        if (q < s_.U) Base::read_bins(p, q, p == start_p_);
+        for (Index phase = first_phase_; phase < end_phase_ && p >= low_p_; ++phase) write(p, q, phase);
       }
   }
 
  private:
   using Base::s_, Base::vy_, Base::ux_, Base::cells_y_, Base::cells_x_, Base::pad_, Base::of_lower_,
       Base::of_upper_, Base::n_, Base::first_phase_, Base::end_phase_, Base::first_, Base::end_, Base::low_,
-      Base::high_;
+      Base::high_, Base::start_p_, Base::low_p_, Base::high_p_;
 
   // Step 3 for the outputs (v, u, y, x) of the groups p and q at one phase of the pair (v, y).
   void write(Index p, Index q, Index phase) {

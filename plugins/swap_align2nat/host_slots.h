@@ -106,6 +106,9 @@ class SlotRows {
     end_ = first_i_ + (block + 1) * cells / blocks_;
     low_ = block == 0 ? 0 : first_;
     high_ = block + 1 == blocks_ ? cells_y_ + s_.V : end_;
+    low_p_ = std::max<Index>(low_ - cells_y_ + 1, 0);
+    high_p_ = std::min(high_ - 1, s_.V);
+    start_p_ = std::max<Index>(low_p_ - 1, 0);
   }
 
   // Steps 1 and 2 for the tap u' and all rows of the block.
@@ -151,6 +154,8 @@ class SlotRows {
 
   Index n_, first_phase_, end_phase_, first_, end_;  // of the block
   Index low_, high_;  // cells i whose outputs are its own: those beside it, which read padding, too
+  // The groups p that have outputs: some y = i - p is inside. The one before them fills the bins.
+  Index start_p_, low_p_, high_p_;
 
  private:
   template <int COUNT>

@@ -283,12 +283,10 @@ class ManyWindows : public SlotRows<T> {
 
   void operator()(Index item) {
     Base::enter(item);
-    const Index low = std::max<Index>(low_ - cells_y_ + 1, 0), high = std::min(high_ - 1, s_.V);
-    const Index start = std::max<Index>(low - 1, 0);
-    for (Index p = start; p <= high; ++p) {
-      const bool wanted = p >= low && any(p);
-      if (wanted || (p < high && any(p + 1)))
-        for (Index u = 0; u < s_.U; ++u) Base::read_bins(p, u, p == start);
+    for (Index p = start_p_; p <= high_p_; ++p) {
+      const bool wanted = p >= low_p_ && any(p);
+      if (wanted || (p < high_p_ && any(p + 1)))
+        for (Index u = 0; u < s_.U; ++u) Base::read_bins(p, u, p == start_p_);
       if (!wanted) continue;
       for (Index i = std::max(low_, p); i < std::min(high_, p + cells_y_); ++i)
         with_constant_lam<2, 4, 8>(s_.lam,
@@ -298,7 +296,8 @@ class ManyWindows : public SlotRows<T> {
 
  private:
   using Base::s_, Base::vy_, Base::ux_, Base::cells_y_, Base::pad_, Base::of_lower_, Base::of_upper_,
-      Base::n_, Base::first_phase_, Base::end_phase_, Base::low_, Base::high_;
+      Base::n_, Base::first_phase_, Base::end_phase_, Base::low_, Base::high_,
+      Base::start_p_, Base::low_p_, Base::high_p_;
 
   bool any(Index p) const {
     for (Index i = std::max(low_, p); i < std::min(high_, p + cells_y_); ++i)

@@ -141,17 +141,13 @@ def _load(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, str]:
 
 @cache
 def _load_once(dtype: torch.dtype, *environment: str | None) -> tuple[ctypes.CDLL | None, str]:
-    with _lock:
-        return _load_locked(dtype, str(cache_folder()))
-
-
-@cache
-def _load_locked(dtype: torch.dtype, folder: str) -> tuple[ctypes.CDLL | None, str]:
+    """`environment` decides what is loaded: it is here for the cache alone."""
     compiler = _find_compiler()
     if compiler is None:
         return None, "no C++ compiler found (looked for $CXX, c++, g++, clang++)"
     try:
-        path = _compiled(compiler, dtype, Path(folder))
+        with _lock:
+            path = _compiled(compiler, dtype, cache_folder())
         library = _declared(ctypes.CDLL(str(path)))
         library.swap_use_threads(_threads_of_torch())
         return library, f"compiled with {compiler}, cached in {path}"
