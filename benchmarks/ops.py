@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import plain
 import torch
@@ -82,33 +83,41 @@ class Claim:
 
 
 class Clock:
-    """Times a call: best of `repeats` on a CPU, median by events on a GPU, in milliseconds."""
+    """Times calls that take turns, so that each finds the caches and the allocator as the others leave them.
+
+    Milliseconds per call: the best of `repeats` rounds on a CPU, the median by events on a GPU.
+    """
 
     def __init__(self, device: str, repeats: int) -> None:
         self.device, self.repeats = device, repeats
 
-    def __call__(self, call: Callable[[], object]) -> float:
+    def __call__(self, calls: dict[str, Callable[[], object]]) -> dict[str, float]:
+        for call in calls.values():
+            call()
+        on_gpu = self.device == "cuda"
+        once, summary, rounds = (
+            (self._gpu, statistics.median, 4 * self.repeats) if on_gpu else (self._cpu, min, self.repeats)
+        )
+        times: dict[str, list[float]] = {name: [] for name in calls}
+        for _ in range(rounds):
+            for name, call in calls.items():
+                times[name].append(once(call))
+        return {name: summary(measured) for name, measured in times.items()}
+
+    @staticmethod
+    def _cpu(call: Callable[[], object]) -> float:
+        start = time.perf_counter()
         call()
-        return self._gpu(call) if self.device == "cuda" else self._cpu(call)
+        return 1e3 * (time.perf_counter() - start)
 
-    def _cpu(self, call: Callable[[], object]) -> float:
-        times = []
-        for _ in range(self.repeats):
-            start = time.perf_counter()
-            call()
-            times.append(time.perf_counter() - start)
-        return 1e3 * min(times)
-
-    def _gpu(self, call: Callable[[], object]) -> float:
-        times = []
-        for _ in range(4 * self.repeats):
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            call()
-            end.record()
-            end.synchronize()
-            times.append(start.elapsed_time(end))
-        return statistics.median(times)
+    @staticmethod
+    def _gpu(call: Callable[[], object]) -> float:
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        call()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end)
 
 
 def random(device: str, dtype: torch.dtype, *shape: int) -> Tensor:
@@ -136,43 +145,43 @@ def dense_row(clock: Clock, side: int, lam: int, name: str, direction: str, othe
     x = random(device, dtype, images, side, side, HEIGHT, WIDTH)
     grad = random(device, dtype, *out_shape(x, lam))
     needed = (x.numel() + grad.numel()) * dtype.itemsize
-    row = Dense(device, side, lam, name, direction, images, needed / 1e6, *copies(clock, x, grad, direction))
-    for implementation, call in calls(x, grad, lam, direction, others):
-        row.ms[implementation] = clock(call)
-    return row
+    ms = clock({**copies(x, grad, direction), **implementations(x, grad, lam, direction, others)})
+    copy_ms, clone_ms = ms.pop("copy"), ms.pop("clone")
+    return Dense(device, side, lam, name, direction, images, needed / 1e6, copy_ms, clone_ms, ms)
 
 
-def copies(clock: Clock, x: Tensor, grad: Tensor, direction: str) -> tuple[float, float]:
-    """A copy of the needed bytes into a warm buffer; `clone` of the result, which pays for fresh memory."""
+def copies(x: Tensor, grad: Tensor, direction: str) -> dict[str, Callable[[], object]]:
+    """A copy of the needed bytes into a warm buffer; `clone` of the result, whose memory is new."""
     result = grad if direction == "forward" else x
     half = (x.numel() + grad.numel()) // 2
     source, target = x.new_zeros(half), x.new_zeros(half)
-    return clock(lambda: target.copy_(source)), clock(result.clone)
+    return {"copy": lambda: target.copy_(source), "clone": result.clone}
 
 
-def calls(
+def implementations(
     x: Tensor, grad: Tensor, lam: int, direction: str, others: bool
-) -> Iterator[tuple[str, Callable[[], object]]]:
-    """(name, call) of what can run here; a forced implementation stays forced while it is timed."""
+) -> dict[str, Callable[[], object]]:
+    """What can run here, each forced while it runs."""
     forward = direction == "forward"
-    for name in ops.ORDER[x.device.type]:
-        if not ops.missing(name) and (others or name != "formula"):
-            with ops.use(name):
-                yield (
-                    name,
-                    lambda: (
-                        OPS.swap_align2nat(x, lam, -6.0)
-                        if forward
-                        else OPS.swap_align2nat_adjoint(grad, lam, HEIGHT, WIDTH)
-                    ),
-                )
+
+    def forced(name: str) -> object:
+        with ops.use(name):
+            if forward:
+                return OPS.swap_align2nat(x, lam, -6.0)
+            return OPS.swap_align2nat_adjoint(grad, lam, HEIGHT, WIDTH)
+
+    calls: dict[str, Callable[[], object]] = {
+        name: partial(forced, name)
+        for name in ops.ORDER[x.device.type]
+        if not ops.missing(name) and (others or name != "formula")
+    }
     if others:
-        yield "strided views", _strided(x, grad, lam, forward)
+        calls["strided views"] = _strided(x, grad, lam, forward)
     if others and x.dtype == torch.float32 and plain.available(x.device.type):
-        yield (
-            "plain kernel",
-            lambda: plain.forward(x, lam, -6.0) if forward else plain.backward(grad, lam, HEIGHT, WIDTH),
+        calls["plain kernel"] = lambda: (
+            plain.forward(x, lam, -6.0) if forward else plain.backward(grad, lam, HEIGHT, WIDTH)
         )
+    return calls
 
 
 def _strided(x: Tensor, grad: Tensor, lam: int, forward: bool) -> Callable[[], object]:
@@ -188,16 +197,18 @@ def windows_rows(clock: Clock, side: int, lam: int) -> Iterator[Windows]:
     x = random(clock.device, torch.float32, 1, side, side, HEIGHT, WIDTH)
     shape = out_shape(x, lam)
     every = shape[3] * shape[4]
-    dense_ms = clock(lambda: OPS.swap_align2nat(x, lam, -6.0))
     counts = {SPLIT[lam], 100, every // 8, every // 2, every}
     for count in sorted(count for count in counts if 1 <= count <= every):
         cells = torch.randperm(every)[:count]
-        index = torch.stack([torch.zeros_like(cells), cells // shape[4], cells % shape[4]], 1).to(
-            clock.device
+        index = torch.stack([torch.zeros_like(cells), cells // shape[4], cells % shape[4]], 1)
+        ms = clock(
+            {
+                "dense": lambda: OPS.swap_align2nat(x, lam, -6.0),
+                "copy": x.new_zeros(count, shape[1], shape[2]).clone,
+                "windows": partial(OPS.swap_align2nat_windows, x, lam, index.to(clock.device), -6.0),
+            }
         )
-        ms = clock(lambda index=index: OPS.swap_align2nat_windows(x, lam, index, -6.0))
-        copy_ms = clock(x.new_zeros(count, shape[1], shape[2]).clone)
-        yield Windows(clock.device, side, lam, count, every, ms, dense_ms, copy_ms)
+        yield Windows(clock.device, side, lam, count, every, ms["windows"], ms["dense"], ms["copy"])
 
 
 def claims(dense: list[Dense], windows: list[Windows]) -> list[Claim]:

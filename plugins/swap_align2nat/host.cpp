@@ -20,14 +20,14 @@ constexpr int ONLY = -1;
 #endif
 
 template <int DTYPE, class T, class Call>
-int call_for(Call call) {
-  if constexpr (ONLY == -1 || ONLY == DTYPE) return call(T()) ? OK : OUT_OF_MEMORY;
+Code call_for(Call call) {
+  if constexpr (ONLY == -1 || ONLY == DTYPE) return call(T());
   return UNKNOWN_DTYPE;
 }
 
 // Calls `call(T())` for the storage type of `dtype`: 0 double, 1 float, 2 half, 3 bfloat16.
 template <class Call>
-int dispatch(int dtype, Call call) noexcept {
+Code dispatch(int dtype, Call call) noexcept {
   try {
     switch (dtype) {
       case 0: return call_for<0, double>(call);
@@ -41,13 +41,9 @@ int dispatch(int dtype, Call call) noexcept {
   }
 }
 
-bool all_inside(const int64_t* index, Index count, const Shape& s) {
-  const Index cells_y = s.vy().coarse_cells(), cells_x = s.ux().coarse_cells();
-  bool inside_all = true;
-  for (Index k = 0; k < count; ++k, index += 3)
-    inside_all &=
-        inside<Index>(index[0], s.N) & inside<Index>(index[1], cells_y) & inside<Index>(index[2], cells_x);
-  return inside_all;
+template <class Worker>
+Code run(const Worker& worker, Index items, int threads) {
+  return for_all(items, threads, worker) ? OK : OUT_OF_MEMORY;
 }
 
 }  // namespace
@@ -73,9 +69,9 @@ SWAP_API int swap_forward(int dtype, const int64_t* shape, double pad_value, int
     const T* const from = static_cast<const T*>(x);
     const Acc<T> pad(pad_value);
     T* const to = large_pages(static_cast<T*>(out), s.output_size());
-    const auto run = [&](const auto& worker) { return for_all(worker.items(), threads, worker); };
-    if (ShiftForward<T>::fits(s)) return run(ShiftForward<T>(from, s, pad, to));
-    return run(DenseForward<T>(from, s, pad, threads, to));
+    const auto start = [&](const auto& worker) { return run(worker, worker.items(), threads); };
+    if (ShiftForward<T>::fits(s)) return start(ShiftForward<T>(from, s, pad, to));
+    return start(DenseForward<T>(from, s, pad, threads, to));
   });
 }
 
@@ -85,7 +81,7 @@ SWAP_API int swap_backward(int dtype, const int64_t* shape, int threads, const v
     using T = decltype(zero);
     T* const to = large_pages(static_cast<T*>(grad_x), s.input_size());
     const DenseBackward<T> worker{s, static_cast<const T*>(grad), to, GradRows<T>(s)};
-    return for_all(s.N * s.V * s.H, threads, worker);
+    return run(worker, s.N * s.V * s.H, threads);
   });
 }
 
@@ -93,18 +89,18 @@ SWAP_API int swap_backward(int dtype, const int64_t* shape, int threads, const v
 SWAP_API int swap_forward_windows(int dtype, const int64_t* shape, double pad_value, int threads,
                                   const void* x, const int64_t* index, int64_t count, void* out) {
   const Shape s{shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]};
-  if (!all_inside(index, count, s)) return INDEX_OUTSIDE;
   return dispatch(dtype, [&](auto zero) {
     using T = decltype(zero);
     const T* const from = static_cast<const T*>(x);
     const Acc<T> pad(pad_value);
     const SortedWindows windows(index, count, s, threads);
+    if (!windows.all_inside) return INDEX_OUTSIDE;
     const Index elements = count * s.window_size();
     T* const to = large_pages(static_cast<T*>(out), elements);
-    const auto run = [&](const auto& worker) { return for_all(worker.items(), threads, worker); };
-    if (ShiftWindows<T>::fits(s)) return run(ShiftWindows<T>(from, s, pad, windows, to));
-    if (ManyWindows<T>::pays(s, windows)) return run(ManyWindows<T>(from, s, pad, threads, windows, to));
-    return run(FewWindows<T>(from, s, pad, windows, to));
+    const auto start = [&](const auto& worker) { return run(worker, worker.items(), threads); };
+    if (ShiftWindows<T>::fits(s)) return start(ShiftWindows<T>(from, s, pad, windows, to));
+    if (ManyWindows<T>::pays(s, windows)) return start(ManyWindows<T>(from, s, pad, threads, windows, to));
+    return start(FewWindows<T>(from, s, pad, windows, to));
   });
 }
 
@@ -116,6 +112,6 @@ SWAP_API int swap_backward_windows(int dtype, const int64_t* shape, int threads,
     const SortedWindows windows(index, count, s, threads);
     T* const to = large_pages(static_cast<T*>(grad_x), s.input_size());
     const WindowsBackward<T> worker{s, &windows, static_cast<const T*>(grad), to, GradRows<T>(s)};
-    return for_all(s.N * s.V * s.H, threads, worker);
+    return run(worker, s.N * s.V * s.H, threads);
   });
 }

@@ -131,4 +131,15 @@ inline void turn(P& a, P& b, P& c, P& d) {
   d = high_pairs(high02, high13);
 }
 
+// Four rows of four pairs become four columns.
+template <class A>
+inline void turn_pairs(Pack<A, 8>& a, Pack<A, 8>& b, Pack<A, 8>& c, Pack<A, 8>& d) {
+  const auto even_ab = pick<0, 1, 8, 9, 4, 5, 12, 13>(a, b), odd_ab = pick<2, 3, 10, 11, 6, 7, 14, 15>(a, b);
+  const auto even_cd = pick<0, 1, 8, 9, 4, 5, 12, 13>(c, d), odd_cd = pick<2, 3, 10, 11, 6, 7, 14, 15>(c, d);
+  a = pick<0, 1, 2, 3, 8, 9, 10, 11>(even_ab, even_cd);
+  b = pick<0, 1, 2, 3, 8, 9, 10, 11>(odd_ab, odd_cd);
+  c = pick<4, 5, 6, 7, 12, 13, 14, 15>(even_ab, even_cd);
+  d = pick<4, 5, 6, 7, 12, 13, 14, 15>(odd_ab, odd_cd);
+}
+
 }  // namespace swap_align2nat

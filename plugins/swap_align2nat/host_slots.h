@@ -19,6 +19,7 @@ namespace swap_align2nat {
 template <class A, int COUNT>
 struct Rows {
   const A* input[COUNT + 1];
+  const A* ahead[COUNT + 1];  // what to prefetch meanwhile
   Blend<A> blend[COUNT];
   A *bin[COUNT], *group[COUNT];
 };
@@ -41,13 +42,22 @@ SWAP_APART void take_bins(const Rows<A, COUNT> rows, Index cells, A pad) {
     take(to, sums);
   };
   if (TWO_CELLS) edge(0, 0), edge(cells, cells - 1);
-  SWAP_INDEPENDENT
-  for (Index x = 0; x < cells - TWO_CELLS; ++x) {
-    A sums[COUNT + 1];
-    for (int k = 0; k < COUNT + TWO_ROWS; ++k)
-      sums[k] = TWO_CELLS ? rows.input[k][x] + rows.input[k][x + 1] : rows.input[k][x];
-    take(x + TWO_CELLS, sums);
+  const auto inner = [&](Index from, Index to) {
+    SWAP_INDEPENDENT
+    for (Index x = from; x < to; ++x) {
+      A sums[COUNT + 1];
+      for (int k = 0; k < COUNT + TWO_ROWS; ++k)
+        sums[k] = TWO_CELLS ? rows.input[k][x] + rows.input[k][x + 1] : rows.input[k][x];
+      take(x + TWO_CELLS, sums);
+    }
+  };
+  constexpr Index line = 64 / sizeof(A);
+  Index x = 0;
+  for (; x + line <= cells - TWO_CELLS; x += line) {
+    for (int k = 0; k < COUNT + TWO_ROWS; ++k) prefetch_line(rows.ahead[k] + x);
+    inner(x, x + line);
   }
+  inner(x, cells - TWO_CELLS);
 }
 
 // The walk: an item is a block of slots, worked off bin by bin along p.
@@ -163,12 +173,17 @@ class SlotRows {
     const Index half = vy_.half_cell(), row = vy_.row_of_slot(s_.lam * i + phase);
     Rows<A, COUNT> rows;
     for (int k = 0; k < COUNT + 1; ++k) {
-      rows.input[k] = outside_.data();
+      rows.input[k] = rows.ahead[k] = outside_.data();
       if (k >= COUNT + half || !inside(row + k, s_.H)) continue;
-      const T* const from = plane + (row + k) * s_.W;
-      // Of the next tap u'; the first row is the last one of the slot before.
-      if (k > 0 || phase == first_phase_) prefetch(from + s_.H * s_.W, s_.W);
-      rows.input[k] = as_sums(from, k);
+      const T *const from = plane + (row + k) * s_.W, *const of_next_u = from + s_.H * s_.W;
+      if constexpr (std::is_same_v<T, A>) {
+        rows.input[k] = from;
+        // The first row is the last one of the slot before.
+        if (k > 0 || phase == first_phase_) rows.ahead[k] = of_next_u;
+      } else {
+        rows.input[k] = converted(from, k);
+        prefetch(of_next_u, s_.W);
+      }
     }
     for (int k = 0; k < COUNT; ++k) {
       rows.blend[k] = blend_at<A>(phase + k, s_.lam);
@@ -182,14 +197,10 @@ class SlotRows {
   }
 
   // A row in the type of the sums.
-  const A* as_sums(const T* from, int k) {
-    if constexpr (std::is_same_v<T, A>) {
-      return from;
-    } else {
-      A* __restrict const to = converted_.data() + k * s_.W;
-      for (Index x = 0; x < s_.W; ++x) to[x] = A(from[x]);
-      return to;
-    }
+  const A* converted(const T* from, int k) {
+    A* __restrict const to = converted_.data() + k * s_.W;
+    for (Index x = 0; x < s_.W; ++x) to[x] = A(from[x]);
+    return to;
   }
 
   // Bin p = V is outside.

@@ -76,7 +76,7 @@ bool is_large(Index count) {
   return count * Index(sizeof(T)) > (Index(8) << 20);
 }
 
-// Fewer than 64 bytes, inline.
+// Inline, for few bytes.
 inline void copy_short(const char* from, Index bytes, char* to) {
   if (bytes >= 16) {
     for (Index at = 0; at + 16 <= bytes; at += 16) std::memcpy(to + at, from + at, 16);
@@ -122,6 +122,14 @@ void put(const T* from, Index count, T* to, bool past_caches = false) {
 template <class A, class T>
 void put(const A* from, Index count, T* to, bool = false) {
   for (Index i = 0; i < count; ++i) to[i] = T(from[i]);
+}
+
+template <class A, class T>
+void put_short(const A* from, Index count, T* to) {
+  if constexpr (std::is_same_v<A, T>)
+    copy_short(reinterpret_cast<const char*>(from), count * sizeof(T), reinterpret_cast<char*>(to));
+  else
+    put(from, count, to);
 }
 
 // Writes past the caches are seen by other threads after this.

@@ -1,6 +1,7 @@
 // The forward pass for chosen windows on the CPU: the three steps of host_slots.h for what the windows read.
 #pragma once
 
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -27,33 +28,56 @@ class SortedWindows {
  public:
   std::vector<Window> order;
   std::vector<GridRow> rows;  // those that have windows
+  bool all_inside;            // else nothing is sorted
 
   SortedWindows(const int64_t* index, Index count, const Shape& s, int threads)
-      : order(count),
-        cells_y_(s.vy().coarse_cells()),
+      : cells_y_(s.vy().coarse_cells()),
         place_(s.N * cells_y_ + 1) {
-    const auto row = [&](Index k) { return index[3 * k] * cells_y_ + index[3 * k + 1]; };
-    for (Index k = 0; k < count; ++k) ++place_[row(k) + 1];
-    for (Index r = 0; r < s.N * cells_y_; ++r) {
-      const Index first = place_[r], end = first + place_[r + 1];
-      if (first < end) rows.push_back({r / cells_y_, r % cells_y_, first, end});
+    const Index parts = count < 4096 ? 1 : threads, grid_rows = s.N * cells_y_, cells_x = s.ux().coarse_cells();
+    const auto for_part = [&](Index part, auto body) {
+      const Index first = part * count / parts, end = (part + 1) * count / parts;
+      for (Index k = first; k < end; ++k) body(index[3 * k], index[3 * k + 1], index[3 * k + 2], k);
+    };
+    std::vector<Index> next(parts * grid_rows);  // of each part and row: how many windows, then where
+    std::vector<char> inside_of(parts);
+    for_all(parts, threads, [&](Index part) {
+      bool all = true;
+      for_part(part, [&](Index n, Index y, Index x, Index) {
+        const bool is_inside = inside(n, s.N) & inside(y, cells_y_) & inside(x, cells_x);
+        ++next[part * grid_rows + (is_inside ? n * cells_y_ + y : 0)];
+        all &= is_inside;
+      });
+      inside_of[part] = all;
+    });
+    all_inside = std::all_of(inside_of.begin(), inside_of.end(), [](char all) { return all; });
+    if (!all_inside) return;
+    for (Index r = 0; r < grid_rows; ++r) {
+      Index end = place_[r];
+      for (Index part = 0; part < parts; ++part)
+        end += std::exchange(next[part * grid_rows + r], end);
+      if (place_[r] < end) rows.push_back({r / cells_y_, r % cells_y_, place_[r], end});
       place_[r + 1] = end;
     }
-    std::vector<Index> next(place_);
-    for (Index k = 0; k < count; ++k) order[next[row(k)]++] = {index[3 * k + 2], k};
-    const Index cells_x = s.ux().coarse_cells();
-    const bool few = count < 8 * Index(rows.size());
-    for_all(rows.size(), few ? 1 : threads, [&, sorted = std::vector<Window>(), next](Index r) mutable {
-      Window* const windows = order.data() + rows[r].first;
-      const Index length = rows[r].end - rows[r].first;
-      if (few) return std::sort(windows, windows + length);
-      next.assign(cells_x + 1, 0);
-      sorted.resize(length);
-      for (Index i = 0; i < length; ++i) ++next[windows[i].x + 1];
-      for (Index x = 0; x < cells_x; ++x) next[x + 1] += next[x];
-      for (Index i = 0; i < length; ++i) sorted[next[windows[i].x]++] = windows[i];
-      std::copy(sorted.begin(), sorted.end(), windows);
+    order.resize(count);
+    for_all(parts, threads, [&](Index part) {
+      Index* const to = next.data() + part * grid_rows;
+      for_part(part, [&](Index n, Index y, Index x, Index k) { order[to[n * cells_y_ + y]++] = {x, k}; });
     });
+    const bool few = count < 8 * Index(rows.size());
+    const bool complete = for_all(
+        rows.size(), few ? 1 : threads,
+        [&, sorted = std::vector<Window>(), first = std::vector<Index>()](Index r) mutable {
+          Window* const windows = order.data() + rows[r].first;
+          const Index length = rows[r].end - rows[r].first;
+          if (few) return std::sort(windows, windows + length);
+          first.assign(cells_x + 1, 0);
+          sorted.resize(length);
+          for (Index i = 0; i < length; ++i) ++first[windows[i].x + 1];
+          for (Index x = 0; x < cells_x; ++x) first[x + 1] += first[x];
+          for (Index i = 0; i < length; ++i) sorted[first[windows[i].x]++] = windows[i];
+          std::copy(sorted.begin(), sorted.end(), windows);
+        });
+    if (!complete) throw std::bad_alloc();
   }
 
   GridRow find(Index n, Index y) const {
@@ -295,8 +319,8 @@ class ManyWindows : public SlotRows<T> {
   }
 
  private:
-  using Base::s_, Base::vy_, Base::ux_, Base::cells_y_, Base::pad_, Base::of_lower_, Base::of_upper_,
-      Base::n_, Base::first_phase_, Base::end_phase_, Base::low_, Base::high_,
+  using Base::s_, Base::vy_, Base::ux_, Base::cells_y_, Base::cells_x_, Base::pad_, Base::of_lower_,
+      Base::of_upper_, Base::n_, Base::first_phase_, Base::end_phase_, Base::low_, Base::high_,
       Base::start_p_, Base::low_p_, Base::high_p_;
 
   bool any(Index p) const {
@@ -307,14 +331,19 @@ class ManyWindows : public SlotRows<T> {
 
   template <Index LAM>
   void write(const GridRow& row, Index p, Index i) {
-    const Index lam = LAM ? LAM : s_.lam, fine_u = ux_.fine_bins();
+    const Index lam = LAM ? LAM : s_.lam;
     const Index first = std::max(first_phase_, p == 0 ? vy_.lead() : 0);
     const Index end = std::min(end_phase_, p == s_.V ? vy_.lead() : lam);
     if (first >= end || row.first == row.end) return;
-    const Index step = Base::step() + lam, v = lam * p + first - vy_.lead();
+    const Index v = lam * p + first - vy_.lead();
+    if constexpr (LAM == 2 && std::is_same_v<A, float>) {
+      const bool nearly_all = 4 * (row.end - row.first) > 3 * cells_x_;
+      if (nearly_all && cells_x_ >= SPAN && s_.U >= 3) return write_pairs(row, i, first, end, v);
+    }
+    const Index step = Base::step() + lam, fine_u = ux_.fine_bins();
     for (Index k = row.first; k < row.end; ++k) {
       const Index slot = lam * windows_->order[k].x;
-      T* to = out_ + (windows_->order[k].k * vy_.fine_bins() + v) * fine_u;
+      T* to = output(k, v);
       for (Index phase = first; phase < end; ++phase, to += fine_u) {
         const Index place = Base::place(i, phase);
         if (!Base::reads(i, phase))
@@ -326,6 +355,53 @@ class ManyWindows : public SlotRows<T> {
     }
   }
 
+  // lam = 2: the rows of SPAN cells are made together, those that no window asks for too.
+  void write_pairs(const GridRow& row, Index i, Index first, Index end, Index v) {
+    const Index fine_u = ux_.fine_bins(), pitch = fine_u + 2;  // the first and the last are no outputs
+    pairs_.resize(2 * SPAN * pitch);
+    for (Index from = 0, k = row.first; k < row.end; from += SPAN) {
+      const Index left = std::min(from, cells_x_ - SPAN);
+      for (Index phase = first; phase < end; ++phase)
+        for (Index cell = 0; cell < SPAN; cell += 4)
+          turn_cells(i, phase, 2 * (left + cell), pitch, pairs_.data() + (phase * SPAN + cell) * pitch);
+      for (; k < row.end && windows_->order[k].x < left + SPAN; ++k) {
+        T* to = output(k, v);
+        for (Index phase = first; phase < end; ++phase, to += fine_u)
+          put_short(pairs_.data() + (phase * SPAN + windows_->order[k].x - left) * pitch + 1, fine_u, to);
+      }
+    }
+  }
+
+  // Of four cells: a pair of each group q becomes to[cell][q].
+  void turn_cells(Index i, Index phase, Index slot, Index pitch, A* to) {
+    if (!Base::reads(i, phase)) return (void)std::fill_n(to, 4 * pitch, pad_);
+    using P = Pack<A, 8>;
+    const P low = load<P>(of_lower_.data(), 4), up = load<P>(of_upper_.data(), 4);
+    const A* const lower = Base::group(-1, Base::place(i, phase)) + slot;
+    const A* const upper = Base::group(0, Base::place(i, phase)) + slot;
+    const Index step = Base::step() + 2;
+    const auto blended = [&](Index q) {
+      return low * load<P>(lower + q * step, 4) + up * load<P>(upper + q * step, 4);
+    };
+    for (Index at = 0; at <= s_.U; at += 4) {
+      const Index q = std::min(at, s_.U - 3);
+      P a = blended(q), b = blended(q + 1), c = blended(q + 2), d = blended(q + 3);
+      turn_pairs(a, b, c, d);
+      A* const pairs = to + 2 * q;
+      a.store(pairs);
+      b.store(pairs + pitch);
+      c.store(pairs + 2 * pitch);
+      d.store(pairs + 3 * pitch);
+    }
+  }
+
+  T* output(Index k, Index v) const {
+    return out_ + (windows_->order[k].k * vy_.fine_bins() + v) * ux_.fine_bins();
+  }
+
+  static constexpr Index SPAN = 32;
+
+  std::vector<A> pairs_;  // (2 phases, SPAN, fine bins u and one more at both ends)
   const SortedWindows* windows_;
   T* out_;
 };
