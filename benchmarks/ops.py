@@ -5,7 +5,7 @@
 
 One image at 800 x 1344 px has p2 = 200 x 336 cells; V = U = 15 and 11. "MB" are the needed bytes: the input
 read once and the output written once. On a GPU the batch moves at least 1 GB, so that no cache flatters it.
-Every time is the best of several runs (CPU) or the median (GPU), all in this one process.
+Calls that are compared take turns. Every time is the best of several (CPU) or the median (GPU).
 """
 
 from __future__ import annotations
@@ -83,25 +83,27 @@ class Claim:
 
 
 class Clock:
-    """Times calls that take turns, so that each finds the caches and the allocator as the others leave them.
+    """Times calls that take turns, so that all of them see the same moments of a shared machine.
 
-    Milliseconds per call: the best of `repeats` rounds on a CPU, the median by events on a GPU.
+    In each of `repeats` rounds every call runs once untimed, so that it finds the caches and the allocator
+    as it leaves them, and then for ROUND_MS. Milliseconds: the best on a CPU, the median on a GPU.
     """
+
+    ROUND_MS = 10
 
     def __init__(self, device: str, repeats: int) -> None:
         self.device, self.repeats = device, repeats
 
     def __call__(self, calls: dict[str, Callable[[], object]]) -> dict[str, float]:
-        for call in calls.values():
-            call()
-        on_gpu = self.device == "cuda"
-        once, summary, rounds = (
-            (self._gpu, statistics.median, 4 * self.repeats) if on_gpu else (self._cpu, min, self.repeats)
-        )
+        once, summary = (self._gpu, statistics.median) if self.device == "cuda" else (self._cpu, min)
         times: dict[str, list[float]] = {name: [] for name in calls}
-        for _ in range(rounds):
+        for _ in range(self.repeats):
             for name, call in calls.items():
-                times[name].append(once(call))
+                call()
+                spent = 0.0
+                while spent < self.ROUND_MS:
+                    times[name].append(once(call))
+                    spent += times[name][-1]
         return {name: summary(measured) for name, measured in times.items()}
 
     @staticmethod

@@ -56,6 +56,11 @@ class DenseForward : public SlotRows<T> {
       }
       padded_ = rows;
     }
+    T* plane = out_ + (n_ * vy_.fine_bins() + v) * ux_.fine_bins() * cells_y_ * cells_x_;
+    plane += (s_.lam * q - ux_.lead()) * cells_y_ * cells_x_;
+    const bool whole = run == cells_y_ * cells_x_;
+    for (Index u = first; u < end && past_caches_ && !whole; ++u)
+      prefetch_ends_to_write(plane + (u * cells_y_ + low) * cells_x_, run);
     for (Index y = from; y < to; ++y) {
       const Index k = Base::place(y + p, phase);
       const A* const lower = Base::group(q - 1, q == 0 ? 0 : k) + s_.lam * q;
@@ -64,9 +69,7 @@ class DenseForward : public SlotRows<T> {
       with_constant_lam<1, 2, 4, 8, 16, 32>(
           s_.lam, [&](auto lam) { turn_row<lam>(lower, upper, first, end, cells, run); });
     }
-    T* plane = out_ + (n_ * vy_.fine_bins() + v) * ux_.fine_bins() * cells_y_ * cells_x_;
-    plane += (s_.lam * q - ux_.lead()) * cells_y_ * cells_x_;
-    if (run == cells_y_ * cells_x_)
+    if (whole)
       put(tile_.data() + first * run, (end - first) * run, plane + first * run, past_caches_);
     else
       for (Index u = first; u < end; ++u)

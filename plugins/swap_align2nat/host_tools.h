@@ -51,23 +51,36 @@ T* large_pages(T* out, Index count) {
   return out;
 }
 
-inline void prefetch_line(const void* at) {
+// Inlined always: GCC leaves out calls of functions that only prefetch, for they have no effect.
 #if defined(__GNUC__)
-  __builtin_prefetch(at);
+#define SWAP_PREFETCH inline __attribute__((always_inline)) void
+SWAP_PREFETCH prefetch_line(const void* at) { __builtin_prefetch(at); }
+SWAP_PREFETCH prefetch_line_to_write(const void* at) { __builtin_prefetch(at, 1); }
+#else
+#define SWAP_PREFETCH inline void
+SWAP_PREFETCH prefetch_line(const void*) {}
+SWAP_PREFETCH prefetch_line_to_write(const void*) {}
 #endif
-}
-
-inline void prefetch_to_write(const void* at) {
-#if defined(__GNUC__)
-  __builtin_prefetch(at, 1);
-#endif
-}
 
 template <class T>
-void prefetch(const T* from, Index count) {
+SWAP_PREFETCH prefetch(const T* from, Index count) {
   const char *at = reinterpret_cast<const char*>(from), *end = reinterpret_cast<const char*>(from + count);
   for (; at < end; at += 64) prefetch_line(at);
   prefetch_line(end - 1);
+}
+
+template <class T>
+SWAP_PREFETCH prefetch_to_write(const T* to, Index count) {
+  const char *at = reinterpret_cast<const char*>(to), *end = reinterpret_cast<const char*>(to + count);
+  for (; at < end; at += 64) prefetch_line_to_write(at);
+  prefetch_line_to_write(end - 1);
+}
+
+// Of a stretch that will go past the caches, these lines are not written whole and so have to be read.
+template <class T>
+SWAP_PREFETCH prefetch_ends_to_write(const T* to, Index count) {
+  prefetch_line_to_write(to);
+  prefetch_line_to_write(reinterpret_cast<const char*>(to + count) - 1);
 }
 
 // Results larger than this will not be found in a cache by who reads them.

@@ -344,6 +344,7 @@ class ManyWindows : public SlotRows<T> {
     for (Index k = row.first; k < row.end; ++k) {
       const Index slot = lam * windows_->order[k].x;
       T* to = output(k, v);
+      if (k + 4 < row.end) prefetch_to_write(output(k + 4, v), (end - first) * fine_u);
       for (Index phase = first; phase < end; ++phase, to += fine_u) {
         const Index place = Base::place(i, phase);
         if (!Base::reads(i, phase))
@@ -361,6 +362,8 @@ class ManyWindows : public SlotRows<T> {
     pairs_.resize(2 * SPAN * pitch);
     for (Index from = 0, k = row.first; k < row.end; from += SPAN) {
       const Index left = std::min(from, cells_x_ - SPAN);
+      for (Index next = k; next < row.end && windows_->order[next].x < left + SPAN; ++next)
+        prefetch_to_write(output(next, v), (end - first) * fine_u);
       for (Index phase = first; phase < end; ++phase)
         for (Index cell = 0; cell < SPAN; cell += 4)
           turn_cells(i, phase, 2 * (left + cell), pitch, pairs_.data() + (phase * SPAN + cell) * pitch);
@@ -455,11 +458,7 @@ class ShiftWindows {
   };
 
   void copy(const Corner* windows, Index count) {
-    for (Index i = 0; i < count; ++i) {  // these lines are not written whole at once
-      const char* const to = reinterpret_cast<const char*>(out_ + windows[i].k * size_);
-      prefetch_to_write(to);
-      prefetch_to_write(to + size_ * sizeof(T) - 1);
-    }
+    for (Index i = 0; i < count; ++i) prefetch_ends_to_write(out_ + windows[i].k * size_, size_);
     const Corner &first = windows[0], &last = windows[count - 1];
     const Index span = last.x - first.x + 1;
     const bool neighbours = first.n == last.n && first.y == last.y && span <= SPAN && 4 * count > span;
