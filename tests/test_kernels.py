@@ -206,7 +206,15 @@ def test_an_infinite_value_reaches_its_own_outputs_alone(compiled_host):
 # --- the host library: compiling and caching ---------------------------------------------------------------
 
 
-def test_no_compiler_is_a_reason_and_an_error(tmp_path, monkeypatch):
+@pytest.fixture
+def not_loaded():
+    """The library is loaded anew, within the test and after it."""
+    host._load.cache_clear()
+    yield
+    host._load.cache_clear()
+
+
+def test_no_compiler_is_a_reason_and_an_error(not_loaded, tmp_path, monkeypatch):
     monkeypatch.setenv("TENSORMASK_CACHE", str(tmp_path))
     monkeypatch.setattr(host, "_find_compiler", lambda: None)
     assert host.available() == (False, "no C++ compiler found (looked for $CXX, c++, g++, clang++)")
@@ -214,7 +222,7 @@ def test_no_compiler_is_a_reason_and_an_error(tmp_path, monkeypatch):
         host.forward(torch.ones(1, 1, 1, 1, 1), 1, 0.0)
 
 
-def test_a_failing_compiler_is_quoted(tmp_path, monkeypatch):
+def test_a_failing_compiler_is_quoted(not_loaded, tmp_path, monkeypatch):
     compiler = tmp_path / "c++"
     compiler.write_text('#!/bin/sh\necho out of order >&2\ntest "$1" = --version\n')
     compiler.chmod(0o755)

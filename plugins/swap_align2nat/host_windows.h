@@ -33,7 +33,8 @@ class SortedWindows {
   SortedWindows(const int64_t* index, Index count, const Shape& s, int threads)
       : cells_y_(s.vy().coarse_cells()),
         place_(s.N * cells_y_ + 1) {
-    const Index parts = count < 4096 ? 1 : threads, grid_rows = s.N * cells_y_, cells_x = s.ux().coarse_cells();
+    const Index parts = count < 4096 ? 1 : threads;
+    const Index grid_rows = s.N * cells_y_, cells_x = s.ux().coarse_cells();
     const auto for_part = [&](Index part, auto body) {
       const Index first = part * count / parts, end = (part + 1) * count / parts;
       for (Index k = first; k < end; ++k) body(index[3 * k], index[3 * k + 1], index[3 * k + 2], k);
@@ -437,12 +438,13 @@ class ShiftWindows {
     row_.resize(s_.U * (SPAN + 7 + s_.U));
     const Index first = by_row_ ? item : item * TOGETHER;
     const Index end = std::min<Index>(first + (by_row_ ? 1 : TOGETHER), windows_->rows.size());
-    corners_.clear();
+    corners_.resize(windows_->rows[end - 1].end - windows_->rows[first].first);
+    Corner* corner = corners_.data();
     for (Index r = first; r < end; ++r) {
       const GridRow& row = windows_->rows[r];
-      for (Index i = row.first; i < row.end; ++i) {
+      for (Index i = row.first; i < row.end; ++i, ++corner) {
         const auto [x, k] = windows_->order[i];
-        corners_.push_back({row.n, row.y - s_.V / 2, x - s_.U / 2, k});
+        *corner = {row.n, row.y - s_.V / 2, x - s_.U / 2, k};
       }
     }
     for (Index i = 0; i < Index(corners_.size()); i += TOGETHER)

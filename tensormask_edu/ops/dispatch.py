@@ -58,15 +58,20 @@ def status() -> dict[str, dict[str, str]]:
 
 def implementation(tensor: Tensor) -> ModuleType:
     """The module that computes the op for this tensor. Raises InputError if a forced one cannot."""
-    order = ORDER.get(tensor.device.type, ("formula",))
-    if tensor.dtype not in KERNEL_DTYPES:
+    return _chosen(tensor.device.type, tensor.dtype, _forced)
+
+
+@cache
+def _chosen(device: str, dtype: torch.dtype, forced: str) -> ModuleType:
+    order = ORDER.get(device, ("formula",))
+    if dtype not in KERNEL_DTYPES:
         order = ("formula",)
-    if _forced == "auto":
+    if forced == "auto":
         return _module(next(name for name in order if not missing(name)))
-    if _forced not in order:
-        expected = f"one for {tensor.device.type} tensors of {tensor.dtype}: {', '.join(order)}"
-        raise bad_input("implementation", expected, repr(_forced), "leave the choice to 'auto'")
-    return _module(_forced)
+    if forced not in order:
+        expected = f"one for {device} tensors of {dtype}: {', '.join(order)}"
+        raise bad_input("implementation", expected, repr(forced), "leave the choice to 'auto'")
+    return _module(forced)
 
 
 @cache

@@ -40,7 +40,6 @@ SHARED_WORK = 1 << 17
 SHARED_WINDOWS = 1 << 13
 
 INDEX_OUTSIDE = 3  # the code that says so
-_ENVIRONMENT = ("TENSORMASK_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA", "CXX")
 _Sizes = ctypes.c_int64 * 6
 _lock = threading.Lock()
 
@@ -135,13 +134,8 @@ def _call(name: str, tensor: Tensor, shape: torch.Size, lam: int, *arguments: fl
     return code
 
 
-def _load(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, str]:
-    return _load_once(dtype, *map(os.environ.get, _ENVIRONMENT))
-
-
 @cache
-def _load_once(dtype: torch.dtype, *environment: str | None) -> tuple[ctypes.CDLL | None, str]:
-    """`environment` decides what is loaded: it is here for the cache alone."""
+def _load(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, str]:
     compiler = _find_compiler()
     if compiler is None:
         return None, "no C++ compiler found (looked for $CXX, c++, g++, clang++)"
