@@ -46,11 +46,13 @@ int check(const Shape& s, int threads) {
   for (float value : dense)
     if (std::isnan(value)) return failed("not written", s, 0);
 
-  const Index few = random(1, 12), many = random(1, 400);
-  const Index count = std::min(random(0, 1) ? few : many, MOST / s.window_size() + 1);
+  const Index every = s.N * cells_y * cells_x, counts[] = {random(1, 12), random(1, 400), every};
+  const Index count = std::min(counts[random(0, 2)], MOST / s.window_size() + 1);
   std::vector<int64_t> index;
-  for (Index k = 0; k < count; ++k)
-    index.insert(index.end(), {random(0, s.N - 1), random(0, cells_y - 1), random(0, cells_x - 1)});
+  for (Index k = 0; k < count; ++k) {
+    const Index cell = count == every ? every - 1 - k : random(0, every - 1);
+    index.insert(index.end(), {cell / (cells_y * cells_x), cell / cells_x % cells_y, cell % cells_x});
+  }
   std::vector<float> windows = unwritten(count * s.window_size()), gradient = unwritten(s.input_size());
   if (swap_forward_windows(FLOAT, shape, PAD, threads, x.data(), index.data(), count, windows.data()))
     return failed("windows", s, count);

@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from tolerances import OP_F32, OP_REL
 
 from tensormask_edu import reference
+from tensormask_edu.errors import InputError
 from tensormask_edu.ops import cuda, host
 
 DTYPES = list(OP_REL)
@@ -123,6 +124,34 @@ def test_the_host_backward_equals_the_adjoint(name, dtype, compiled_host):
 @pytest.mark.parametrize("name", CASES)
 def test_the_host_windows_equal_the_reference(name, dtype, compiled_host):
     check_windows(*CASES[name], dtype, compiled_host)
+
+
+# Levels with more than 4096 cells, whose windows all threads sort
+LEVELS = {
+    "copies": ((1, 3, 5, 70, 75), 1),
+    "pairs": ((1, 3, 5, 130, 141), 2),
+    "pairs_of_two_images": ((2, 4, 3, 67, 133), 2),
+    "four_phases": ((1, 2, 3, 250, 290), 4),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("name", LEVELS)
+def test_nearly_all_windows_equal_the_dense_result(name, dtype, compiled_host):
+    shape, lam = LEVELS[name]
+    x = draw(shape, dtype)
+    dense = compiled_host.forward(x, lam, -6.0)
+    n, y, x_cell = torch.meshgrid(*map(torch.arange, (dense.shape[0], *dense.shape[3:])), indexing="ij")
+    kept = (y % 8 > 0) | (x_cell % 3 == 0)  # of some rows a third
+    index = torch.stack([n, y, x_cell], 3)[kept]
+    index = torch.cat([index, index[:50]])[torch.randperm(len(index) + 50)]  # some twice
+    got = compiled_host.forward_windows(x, lam, index, -6.0)
+    expected = dense.permute(0, 3, 4, 1, 2)[tuple(index.T)]
+    assert len(index) > 4096
+    assert error(got, expected.double().numpy(), 6.0) <= OP_REL[dtype]
+    index[-1, 2] = dense.shape[4]
+    with pytest.raises(InputError, match="index"):
+        compiled_host.forward_windows(x, lam, index, -6.0)
 
 
 fixtures_are_constant = [HealthCheck.function_scoped_fixture]
