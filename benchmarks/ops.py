@@ -83,10 +83,11 @@ class Claim:
 
 
 class Clock:
-    """Times calls that take turns, so that all of them see the same moments of a shared machine.
+    """Times calls in `repeats` rounds: median milliseconds.
 
-    In each of `repeats` rounds every call runs once untimed, so that it finds the caches and the allocator
-        as it leaves them, then timed; a short one again until a millisecond has passed. Median milliseconds.
+    Calls that take turns see the same moments of a shared machine. In each round every one runs once untimed,
+    so that it finds the caches and the allocator as it leaves them, then timed; a short one again and again
+    until ROUND_MS have passed.
     """
 
     ROUND_MS = 1
@@ -94,12 +95,18 @@ class Clock:
     def __init__(self, device: str, repeats: int) -> None:
         self.device, self.repeats = device, repeats
 
-    def __call__(self, calls: dict[str, Callable[[], object]]) -> dict[str, float]:
+    def __call__(self, call: Callable[[], object]) -> float:
+        """One call by itself."""
+        return self.turns({"": call})[""]
+
+    def turns(self, calls: dict[str, Callable[[], object]]) -> dict[str, float]:
+        """Calls that are compared, by name."""
         once = self._gpu if self.device == "cuda" else self._cpu
         times: dict[str, list[float]] = {name: [] for name in calls}
         for _ in range(self.repeats):
             for name, call in calls.items():
-                call()
+                if len(calls) > 1 or not times[name]:
+                    call()
                 spent = 0.0
                 while spent < self.ROUND_MS:
                     times[name].append(once(call))
@@ -147,7 +154,7 @@ def dense_row(clock: Clock, side: int, lam: int, name: str, direction: str, othe
     x = random(device, dtype, images, side, side, HEIGHT, WIDTH)
     grad = random(device, dtype, *out_shape(x, lam))
     needed = (x.numel() + grad.numel()) * dtype.itemsize
-    ms = clock({**copies(x, grad, direction), **implementations(x, grad, lam, direction, others)})
+    ms = clock.turns({**copies(x, grad, direction), **implementations(x, grad, lam, direction, others)})
     copy_ms, clone_ms = ms.pop("copy"), ms.pop("clone")
     return Dense(device, side, lam, name, direction, images, needed / 1e6, copy_ms, clone_ms, ms)
 
@@ -204,7 +211,7 @@ def windows_rows(clock: Clock, side: int, lam: int) -> Iterator[Windows]:
         cells = torch.randperm(every)[:count]
         index = torch.stack([torch.zeros_like(cells), cells // shape[4], cells % shape[4]], 1)
         dense = partial(OPS.swap_align2nat, x, lam, -6.0)
-        ms = clock(
+        ms = clock.turns(
             {
                 "dense": dense,
                 "dense, copy": partial(both, dense, x.new_zeros(count, shape[1], shape[2]).clone),
