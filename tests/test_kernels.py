@@ -129,6 +129,7 @@ def test_the_host_windows_equal_the_reference(name, dtype, compiled_host):
 # Levels with more than 4096 cells, whose windows all threads sort
 LEVELS = {
     "copies": ((1, 3, 5, 70, 75), 1),
+    "copies_past_the_caches": ((1, 17, 19, 90, 95), 1),  # more than 8 MB of float32
     "pairs": ((1, 3, 5, 130, 141), 2),
     "pairs_of_two_images": ((2, 4, 3, 67, 133), 2),
     "four_phases": ((1, 2, 3, 250, 290), 4),
@@ -152,6 +153,8 @@ def test_nearly_all_windows_equal_the_dense_result(name, dtype, compiled_host):
     index[-1, 2] = dense.shape[4]
     with pytest.raises(InputError, match="index"):
         compiled_host.forward_windows(x, lam, index, -6.0)
+    with pytest.raises(InputError, match="index"):
+        compiled_host.backward_windows(got, lam, index, shape)
 
 
 fixtures_are_constant = [HealthCheck.function_scoped_fixture]

@@ -100,7 +100,7 @@ SWAP_API int swap_forward_windows(int dtype, const int64_t* shape, double pad_va
     const auto start = [&](const auto& worker) { return run(worker, worker.items(), threads); };
     if (ShiftWindows<T>::fits(s)) return start(ShiftWindows<T>(from, s, pad, windows, to));
     if (ManyWindows<T>::pays(s, windows)) return start(ManyWindows<T>(from, s, pad, threads, windows, to));
-    return start(FewWindows<T>(from, s, pad, windows, to));
+    return start(FewWindows<T>(from, s, pad, threads, windows, to));
   });
 }
 
@@ -110,6 +110,7 @@ SWAP_API int swap_backward_windows(int dtype, const int64_t* shape, int threads,
   return dispatch(dtype, [&](auto zero) {
     using T = decltype(zero);
     const SortedWindows windows(index, count, s, threads);
+    if (!windows.all_inside) return INDEX_OUTSIDE;
     T* const to = large_pages(static_cast<T*>(grad_x), s.input_size());
     const WindowsBackward<T> worker{s, &windows, static_cast<const T*>(grad), to, GradRows<T>(s)};
     return run(worker, s.N * s.V * s.H, threads);

@@ -60,6 +60,17 @@ SWAP_APART void take_bins(const Rows<A, COUNT> rows, Index cells, A pad) {
   inner(x, cells - TWO_CELLS);
 }
 
+// The weights of step 3 for the first `slots` slots of a row.
+template <class A>
+void weights_along_u(const Shape& s, Index slots, std::vector<A>& of_lower, std::vector<A>& of_upper) {
+  const A share = A(1) / A((1 + s.vy().half_cell()) * (1 + s.ux().half_cell()));
+  for (Index slot = 0; slot < slots; ++slot) {
+    const Blend<A> blend = blend_at(slot % s.lam, s.lam, share);
+    of_lower.push_back(blend.lower);
+    of_upper.push_back(blend.upper);
+  }
+}
+
 // The walk: an item is a block of slots, worked off bin by bin along p.
 template <class T>
 class SlotRows {
@@ -92,12 +103,7 @@ class SlotRows {
     while (phases_ > 1 && items() < 2 * threads) phases_ /= 2;
     while (blocks_ < end_i_ - first_i_ && (items() < 2 * threads || uneven())) ++blocks_;
     cells_i_ = quotient_up(end_i_ - first_i_, blocks_);
-    const A share = A(1) / A((1 + vy_.half_cell()) * (1 + ux_.half_cell()));
-    for (Index slot = 0; slot < ux_.slots() + 4; ++slot) {
-      const Blend<A> blend = blend_at(slot % s_.lam, s_.lam, share);
-      of_lower_.push_back(blend.lower);
-      of_upper_.push_back(blend.upper);
-    }
+    weights_along_u(s_, ux_.slots() + 4, of_lower_, of_upper_);
   }
 
   // Sets the block of an item.

@@ -54,33 +54,31 @@ T* large_pages(T* out, Index count) {
 // Inlined always: GCC leaves out calls of functions that only prefetch, for they have no effect.
 #if defined(__GNUC__)
 #define SWAP_PREFETCH inline __attribute__((always_inline)) void
-SWAP_PREFETCH prefetch_line(const void* at) { __builtin_prefetch(at); }
-SWAP_PREFETCH prefetch_line_to_write(const void* at) { __builtin_prefetch(at, 1); }
 #else
 #define SWAP_PREFETCH inline void
-SWAP_PREFETCH prefetch_line(const void*) {}
-SWAP_PREFETCH prefetch_line_to_write(const void*) {}
 #endif
 
-template <class T>
-SWAP_PREFETCH prefetch(const T* from, Index count) {
-  const char *at = reinterpret_cast<const char*>(from), *end = reinterpret_cast<const char*>(from + count);
-  for (; at < end; at += 64) prefetch_line(at);
-  prefetch_line(end - 1);
+constexpr bool TO_WRITE = true;
+
+template <bool WRITE = false>
+SWAP_PREFETCH prefetch_line([[maybe_unused]] const void* at) {
+#if defined(__GNUC__)
+  __builtin_prefetch(at, WRITE);
+#endif
 }
 
-template <class T>
-SWAP_PREFETCH prefetch_to_write(const T* to, Index count) {
-  const char *at = reinterpret_cast<const char*>(to), *end = reinterpret_cast<const char*>(to + count);
-  for (; at < end; at += 64) prefetch_line_to_write(at);
-  prefetch_line_to_write(end - 1);
+template <bool WRITE = false, class T>
+SWAP_PREFETCH prefetch(const T* from, Index count) {
+  const char *at = reinterpret_cast<const char*>(from), *end = reinterpret_cast<const char*>(from + count);
+  for (; at < end; at += 64) prefetch_line<WRITE>(at);
+  prefetch_line<WRITE>(end - 1);
 }
 
 // Of a stretch that will go past the caches, these lines are not written whole and so have to be read.
 template <class T>
 SWAP_PREFETCH prefetch_ends_to_write(const T* to, Index count) {
-  prefetch_line_to_write(to);
-  prefetch_line_to_write(reinterpret_cast<const char*>(to + count) - 1);
+  prefetch_line<TO_WRITE>(to);
+  prefetch_line<TO_WRITE>(reinterpret_cast<const char*>(to + count) - 1);
 }
 
 // Results larger than this will not be found in a cache by who reads them.
@@ -102,11 +100,25 @@ inline void copy_short(const char* from, Index bytes, char* to) {
   if (bytes & 2) std::memcpy(to + at, from + at, 2);
 }
 
-// Past the caches where the machine can: a line that is written whole need not be read before.
-inline void copy_past_caches(const char* from, Index bytes, char* to) {
 #ifdef __SSE2__
+// Few bytes, a multiple of four as is the address, past the caches.
+inline void copy_short_past_caches(const char* from, Index bytes, char* to) {
+  for (Index at = 0; at < bytes; at += 4) {
+    int word;
+    std::memcpy(&word, from + at, 4);
+    _mm_stream_si32(reinterpret_cast<int*>(to + at), word);
+  }
+}
+#endif
+
+// Past the caches where the machine can: a line that is written whole need not be read before. ALONE: the rest
+// of the lines at the ends is not written soon, so they need not be read either; only for multiples of four.
+template <bool ALONE = false>
+void copy_past_caches(const char* from, Index bytes, char* to) {
+#ifdef __SSE2__
+  constexpr auto copy_end = ALONE ? copy_short_past_caches : copy_short;
   const Index head = std::min<Index>(bytes, -reinterpret_cast<uintptr_t>(to) & 63);
-  copy_short(from, head, to);
+  copy_end(from, head, to);
   Index at = head;
 #ifdef __AVX__
   for (; at + 64 <= bytes; at += 64)
@@ -118,7 +130,7 @@ inline void copy_past_caches(const char* from, Index bytes, char* to) {
     for (Index k = 0; k < 64; k += 16)
       _mm_stream_si128(reinterpret_cast<__m128i*>(to + at + k),
                        _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + at + k)));
-  copy_short(from + at, bytes - at, to + at);
+  copy_end(from + at, bytes - at, to + at);
 #else
   std::memcpy(to, from, bytes);
 #endif

@@ -33,7 +33,7 @@ class SortedWindows {
   SortedWindows(const int64_t* index, Index count, const Shape& s, int threads)
       : cells_y_(s.vy().coarse_cells()),
         place_(s.N * cells_y_ + 1) {
-    const Index parts = count < 4096 ? 1 : threads;
+    const Index parts = count < SHARED ? 1 : threads;
     const Index grid_rows = s.N * cells_y_, cells_x = s.ux().coarse_cells();
     const auto for_part = [&](Index part, auto body) {
       const Index first = part * count / parts, end = (part + 1) * count / parts;
@@ -87,6 +87,8 @@ class SortedWindows {
   }
 
  private:
+  static constexpr Index SHARED = 4096;  // from so many windows on, more than one thread pays
+
   Index cells_y_;
   std::vector<Index> place_;  // of the first window of each grid row
 };
@@ -138,13 +140,14 @@ struct Stretch {
   Index first, count, low, high;
 };
 
-// Few windows, each by itself. One item are the windows of a grid row and their outputs v of a group p.
+// Few windows, each by itself. One item are the windows of a grid row and their outputs v of some groups p.
 template <class T>
 class FewWindows {
  public:
   using A = Acc<T>;
 
-  FewWindows(const T* input, const Shape& shape, A pad_value, const SortedWindows& windows, T* out)
+  FewWindows(const T* input, const Shape& shape, A pad_value, int threads, const SortedWindows& windows,
+             T* out)
       : s_(shape),
         vy_(shape.vy()),
         ux_(shape.ux()),
@@ -154,31 +157,29 @@ class FewWindows {
         windows_(&windows),
         out_(out),
         pad_(pad_value),
-        sum_of_pads_(pad_value * A((1 + half_y_) * (1 + half_x_))) {}
+        sum_of_pads_(pad_value * A((1 + half_y_) * (1 + half_x_))),
+        parts_(std::clamp<Index>(quotient_up(8 * threads, windows.rows.size()), 1, s_.V + 1)) {}
 
-  Index items() const { return Index(windows_->rows.size()) * (s_.V + 1); }
+  Index items() const { return Index(windows_->rows.size()) * parts_; }
 
   void operator()(Index item) {
     if (outside_.empty()) make_scratch();
-    row_ = windows_->rows[item / (s_.V + 1)];
-    const Index p = item % (s_.V + 1);
+    row_ = windows_->rows[item / parts_];
+    const Index part = item % parts_, groups = s_.V + 1;
+    const Index first_p = part * groups / parts_, end_p = (part + 1) * groups / parts_;
     with_constant_lam<2, 4, 8, 16, 32>(s_.lam, [&](auto lam) {
       if constexpr (lam != 0)
-        write_windows<lam, true, true>(p);
+        write_windows<lam, true, true>(first_p, end_p);
       else
-        with_constants([&](auto two_rows, auto two_cells) { write_windows<0, two_rows, two_cells>(p); },
-                       half_y_ == 1, half_x_ == 1);
+        with_constants(
+            [&](auto two_rows, auto two_cells) { write_windows<0, two_rows, two_cells>(first_p, end_p); },
+            half_y_ == 1, half_x_ == 1);
     });
   }
 
  private:
   void make_scratch() {
-    const A share = A(1) / A((1 + half_y_) * (1 + half_x_));
-    for (Index phase = 0; phase < s_.lam; ++phase) {
-      const Blend<A> blend = blend_at(phase, s_.lam, share);
-      of_lower_.push_back(blend.lower);
-      of_upper_.push_back(blend.upper);
-    }
+    weights_along_u(s_, s_.lam, of_lower_, of_upper_);
     outside_.assign(s_.W + 1, T(pad_));
     taps_.resize((s_.U + 2) * 2 * s_.lam);
     stretches_.resize(s_.U);
@@ -204,11 +205,11 @@ class FewWindows {
     const T *a = from_[0] + u * step_[0], *b = from_[1] + u * step_[1];
     const T *c = from_[2] + u * step_[2], *d = from_[3] + u * step_[3];
     const Index x = cells.first + cells.low;
-    prefetch(b + s_.W + x, cells.high - cells.low);
-    prefetch(d + s_.W + x, cells.high - cells.low);
-    if (cells.low < cells.high)
-      sum_taps<TWO_ROWS, TWO_CELLS, 0>(a + x, b + x, c + x, d + x, blend_, cells.high - cells.low,
-                                       to + cells.low);
+    if (const Index count = cells.high - cells.low) {
+      prefetch(b + s_.W + x, count + TWO_CELLS);  // of the next phase
+      prefetch(d + s_.W + x, count + TWO_CELLS);
+      sum_taps<TWO_ROWS, TWO_CELLS, 0>(a + x, b + x, c + x, d + x, blend_, count, to + cells.low);
+    }
     if (!TWO_CELLS) return;
     const auto edge = [&](Index place, Index cell) {  // one of its two cells is outside
       if (!inside(place, cells.count)) return;
@@ -230,7 +231,7 @@ class FewWindows {
 
   // A window needs 2 * lam sums of every tap u': for the groups q = u' and q = u' + 1.
   template <Index LAM, bool TWO_ROWS, bool TWO_CELLS>
-  void write_windows(Index p) {
+  void write_windows(Index first_p, Index end_p) {
     const Index lam = LAM ? LAM : s_.lam;
     for (Index i = row_.first; i < row_.end; ++i) {
       const Index cell = ux_.row_of_slot(lam * windows_->order[i].x);
@@ -241,15 +242,15 @@ class FewWindows {
         std::fill(taps_.begin(), taps_.end(), sum_of_pads_);
         for (Index u = 0; u < s_.U; ++u) stretches_[u] = stretch(cell + lam * u, 2 * lam);
       }
-      for_phases(p, [&](Index phase, Index v) {
+      for_phases(first_p, end_p, [&](Index p, Index phase, Index v) {
         T* const to = output(i, v);
         if (!find_rows(p, phase)) return (void)std::fill_n(to, ux_.fine_bins(), T(pad_));
         A* sums = taps_.data() + 2 * lam;
         if (inner) {
           const T *a = from_[0] + cell, *b = from_[1] + cell, *c = from_[2] + cell, *d = from_[3] + cell;
           for (Index u = 0; u < s_.U; ++u, sums += 2 * lam) {
-            prefetch(b + s_.W, 2 * lam);  // of the next phase
-            prefetch(d + s_.W, 2 * lam);
+            prefetch(b + s_.W, 2 * lam + TWO_CELLS);  // of the next phase
+            prefetch(d + s_.W, 2 * lam + TWO_CELLS);
             sum_taps<TWO_ROWS, TWO_CELLS, 2 * LAM>(a, b, c, d, blend_, 2 * lam, sums);
             a += step_[0] + lam, b += step_[1] + lam, c += step_[2] + lam, d += step_[3] + lam;
           }
@@ -264,9 +265,11 @@ class FewWindows {
   }
 
   template <class Body>
-  void for_phases(Index p, Body body) const {
-    const Index first = p == 0 ? vy_.lead() : 0, end = p == s_.V ? vy_.lead() : s_.lam;
-    for (Index phase = first; phase < end; ++phase) body(phase, s_.lam * p + phase - vy_.lead());
+  void for_phases(Index first_p, Index end_p, Body body) const {
+    for (Index p = first_p; p < end_p; ++p) {
+      const Index first = p == 0 ? vy_.lead() : 0, end = p == s_.V ? vy_.lead() : s_.lam;
+      for (Index phase = first; phase < end; ++phase) body(p, phase, s_.lam * p + phase - vy_.lead());
+    }
   }
 
   Shape s_;
@@ -276,6 +279,7 @@ class FewWindows {
   const SortedWindows* windows_;
   T* out_;
   A pad_, sum_of_pads_;
+  Index parts_;  // of the groups p of a grid row
 
   GridRow row_;
   const T* from_[4];  // of the bins p-1 and p: two rows each
@@ -345,7 +349,7 @@ class ManyWindows : public SlotRows<T> {
     for (Index k = row.first; k < row.end; ++k) {
       const Index slot = lam * windows_->order[k].x;
       T* to = output(k, v);
-      if (k + 4 < row.end) prefetch_to_write(output(k + 4, v), (end - first) * fine_u);
+      if (k + AHEAD < row.end) prefetch<TO_WRITE>(output(k + AHEAD, v), (end - first) * fine_u);
       for (Index phase = first; phase < end; ++phase, to += fine_u) {
         const Index place = Base::place(i, phase);
         if (!Base::reads(i, phase))
@@ -364,7 +368,7 @@ class ManyWindows : public SlotRows<T> {
     for (Index from = 0, k = row.first; k < row.end; from += SPAN) {
       const Index left = std::min(from, cells_x_ - SPAN);
       for (Index next = k; next < row.end && windows_->order[next].x < left + SPAN; ++next)
-        prefetch_to_write(output(next, v), (end - first) * fine_u);
+        prefetch<TO_WRITE>(output(next, v), (end - first) * fine_u);
       for (Index phase = first; phase < end; ++phase)
         for (Index cell = 0; cell < SPAN; cell += 4)
           turn_cells(i, phase, 2 * (left + cell), pitch, pairs_.data() + (phase * SPAN + cell) * pitch);
@@ -403,7 +407,7 @@ class ManyWindows : public SlotRows<T> {
     return out_ + (windows_->order[k].k * vy_.fine_bins() + v) * ux_.fine_bins();
   }
 
-  static constexpr Index SPAN = 32;
+  static constexpr Index SPAN = 32, AHEAD = 4;  // windows
 
   std::vector<A> pairs_;  // (2 phases, SPAN, fine bins u and one more at both ends)
   const SortedWindows* windows_;
@@ -453,6 +457,7 @@ class ShiftWindows {
 
  private:
   static constexpr Index TOGETHER = 16, SPAN = 48;
+  static constexpr bool ALONE = sizeof(T) >= 4;
 
   // Where the bin (0, 0) of window k reads; it need not be inside.
   struct Corner {
@@ -460,7 +465,8 @@ class ShiftWindows {
   };
 
   void copy(const Corner* windows, Index count) {
-    for (Index i = 0; i < count; ++i) prefetch_ends_to_write(out_ + windows[i].k * size_, size_);
+    if (!ALONE || !past_caches_)
+      for (Index i = 0; i < count; ++i) prefetch_ends_to_write(output(windows[i].k), size_);
     const Corner &first = windows[0], &last = windows[count - 1];
     const Index span = last.x - first.x + 1;
     const bool neighbours = first.n == last.n && first.y == last.y && span <= SPAN && 4 * count > span;
@@ -485,7 +491,7 @@ class ShiftWindows {
         }
       }
     for (Index i = 0; i < count; ++i)
-      put(tiles_.data() + i * size_, size_, out_ + windows[i].k * size_, past_caches_);
+      write(tiles_.data() + i * size_, output(windows[i].k));
   }
 
   // Windows beside each other: the rows of four bins u, eight cells each, become eight windows.
@@ -515,7 +521,18 @@ class ShiftWindows {
       }
     }
     for (Index i = 0; i < count; ++i)
-      put(tiles_.data() + (windows[i].x - x) * size_, size_, out_ + windows[i].k * size_, past_caches_);
+      write(tiles_.data() + (windows[i].x - x) * size_, output(windows[i].k));
+  }
+
+  T* output(Index k) const { return out_ + k * size_; }
+
+  // Windows beside each other in memory are rarely written one after the other.
+  void write(const T* tile, T* to) const {
+    if (past_caches_)
+      copy_past_caches<ALONE>(reinterpret_cast<const char*>(tile), size_ * sizeof(T),
+                              reinterpret_cast<char*>(to));
+    else
+      put(tile, size_, to);
   }
 
   void turn_eight(const T* rows, Index step, T* to) const {

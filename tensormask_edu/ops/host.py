@@ -37,7 +37,7 @@ FLAG_SETS = (("-march=native", *COMMON_FLAGS), COMMON_FLAGS)
 
 # Elements written from which on a second thread pays. An element of a window costs more than one among all.
 SHARED_WORK = 1 << 17
-SHARED_WINDOWS = 1 << 13
+SHARED_WINDOWS = 1 << 12
 
 INDEX_OUTSIDE = 3  # the code that says so
 _Sizes = ctypes.c_int64 * 6
@@ -67,15 +67,14 @@ def backward(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
 
 def forward_windows(x: Tensor, lam: int, index: Tensor, pad_value: float) -> Tensor:
     """The windows at the cells `index` alone: (K, lam*V, lam*U). Raises InputError if one is outside."""
-    n, v, u, height, width = x.shape
     count = index.shape[0]
-    out = x.new_empty(count, lam * v, lam * u)
+    out = x.new_empty(count, lam * x.shape[1], lam * x.shape[2])
     if out.numel():
         x, index = x.contiguous(), index.contiguous()
         pointers = x.data_ptr(), index.data_ptr(), count, out.data_ptr()
         threads = _threads(out, SHARED_WINDOWS)
         if _call("swap_forward_windows", x, x.shape, lam, pad_value, threads, *pointers):
-            check_index(index, (n, -(-height // lam), -(-width // lam)))
+            check_index(index, _grid(x.shape, lam))
     return out
 
 
@@ -85,8 +84,15 @@ def backward_windows(grad: Tensor, lam: int, index: Tensor, input_shape: tuple[i
     if grad_x.numel():
         grad, index = grad.contiguous(), index.contiguous()
         pointers = grad.data_ptr(), index.data_ptr(), len(index), grad_x.data_ptr()
-        _call("swap_backward_windows", grad, grad_x.shape, lam, _threads(grad_x), *pointers)
+        if _call("swap_backward_windows", grad, grad_x.shape, lam, _threads(grad_x), *pointers):
+            check_index(index, _grid(grad_x.shape, lam))
     return grad_x
+
+
+def _grid(shape: torch.Size, lam: int) -> tuple[int, int, int]:
+    """What an index (n, y, x) has to stay below."""
+    n, _, _, height, width = shape
+    return n, -(-height // lam), -(-width // lam)
 
 
 def _threads(written: Tensor, shared: int = SHARED_WORK) -> int:
