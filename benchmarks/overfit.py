@@ -1,6 +1,6 @@
 """Does training work on real photos? Over-fits a small model on eight of them and compares with the ceiling.
 
-    python benchmarks/overfit.py ../shared/data/coco-small --output outputs/overfit \\
+    python benchmarks/overfit.py FOLDER --output outputs/overfit \\
         --json benchmarks/results/overfit-cpu.json
 
 The photos are the first eight with objects, by id, of the folder's val split, 256 px on the long side, always

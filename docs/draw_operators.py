@@ -53,6 +53,7 @@ def operators() -> Figure:
         figure,
         [(look, f"output cell {'ABC'[i]}") for i, look in enumerate(LOOKS)]
         + [(IGNORED, "outside: pad value")],
+        marks=True,
     )
     return figure
 

@@ -143,14 +143,19 @@ def hatch(ax: Axes, box: Sequence[float]) -> None:
     ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, **style))
 
 
-def legend(figure: Figure, entries: Sequence[tuple[Look, str]]) -> None:
-    """Names of the looks used, below the picture."""
+def legend(figure: Figure, entries: Sequence[tuple[Look, str]], marks: bool = False) -> None:
+    """Names of the looks used, below the picture. marks: as points on a line, not as boxes."""
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles = []
+    handles: list[Patch | Line2D] = []
     for look, text in entries:
-        lines: dict[str, Any] = {"linestyle": look.line, "linewidth": 1.6, "hatch": look.hatch}
-        handles.append(Patch(fill=False, edgecolor=look.colour, label=text, **lines))
+        if marks and not look.hatch:
+            point: dict[str, Any] = {"marker": look.marker, "markersize": 4, "linewidth": 1}
+            handles.append(Line2D([], [], color=look.colour, label=text, **point))
+        else:
+            lines: dict[str, Any] = {"linestyle": look.line, "linewidth": 1.6, "hatch": look.hatch}
+            handles.append(Patch(fill=False, edgecolor=look.colour, label=text, **lines))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
 
 
