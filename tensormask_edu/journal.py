@@ -50,8 +50,8 @@ def store(path: Path, value: Any) -> None:
     """Tensors and plain values into a file, whole or not at all; `torch.load(weights_only=True)` reads it."""
     memory = io.BytesIO()  # torch's own file writer does not say why it failed
     torch.save(value, memory)
-    with written_whole(path) as temporary:
-        temporary.write_bytes(memory.getbuffer())
+    with written_whole(path) as temporary:  # no view of it: in a traceback one makes Python 3.12.1 crash
+        temporary.write_bytes(memory.getvalue())
 
 
 def write_state(output: Path, state: dict[str, Any], recipe: Recipe) -> None:
