@@ -14,7 +14,7 @@ import argparse
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 
@@ -203,24 +203,31 @@ def _strided(x: Tensor, grad: Tensor, lam: int, forward: bool) -> Callable[[], o
     return lambda: torch.autograd.grad(out, leaf, grad, retain_graph=True)
 
 
-def windows_rows(clock: Clock, side: int, lam: int) -> Iterator[Windows]:
-    """The windows op over K, up to every window of the level, against the dense op. float32, one image."""
+def windows_rows(clock: Clock, side: int, lams: list[int]) -> list[Windows]:
+    """The windows op over K, up to every window of the level, against the dense op. float32, one image.
+
+    The calls are short, so all of them take turns: a slow moment of the machine meets every row alike.
+    """
     x = random(clock.device, torch.float32, 1, side, side, HEIGHT, WIDTH)
-    shape = out_shape(x, lam)
-    every = shape[3] * shape[4]
-    counts = {SPLIT[lam], 100, every // 8, every // 2, every}
-    for count in sorted(count for count in counts if 1 <= count <= every):
-        cells = torch.randperm(every)[:count]
-        index = torch.stack([torch.zeros_like(cells), cells // shape[4], cells % shape[4]], 1)
-        dense = partial(OPS.swap_align2nat, x, lam, -6.0)
-        ms = clock.turns(
-            {
-                "dense": dense,
-                "dense, copy": partial(both, dense, x.new_zeros(count, shape[1], shape[2]).clone),
-                "windows": partial(OPS.swap_align2nat_windows, x, lam, index.to(clock.device), -6.0),
-            }
-        )
-        yield Windows(clock.device, side, lam, count, every, ms["windows"], ms["dense"], ms["dense, copy"])
+    calls: dict[str, Callable[[], object]] = {}
+    settings: list[tuple[int, int, int]] = []
+    for lam in lams:
+        _, num_v, num_u, height, width = out_shape(x, lam)
+        every = height * width
+        masks, dense = x.new_zeros(every, num_v, num_u), partial(OPS.swap_align2nat, x, lam, -6.0)
+        counts = {SPLIT[lam], 100, every // 8, every // 2, every}
+        for count in sorted(count for count in counts if 1 <= count <= every):
+            cells = torch.randperm(every)[:count]
+            index = torch.stack([torch.zeros_like(cells), cells // width, cells % width], 1).to(clock.device)
+            calls[f"dense {lam} {count}"] = dense
+            calls[f"both {lam} {count}"] = partial(both, dense, masks[:count].clone)
+            calls[f"windows {lam} {count}"] = partial(OPS.swap_align2nat_windows, x, lam, index, -6.0)
+            settings.append((lam, count, every))
+    ms = clock.turns(calls)
+    times = [
+        [ms[f"{what} {lam} {count}"] for what in ("windows", "dense", "both")] for lam, count, _ in settings
+    ]
+    return [Windows(clock.device, side, *row, *took) for row, took in zip(settings, times, strict=True)]
 
 
 def both(first: Callable[[], object], second: Callable[[], object]) -> tuple[object, object]:
@@ -359,8 +366,7 @@ def measure(args: argparse.Namespace) -> tuple[list[Dense], list[Windows]]:
                 for direction in ("forward", "backward"):
                     dense.append(dense_row(clock, side, lam, name, direction, others=name in args.compare))
                     print(dense_table(dense[-1:]).splitlines()[1], flush=True)
-        for lam in args.lams:
-            windows += windows_rows(clock, side, lam)
+        windows += windows_rows(Clock(args.device, 3 * args.repeats, queued=True), side, args.lams)
     return dense, windows
 
 

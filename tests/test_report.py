@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -269,3 +270,21 @@ def test_the_demo_runs_from_shapes_to_predictions(monkeypatch, tmp_path):
         "masks at positive windows",
         "mask loss at positive windows",
     }
+
+
+@pytest.mark.parametrize(
+    ("steps", "ap", "holds"), [(2054, 0.41, None), (3010, 0.41, False), (3010, 0.53, True)]
+)
+def test_the_score_is_judged_if_the_clock_left_steps_enough(steps, ap, holds, tmp_path, monkeypatch):
+    scores = {name: {"AP": ap} for name in ("segm", "bbox")}
+    monkeypatch.setattr(demo.evaluate, "evaluate", lambda *args, **kwargs: dict(scores))
+    monkeypatch.setattr(demo, "ceiling", lambda *args, **kwargs: {"segm": {"AP": 0.614}})
+    run = demo.start(tmp_path, 4.7, 0, quick=False)
+    run.trained, run.held_out, run.steps = (SimpleNamespace(config=None), None), None, steps
+    assert f"mask AP {ap:.3f}" in demo.score_model(run)
+    (claim,) = run.report.claims
+    assert claim.holds is holds
+    assert (
+        holds is not None
+        or claim.note == "0.410 after 2054 steps, ended by the clock; --minutes 6 is enough here"
+    )
