@@ -70,6 +70,8 @@ int check(const Shape& s, int threads) {
   const int code =
       swap_forward_windows(FLOAT, shape, PAD, threads, x.data(), index.data(), count, windows.data());
   if (code != INDEX_OUTSIDE) return failed("an index outside is taken", s, count);
+  if (swap_forward_windows(FLOAT, shape, PAD, threads, x.data(), index.data(), 0, windows.data()))
+    return failed("no windows", s, 0);
   return 0;
 }
 

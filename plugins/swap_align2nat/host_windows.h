@@ -158,7 +158,7 @@ class FewWindows {
         out_(out),
         pad_(pad_value),
         sum_of_pads_(pad_value * A((1 + half_y_) * (1 + half_x_))),
-        parts_(std::clamp<Index>(quotient_up(8 * threads, windows.rows.size()), 1, s_.V + 1)) {}
+        parts_(parts(8 * threads, windows.rows.size())) {}
 
   Index items() const { return Index(windows_->rows.size()) * parts_; }
 
@@ -178,6 +178,11 @@ class FewWindows {
   }
 
  private:
+  // How many items a grid row makes, so that there are at least so many in all.
+  Index parts(Index items, Index rows) const {
+    return rows == 0 ? 1 : std::clamp<Index>(quotient_up(items, rows), 1, s_.V + 1);
+  }
+
   void make_scratch() {
     weights_along_u(s_, s_.lam, of_lower_, of_upper_);
     outside_.assign(s_.W + 1, T(pad_));
