@@ -111,8 +111,8 @@ inline void copy_short_past_caches(const char* from, Index bytes, char* to) {
 }
 #endif
 
-// Past the caches where the machine can: a line that is written whole need not be read before. ALONE: the rest
-// of the lines at the ends is not written soon, so they need not be read either; only for multiples of four.
+// Past the caches where the machine can: a line that is written whole need not be read before. ALONE: the
+// rest of the lines at the ends is not written soon, so they need not be read either; for multiples of four.
 template <bool ALONE = false>
 void copy_past_caches(const char* from, Index bytes, char* to) {
 #ifdef __SSE2__
@@ -136,10 +136,11 @@ void copy_past_caches(const char* from, Index bytes, char* to) {
 #endif
 }
 
-template <class T>
+template <bool ALONE = false, class T>
 void put(const T* from, Index count, T* to, bool past_caches = false) {
   if (past_caches)
-    copy_past_caches(reinterpret_cast<const char*>(from), count * sizeof(T), reinterpret_cast<char*>(to));
+    copy_past_caches<ALONE>(reinterpret_cast<const char*>(from), count * sizeof(T),
+                            reinterpret_cast<char*>(to));
   else
     std::memcpy(to, from, count * sizeof(T));
 }

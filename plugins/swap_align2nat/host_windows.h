@@ -462,6 +462,7 @@ class ShiftWindows {
 
  private:
   static constexpr Index TOGETHER = 16, SPAN = 48;
+  // Windows beside each other in memory are rarely written one after the other.
   static constexpr bool ALONE = sizeof(T) >= 4;
 
   // Where the bin (0, 0) of window k reads; it need not be inside.
@@ -496,7 +497,7 @@ class ShiftWindows {
         }
       }
     for (Index i = 0; i < count; ++i)
-      write(tiles_.data() + i * size_, output(windows[i].k));
+      put<ALONE>(tiles_.data() + i * size_, size_, output(windows[i].k), past_caches_);
   }
 
   // Windows beside each other: the rows of four bins u, eight cells each, become eight windows.
@@ -526,19 +527,10 @@ class ShiftWindows {
       }
     }
     for (Index i = 0; i < count; ++i)
-      write(tiles_.data() + (windows[i].x - x) * size_, output(windows[i].k));
+      put<ALONE>(tiles_.data() + (windows[i].x - x) * size_, size_, output(windows[i].k), past_caches_);
   }
 
   T* output(Index k) const { return out_ + k * size_; }
-
-  // Windows beside each other in memory are rarely written one after the other.
-  void write(const T* tile, T* to) const {
-    if (past_caches_)
-      copy_past_caches<ALONE>(reinterpret_cast<const char*>(tile), size_ * sizeof(T),
-                              reinterpret_cast<char*>(to));
-    else
-      put(tile, size_, to);
-  }
 
   void turn_eight(const T* rows, Index step, T* to) const {
     constexpr int wide = 32 / sizeof(T);
