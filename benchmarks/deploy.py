@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tensormask_export.precision import PRECISIONS, Precision
+from tensormask_export.onnx_file.precision import PRECISIONS, Precision
 
-from tensormask_edu.checkpoint import save_checkpoint
+from tensormask_edu.base.files import read_json, write_json
 from tensormask_edu.config import InputConfig
-from tensormask_edu.files import read_json, write_json
-from tensormask_edu.model import build_model
-from tensormask_edu.official import load_official
+from tensormask_edu.detector.model import build_model
+from tensormask_edu.weights.checkpoint import save_checkpoint
+from tensormask_edu.weights.official import load_official
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "deploy-cpu.json"
@@ -69,9 +69,9 @@ def export_and_verify(
     checkpoint: Path, coco: Path, split: str, limit: int | None, precision: Precision
 ) -> dict[str, Any]:
     """Export unless the file is there, verify on a COCO folder; what is worth keeping of both reports."""
-    from tensormask_export.to_onnx import export_onnx
+    from tensormask_export.onnx_file.write import export_onnx
 
-    from tensormask_edu.checkpoint import load_checkpoint
+    from tensormask_edu.weights.checkpoint import load_checkpoint
 
     path = checkpoint.with_name(f"{checkpoint.name}-{precision}.onnx")
     if not path.is_file():
@@ -83,12 +83,22 @@ def export_and_verify(
     return exported | {"verified": [verified(path, checkpoint, coco, split, limit)]}
 
 
-def verified(path: Path, checkpoint: Path, coco: Path, split: str, limit: int | None) -> dict[str, Any]:
+def verified(
+    path: Path, checkpoint: Path, coco: Path, split: str, limit: int | None
+) -> dict[str, Any]:
     """The report of `verify` on a COCO folder in ONNX Runtime, one line per kind."""
-    from tensormask_export.compare import worst
-    from tensormask_export.verify import verify
+    from tensormask_export.verify.compare import worst
+    from tensormask_export.verify.report import verify
 
-    report = verify(path, checkpoint, sizes=(), coco=coco, split=split, limit=limit, runtimes=["onnxruntime"])
+    report = verify(
+        path,
+        checkpoint,
+        sizes=(),
+        coco=coco,
+        split=split,
+        limit=limit,
+        runtimes=["onnxruntime"],
+    )
     print(report.table())
     answer = report.to_json()
     pictures = [m for m in report.matches if not m.input.startswith("sample")]
@@ -141,7 +151,9 @@ def main() -> None:
     )
     parser.add_argument("part", choices=("r50", "trained", "memory"))
     parser.add_argument("paths", nargs="+", type=Path)
-    parser.add_argument("--folder", type=Path, default=Path("outputs/deploy"), help="for checkpoint and ONNX")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("outputs/deploy"), help="for checkpoint and ONNX"
+    )
     parser.add_argument("--split", default="val")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")

@@ -28,16 +28,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tensormask_export.graph import MaskMode
-from tensormask_export.plugin import find_library
-from tensormask_export.precision import Precision
-from tensormask_export.to_onnx import export_onnx
-from tensormask_export.to_tensorrt import Profile, build_engine
+from tensormask_export.engine.build import Profile, build_engine
+from tensormask_export.engine.plugin import find_library
+from tensormask_export.onnx_file.graph import MaskMode
+from tensormask_export.onnx_file.precision import Precision
+from tensormask_export.onnx_file.write import export_onnx
 
-from tensormask_edu.errors import InputError
-from tensormask_edu.files import make_folder, read_json, write_json
-from tensormask_edu.model import TensorMask, build_model
-from tensormask_edu.official import load_official
+from tensormask_edu.base.errors import InputError
+from tensormask_edu.base.files import make_folder, read_json, write_json
+from tensormask_edu.detector.model import TensorMask, build_model
+from tensormask_edu.weights.official import load_official
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = (80, 86, 89, 120)
@@ -70,7 +70,10 @@ def r50() -> tuple[TensorMask, str]:
     deterministic = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(deterministic)
     shapes = json.loads((golden / "checkpoint_names.json").read_text())
-    arrays = {name: deterministic.deterministic_array(name, tuple(shape)) for name, shape in shapes.items()}
+    arrays = {
+        name: deterministic.deterministic_array(name, tuple(shape))
+        for name, shape in shapes.items()
+    }
     load_official(model, {name: torch.from_numpy(array) for name, array in arrays.items()})
     return model, "golden"
 
@@ -101,13 +104,22 @@ def exported(path: Path, name: str, graph: MaskMode, precision: Precision) -> di
     if not record.is_file():
         model, weights = MODELS[name]()
         report = export_onnx(model.eval(), path, masks=graph, precision=precision)
-        onnx = {"mib": round(report.bytes / MIB, 2), "seconds": report.seconds, "nodes": report.nodes}
+        onnx = {
+            "mib": round(report.bytes / MIB, 2),
+            "seconds": report.seconds,
+            "nodes": report.nodes,
+        }
         write_json(record, {"weights": weights, "onnx": onnx})
     return read_json(record)
 
 
 def built(
-    path: Path, model: str, plugin: str, shapes: str, sm: tuple[int, ...], args: argparse.Namespace
+    path: Path,
+    model: str,
+    plugin: str,
+    shapes: str,
+    sm: tuple[int, ...],
+    args: argparse.Namespace,
 ) -> dict[str, Any]:
     """One build; what went wrong is a result too."""
     row: dict[str, Any] = {"plugin": plugin, "shapes": shapes, "sm": list(sm)}
@@ -129,7 +141,11 @@ def built(
     finally:
         engine.unlink(missing_ok=True)
     load = round(os.getloadavg()[0], 1)  # what else the machine did
-    row["engine"] = {"mib": round(report.bytes / MIB, 2), "seconds": report.seconds, "load": load}
+    row["engine"] = {
+        "mib": round(report.bytes / MIB, 2),
+        "seconds": report.seconds,
+        "load": load,
+    }
     return row | {"ops": report.ops, "layers": report.layers, "warnings": report.warnings}
 
 
@@ -138,7 +154,9 @@ def loaded(library: str, pythons: list[str]) -> list[str]:
     runtimes = []
     for python in [*pythons, sys.executable]:
         words = [python, str(ROOT / "tests" / "load_plugin.py"), library]
-        answer = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+        answer = json.loads(
+            subprocess.run(words, check=True, capture_output=True, text=True).stdout
+        )
         if len(answer["created"]) == len(answer["refused"]) == 2:
             runtimes.append(answer["runtime"])
     return sorted(runtimes)
@@ -165,23 +183,39 @@ def where() -> dict[str, Any]:
 def line(row: dict[str, Any]) -> str:
     """A row as text."""
     engine = row.get("engine")
-    size = f"{engine['mib']:8.1f} MiB {engine['seconds']:6.1f} s" if engine else f"ERROR {row['error']}"
+    size = (
+        f"{engine['mib']:8.1f} MiB {engine['seconds']:6.1f} s"
+        if engine
+        else f"ERROR {row['error']}"
+    )
     names = " ".join(str(row[name]).ljust(8) for name in KEY[:5])
     return f"{names} {'+'.join(map(str, row['sm'])):14} onnx {row['onnx']['mib']:7.1f} MiB  engine {size}"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--models", nargs="+", choices=MODELS, default=["tiny"])
-    parser.add_argument("--graphs", nargs="+", choices=("windows", "dense"), default=["windows", "dense"])
+    parser.add_argument(
+        "--graphs", nargs="+", choices=("windows", "dense"), default=["windows", "dense"]
+    )
     precisions = ("float32", "float16")
     parser.add_argument("--precisions", nargs="+", choices=precisions, default=list(precisions))
     parser.add_argument("--plugins", nargs="+", choices=("none", "python", "cpp"))
-    parser.add_argument("--shapes", nargs="+", choices=("static", "dynamic"), default=["static", "dynamic"])
-    parser.add_argument("--each", action="store_true", help="also an engine for each GPU generation alone")
-    parser.add_argument("--folder", metavar="DIR", help="keep ONNX files here and use those that are")
+    parser.add_argument(
+        "--shapes", nargs="+", choices=("static", "dynamic"), default=["static", "dynamic"]
+    )
+    parser.add_argument(
+        "--each", action="store_true", help="also an engine for each GPU generation alone"
+    )
+    parser.add_argument(
+        "--folder", metavar="DIR", help="keep ONNX files here and use those that are"
+    )
     parser.add_argument("--library", metavar="FILE.so", help="the C++ plugin")
-    parser.add_argument("--pythons", nargs="+", default=[], metavar="PYTHON", help="with another TensorRT")
+    parser.add_argument(
+        "--pythons", nargs="+", default=[], metavar="PYTHON", help="with another TensorRT"
+    )
     parser.add_argument("--json", metavar="FILE", help="write or extend this file")
     args = parser.parse_args()
     found, _ = find_library(args.library)

@@ -33,21 +33,29 @@ from typing import Any
 import numpy as np
 import torch
 from gpu_session import attempt
-from tensormask_export import bench, contract, engine_run, onnx_body, plugin
-from tensormask_export.backends import child_environment, find_backend, make_builder, network_flags
-from tensormask_export.compare import LIMITS, match
-from tensormask_export.device import find_device
-from tensormask_export.engine_file import read_engine
-from tensormask_export.run import Array, Session, Tensor, detect
-from tensormask_export.to_onnx import export_onnx
-from tensormask_export.to_tensorrt import Profile, build_engine
+from tensormask_export import bench, contract
+from tensormask_export.engine import plugin
+from tensormask_export.engine.backends import (
+    child_environment,
+    find_backend,
+    make_builder,
+    network_flags,
+)
+from tensormask_export.engine.build import Profile, build_engine
+from tensormask_export.engine.device import find_device
+from tensormask_export.engine.manifest import read_engine
+from tensormask_export.onnx_file import bodies as onnx_body
+from tensormask_export.onnx_file.write import export_onnx
+from tensormask_export.runtimes import engine as engine_run
+from tensormask_export.runtimes.session import Array, Session, Tensor, detect
+from tensormask_export.verify.compare import LIMITS, match
 
 from tensormask_edu import reference
-from tensormask_edu.check_ops import machine
-from tensormask_edu.checkpoint import load_checkpoint, save_checkpoint
+from tensormask_edu.base.files import write_json
+from tensormask_edu.commands.check_ops import machine
 from tensormask_edu.config import InputConfig, ModelConfig, from_json
-from tensormask_edu.files import write_json
-from tensormask_edu.model import TensorMask, build_model
+from tensormask_edu.detector.model import TensorMask, build_model
+from tensormask_edu.weights.checkpoint import load_checkpoint, save_checkpoint
 
 HERE = Path(__file__).resolve().parent
 # Model -> the shapes of its engines
@@ -58,7 +66,12 @@ MODELS = {
 PRECISIONS = ("float32", "float16")
 PLUGINS = ("none", "python")
 # Op, lam, sides V and U, height, width: one bin per side even and odd, grids that lam does not divide
-NODES = [(1, 15, 15, 100, 168), (2, 11, 11, 100, 168), (4, 15, 11, 51, 84), (32, 15, 15, 50, 84)]
+NODES = [
+    (1, 15, 15, 100, 168),
+    (2, 11, 11, 100, 168),
+    (4, 15, 11, 51, 84),
+    (32, 15, 15, 50, 84),
+]
 PAD_VALUE = -6.0
 WINDOWS = 100
 
@@ -129,7 +142,9 @@ def node_inputs(op: str, case: tuple[int, ...], kind: str) -> dict[str, Array]:
     """The same numbers in every call."""
     lam, v, u, height, width = case
     random = np.random.default_rng(0)
-    inputs: dict[str, Array] = {"x": random.normal(scale=3, size=(2, v, u, height, width)).astype(kind)}
+    inputs: dict[str, Array] = {
+        "x": random.normal(scale=3, size=(2, v, u, height, width)).astype(kind)
+    }
     if op == contract.SWAP_WINDOWS:
         ends = (2, -(-height // lam), -(-width // lam))
         inputs["index"] = random.integers(0, ends, (WINDOWS, 3))
@@ -156,13 +171,21 @@ def write_node(path: Path, op: str, case: tuple[int, ...], inputs: dict[str, Arr
 
     helper = onnx.helper
     values = [
-        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        helper.make_tensor_value_info(
+            name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
+        )
         for name, array in inputs.items()
     ]
-    attributes = {contract.LAM: case[0], contract.PAD_VALUE: PAD_VALUE, **contract.PLUGIN_ATTRIBUTES}
+    attributes = {
+        contract.LAM: case[0],
+        contract.PAD_VALUE: PAD_VALUE,
+        **contract.PLUGIN_ATTRIBUTES,
+    }
     node = helper.make_node(op, list(inputs), ["out"], domain=contract.DOMAIN, **attributes)
     rank = 3 if op == contract.SWAP_WINDOWS else 5
-    out = helper.make_tensor_value_info("out", values[0].type.tensor_type.elem_type, [None] * rank)
+    out = helper.make_tensor_value_info(
+        "out", values[0].type.tensor_type.elem_type, [None] * rank
+    )
     opsets = [(("", contract.OPSET)), (contract.DOMAIN, contract.DOMAIN_VERSION)]
     model = helper.make_model(
         helper.make_graph([node], "node", values, [out]),
@@ -199,7 +222,9 @@ def run_node(path: Path, inputs: dict[str, Array], shape: tuple[int, ...]) -> Ar
     engine = engine_run.load_plan(trt.Runtime(logger), path.read_bytes(), logger)
     stream, context = engine_run.Stream(), engine_run.make_context(trt, engine)
     plan = {name: Tensor(array.shape, array.dtype) for name, array in inputs.items()}
-    buffers = engine_run.Buffers(plan | {"out": Tensor(shape, inputs["x"].dtype)}, stream.device)
+    buffers = engine_run.Buffers(
+        plan | {"out": Tensor(shape, inputs["x"].dtype)}, stream.device
+    )
     for name, tensor in buffers.device.items():
         if name in inputs:
             tensor.copy_(torch.from_numpy(inputs[name]))
@@ -233,7 +258,9 @@ def load_unchecked(path: Path) -> str:
     plugin.load(trt, **file.plugin())
     logger = engine_run.make_logger(trt)
     engine = engine_run.load_plan(trt.Runtime(logger), file.plan, logger)
-    return f"{engine.num_io_tensors} tensors, {engine.num_layers} layers; said: {logger.warnings}"
+    return (
+        f"{engine.num_io_tensors} tensors, {engine.num_layers} layers; said: {logger.warnings}"
+    )
 
 
 def compared(path: Path, work: Path) -> list[dict[str, Any]]:
@@ -251,8 +278,12 @@ def beside_pytorch(session: Session, model: TensorMask) -> list[dict[str, Any]]:
     for num, _, height, width in dict.fromkeys((session.profile.min, session.profile.max)):
         pictures = list(np.random.default_rng(0).random((num, 3, height, width), np.float32))
         with torch.inference_mode():
-            expected = model([torch.from_numpy(picture).to(model.pixel_mean.device) for picture in pictures])
-        for number, (theirs, ours) in enumerate(zip(expected, detect(session, pictures), strict=True)):
+            expected = model(
+                [torch.from_numpy(picture).to(model.pixel_mean.device) for picture in pictures]
+            )
+        for number, (theirs, ours) in enumerate(
+            zip(expected, detect(session, pictures), strict=True)
+        ):
             wanted = {name: tensor.cpu().numpy() for name, tensor in theirs.items()}
             where = (session.name, f"{number} of {num}x3x{height}x{width}")
             rows.append(asdict(match(where, wanted, ours, True, limits)))
@@ -275,7 +306,9 @@ def checkpoint_of(engine: Path, work: Path) -> Path:
 def latency(work: Path) -> dict[str, Any]:
     """Times of every engine, with PyTorch in the same precision beside it."""
     effort = bench.Effort(warmup=20, iterations=200, seconds=20)
-    return {path.stem: attempt(lambda: timed(path, work, effort)) for path in engine_files(work)}  # noqa: B023
+    return {
+        path.stem: attempt(lambda: timed(path, work, effort)) for path in engine_files(work)
+    }  # noqa: B023
 
 
 def timed(path: Path, work: Path, effort: bench.Effort) -> dict[str, Any]:
@@ -288,7 +321,13 @@ def timed(path: Path, work: Path, effort: bench.Effort) -> dict[str, Any]:
 
 def went_well(outcome: Any) -> bool:
     """Whether a step, and every step inside it, went well."""
-    inner = outcome.values() if isinstance(outcome, dict) else outcome if isinstance(outcome, list) else []
+    inner = (
+        outcome.values()
+        if isinstance(outcome, dict)
+        else outcome
+        if isinstance(outcome, list)
+        else []
+    )
     failed = isinstance(outcome, dict) and outcome.get("ok") is False
     return not failed and all(map(went_well, inner))
 
@@ -309,22 +348,33 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
-    parser.add_argument("--work", type=Path, default=Path("outputs/gpu_deploy"), help="for what is built")
-    parser.add_argument("--engines", type=Path, metavar="FOLDER", help="engines, manifests, checkpoints")
-    parser.add_argument("--json", metavar="FILE", help="default: benchmarks/results/deploy-NAME-DATE.json")
+    parser.add_argument(
+        "--work", type=Path, default=Path("outputs/gpu_deploy"), help="for what is built"
+    )
+    parser.add_argument(
+        "--engines", type=Path, metavar="FOLDER", help="engines, manifests, checkpoints"
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", help="default: benchmarks/results/deploy-NAME-DATE.json"
+    )
     parser.add_argument("--node", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.node:
         return build_node(args.node)
     device = find_device()
     if device is None and args.steps != ["build"]:
-        print("no CUDA device is visible to PyTorch: only --steps build runs here", file=sys.stderr)
+        print(
+            "no CUDA device is visible to PyTorch: only --steps build runs here",
+            file=sys.stderr,
+        )
         return 2
     args.work.mkdir(parents=True, exist_ok=True)
     if args.engines:
         bring(args.engines, args.work)
     today = datetime.date.today().isoformat()
-    record: dict[str, Any] = {"machine": machine() | {"gpu": asdict(device) if device else None}}
+    record: dict[str, Any] = {
+        "machine": machine() | {"gpu": asdict(device) if device else None}
+    }
     name = re.sub(r"\W+", "-", device.name if device else "no-gpu").strip("-").lower()
     target = Path(args.json or HERE / "results" / f"deploy-{name}-{today}.json")
     for step in args.steps:

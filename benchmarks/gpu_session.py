@@ -30,8 +30,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tensormask_edu.check_ops import check_ops, machine
-from tensormask_edu.files import read_json, write_json
+from tensormask_edu.base.files import read_json, write_json
+from tensormask_edu.commands.check_ops import check_ops, machine
 from tensormask_edu.ops import cuda, formula
 
 HERE = Path(__file__).resolve().parent
@@ -97,7 +97,10 @@ def some_cells(out: Tensor, count: int) -> Tensor:
 def all_four(x: Tensor, lam: int, index: Tensor) -> list[Tensor]:
     """The results of the four functions, backward ones fed with the forward ones."""
     out, windows = cuda.forward(x, lam, -6.0), cuda.forward_windows(x, lam, index, -6.0)
-    grads = cuda.backward(out, lam, *x.shape[3:]), cuda.backward_windows(windows, lam, index, x.shape)
+    grads = (
+        cuda.backward(out, lam, *x.shape[3:]),
+        cuda.backward_windows(windows, lam, index, x.shape),
+    )
     return [out, windows, *grads]
 
 
@@ -157,7 +160,9 @@ def no_waiting() -> str:
     torch.cuda.synchronize()
     waited = time.perf_counter() - start
     assert queued < waited / 2, (queued, waited)
-    return f"queued in {1e3 * queued:.2f} ms while the device was busy for {1e3 * waited:.0f} ms"
+    return (
+        f"queued in {1e3 * queued:.2f} ms while the device was busy for {1e3 * waited:.0f} ms"
+    )
 
 
 def beyond_32_bits() -> str:
@@ -165,7 +170,9 @@ def beyond_32_bits() -> str:
     lam, shape = 2, (-(-(1 << 31) // (15 * 15 * 200 * 336)) + 1, 15, 15, 200, 336)
     x = torch.empty(shape, dtype=torch.float16, device="cuda").normal_()
     out = cuda.forward(x, lam, -6.0)
-    assert x.numel() > 1 << 31 and torch.equal(out[-1:], cuda.forward(x[-1:].clone(), lam, -6.0))
+    assert x.numel() > 1 << 31 and torch.equal(
+        out[-1:], cuda.forward(x[-1:].clone(), lam, -6.0)
+    )
     expected = formula.forward(x[-1:].float(), lam, -6.0)
     assert (out[-1:].float() - expected).abs().max() < 1e-2
     grad = cuda.backward(out, lam, *shape[3:])
@@ -186,20 +193,44 @@ def sanitized(program: str, tool: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "small.py"
         script.write_text(SMALL)
-        ours = ["--kernel-regex", "kns=swap_align2nat"]  # PyTorch's own kernels are not ours to judge
-        command = [program, "--tool", tool, "--error-exitcode", "9", *ours, sys.executable, str(script)]
+        ours = [
+            "--kernel-regex",
+            "kns=swap_align2nat",
+        ]  # PyTorch's own kernels are not ours to judge
+        command = [
+            program,
+            "--tool",
+            tool,
+            "--error-exitcode",
+            "9",
+            *ours,
+            sys.executable,
+            str(script),
+        ]
         environment = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
         run = subprocess.run(command, capture_output=True, text=True, env=environment)
     text = run.stdout + run.stderr
     summary = re.findall(r"=+ .*(?:SUMMARY|Error|error).*", text)
-    return {"exit": run.returncode, "clean": run.returncode == 0, "summary": summary[-5:] or text[-1000:]}
+    return {
+        "exit": run.returncode,
+        "clean": run.returncode == 0,
+        "summary": summary[-5:] or text[-1000:],
+    }
 
 
 def measure(script: str, *options: str) -> dict[str, Any]:
     """What a benchmark beside this file writes about this device, from a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "measured.json"
-        command = [sys.executable, str(HERE / script), "--device", "cuda", "--json", str(target), *options]
+        command = [
+            sys.executable,
+            str(HERE / script),
+            "--device",
+            "cuda",
+            "--json",
+            str(target),
+            *options,
+        ]
         run = subprocess.run(command, stderr=subprocess.PIPE, text=True)
         if not target.is_file():
             raise RuntimeError(f"{script} ended with {run.returncode}: {run.stderr[-2000:]}")
@@ -248,7 +279,9 @@ def passed(outcome: dict[str, Any]) -> bool:
     """Whether a step, and every step inside it, went well."""
     inner = outcome.get("result")
     parts = inner.values() if isinstance(inner, dict) else []
-    return outcome["ok"] and all(part.get("ok", True) for part in parts if isinstance(part, dict))
+    return outcome["ok"] and all(
+        part.get("ok", True) for part in parts if isinstance(part, dict)
+    )
 
 
 def main() -> int:
@@ -257,18 +290,23 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
-    parser.add_argument("--json", metavar="FILE", help="default: benchmarks/results/gpu-NAME-DATE.json")
+    parser.add_argument(
+        "--json", metavar="FILE", help="default: benchmarks/results/gpu-NAME-DATE.json"
+    )
     args = parser.parse_args()
     if not torch.cuda.is_available():
         print("no CUDA device is visible to PyTorch: nothing to do", file=sys.stderr)
         return 2
     record: dict[str, Any] = {"machine": where()}
     name = re.sub(r"\W+", "-", record["machine"]["gpu"]).strip("-").lower()
-    target = Path(args.json or HERE / "results" / f"gpu-{name}-{record['machine']['date']}.json")
+    target = Path(
+        args.json or HERE / "results" / f"gpu-{name}-{record['machine']['date']}.json"
+    )
     for step in args.steps:
         record[step] = attempt(STEPS[step])
         print(
-            f"{step}: {'ok' if passed(record[step]) else 'FAILED'} in {record[step]['seconds']} s", flush=True
+            f"{step}: {'ok' if passed(record[step]) else 'FAILED'} in {record[step]['seconds']} s",
+            flush=True,
         )
         write_json(target, record)
     print(f"written to {target}")

@@ -33,18 +33,28 @@ class Tensors(TorchDispatchMode):
         self.bytes: list[int] = []
         self.events: list[tuple[int, int]] = []  # (storage, +1 born or -1 dead)
         self.of_masks: set[int] = set()
-        self.alive: dict[int, tuple[int, StorageWeakRef]] = {}  # address of the storage -> number
+        self.alive: dict[
+            int, tuple[int, StorageWeakRef]
+        ] = {}  # address of the storage -> number
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         self._bury()
         given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         made = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
         before = {storage_address(x) for x in given}
-        numbers = [self._number(x, new=storage_address(x) not in before) for x in (*given, *made)]
+        numbers = [
+            self._number(x, new=storage_address(x) not in before) for x in (*given, *made)
+        ]
         if func.name().startswith(MASK_OPERATORS):
-            floats = [n for n, x in zip(numbers, (*given, *made), strict=True) if x.is_floating_point()]
+            floats = [
+                n
+                for n, x in zip(numbers, (*given, *made), strict=True)
+                if x.is_floating_point()
+            ]
             self.of_masks.update(number for number in floats if number is not None)
         return result
 

@@ -30,12 +30,12 @@ from memory import Tensors
 from ops import Clock, aligned
 from torch import Tensor, nn
 
-from tensormask_edu import inference
-from tensormask_edu.check_ops import machine
+from tensormask_edu.base.files import write_json
+from tensormask_edu.commands.check_ops import machine
 from tensormask_edu.config import COCO_CLASS_NAMES, MODELS
-from tensormask_edu.files import write_json
-from tensormask_edu.model import AT_ONCE, TensorMask, build_model
-from tensormask_edu.network import NetworkOutput, WindowMasks, per_window
+from tensormask_edu.detector import inference
+from tensormask_edu.detector.model import AT_ONCE, TensorMask, build_model
+from tensormask_edu.detector.network import NetworkOutput, WindowMasks, per_window
 from tensormask_edu.ops import swap_align2nat
 
 PARTS = ("stages", "factors", "area", "scaling", "memory")
@@ -49,7 +49,9 @@ Targets = list[dict[str, Any]]
 def spread_model(preset: str, device: str, detections: int = 100) -> TensorMask:
     """A model of random weights, its predictors scaled: few scores are high, all differ, masks have edges."""
     torch.manual_seed(0)
-    config = replace(MODELS[preset], class_names=COCO_CLASS_NAMES, detections_per_image=detections)
+    config = replace(
+        MODELS[preset], class_names=COCO_CLASS_NAMES, detections_per_image=detections
+    )
     model = build_model(config)
     network = model.network
     with torch.no_grad():
@@ -64,7 +66,9 @@ def spread_model(preset: str, device: str, detections: int = 100) -> TensorMask:
 
 def scale(predictor: nn.Module, outputs: list[Tensor], spread: float) -> None:
     """Give the outputs of a predictor this standard deviation."""
-    predictor.get_parameter("weight").mul_(spread / torch.cat([x.flatten() for x in outputs]).std())
+    predictor.get_parameter("weight").mul_(
+        spread / torch.cat([x.flatten() for x in outputs]).std()
+    )
 
 
 def pictures(count: int, height: int, width: int, device: str) -> list[Tensor]:
@@ -104,7 +108,11 @@ def training_step(
 
 
 def autocast(device: str, precision: str) -> Any:
-    return nullcontext() if precision == "float32" else torch.autocast(device, getattr(torch, precision))
+    return (
+        nullcontext()
+        if precision == "float32"
+        else torch.autocast(device, getattr(torch, precision))
+    )
 
 
 # --- stages ----------------------------------------------------------------------------------------------
@@ -125,7 +133,9 @@ def inference_stages(model: TensorMask, clock: Clock, images: list[Tensor]) -> d
     features = network.backbone(batch)
     maps = [network.mask_branch.tower(f) for f in features]
     output = network(batch)
-    windows = model.config.geometry.windows(model.config.geometry.grid_sizes(*batch.shape[-2:]), batch.device)
+    windows = model.config.geometry.windows(
+        model.config.geometry.grid_sizes(*batch.shape[-2:]), batch.device
+    )
     rows = per_window(output.logits, num_sizes)[0], per_window(output.deltas, num_sizes)[0]
     kept = inference.keep(*rows, windows, model.config)
     chosen, number = windows[kept.window], torch.zeros_like(kept.window)
@@ -134,14 +144,23 @@ def inference_stages(model: TensorMask, clock: Clock, images: list[Tensor]) -> d
         "inference: backbone": clock(lambda: network.backbone(batch)),
         "inference: class and box towers": clock(
             lambda: [
-                (network.class_predictor(network.class_tower(f)), network.box_predictor(network.box_tower(f)))
+                (
+                    network.class_predictor(network.class_tower(f)),
+                    network.box_predictor(network.box_tower(f)),
+                )
                 for f in features
             ]
         ),
-        "inference: mask tower": clock(lambda: [network.mask_branch.tower(f) for f in features]),
+        "inference: mask tower": clock(
+            lambda: [network.mask_branch.tower(f) for f in features]
+        ),
         "inference: fuse": clock(lambda: network.mask_branch.fused(maps)),
-        "inference: select and NMS": clock(lambda: inference.keep(*rows, windows, model.config)),
-        "inference: masks": clock(lambda: list(network.mask_logits(output, number, chosen, AT_ONCE))),
+        "inference: select and NMS": clock(
+            lambda: inference.keep(*rows, windows, model.config)
+        ),
+        "inference: masks": clock(
+            lambda: list(network.mask_logits(output, number, chosen, AT_ONCE))
+        ),
         "inference: paste": clock(lambda: inference.paste(masks, chosen.box_px, *size)),
         "inference": clock(lambda: model(images)),
     }
@@ -178,7 +197,10 @@ class PlainSwap(torch.autograd.Function):
         return plain.backward(grad.contiguous(), ctx.lam, *ctx.size), None, None
 
 
-SWAPS: dict[str, Callable[[Tensor, int, float], Tensor]] = {"plain": PlainSwap.apply, "ours": swap_align2nat}
+SWAPS: dict[str, Callable[[Tensor, int, float], Tensor]] = {
+    "plain": PlainSwap.apply,
+    "ours": swap_align2nat,
+}
 
 
 @contextmanager
@@ -191,10 +213,13 @@ def dense(model: TensorMask, kernel: str) -> Iterator[None]:
         output: NetworkOutput, image: Tensor, windows: Any, at_once: int | None = None
     ) -> list[WindowMasks]:
         natural = [
-            [swap(x, lam, pad_value) for x in sizes] for lam, sizes in zip(lams, output.aligned, strict=True)
+            [swap(x, lam, pad_value) for x in sizes]
+            for lam, sizes in zip(lams, output.aligned, strict=True)
         ]
         return [
-            WindowMasks(where, natural[k][a][image[where], :, :, windows.y[where], windows.x[where]])
+            WindowMasks(
+                where, natural[k][a][image[where], :, :, windows.y[where], windows.x[where]]
+            )
             for k, a, where in windows.groups()
         ]
 
@@ -224,7 +249,20 @@ def factors(args: argparse.Namespace, clock: Clock) -> list[dict[str, Any]]:
         row, found = factor(args, clock, kernel, compiled, precision)
         expected = found if name == "windows" or expected is None else expected
         rows.append({"way": name, **row, "mask_iou": agreement(expected, found)})
-        print(aligned([[name, *(f"{key} {value:.3g}" for key, value in rows[-1].items() if key != "way")]]))
+        print(
+            aligned(
+                [
+                    [
+                        name,
+                        *(
+                            f"{key} {value:.3g}"
+                            for key, value in rows[-1].items()
+                            if key != "way"
+                        ),
+                    ]
+                ]
+            )
+        )
     return rows
 
 
@@ -243,7 +281,9 @@ def factor(
 
     with dense(model, kernel) if kernel else nullcontext():
         model.eval()
-        row = {"inference_ms": clock(infer)} | peak("inference_mib", infer, args.device, compiled)
+        row = {"inference_ms": clock(infer)} | peak(
+            "inference_mib", infer, args.device, compiled
+        )
         found = infer()[0]
         model.train()
 
@@ -254,7 +294,9 @@ def factor(
     return row, found
 
 
-def peak(name: str, call: Callable[[], object], device: str, compiled: bool) -> dict[str, float]:
+def peak(
+    name: str, call: Callable[[], object], device: str, compiled: bool
+) -> dict[str, float]:
     """Peak of what the call allocates: CUDA's allocator on a GPU, `memory.Tensors` on a CPU, which does not
     see into compiled code."""
     if device == "cuda":
@@ -287,11 +329,20 @@ def area(args: argparse.Namespace, clock: Clock) -> list[dict[str, float]]:
     """Inference at a quarter, a half and the whole of the picture's area."""
     model, rows = spread_model(args.preset, args.device).eval(), []
     for share in (0.25, 0.5, 1.0):
-        height, width = (max(32, round(n * share**0.5 / 32) * 32) for n in (args.height, args.width))
+        height, width = (
+            max(32, round(n * share**0.5 / 32) * 32) for n in (args.height, args.width)
+        )
         images = pictures(1, height, width, args.device)
         with torch.inference_mode():
             ms = clock(lambda images=images: model(images))
-        rows.append({"height": height, "width": width, "ms": ms, "ms_per_mpx": ms / (height * width / 1e6)})
+        rows.append(
+            {
+                "height": height,
+                "width": width,
+                "ms": ms,
+                "ms_per_mpx": ms / (height * width / 1e6),
+            }
+        )
     return rows
 
 
@@ -389,7 +440,9 @@ def pasting(args: argparse.Namespace, count: int = 500) -> dict[str, float]:
         for k in range(geometry.num_levels)
     ]
     for name, some in {"spread": places, "largest": places[-1:]}.items():
-        picked = torch.cat([p[torch.randint(len(p), (-(-count // len(some)),))] for p in some])[:count]
+        picked = torch.cat([p[torch.randint(len(p), (-(-count // len(some)),))] for p in some])[
+            :count
+        ]
         chosen, before = windows[picked], resident_mib(reset=True)
         with torch.inference_mode(), Tensors() as seen:
             masks = model.network.mask_logits(output, torch.zeros_like(picked), chosen, AT_ONCE)
@@ -419,16 +472,26 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     clock, found = Clock(args.device, args.repeats), {}
     if "memory" in args.parts:
         found["memory"] = memory(args)
-        print(aligned([[name, f"{value:.3f}"] for name, value in found["memory"].items()]), flush=True)
+        print(
+            aligned([[name, f"{value:.3f}"] for name, value in found["memory"].items()]),
+            flush=True,
+        )
     if "stages" in args.parts:
-        found["stages_ms"] = stages(spread_model(args.preset, args.device), clock, args.height, args.width)
-        print(aligned([[name, f"{ms:.1f} ms"] for name, ms in found["stages_ms"].items()]), flush=True)
+        found["stages_ms"] = stages(
+            spread_model(args.preset, args.device), clock, args.height, args.width
+        )
+        print(
+            aligned([[name, f"{ms:.1f} ms"] for name, ms in found["stages_ms"].items()]),
+            flush=True,
+        )
     if "factors" in args.parts:
         found["factors"] = factors(args, clock)
     if "area" in args.parts:
         found["area"] = area(args, clock)
         print(
-            aligned([[f"{key} {value:.4g}" for key, value in row.items()] for row in found["area"]]),
+            aligned(
+                [[f"{key} {value:.4g}" for key, value in row.items()] for row in found["area"]]
+            ),
             flush=True,
         )
     if "scaling" in args.parts:
@@ -446,14 +509,20 @@ def main() -> int:
     parser.add_argument("--preset", default="r50_fpn_1x", choices=MODELS)
     parser.add_argument("--height", type=int, default=800)
     parser.add_argument("--width", type=int, default=1344)
-    parser.add_argument("--parts", nargs="+", default=[p for p in PARTS if p != "memory"], choices=PARTS)
+    parser.add_argument(
+        "--parts", nargs="+", default=[p for p in PARTS if p != "memory"], choices=PARTS
+    )
     parser.add_argument(
         "--memory", action="store_const", const=["memory"], dest="parts", help="that part alone"
     )
-    parser.add_argument("--dense", nargs="*", default=["plain", "ours"], choices=SWAPS, help="which kernels")
+    parser.add_argument(
+        "--dense", nargs="*", default=["plain", "ours"], choices=SWAPS, help="which kernels"
+    )
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--precisions", nargs="*", choices=("bfloat16", "float16"))
-    parser.add_argument("--tf32", action="store_true", help="allow TF32 in float32 convolutions and products")
+    parser.add_argument(
+        "--tf32", action="store_true", help="allow TF32 in float32 convolutions and products"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--json", metavar="FILE", help="write everything here")
@@ -467,7 +536,9 @@ def main() -> int:
     settings = {name: value for name, value in vars(args).items() if name != "json"}
     seconds = round(time.perf_counter() - start)
     if args.json:
-        write_json(args.json, {"machine": machine(), "settings": settings, "seconds": seconds, **found})
+        write_json(
+            args.json, {"machine": machine(), "settings": settings, "seconds": seconds, **found}
+        )
     return 0
 
 

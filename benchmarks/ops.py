@@ -26,8 +26,8 @@ from formulas import strided_views
 from torch import Tensor
 
 from tensormask_edu import ops
-from tensormask_edu.check_ops import machine
-from tensormask_edu.files import write_json
+from tensormask_edu.base.files import write_json
+from tensormask_edu.commands.check_ops import machine
 
 HEIGHT, WIDTH = 200, 336
 LAMS = (1, 2, 4, 8, 16, 32)
@@ -57,7 +57,9 @@ class Dense:
     @property
     def best(self) -> float:
         """The implementation that runs by default."""
-        return self.ms[next(name for name in (*ops.ORDER[self.device], "formula") if name in self.ms)]
+        return self.ms[
+            next(name for name in (*ops.ORDER[self.device], "formula") if name in self.ms)
+        ]
 
 
 @dataclass
@@ -151,16 +153,22 @@ def images_for(device: str, side: int, dtype: torch.dtype) -> int:
     return math.ceil(GPU_BYTES / (2 * side * side * HEIGHT * WIDTH * dtype.itemsize))
 
 
-def dense_row(clock: Clock, side: int, lam: int, name: str, direction: str, others: bool) -> Dense:
+def dense_row(
+    clock: Clock, side: int, lam: int, name: str, direction: str, others: bool
+) -> Dense:
     """All implementations at one setting; `others` adds the formulas and the plain kernel."""
     dtype, device = DTYPES[name], clock.device
     images = images_for(device, side, dtype)
     x = random(device, dtype, images, side, side, HEIGHT, WIDTH)
     grad = random(device, dtype, *out_shape(x, lam))
     needed = (x.numel() + grad.numel()) * dtype.itemsize
-    ms = clock.turns({**copies(x, grad, direction), **implementations(x, grad, lam, direction, others)})
+    ms = clock.turns(
+        {**copies(x, grad, direction), **implementations(x, grad, lam, direction, others)}
+    )
     copy_ms, clone_ms = ms.pop("copy"), ms.pop("clone")
-    return Dense(device, side, lam, name, direction, images, needed / 1e6, copy_ms, clone_ms, ms)
+    return Dense(
+        device, side, lam, name, direction, images, needed / 1e6, copy_ms, clone_ms, ms
+    )
 
 
 def copies(x: Tensor, grad: Tensor, direction: str) -> dict[str, Callable[[], object]]:
@@ -216,20 +224,31 @@ def windows_rows(clock: Clock, side: int, lams: list[int]) -> list[Windows]:
     for lam in lams:
         _, num_v, num_u, height, width = out_shape(x, lam)
         every = height * width
-        masks, dense = x.new_zeros(every, num_v, num_u), partial(OPS.swap_align2nat, x, lam, -6.0)
+        masks, dense = (
+            x.new_zeros(every, num_v, num_u),
+            partial(OPS.swap_align2nat, x, lam, -6.0),
+        )
         counts = {SPLIT[lam], 100, every // 8, every // 2, every}
         for count in sorted(count for count in counts if 1 <= count <= every):
             cells = torch.randperm(every)[:count]
-            index = torch.stack([torch.zeros_like(cells), cells // width, cells % width], 1).to(clock.device)
+            index = torch.stack([torch.zeros_like(cells), cells // width, cells % width], 1).to(
+                clock.device
+            )
             calls[f"dense {lam} {count}"] = dense
             calls[f"both {lam} {count}"] = partial(both, dense, masks[:count].clone)
-            calls[f"windows {lam} {count}"] = partial(OPS.swap_align2nat_windows, x, lam, index, -6.0)
+            calls[f"windows {lam} {count}"] = partial(
+                OPS.swap_align2nat_windows, x, lam, index, -6.0
+            )
             settings.append((lam, count, every))
     ms = clock.turns(calls)
     times = [
-        [ms[f"{what} {lam} {count}"] for what in ("windows", "dense", "both")] for lam, count, _ in settings
+        [ms[f"{what} {lam} {count}"] for what in ("windows", "dense", "both")]
+        for lam, count, _ in settings
     ]
-    return [Windows(clock.device, side, *row, *took) for row, took in zip(settings, times, strict=True)]
+    return [
+        Windows(clock.device, side, *row, *took)
+        for row, took in zip(settings, times, strict=True)
+    ]
 
 
 def both(first: Callable[[], object], second: Callable[[], object]) -> tuple[object, object]:
@@ -249,10 +268,17 @@ def claims(dense: list[Dense], windows: list[Windows]) -> list[Claim]:
 
 def cpu_claims(rows: list[Dense]) -> list[Claim]:
     """Forward, float32, against `clone` of the output and the better formula."""
-    rows = [row for row in rows if row.direction == "forward" and row.dtype == "float32" and "host" in row.ms]
+    rows = [
+        row
+        for row in rows
+        if row.direction == "forward" and row.dtype == "float32" and "host" in row.ms
+    ]
     large = [row for row in rows if row.lam >= 2 and "strided views" in row.ms]
     cost = {at(row): row.ms["host"] / row.clone_ms for row in rows}
-    gain = {at(row): min(row.ms["formula"], row.ms["strided views"]) / row.ms["host"] for row in large}
+    gain = {
+        at(row): min(row.ms["formula"], row.ms["strided views"]) / row.ms["host"]
+        for row in large
+    }
     return [
         *at_most("host forward / clone of its output", cost, 2.5),
         *at_least("host forward, times faster than the better formula, lam >= 2", gain, 4),
@@ -275,7 +301,9 @@ def gpu_claims(rows: list[Dense]) -> list[Claim]:
         *at_least("backward, fraction of the copy bandwidth", share["backward"], 0.65),
         *at_most("forward, time per byte / that of the fastest lam", flat, 1.3),
         *at_least(
-            "times faster than the plain kernel", {at(r): r.ms["plain kernel"] / r.ms["cuda"] for r in top}, 8
+            "times faster than the plain kernel",
+            {at(r): r.ms["plain kernel"] / r.ms["cuda"] for r in top},
+            8,
         ),
     ]
 
@@ -287,7 +315,9 @@ def windows_claims(rows: list[Windows]) -> list[Claim]:
         return []
     cost = {f"{at(row)}, {row.windows} windows": row.ms / row.dense_and_copy_ms for row in rows}
     found = at_most("windows op / dense and a copy of its output", cost, 1.2)
-    if chosen[0].device == "cpu":  # on a GPU the six calls last as long as it takes to launch them
+    if (
+        chosen[0].device == "cpu"
+    ):  # on a GPU the six calls last as long as it takes to launch them
         gain = sum(row.dense_ms for row in chosen) / sum(row.ms for row in chosen)
         text = "100 windows over six levels, times faster than dense"
         found = [*at_least(text, {at(chosen[0], lam=False): gain}, 20), *found]
@@ -323,7 +353,18 @@ def at_least(text: str, measured: dict[str, float], limit: float) -> list[Claim]
 def dense_table(rows: list[Dense]) -> str:
     """A line per setting: ms of everything, fraction of the copy bandwidth of the default implementation."""
     names = list(dict.fromkeys(name for row in rows for name in row.ms))
-    header = ["side", "lam", "dtype", "pass", "MB", "copy", "clone", *names, "of copy", "of clone"]
+    header = [
+        "side",
+        "lam",
+        "dtype",
+        "pass",
+        "MB",
+        "copy",
+        "clone",
+        *names,
+        "of copy",
+        "of clone",
+    ]
     lines = [header]
     for row in rows:
         times = [f"{row.ms[name]:.2f}" if name in row.ms else "-" for name in names]
@@ -338,7 +379,9 @@ def windows_table(rows: list[Windows]) -> str:
     lines = [["side", "lam", "windows", "of", "ms", "dense", "dense, copy", "of both"]]
     for row in rows:
         ratio = row.ms / row.dense_and_copy_ms
-        times = [f"{value:.3f}" for value in (row.ms, row.dense_ms, row.dense_and_copy_ms, ratio)]
+        times = [
+            f"{value:.3f}" for value in (row.ms, row.dense_ms, row.dense_and_copy_ms, ratio)
+        ]
         lines.append([str(row.side), str(row.lam), str(row.windows), str(row.of), *times])
     return aligned(lines)
 
@@ -355,7 +398,9 @@ def claims_table(rows: list[Claim]) -> str:
 def aligned(lines: list[list[str]]) -> str:
     """Columns of equal width."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join(
+        "  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines
+    )
 
 
 def keep_memory() -> None:
@@ -374,9 +419,15 @@ def measure(args: argparse.Namespace) -> tuple[list[Dense], list[Windows]]:
         for name in args.dtypes:
             for lam in args.lams:
                 for direction in ("forward", "backward"):
-                    dense.append(dense_row(clock, side, lam, name, direction, others=name in args.compare))
+                    dense.append(
+                        dense_row(
+                            clock, side, lam, name, direction, others=name in args.compare
+                        )
+                    )
                     print(dense_table(dense[-1:]).splitlines()[1], flush=True)
-        windows += windows_rows(Clock(args.device, 3 * args.repeats, queued=True), side, args.lams)
+        windows += windows_rows(
+            Clock(args.device, 3 * args.repeats, queued=True), side, args.lams
+        )
     return dense, windows
 
 
@@ -390,7 +441,11 @@ def main() -> int:
     parser.add_argument("--lams", type=int, nargs="+", default=list(LAMS), choices=LAMS)
     parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), choices=DTYPES)
     parser.add_argument(
-        "--compare", nargs="*", default=["float32"], choices=DTYPES, help="formulas too, for these"
+        "--compare",
+        nargs="*",
+        default=["float32"],
+        choices=DTYPES,
+        help="formulas too, for these",
     )
     parser.add_argument("--repeats", type=int, default=5, help="rounds")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
@@ -404,7 +459,8 @@ def main() -> int:
     if args.json:
         parts = {"dense": dense, "windows": windows, "claims": promises}
         write_json(
-            args.json, {"machine": machine(), **{k: [asdict(row) for row in v] for k, v in parts.items()}}
+            args.json,
+            {"machine": machine(), **{k: [asdict(row) for row in v] for k, v in parts.items()}},
         )
     print(dense_table(dense), windows_table(windows), claims_table(promises), sep="\n\n")
     return 0 if all(promise.holds for promise in promises) else 1

@@ -18,12 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tensormask_edu.ceiling import evaluate_checkpoint
-from tensormask_edu.check_ops import machine
+from tensormask_edu.base.files import make_folder, write_json
+from tensormask_edu.commands.check_ops import machine
 from tensormask_edu.config import RECIPES, AugmentConfig, InputConfig, Recipe, to_json
 from tensormask_edu.data.coco import find_split, read_ground_truth
-from tensormask_edu.files import make_folder, write_json
-from tensormask_edu.train import train
+from tensormask_edu.evaluation.ceiling import evaluate_checkpoint
+from tensormask_edu.training.train import train
 
 PHOTOS, LONG_SIDE_PX = 8, 256
 WANTED = 0.8  # of the ceiling
@@ -34,7 +34,9 @@ def chosen_photos(source: Path, folder: Path) -> list[int]:
     truth_path, images = find_split(source, "val")
     truth = read_ground_truth(truth_path)
     with_objects = {a["image_id"] for a in truth["annotations"] if not a.get("iscrowd")}
-    ids = sorted(image["id"] for image in truth["images"] if image["id"] in with_objects)[:PHOTOS]
+    ids = sorted(image["id"] for image in truth["images"] if image["id"] in with_objects)[
+        :PHOTOS
+    ]
     part = truth | {
         "images": [image for image in truth["images"] if image["id"] in ids],
         "annotations": [a for a in truth["annotations"] if a["image_id"] in ids],
@@ -50,8 +52,12 @@ def chosen_photos(source: Path, folder: Path) -> list[int]:
 def recipe(steps: int) -> Recipe:
     """The recipe for shapes without augmentation and weight decay: to learn by heart is wanted here."""
     shapes = RECIPES["shapes"]
-    config = replace(shapes.train, steps=steps, weight_decay=0.0, augment=AugmentConfig(), save_every=100)
-    return Recipe(shapes.model, InputConfig(short_side_px=LONG_SIDE_PX, long_side_px=LONG_SIDE_PX), config)
+    config = replace(
+        shapes.train, steps=steps, weight_decay=0.0, augment=AugmentConfig(), save_every=100
+    )
+    return Recipe(
+        shapes.model, InputConfig(short_side_px=LONG_SIDE_PX, long_side_px=LONG_SIDE_PX), config
+    )
 
 
 def report(args: argparse.Namespace, ids: list[int], chosen: Recipe) -> dict[str, Any] | None:
@@ -75,10 +81,14 @@ def report(args: argparse.Namespace, ids: list[int], chosen: Recipe) -> dict[str
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="a COCO folder with a val split")
     parser.add_argument("--output", type=Path, default=Path("outputs/overfit"), metavar="DIR")
-    parser.add_argument("--steps", type=int, default=650, help="length of the schedule (default 650)")
+    parser.add_argument(
+        "--steps", type=int, default=650, help="length of the schedule (default 650)"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with a paused run")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     args = parser.parse_args()
@@ -91,8 +101,12 @@ def main() -> int:
     if args.json:
         write_json(args.json, found)
     ap, ceiling, seconds = found["mask_ap"], found["ceiling_ap"], found["last_step"]["seconds"]
-    print(f"mask AP {ap:.3f}, ceiling {ceiling:.3f}, ratio {found['ratio']:.2f} (wanted {WANTED:g})")
-    print(f"{args.steps} steps in {seconds / 60:.1f} minutes on {found['machine']['threads']} threads")
+    print(
+        f"mask AP {ap:.3f}, ceiling {ceiling:.3f}, ratio {found['ratio']:.2f} (wanted {WANTED:g})"
+    )
+    print(
+        f"{args.steps} steps in {seconds / 60:.1f} minutes on {found['machine']['threads']} threads"
+    )
     return 0 if found["ratio"] >= WANTED else 1
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_name("plain.cu")
+SOURCE = Path(__file__).parents[1] / "plugins" / "swap_align2nat" / "plain.cu"
 THREADS = 512
 Tensors = tuple[Tensor, Tensor]
 
@@ -33,12 +33,16 @@ def forward(x: Tensor, lam: int, pad_value: float) -> Tensor:
 
 def backward(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
     """The gradient of the output -> (N, V, U, height, width)."""
-    grad_x = grad.new_zeros(len(grad), grad.shape[1] // lam, grad.shape[2] // lam, height, width)
+    grad_x = grad.new_zeros(
+        len(grad), grad.shape[1] // lam, grad.shape[2] // lam, height, width
+    )
     _call("plain_backward", grad, (grad, grad_x), grad_x.shape, lam, ())
     return grad_x
 
 
-def _call(name: str, outputs: Tensor, tensors: Tensors, shape: Any, lam: int, pad: tuple[float, ...]) -> None:
+def _call(
+    name: str, outputs: Tensor, tensors: Tensors, shape: Any, lam: int, pad: tuple[float, ...]
+) -> None:
     sizes = [ctypes.c_int(size) for size in (*shape, lam)]
     arguments = (*sizes, ctypes.c_int64(outputs.numel()), *map(ctypes.c_float, pad))
     if outputs.is_cuda:
@@ -77,4 +81,10 @@ def _launch(name: str, tensors: Tensors, threads: int, arguments: tuple[Any, ...
     Device(device).set_current()
     stream = Stream.from_handle(torch.cuda.current_stream(device).cuda_stream)
     config = LaunchConfig(grid=-(-threads // THREADS), block=THREADS)
-    launch(stream, config, _kernel(name, device), *(tensor.data_ptr() for tensor in tensors), *arguments)
+    launch(
+        stream,
+        config,
+        _kernel(name, device),
+        *(tensor.data_ptr() for tensor in tensors),
+        *arguments,
+    )

@@ -25,7 +25,9 @@ html_theme = "furo"
 html_title = "tensormask_edu"
 html_copy_source = False
 html_show_copyright = False
-nb_execution_mode = "off"  # the committed notebooks hold their outputs, and a test that they are current
+nb_execution_mode = (
+    "off"  # the committed notebooks hold their outputs, and a test that they are current
+)
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
@@ -40,7 +42,11 @@ def copy_pages(app: Any) -> None:
     for notebook in sorted((DOCS.parent / "notebooks").glob("*.ipynb")):
         text = notebook.read_text(encoding="utf-8").replace("](../docs/", "](../")
         (lessons / notebook.name).write_text(text, encoding="utf-8")
-    text = (DOCS.parent / "plugins" / "README.md").read_text(encoding="utf-8").replace("](../docs/", "](")
+    text = (
+        (DOCS.parent / "plugins" / "README.md")
+        .read_text(encoding="utf-8")
+        .replace("](../docs/", "](")
+    )
     (DOCS / "plugins.md").write_text(text, encoding="utf-8")
 
 
@@ -49,7 +55,9 @@ def link_copies(app: Any, page: str, source: list[str]) -> None:
     source[0] = source[0].replace("](../plugins/README.md)", "](plugins.md)")
 
 
-def keep_layout(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+def keep_layout(
+    app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
     """Docstrings are plain text: prose is set as prose, lists of shapes and indented parts stay."""
     shown: list[str] = []
     for paragraph in "\n".join(lines).strip("\n").split("\n\n"):
@@ -82,7 +90,12 @@ class Links(HTMLParser):
         for key, value in attrs:
             if key == "id" and value:
                 self.anchors.add(value)
-            if value and (tag, key) in (("a", "href"), ("img", "src"), ("link", "href"), ("script", "src")):
+            if value and (tag, key) in (
+                ("a", "href"),
+                ("img", "src"),
+                ("link", "href"),
+                ("script", "src"),
+            ):
                 self.links.add(value)
 
 
@@ -97,7 +110,9 @@ def broken_links(folder: Path) -> list[str]:
                 continue
             target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
             known = pages[target].anchors if target in pages else set()
-            if not target.exists() or (parts.fragment and target in pages and parts.fragment not in known):
+            if not target.exists() or (
+                parts.fragment and target in pages and parts.fragment not in known
+            ):
                 broken.append(f"{page.relative_to(folder)}: {link}")
     return broken
 
@@ -106,7 +121,11 @@ def check_links(app: Any, error: Exception | None) -> None:
     """Fail the build on a broken internal link."""
     from sphinx.errors import SphinxError
 
-    if error is None and app.builder.format == "html" and (broken := broken_links(Path(app.outdir))):
+    if (
+        error is None
+        and app.builder.format == "html"
+        and (broken := broken_links(Path(app.outdir)))
+    ):
         raise SphinxError("links that lead nowhere:\n" + "\n".join(broken))
 
 

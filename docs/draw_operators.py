@@ -66,7 +66,12 @@ def _plane(ax: Axes) -> None:
                 draw_box(ax, box, IGNORED, 0.5)
             else:
                 hatch(ax, box)
-    ax.set(xlim=(-MARGIN - 0.5, HEIGHT + MARGIN - 0.5), ylim=(2.5, -2.5), ylabel="v", xlabel="y (cells)")
+    ax.set(
+        xlim=(-MARGIN - 0.5, HEIGHT + MARGIN - 0.5),
+        ylim=(2.5, -2.5),
+        ylabel="v",
+        xlabel="y (cells)",
+    )
     ax.set_xticks(range(HEIGHT))
     ax.set_yticks((-1, 0, 1))
 

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from tensormask_edu import config, viz
-from tensormask_edu.checkpoint import load_checkpoint
+from tensormask_edu.commands.predict import detect
 from tensormask_edu.data.shapes import CLASS_NAMES, draw
-from tensormask_edu.predict import detect
 from tensormask_edu.viz.gallery import method
+from tensormask_edu.weights.checkpoint import load_checkpoint
 
 FOLDER = Path(__file__).parent / "pictures"
 METHOD_IMAGE = 13  # of the overlap world's held-out set

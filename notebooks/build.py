@@ -53,12 +53,17 @@ def problems(twin: Path) -> list[str]:
     source, built = jupytext.read(twin), nbformat.read(path, as_version=4)
     cells = [(cell.cell_type, cell.source) for cell in source.cells]
     checks = {
-        "its cells differ from the twin's": cells != [(cell.cell_type, cell.source) for cell in built.cells],
-        "its outputs are of other code": built.metadata.get(KEY, {}).get("stamp") != stamp(source),
+        "its cells differ from the twin's": cells
+        != [(cell.cell_type, cell.source) for cell in built.cells],
+        "its outputs are of other code": built.metadata.get(KEY, {}).get("stamp")
+        != stamp(source),
         f"it is larger than {LARGEST_KB} kB": path.stat().st_size > 1000 * LARGEST_KB,
-        "it holds widget state": "widgets" in built.metadata or WIDGET in path.read_text(encoding="utf-8"),
+        "it holds widget state": "widgets" in built.metadata
+        or WIDGET in path.read_text(encoding="utf-8"),
         "a cell ended in an error": any(out.output_type == "error" for out in _outputs(built)),
-        "a cell was not run": any(c.cell_type == "code" and not c.execution_count for c in built.cells),
+        "a cell was not run": any(
+            c.cell_type == "code" and not c.execution_count for c in built.cells
+        ),
     }
     return [f"{path.name}: {words}" for words, found in checks.items() if found]
 
@@ -84,7 +89,9 @@ def build(twin: Path) -> None:
         if cell.cell_type == "code":
             cell.outputs = [out for out in cell.outputs if WIDGET not in out.get("data", {})]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook.metadata = nbformat.from_dict({"kernelspec": kernel, KEY: {"stamp": stamp(notebook)}})
+    notebook.metadata = nbformat.from_dict(
+        {"kernelspec": kernel, KEY: {"stamp": stamp(notebook)}}
+    )
     nbformat.validate(notebook)
     nbformat.write(notebook, notebook_of(twin))
     size = notebook_of(twin).stat().st_size / 1000
@@ -98,10 +105,14 @@ def _outputs(notebook: Any) -> list[Any]:
 def main() -> int:
     """Build, or check."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("lesson", nargs="?", default="", help="the beginning of a name, such as 04")
+    parser.add_argument(
+        "lesson", nargs="?", default="", help="the beginning of a name, such as 04"
+    )
     parser.add_argument("--check", action="store_true", help="run nothing, compare")
     arguments = parser.parse_args()
-    os.environ.setdefault("PYTHONPATH", str(FOLDER.parent))  # the checkout that the notebooks lie in
+    os.environ.setdefault(
+        "PYTHONPATH", str(FOLDER.parent)
+    )  # the checkout that the notebooks lie in
     if not arguments.check:
         for twin in twins(arguments.lesson):
             build(twin)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from . import __version__
-from .errors import InputError
+from .base.errors import InputError
 
 Parser = argparse.ArgumentParser
 
@@ -45,7 +45,9 @@ def build_parser() -> Parser:
     return parser
 
 
-def _command(commands: Any, name: str, run: Callable[..., int], text: str, example: str) -> Parser:
+def _command(
+    commands: Any, name: str, run: Callable[..., int], text: str, example: str
+) -> Parser:
     parser = commands.add_parser(
         name,
         help=text.split(". ")[0],
@@ -60,14 +62,22 @@ def _command(commands: Any, name: str, run: Callable[..., int], text: str, examp
 def _demo(commands: Any) -> None:
     text = "From shapes to a TensorRT engine and a report, on a laptop, in about ten minutes."
     parser = _command(commands, "demo", _run_demo, text, "demo --output outputs/demo")
-    parser.add_argument("--output", default="outputs/demo", metavar="DIR", help="where everything goes")
-    parser.add_argument("--minutes", type=float, default=4.7, help="training time at most (default 4.7)")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and the order of the images")
-    parser.add_argument("--quick", action="store_true", help="a one-minute smoke test; learns nothing")
+    parser.add_argument(
+        "--output", default="outputs/demo", metavar="DIR", help="where everything goes"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=4.7, help="training time at most (default 4.7)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the weights and the order of the images"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a one-minute smoke test; learns nothing"
+    )
 
 
 def _run_demo(args: argparse.Namespace) -> int:
-    from .demo import run_demo
+    from .commands.demo import run_demo
 
     return run_demo(args.output, minutes=args.minutes, seed=args.seed, quick=args.quick)
 
@@ -76,9 +86,13 @@ def _shapes(commands: Any) -> None:
     text = "Write the overlap world: small pictures of overlapping shapes, as a COCO folder."
     parser = _command(commands, "shapes", _run_shapes, text, "shapes outputs/shapes")
     parser.add_argument("folder", metavar="FOLDER", help="made if it does not exist")
-    parser.add_argument("--train", type=int, default=4000, help="training images (default 4000)")
+    parser.add_argument(
+        "--train", type=int, default=4000, help="training images (default 4000)"
+    )
     parser.add_argument("--val", type=int, default=200, help="held-out images (default 200)")
-    parser.add_argument("--size", type=int, default=128, metavar="PX", help="side of an image (default 128)")
+    parser.add_argument(
+        "--size", type=int, default=128, metavar="PX", help="side of an image (default 128)"
+    )
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -102,7 +116,9 @@ def _train(commands: Any) -> None:
     )
     parser = _command(commands, "train", _run_train, text, example)
     parser.add_argument("folder", metavar="FOLDER", help="the data set")
-    parser.add_argument("--output", required=True, metavar="DIR", help="gets checkpoint/ and log.jsonl")
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="gets checkpoint/ and log.jsonl"
+    )
     parser.add_argument(
         "--recipe",
         default="shapes",
@@ -110,26 +126,47 @@ def _train(commands: Any) -> None:
     )
     parser.add_argument("--preset", help="another model than the recipe's")
     parser.add_argument(
-        "--weights", metavar="PATH", help="start from a checkpoint folder or torchvision's ImageNet .pth"
+        "--weights",
+        metavar="PATH",
+        help="start from a checkpoint folder or torchvision's ImageNet .pth",
     )
     parser.add_argument("--steps", type=int, help="length of the schedule")
     parser.add_argument("--minutes", type=float, help="the schedule ends here at the latest")
-    parser.add_argument("--batch-size", type=int, help="images per step, of all processes together")
-    parser.add_argument("--accumulate", type=int, help="parts a process takes its images in: less memory")
+    parser.add_argument(
+        "--batch-size", type=int, help="images per step, of all processes together"
+    )
+    parser.add_argument(
+        "--accumulate", type=int, help="parts a process takes its images in: less memory"
+    )
     parser.add_argument("--lr", type=float, help="highest learning rate")
     parser.add_argument("--seed", type=int, help="of the weights and the order of the images")
-    parser.add_argument("--precision", help="float32; bfloat16 or float16 where the processor is quick at it")
-    parser.add_argument("--normaliser", help="whose positives divide the losses: process or global")
-    parser.add_argument("--workers", type=int, help="processes that prepare batches (default 0, 4 on a GPU)")
+    parser.add_argument(
+        "--precision", help="float32; bfloat16 or float16 where the processor is quick at it"
+    )
+    parser.add_argument(
+        "--normaliser", help="whose positives divide the losses: process or global"
+    )
+    parser.add_argument(
+        "--workers", type=int, help="processes that prepare batches (default 0, 4 on a GPU)"
+    )
     parser.add_argument("--resume", action="store_true", help="continue the run in --output")
 
 
 def _run_train(args: argparse.Namespace) -> int:
-    from . import distributed
+    from .base import distributed
     from .config import recipe
-    from .train import Diverged, train
+    from .training.train import Diverged, train
 
-    names = ("steps", "minutes", "batch_size", "lr", "seed", "precision", "workers", "accumulate")
+    names = (
+        "steps",
+        "minutes",
+        "batch_size",
+        "lr",
+        "seed",
+        "precision",
+        "workers",
+        "accumulate",
+    )
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     chosen = recipe(args.recipe, args.preset)
     chosen = replace(chosen, train=replace(chosen.train, **given))
@@ -142,7 +179,9 @@ def _run_train(args: argparse.Namespace) -> int:
             print(f"error: {error}", file=sys.stderr)
             return 1
         if distributed.rank() == 0:
-            print(f"{args.output}/checkpoint: weights and configuration; {args.output}/log.jsonl: the losses")
+            print(
+                f"{args.output}/checkpoint: weights and configuration; {args.output}/log.jsonl: the losses"
+            )
     return 0
 
 
@@ -156,24 +195,31 @@ def _evaluate(commands: Any) -> None:
         "  tensormask-edu evaluate --ground-truth instances_val.json --detections found.json --iou segm"
     )
     parser = _command(commands, "evaluate", _run_evaluate, text, example)
-    parser.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="a checkpoint folder")
+    parser.add_argument(
+        "checkpoint", nargs="?", metavar="CHECKPOINT", help="a checkpoint folder"
+    )
     parser.add_argument("folder", nargs="?", metavar="FOLDER", help="the data set")
-    parser.add_argument("--split", default="val", help="which split of the data set (default val)")
+    parser.add_argument(
+        "--split", default="val", help="which split of the data set (default val)"
+    )
     parser.add_argument("--ground-truth", metavar="JSON", help="a COCO instances file")
     parser.add_argument("--detections", metavar="JSON", help="a COCO results file")
-    parser.add_argument("--iou", choices=("segm", "bbox"), default="segm", help="overlap of masks or boxes")
+    parser.add_argument(
+        "--iou", choices=("segm", "bbox"), default="segm", help="overlap of masks or boxes"
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the scores here")
 
 
 def _run_evaluate(args: argparse.Namespace) -> int:
-    from . import distributed, evaluate
-    from .errors import bad_input
+    from .base import distributed
+    from .base.errors import bad_input
+    from .evaluation import coco_scores as evaluate
 
     files, trained = (args.ground_truth, args.detections), (args.checkpoint, args.folder)
     if all(files) and not any(trained):
         _show({args.iou: evaluate.score(*files, iou=args.iou)}, args.json)
     elif all(trained) and not any(files):
-        from .ceiling import evaluate_checkpoint
+        from .evaluation.ceiling import evaluate_checkpoint
 
         with distributed.processes():
             scores = evaluate_checkpoint(args.checkpoint, args.folder, args.split)
@@ -186,8 +232,8 @@ def _run_evaluate(args: argparse.Namespace) -> int:
 
 
 def _show(scores: dict[str, Any], file: str | None) -> None:
-    from .evaluate import table
-    from .files import write_json
+    from .base.files import write_json
+    from .evaluation.coco_scores import table
 
     print(table(scores))
     if file:
@@ -201,14 +247,20 @@ def _predict(commands: Any) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint folder")
     parser.add_argument("image", metavar="IMAGE", help="an image file or a folder of them")
     parser.add_argument("--output", required=True, metavar="DIR", help="where the pictures go")
-    parser.add_argument("--score", type=float, default=0.5, help="draw from this score on (default 0.5)")
-    parser.add_argument("--precision", default="float32", help="float32, or bfloat16 or float16 on a GPU")
+    parser.add_argument(
+        "--score", type=float, default=0.5, help="draw from this score on (default 0.5)"
+    )
+    parser.add_argument(
+        "--precision", default="float32", help="float32, or bfloat16 or float16 on a GPU"
+    )
 
 
 def _run_predict(args: argparse.Namespace) -> int:
-    from .predict import predict
+    from .commands.predict import predict
 
-    for picture in predict(args.checkpoint, args.image, args.output, args.score, args.precision):
+    for picture in predict(
+        args.checkpoint, args.image, args.output, args.score, args.precision
+    ):
         print(picture)
     return 0
 
@@ -222,11 +274,13 @@ def _convert(commands: Any) -> None:
     parser = _command(commands, "convert", _run_convert, text, example)
     parser.add_argument("weights", metavar="PKL", help="the published file")
     parser.add_argument("--preset", required=True, help="r50_fpn_1x or r50_fpn_6x")
-    parser.add_argument("--output", required=True, metavar="DIR", help="becomes the checkpoint folder")
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="becomes the checkpoint folder"
+    )
 
 
 def _run_convert(args: argparse.Namespace) -> int:
-    from .checkpoint import convert
+    from .weights.checkpoint import convert
 
     convert(args.weights, args.preset, args.output)
     print(f"{args.output}: weights and configuration")
@@ -241,7 +295,7 @@ def _check_ops(commands: Any) -> None:
 
 
 def _run_check_ops(args: argparse.Namespace) -> int:
-    from . import check_ops
+    from .commands import check_ops
 
     return check_ops.run(args)
 
@@ -253,6 +307,6 @@ def _doctor(commands: Any) -> None:
 
 
 def _run_doctor(args: argparse.Namespace) -> int:
-    from . import doctor
+    from .commands import doctor
 
     return doctor.run(args)

@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
-from .errors import InputError, bad_input
+from .base.errors import InputError, bad_input
 from .geometry import Geometry
 
 
@@ -43,19 +43,27 @@ class ModelConfig:
 
     # Network
     backbone: Literal["tiny", "resnet50", "resnet101"] = "tiny"
-    stride_in_1x1: bool = True  # of a ResNet: where a stage halves its grid (official); False: in the 3x3
+    stride_in_1x1: bool = (
+        True  # of a ResNet: where a stage halves its grid (official); False: in the 3x3
+    )
     fpn_channels: int = 48
     tower_convs: int = 2
     class_channels: int = 48
     box_channels: int = 48
     mask_channels: int = 48
-    tower_norm_groups: int = 8  # GroupNorm groups in towers and fuse; 0: no normalisation (official)
+    tower_norm_groups: int = (
+        8  # GroupNorm groups in towers and fuse; 0: no normalisation (official)
+    )
     prior: float = 0.01
     pad_value: float = -6.0
 
     # Which windows are positive, where the paper's text and its code differ (section 3.3)
-    centrality_unit: Literal["stride", "bin"] = "stride"  # sigma_hw (official) or sigma_vu (paper)
-    scale_rule: Literal["side - stride", "side"] = "side - stride"  # at most 2 x object: (official), (paper)
+    centrality_unit: Literal["stride", "bin"] = (
+        "stride"  # sigma_hw (official) or sigma_vu (paper)
+    )
+    scale_rule: Literal["side - stride", "side"] = (
+        "side - stride"  # at most 2 x object: (official), (paper)
+    )
 
     # Losses
     focal_gamma: float = 3.0
@@ -63,7 +71,9 @@ class ModelConfig:
     box_weights: tuple[float, float, float, float] = (1.5, 1.5, 0.75, 0.75)
     mask_loss_weight: float = 2.0
     mask_positive_weight: float = 1.5
-    normaliser: Literal["process", "global"] = "process"  # whose positives divide the losses; see losses.py
+    normaliser: Literal["process", "global"] = (
+        "process"  # whose positives divide the losses; see losses.py
+    )
 
     # Inference
     score_threshold: float = 0.05
@@ -72,11 +82,18 @@ class ModelConfig:
     detections_per_image: int = 100
 
     def __post_init__(self) -> None:
-        _require(len(self.class_names) >= 1, "class_names", "at least one class", self.class_names)
+        _require(
+            len(self.class_names) >= 1, "class_names", "at least one class", self.class_names
+        )
         _require(self.backbone in BACKBONES, "backbone", f"one of {BACKBONES}", self.backbone)
         _require(0 < self.prior < 1, "prior", "a probability between 0 and 1", self.prior)
         units, rules = ("stride", "bin"), ("side - stride", "side")
-        _require(self.centrality_unit in units, "centrality_unit", " or ".join(units), self.centrality_unit)
+        _require(
+            self.centrality_unit in units,
+            "centrality_unit",
+            " or ".join(units),
+            self.centrality_unit,
+        )
         _require(self.scale_rule in rules, "scale_rule", " or ".join(rules), self.scale_rule)
         scopes = ("process", "global")
         _require(self.normaliser in scopes, "normaliser", " or ".join(scopes), self.normaliser)
@@ -85,7 +102,12 @@ class ModelConfig:
         groups = self.tower_norm_groups
         for name in ("class_channels", "box_channels", "mask_channels"):
             divides = groups == 0 or getattr(self, name) % groups == 0
-            _require(divides, name, f"a multiple of tower_norm_groups = {groups}", getattr(self, name))
+            _require(
+                divides,
+                name,
+                f"a multiple of tower_norm_groups = {groups}",
+                getattr(self, name),
+            )
         _ = self.geometry  # checks strides_px and sides_bins
 
     @property
@@ -123,13 +145,20 @@ class InputConfig:
     enlarge: float = 1.0  # factor on both sides; ignored when short_side_px is set
     short_side_px: int | None = None  # resize so that the short side has this length ...
     long_side_px: int = 1333  # ... unless the long side would exceed this one
-    stretch_percentiles: tuple[float, float] | None = None  # per-image contrast stretch, for microscopes
+    stretch_percentiles: tuple[float, float] | None = (
+        None  # per-image contrast stretch, for microscopes
+    )
 
     def __post_init__(self) -> None:
         _require(self.enlarge > 0, "enlarge", "a positive factor", self.enlarge)
         if self.stretch_percentiles is not None:
             low, high = self.stretch_percentiles
-            _require(0 <= low < high <= 100, "stretch_percentiles", "0 <= low < high <= 100", (low, high))
+            _require(
+                0 <= low < high <= 100,
+                "stretch_percentiles",
+                "0 <= low < high <= 100",
+                (low, high),
+            )
 
 
 @dataclass(frozen=True)
@@ -146,8 +175,13 @@ class AugmentConfig:
     gain: tuple[float, float] = (1.0, 1.0)  # factor range
     offset: float = 0.0  # added value, uniform in +- this
     noise: float = 0.0  # standard deviation of pixel noise, uniform in [0, this]
-    scale: tuple[float, float] = (1.0, 1.0)  # size factor range, log-uniform, on top of InputConfig
-    short_side_px: tuple[int, int] | None = None  # any whole number in this range instead of InputConfig's
+    scale: tuple[float, float] = (
+        1.0,
+        1.0,
+    )  # size factor range, log-uniform, on top of InputConfig
+    short_side_px: tuple[int, int] | None = (
+        None  # any whole number in this range instead of InputConfig's
+    )
     crop_px: int | None = None  # square crop after scaling
     min_area_px: int = 1  # an instance with fewer visible pixels after the crop is background
 
@@ -166,9 +200,13 @@ class TrainConfig:
     decay_biases: bool = False  # ... and on biases, but for the official recipe
     warmup: float = 0.1  # fraction of the schedule, linear ...
     warmup_start: float = 0.0  # ... from this part of lr
-    decay_at: tuple[float, ...] = ()  # lr falls to a tenth at these fractions; none: a cosine to 0
+    decay_at: tuple[
+        float, ...
+    ] = ()  # lr falls to a tenth at these fractions; none: a cosine to 0
     clip_norm: float | None = 1.0
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of the network; weights stay float32
+    precision: Literal["float32", "bfloat16", "float16"] = (
+        "float32"  # of the network; weights stay float32
+    )
     seed: int = 0
     log_every: int = 20
     save_every: int = 1000
@@ -183,17 +221,30 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "log_every", "save_every"):
             _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
-        _require(self.minutes is None or self.minutes > 0, "minutes", "a positive number", self.minutes)
+        _require(
+            self.minutes is None or self.minutes > 0,
+            "minutes",
+            "a positive number",
+            self.minutes,
+        )
         _require(self.lr > 0, "lr", "a positive number", self.lr)
-        _require(self.optimizer in ("adamw", "sgd"), "optimizer", "adamw or sgd", self.optimizer)
+        _require(
+            self.optimizer in ("adamw", "sgd"), "optimizer", "adamw or sgd", self.optimizer
+        )
         precisions = ("float32", "bfloat16", "float16")
-        _require(self.precision in precisions, "precision", ", ".join(precisions), self.precision)
-        rising = list(self.decay_at) == sorted(self.decay_at) and all(0 < f < 1 for f in self.decay_at)
+        _require(
+            self.precision in precisions, "precision", ", ".join(precisions), self.precision
+        )
+        rising = list(self.decay_at) == sorted(self.decay_at) and all(
+            0 < f < 1 for f in self.decay_at
+        )
         _require(rising, "decay_at", "rising fractions between 0 and 1", self.decay_at)
         _require(0 <= self.warmup < 1, "warmup", "a fraction below 1", self.warmup)
         positive = self.clip_norm is None or self.clip_norm > 0
         _require(positive, "clip_norm", "a positive number or None", self.clip_norm)
-        _require(self.workers is None or self.workers >= 0, "workers", "at least 0", self.workers)
+        _require(
+            self.workers is None or self.workers >= 0, "workers", "at least 0", self.workers
+        )
 
 
 BACKBONES = ("tiny", "resnet50", "resnet101")
@@ -258,7 +309,9 @@ class Recipe:
     train: TrainConfig
 
 
-def _coco(preset: str, steps: int, decay_steps: tuple[int, ...], augment: AugmentConfig) -> Recipe:
+def _coco(
+    preset: str, steps: int, decay_steps: tuple[int, ...], augment: AugmentConfig
+) -> Recipe:
     """The official recipe: 16 pictures a step, 1000 steps of warm-up, the rate divided twice by 10."""
     train = TrainConfig(
         steps=steps, batch_size=16,
@@ -345,7 +398,10 @@ def from_json(kind: type[Config], values: Any, where: str = "config") -> Config:
     known = {field.name for field in dataclasses.fields(kind)}
     if unknown := sorted(set(values) - known):
         raise bad_input(
-            where, f"fields of {kind.__name__}", f"unknown {unknown}", "is it of another version?"
+            where,
+            f"fields of {kind.__name__}",
+            f"unknown {unknown}",
+            "is it of another version?",
         )
     tuples = {name: _as_tuple(value) for name, value in values.items()}
     if kind is TrainConfig and isinstance(values.get("augment"), dict):

@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from .errors import bad_input
+from .base.errors import bad_input
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,13 @@ class Geometry:
     def __post_init__(self) -> None:
         doubled = tuple(self.strides_px[0] * 2**k for k in range(len(self.strides_px)))
         if self.strides_px != doubled:
-            raise bad_input("strides_px", f"each stride twice the one before: {doubled}", self.strides_px)
+            raise bad_input(
+                "strides_px", f"each stride twice the one before: {doubled}", self.strides_px
+            )
         if not self.sides_bins or list(self.sides_bins) != sorted(set(self.sides_bins)):
-            raise bad_input("sides_bins", "one or more different sizes, ascending", self.sides_bins)
+            raise bad_input(
+                "sides_bins", "one or more different sizes, ascending", self.sides_bins
+            )
 
     @property
     def num_levels(self) -> int:
@@ -78,7 +82,8 @@ class Geometry:
     def padded_px(self, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
         """The one size (height, width) to which a batch of images of these sizes is padded."""
         height, width = (
-            -(-max(extents) // self.padding_px) * self.padding_px for extents in zip(*sizes, strict=True)
+            -(-max(extents) // self.padding_px) * self.padding_px
+            for extents in zip(*sizes, strict=True)
         )
         return height, width
 
@@ -86,24 +91,35 @@ class Geometry:
         """Cells (rows, columns) per level for a padded image: ceil(size / stride)."""
         return [(-(-height_px // s), -(-width_px // s)) for s in self.strides_px]
 
-    def windows(self, grid_sizes: Sequence[tuple[int, int]], device: torch.device | str = "cpu") -> Windows:
+    def windows(
+        self, grid_sizes: Sequence[tuple[int, int]], device: torch.device | str = "cpu"
+    ) -> Windows:
         """All windows of one image, M = sum of rows * columns * sizes, in the one order used everywhere:
         level, then y, then x, then size_id (fastest)."""
         parts = []
         for number, (rows, columns) in enumerate(grid_sizes):
             extents = (rows, columns, self.num_sizes)
-            cells = torch.meshgrid(*(torch.arange(n, device=device) for n in extents), indexing="ij")
+            cells = torch.meshgrid(
+                *(torch.arange(n, device=device) for n in extents), indexing="ij"
+            )
             level = torch.full(extents, number, device=device)
             parts.append(torch.stack([level, *cells], dim=-1).reshape(-1, 4))
         level, y, x, size_id = torch.cat(parts).unbind(1)
         stride = torch.tensor(self.strides_px, device=device)[level]
         half_side = torch.tensor(self.sides_bins, device=device)[size_id] * stride / 2
         cx, cy = x * stride, y * stride
-        box_px = torch.stack([cx - half_side, cy - half_side, cx + half_side, cy + half_side], dim=1)
+        box_px = torch.stack(
+            [cx - half_side, cy - half_side, cx + half_side, cy + half_side], dim=1
+        )
         return Windows(box_px.float(), level, y, x, size_id, stride)
 
     def window_index(
-        self, grid_sizes: Sequence[tuple[int, int]], level: int, y: Tensor, x: Tensor, size_id: Tensor
+        self,
+        grid_sizes: Sequence[tuple[int, int]],
+        level: int,
+        y: Tensor,
+        x: Tensor,
+        size_id: Tensor,
     ) -> Tensor:
         """Where the window of cell (y, x) stands in the order of `windows`."""
         before = sum(rows * columns for rows, columns in grid_sizes[:level])

@@ -12,7 +12,7 @@ import pytest
 import torch
 from _pytest.mark import ParameterSet
 
-from tensormask_edu.check_ops import implementations
+from tensormask_edu.commands.check_ops import implementations
 
 SUBSET = Path(__file__).parent / "data" / "swap_align2nat.npz"
 
@@ -96,8 +96,13 @@ def variant(
     shift_v, shift_u = _shifts(lam, num_v) + shift, _shifts(lam, num_u) + shift
     if one_parity:
         shift_u += (lam * num_u % 2 - lam * num_v % 2) / 2
-    v_hats, u_hats = _hats(_fine(lam, num_v, clamp), num_v), _hats(_fine(lam, num_u, clamp), num_u)
-    y_shift, x_shift, spec = (shift_u, shift_v, "Uyh,Vxw") if swap else (shift_v, shift_u, "Vyh,Uxw")
+    v_hats, u_hats = (
+        _hats(_fine(lam, num_v, clamp), num_v),
+        _hats(_fine(lam, num_u, clamp), num_u),
+    )
+    y_shift, x_shift, spec = (
+        (shift_u, shift_v, "Uyh,Vxw") if swap else (shift_v, shift_u, "Vyh,Uxw")
+    )
     y_hats = _hats(lam * torch.arange(rows) + y_shift[:, None], height)
     x_hats = _hats(lam * torch.arange(columns) + x_shift[:, None], width)
     out = torch.einsum("Vv,Uu,nvuhw->nVUhw", v_hats.to(x), u_hats.to(x), x - pad_value)

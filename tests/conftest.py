@@ -18,7 +18,9 @@ SKIPPED = pytest.StashKey[dict[str, str]]()
 def shared() -> Path:
     """The folder of golden vectors and data sets: `TENSORMASK_SHARED`, by default beside the checkout."""
     if not SHARED.is_dir():
-        pytest.skip("no shared data (golden vectors, data sets): set TENSORMASK_SHARED to their folder")
+        pytest.skip(
+            "no shared data (golden vectors, data sets): set TENSORMASK_SHARED to their folder"
+        )
     return SHARED
 
 
@@ -41,10 +43,10 @@ def tiny(tmp_path_factory):
 def small(tmp_path_factory):
     """A smaller model with dense masks: (checkpoint, ONNX file)."""
     from exported import SMALL, checkpoint
-    from tensormask_export.to_onnx import export_onnx
+    from tensormask_export.onnx_file.write import export_onnx
 
-    from tensormask_edu.checkpoint import load_checkpoint
     from tensormask_edu.config import InputConfig
+    from tensormask_edu.weights.checkpoint import load_checkpoint
 
     folder = tmp_path_factory.mktemp("small")
     made = checkpoint(folder, SMALL, InputConfig())
@@ -76,14 +78,18 @@ def pytest_runtest_makereport(item: pytest.Item):
     outcome = yield
     report = outcome.get_result()
     if report.skipped and not hasattr(report, "wasxfail"):
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reason = (
+            report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        )
         item.config.stash[SKIPPED][item.nodeid] = reason.removeprefix("Skipped: ")
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
     skipped = config.stash[SKIPPED]
     terminalreporter.section("checks that did not run here, and why")
-    counts = Counter((reason, node.split("/")[-1].split("[")[0]) for node, reason in skipped.items())
+    counts = Counter(
+        (reason, node.split("/")[-1].split("[")[0]) for node, reason in skipped.items()
+    )
     for reason in sorted({reason for reason, _ in counts}):
         terminalreporter.write_line(reason)
         for (why, name), count in sorted(counts.items()):

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "storage.h"
+#include "cpu/storage.h"
 
 struct Triple {
   unsigned x;
@@ -24,7 +24,7 @@ static void __syncthreads();
 #define __launch_bounds__(...)
 #define SWAP_KEEP_PACKED(mask)
 #define SWAP_SHARED(name) unsigned char* const name = emulated_shared
-#include "kernels.cu"
+#include "gpu/kernels.cu"
 
 // ---------------------------------------------------------------- one block
 

@@ -2,7 +2,7 @@
 // runs them. Tests call it through ctypes, and link it with trt_plugin.cpp.
 #include "emulated_kernels.cpp"
 
-#include "launch.h"
+#include "gpu/launch.h"
 
 // The last launch: blocks, threads, shared bytes, then the kernel's words.
 static std::vector<int64_t> queued;
@@ -27,7 +27,7 @@ const char* launch_error(int) { return "the emulator stopped"; }
 
 }  // namespace swap_align2nat
 
-#include "launch.cu"
+#include "gpu/launch.cu"
 
 static swap_align2nat::Shape shape_of(const int64_t* s) { return {s[0], s[1], s[2], s[3], s[4], s[5]}; }
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tensormask_edu.checkpoint import save_checkpoint
 from tensormask_edu.config import MODELS, InputConfig, ModelConfig
-from tensormask_edu.model import TensorMask, build_model
+from tensormask_edu.detector.model import TensorMask, build_model
+from tensormask_edu.weights.checkpoint import save_checkpoint
 
 NO_RTX = importlib.util.find_spec("tensorrt_rtx") is None
 needs_rtx = pytest.mark.skipif(NO_RTX, reason="tensorrt_rtx is not installed")
@@ -35,7 +35,11 @@ def outspoken(model: TensorMask) -> TensorMask:
     """Fresh predictors say almost nothing; larger weights give logits of the order of a trained model's."""
     network = model.network
     with torch.no_grad():
-        for conv in (network.class_predictor, network.box_predictor, *network.mask_branch.predictors):
+        for conv in (
+            network.class_predictor,
+            network.box_predictor,
+            *network.mask_branch.predictors,
+        ):
             conv.weight.mul_(20)
     return model
 

@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <random>
 
-#include "host.cpp"
+#include "cpu/kernels.cpp"
 
 namespace {
 

@@ -27,7 +27,11 @@ def created(trt, name: str, lam: int) -> bool:
 
 
 def main(library: str) -> None:
-    name = next(n for n in ("tensorrt", "tensorrt_lean", "tensorrt_dispatch", "tensorrt_rtx") if find_spec(n))
+    name = next(
+        n
+        for n in ("tensorrt", "tensorrt_lean", "tensorrt_dispatch", "tensorrt_rtx")
+        if find_spec(n)
+    )
     trt = import_module(name)
     logger = trt.Logger(trt.Logger.WARNING)  # the registry writes to the last one made
     trt.get_plugin_registry().load_library(library)

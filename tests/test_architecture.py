@@ -37,7 +37,9 @@ def imports(path: Path) -> set[str]:
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names |= {alias.name.removeprefix("tensormask_edu.").split(".")[0] for alias in node.names}
+            names |= {
+                alias.name.removeprefix("tensormask_edu.").split(".")[0] for alias in node.names
+            }
         elif isinstance(node, ast.ImportFrom):
             names |= _from(path, node)
     return names
@@ -62,7 +64,9 @@ def part(path: Path) -> str:
     return relative.parts[0] if len(relative.parts) > 1 else relative.stem
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if PACKAGE in p.parents], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [p for p in SOURCES if PACKAGE in p.parents], ids=lambda p: p.stem
+)
 def test_imports_point_one_way(path):
     assert not imports(path) & FORBIDDEN.get(part(path), set())
     assert "tensormask_export" not in imports(path)
@@ -70,31 +74,42 @@ def test_imports_point_one_way(path):
 
 def test_the_direction_test_can_fail(tmp_path):
     wrong = tmp_path / "wrong.py"
-    wrong.write_text("from tensormask_edu.model import build_model\nimport torch\n")
+    wrong.write_text("from tensormask_edu.detector.model import build_model\nimport torch\n")
     assert imports(wrong) == {"model", "torch"}
 
 
 def test_the_reference_imports_numpy_alone():
     for path in (PACKAGE / "reference").glob("*.py"):
-        assert imports(path) <= {"numpy", "__future__", "math", "collections", "itertools", "typing"}, (
-            path.name
-        )
+        assert imports(path) <= {
+            "numpy",
+            "__future__",
+            "math",
+            "collections",
+            "itertools",
+            "typing",
+        }, path.name
 
 
 def loaded_by(statement: str) -> set[str]:
     """Top-level modules in memory after a statement in a fresh interpreter."""
     code = f"{statement}\nimport sys\nprint(*{{m.split('.')[0] for m in sys.modules}})"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     return set(run.stdout.split())
 
 
 def test_the_reference_runs_without_torch():
     assert "torch" not in loaded_by("import tensormask_edu.reference")
-    assert "torch" in loaded_by("import tensormask_edu.ops")  # so the line above could have failed
+    assert "torch" in loaded_by(
+        "import tensormask_edu.ops"
+    )  # so the line above could have failed
 
 
 def test_the_operators_need_no_torchvision():
-    assert not {"torchvision", "matplotlib", "pycocotools"} & loaded_by("import tensormask_edu.ops")
+    assert not {"torchvision", "matplotlib", "pycocotools"} & loaded_by(
+        "import tensormask_edu.ops"
+    )
 
 
 def test_the_model_loads_no_drawing_and_no_exporter():
@@ -107,7 +122,7 @@ def test_the_model_loads_no_drawing_and_no_exporter():
         "tensorrt_rtx",
         "tensormask_export",
     }
-    assert not heavy & loaded_by("import tensormask_edu.model")
+    assert not heavy & loaded_by("import tensormask_edu.detector.model")
 
 
 BANNED = re.compile(r"^(lambda_\w*|\w*anchor\w*|lvl|anc|roi)$")
@@ -150,7 +165,9 @@ def test_public_functions_say_what_they_do(path):
 
 def tree_in_readme() -> list[str]:
     """Paths in the README's tree: indentation gives the folder, the first word the name."""
-    block = re.search(r"```text\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    block = re.search(
+        r"```text\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S
+    )
     assert block, "README.md has no ```text tree"
     paths, folders = [], []
     for line in block[1].splitlines():
@@ -168,13 +185,19 @@ def tree_in_readme() -> list[str]:
 def test_the_readme_tree_names_what_is_there():
     paths = tree_in_readme()
     assert not [path for path in paths if not (ROOT / path).exists()]
-    modules = {str(p.relative_to(ROOT)) for p in PACKAGE.glob("*.py") if not p.name.startswith("__")}
+    modules = {
+        str(p.relative_to(ROOT)) for p in PACKAGE.glob("*.py") if not p.name.startswith("__")
+    }
     assert modules <= set(paths), sorted(modules - set(paths))
 
 
 def test_texts_name_no_machine():
-    machine = re.compile(r"/work/|/root/|/home/[a-z]+/|pypi\.org|pythonhosted|registry\.npmjs|deb\.debian")
-    listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True, cwd=ROOT)
+    machine = re.compile(
+        r"/work/|/root/|/home/[a-z]+/|pypi\.org|pythonhosted|registry\.npmjs|deb\.debian"
+    )
+    listed = subprocess.run(
+        ["git", "ls-files"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     for name in listed.stdout.split():
         if (
             name.endswith((".py", ".md", ".toml", ".txt", ".json", ".h", ".cu", ".cpp"))

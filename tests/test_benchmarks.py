@@ -32,7 +32,9 @@ def test_the_strided_formula_equals_the_op(lam, num_v, num_u, benchmarks):
     import formulas
 
     x = torch.randn(2, num_v, num_u, 9, 11, dtype=torch.float64)
-    assert (formulas.strided_views(x, lam, -6.0) - ops.swap_align2nat(x, lam)).abs().max() <= OP_F64
+    assert (
+        formulas.strided_views(x, lam, -6.0) - ops.swap_align2nat(x, lam)
+    ).abs().max() <= OP_F64
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
@@ -44,15 +46,21 @@ def test_the_plain_kernel_equals_the_op(lam, num_v, num_u, benchmarks):
     out = ops.swap_align2nat(x, lam)
     grad = torch.randn_like(out)
     assert (plain.forward(x.detach(), lam, -6.0) - out).abs().max() <= OP_F32
-    assert (plain.backward(grad, lam, 9, 11) - torch.autograd.grad(out, x, grad)[0]).abs().max() <= OP_F32
+    assert (
+        plain.backward(grad, lam, 9, 11) - torch.autograd.grad(out, x, grad)[0]
+    ).abs().max() <= OP_F32
 
 
-def test_the_script_writes_every_figure_and_every_promise(benchmarks, tmp_path, monkeypatch, capsys):
+def test_the_script_writes_every_figure_and_every_promise(
+    benchmarks, tmp_path, monkeypatch, capsys
+):
     import ops as script
 
     monkeypatch.setattr(script, "HEIGHT", 40)
     monkeypatch.setattr(script, "WIDTH", 36)
-    monkeypatch.setattr(script, "keep_memory", lambda: None)  # it would hold for the tests to come
+    monkeypatch.setattr(
+        script, "keep_memory", lambda: None
+    )  # it would hold for the tests to come
     threads, target = torch.get_num_threads(), tmp_path / "ops.json"
     options = [
         "--sides",
@@ -66,29 +74,36 @@ def test_the_script_writes_every_figure_and_every_promise(benchmarks, tmp_path, 
         str(threads),
     ]
     monkeypatch.setattr(sys, "argv", ["ops.py", *options, "--json", str(target)])
-    assert script.main() in (0, 1)  # whether the promises hold on so small a grid does not matter
+    assert script.main() in (
+        0,
+        1,
+    )  # whether the promises hold on so small a grid does not matter
     report = json.loads(target.read_text())
     assert {(row["lam"], row["direction"]) for row in report["dense"]} == {
         (lam, direction) for lam in script.LAMS for direction in ("forward", "backward")
     }
     assert all(row["ms"][name] > 0 for row in report["dense"] for name in row["ms"])
     assert all(
-        {"formula", "strided views"} <= set(row["ms"]) for row in report["dense"] if row["dtype"] == "float32"
+        {"formula", "strided views"} <= set(row["ms"])
+        for row in report["dense"]
+        if row["dtype"] == "float32"
     )
     assert {row["lam"] for row in report["windows"]} == set(script.LAMS)
     assert "100 windows over six levels" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
-def test_the_model_script_writes_every_part_and_all_ways_find_the_same(benchmarks, tmp_path, monkeypatch):
+def test_the_model_script_writes_every_part_and_all_ways_find_the_same(
+    benchmarks, tmp_path, monkeypatch
+):
     import model as script
 
     target = tmp_path / "model.json"
-    options = (
-        "--preset tiny --height 64 --width 96 --no-compile --repeats 1 --parts stages factors area memory"
-    )
+    options = "--preset tiny --height 64 --width 96 --no-compile --repeats 1 --parts stages factors area memory"
     threads = ["--threads", str(torch.get_num_threads())]
-    monkeypatch.setattr(sys, "argv", ["model.py", *options.split(), *threads, "--json", str(target)])
+    monkeypatch.setattr(
+        sys, "argv", ["model.py", *options.split(), *threads, "--json", str(target)]
+    )
     assert script.main() == 0
     report = json.loads(target.read_text())
     assert {"machine", "settings", "stages_ms", "factors", "area", "memory"} <= set(report)
@@ -103,11 +118,24 @@ def test_the_model_script_writes_every_part_and_all_ways_find_the_same(benchmark
     assert 0 < report["memory"]["inference_share"] < report["memory"]["training_share"] < 1
 
 
-def test_learning_by_heart_takes_the_first_eight_and_reports_the_ratio(benchmarks, tmp_path, monkeypatch):
+def test_learning_by_heart_takes_the_first_eight_and_reports_the_ratio(
+    benchmarks, tmp_path, monkeypatch
+):
     import overfit
 
-    folder, target = write_pictures(tmp_path / "photos", [(40, 64)] * 10, "val"), tmp_path / "found.json"
-    arguments = [str(folder), "--output", str(tmp_path / "run"), "--steps", "1", "--json", str(target)]
+    folder, target = (
+        write_pictures(tmp_path / "photos", [(40, 64)] * 10, "val"),
+        tmp_path / "found.json",
+    )
+    arguments = [
+        str(folder),
+        "--output",
+        str(tmp_path / "run"),
+        "--steps",
+        "1",
+        "--json",
+        str(target),
+    ]
     monkeypatch.setattr(sys, "argv", ["overfit.py", *arguments])
     assert overfit.main() == 1  # nothing is learnt in a step
     found = json.loads(target.read_text())

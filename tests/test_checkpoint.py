@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from tensormask_edu import config
-from tensormask_edu.checkpoint import load_checkpoint, save_checkpoint
-from tensormask_edu.errors import InputError
-from tensormask_edu.files import read_json, write_json, written_whole
-from tensormask_edu.model import build_model
+from tensormask_edu.base.errors import InputError
+from tensormask_edu.base.files import read_json, write_json, written_whole
+from tensormask_edu.detector.model import build_model
+from tensormask_edu.weights.checkpoint import load_checkpoint, save_checkpoint
 
 CELLS = config.RECIPES["cells"]
 
@@ -31,21 +31,28 @@ def test_a_saved_model_comes_back_exactly(saved):
     assert not loaded.training
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json",
+        "model.safetensors",
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(config.RECIPES))
 def test_every_configuration_survives_json(name):
     recipe = config.RECIPES[name]
     for part in (recipe.model, recipe.input, recipe.train):
-        assert config.from_json(type(part), json.loads(json.dumps(config.to_json(part)))) == part
+        assert (
+            config.from_json(type(part), json.loads(json.dumps(config.to_json(part)))) == part
+        )
 
 
 def test_weights_of_another_configuration_are_refused(saved):
     folder, model = saved
     other = {"model": config.to_json(replace(model.config, mask_channels=16)), "input": {}}
     write_json(folder / "config.json", other)
-    with pytest.raises(InputError, match=r"belongs to another configuration; \d+ tensors differ"):
+    with pytest.raises(
+        InputError, match=r"belongs to another configuration; \d+ tensors differ"
+    ):
         load_checkpoint(folder)
 
 
@@ -56,7 +63,10 @@ def test_weights_of_another_configuration_are_refused(saved):
         (lambda f: (f / "model.safetensors").unlink(), "expected an existing weights file"),
         (lambda f: (f / "config.json").write_text("{"), "expected valid JSON"),
         (lambda f: (f / "config.json").write_text("[]"), "with the parts model and input"),
-        (lambda f: (f / "model.safetensors").write_bytes(b"\x00" * 40), "not a whole safetensors file"),
+        (
+            lambda f: (f / "model.safetensors").write_bytes(b"\x00" * 40),
+            "not a whole safetensors file",
+        ),
         (
             lambda f: write_json(f / "config.json", {"model": {"colour": 1}, "input": {}}),
             r"unknown \['colour'\]",
@@ -80,7 +90,10 @@ def test_a_missing_checkpoint_is_named(tmp_path):
     [
         ({"prior": 0.0}, "prior: expected a probability"),
         ({"class_names": ()}, "class_names: expected at least one class"),
-        ({"mask_channels": 30}, "mask_channels: expected a multiple of tower_norm_groups = 8, got 30"),
+        (
+            {"mask_channels": 30},
+            "mask_channels: expected a multiple of tower_norm_groups = 8, got 30",
+        ),
         ({"strides_px": (4, 12)}, "strides_px: expected each stride twice"),
         ({"backbone": "vgg"}, "backbone: expected one of"),
         ({"centrality_unit": "px"}, "centrality_unit: expected stride or bin, got px"),

@@ -9,19 +9,26 @@ import sys
 
 import pytest
 
-from tensormask_edu.checkpoint import save_checkpoint
+from tensormask_edu.base.files import read_json, write_json
 from tensormask_edu.cli import main
 from tensormask_edu.config import InputConfig, to_json
 from tensormask_edu.data.shapes import write_shapes
-from tensormask_edu.files import read_json, write_json
-from tensormask_edu.model import build_model
+from tensormask_edu.detector.model import build_model
+from tensormask_edu.weights.checkpoint import save_checkpoint
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     write_shapes(folder / "shapes", train=4, val=2, size_px=64, progress=False)
-    arguments = ["train", str(folder / "shapes"), "--output", str(folder / "run"), "--steps", "2"]
+    arguments = [
+        "train",
+        str(folder / "shapes"),
+        "--output",
+        str(folder / "run"),
+        "--steps",
+        "2",
+    ]
     assert main([*arguments, "--batch-size", "2"]) == 0
     return folder
 
@@ -50,14 +57,34 @@ def test_train_evaluate_predict_follow_each_other(world, tmp_path, capsys):
     assert "AP" in capsys.readouterr().out
     picture = next((world / "shapes" / "images").glob("val_*.png"))
     assert (
-        main(["predict", checkpoint, str(picture), "--output", str(tmp_path / "seen"), "--score", "0"]) == 0
+        main(
+            [
+                "predict",
+                checkpoint,
+                str(picture),
+                "--output",
+                str(tmp_path / "seen"),
+                "--score",
+                "0",
+            ]
+        )
+        == 0
     )
     assert files_below(tmp_path / "seen") == ["detections.json", picture.name]
 
 
 def test_resume_goes_on(world, tmp_path):
     output = shutil.copytree(world / "run", tmp_path / "run")
-    arguments = ["train", str(world / "shapes"), "--output", str(output), "--batch-size", "2", "--steps", "4"]
+    arguments = [
+        "train",
+        str(world / "shapes"),
+        "--output",
+        str(output),
+        "--batch-size",
+        "2",
+        "--steps",
+        "4",
+    ]
     assert main([*arguments, "--resume"]) == 0
     assert json.loads((output / "log.jsonl").read_text().splitlines()[-1])["step"] == 4
 
@@ -88,8 +115,17 @@ def test_missing_files_are_named(world, tmp_path, capsys):
     fails(capsys, ["train", tmp_path / "none", "--output", output], "folder", "none")
     fails(capsys, ["evaluate", tmp_path / "none", world / "shapes"], "checkpoint", "none")
     fails(capsys, ["evaluate", checkpoint, tmp_path / "none"], "folder", "none")
-    fails(capsys, ["evaluate", checkpoint, world / "shapes", "--split", "test"], "instances_test.json")
-    fails(capsys, ["predict", checkpoint, tmp_path / "none.png", "--output", output], "image", "none.png")
+    fails(
+        capsys,
+        ["evaluate", checkpoint, world / "shapes", "--split", "test"],
+        "instances_test.json",
+    )
+    fails(
+        capsys,
+        ["predict", checkpoint, tmp_path / "none.png", "--output", output],
+        "image",
+        "none.png",
+    )
     fails(capsys, ["predict", tmp_path / "none", tmp_path, "--output", output], "image")
     assert not output.exists()
 
@@ -127,7 +163,9 @@ def wrong_size(shapes):
         (wrong_size, ("(64, 64)", "(48, 32)")),
     ],
 )
-def test_damaged_data_sets_are_refused_before_anything_is_written(world, tmp_path, capsys, damage, words):
+def test_damaged_data_sets_are_refused_before_anything_is_written(
+    world, tmp_path, capsys, damage, words
+):
     shapes = copied(world, tmp_path)
     damage(shapes)
     fails(capsys, ["train", shapes, "--output", tmp_path / "out", "--steps", "2"], *words)
@@ -158,7 +196,13 @@ def test_a_checkpoint_of_another_configuration_is_refused(world, tmp_path, capsy
 
 def test_a_checkpoint_of_other_classes_is_refused(world, tmp_path, capsys):
     save_checkpoint(tmp_path / "c", build_model("tiny", num_classes=2), InputConfig())
-    fails(capsys, ["evaluate", tmp_path / "c", world / "shapes"], "checkpoint", "ellipse", "class 0")
+    fails(
+        capsys,
+        ["evaluate", tmp_path / "c", world / "shapes"],
+        "checkpoint",
+        "ellipse",
+        "class 0",
+    )
 
 
 @pytest.mark.parametrize(
@@ -172,18 +216,35 @@ def test_a_checkpoint_of_other_classes_is_refused(world, tmp_path, capsys):
 def test_bad_detection_files_are_refused(world, tmp_path, capsys, found, words):
     (tmp_path / "found.json").write_text(found)
     truth = world / "shapes" / "instances_val.json"
-    arguments = ["--ground-truth", truth, "--detections", tmp_path / "found.json", "--iou", "bbox"]
+    arguments = [
+        "--ground-truth",
+        truth,
+        "--detections",
+        tmp_path / "found.json",
+        "--iou",
+        "bbox",
+    ]
     fails(capsys, ["evaluate", *arguments], *words)
 
 
 def test_an_unwritable_output_is_one_error(world, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
-    fails(capsys, ["train", world / "shapes", "--output", tmp_path / "file", "--steps", "2"], "file")
+    fails(
+        capsys,
+        ["train", world / "shapes", "--output", tmp_path / "file", "--steps", "2"],
+        "file",
+    )
 
 
 def test_a_picture_that_is_none_is_refused(world, tmp_path, capsys):
     (tmp_path / "a.png").write_text("no picture")
-    arguments = ["predict", world / "run" / "checkpoint", tmp_path / "a.png", "--output", tmp_path / "out"]
+    arguments = [
+        "predict",
+        world / "run" / "checkpoint",
+        tmp_path / "a.png",
+        "--output",
+        tmp_path / "out",
+    ]
     fails(capsys, arguments, "image", "a.png")
     assert not (tmp_path / "out").exists()
 
@@ -197,10 +258,19 @@ def test_every_command_explains_itself(capsys):
 
 
 def test_the_installed_command_exits_with_2_on_bad_input(tmp_path):
-    command = [sys.executable, "-m", "tensormask_edu", "evaluate", str(tmp_path / "a"), str(tmp_path / "b")]
+    command = [
+        sys.executable,
+        "-m",
+        "tensormask_edu",
+        "evaluate",
+        str(tmp_path / "a"),
+        str(tmp_path / "b"),
+    ]
     run = subprocess.run(command, capture_output=True, text=True)
     assert (
-        run.returncode == 2 and run.stderr.startswith("error: checkpoint: ") and "Traceback" not in run.stderr
+        run.returncode == 2
+        and run.stderr.startswith("error: checkpoint: ")
+        and "Traceback" not in run.stderr
     )
 
 

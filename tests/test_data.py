@@ -17,16 +17,10 @@ from pycocotools import mask as mask_utils
 from torch import Generator
 from trainer import write_pictures
 
+from tensormask_edu.base.errors import InputError
 from tensormask_edu.config import RECIPES, AugmentConfig, InputConfig
 from tensormask_edu.data import shapes
-from tensormask_edu.data.coco import (
-    CocoFolder,
-    crop,
-    crop_target,
-    read_image,
-    tight_boxes,
-)
-from tensormask_edu.data.transforms import (
+from tensormask_edu.data.augment import (
     Augment,
     TrainingSet,
     change_light,
@@ -41,8 +35,8 @@ from tensormask_edu.data.transforms import (
     sample_index,
     transpose,
 )
-from tensormask_edu.errors import InputError
-from tensormask_edu.rle import decode, encode, run_lengths, to_rle
+from tensormask_edu.data.coco import CocoFolder, crop, crop_target, read_image, tight_boxes
+from tensormask_edu.masks import decode, encode, run_lengths, to_rle
 
 BOX_PX = 1.0  # a box scaled exactly and a mask scaled to the nearest pixel round apart by at most this
 LIGHT = 1e-6  # float32 arithmetic on values in [0, 1]
@@ -64,7 +58,11 @@ def test_a_shape_depends_on_seed_split_and_index_only():
     np.testing.assert_array_equal(image, again[0])
     np.testing.assert_array_equal(masks, again[1])
     assert labels == again[2]
-    for other in (shapes.draw(1, "train", 7), shapes.draw(0, "val", 7), shapes.draw(0, "train", 8)):
+    for other in (
+        shapes.draw(1, "train", 7),
+        shapes.draw(0, "val", 7),
+        shapes.draw(0, "train", 8),
+    ):
         assert not np.array_equal(image, other[0])
 
 
@@ -124,7 +122,9 @@ def test_annotations_store_area_box_and_compressed_masks(world: Path):
         assert annotation["bbox"] == mask_utils.toBbox(rle).tolist()
 
 
-def test_writing_the_same_shapes_again_does_nothing(world: Path, capsys: pytest.CaptureFixture[str]):
+def test_writing_the_same_shapes_again_does_nothing(
+    world: Path, capsys: pytest.CaptureFixture[str]
+):
     before = (world / "instances_train.json").stat().st_mtime_ns
     assert not shapes.write_shapes(world, train=12, val=5, size_px=96, seed=3)
     assert (world / "instances_train.json").stat().st_mtime_ns == before
@@ -132,11 +132,15 @@ def test_writing_the_same_shapes_again_does_nothing(world: Path, capsys: pytest.
 
 
 def test_other_shapes_are_not_written_over_a_data_set(world: Path):
-    with pytest.raises(InputError, match="folder: expected a new folder, got .* another data set"):
+    with pytest.raises(
+        InputError, match="folder: expected a new folder, got .* another data set"
+    ):
         shapes.write_shapes(world, train=12, val=5, size_px=96, seed=4, progress=False)
 
 
-def test_an_interrupted_writer_leaves_no_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_interrupted_writer_leaves_no_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
@@ -149,7 +153,9 @@ def test_an_interrupted_writer_leaves_no_data_set(tmp_path: Path, monkeypatch: p
     assert shapes.write_shapes(tmp_path, train=2, val=1, size_px=32, progress=False)
 
 
-@pytest.mark.parametrize(("name", "value"), [("train", 0), ("val", 0), ("size_px", 8), ("seed", -1)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("train", 0), ("val", 0), ("size_px", 8), ("seed", -1)]
+)
 def test_numbers_out_of_range_are_named(name: str, value: int, tmp_path: Path):
     with pytest.raises(InputError, match=f"{name}: expected at least"):
         shapes.write_shapes(tmp_path / "new", **{name: value})
@@ -174,7 +180,11 @@ def quirks() -> dict[str, Any]:
             {"id": 9, "file_name": "b.png", "height": 10, "width": 16},
             {"id": 2, "file_name": "c.png", "height": 5, "width": 7},
         ],
-        "categories": [{"id": 90, "name": "cat"}, {"id": 3, "name": "dog"}, {"id": 7, "name": "cow"}],
+        "categories": [
+            {"id": 90, "name": "cat"},
+            {"id": 3, "name": "dog"},
+            {"id": 7, "name": "cow"},
+        ],
         "annotations": [
             {
                 "id": 1,
@@ -183,7 +193,13 @@ def quirks() -> dict[str, Any]:
                 "bbox": [2, 2, 99, 7.5],
                 "segmentation": [SQUARE, CORNER],
             },
-            {"id": 2, "image_id": 4, "category_id": 3, "bbox": [0, 0, 4, 4], "segmentation": [[0, 0, 4, 4]]},
+            {
+                "id": 2,
+                "image_id": 4,
+                "category_id": 3,
+                "bbox": [0, 0, 4, 4],
+                "segmentation": [[0, 0, 4, 4]],
+            },
             {"id": 3, "image_id": 9, "category_id": 7, "segmentation": uncompressed},
             {
                 "id": 4,
@@ -198,11 +214,16 @@ def quirks() -> dict[str, Any]:
 
 
 def write_folder(
-    folder: Path, ground_truth: Any, json_path: str = "instances_val.json", images: str = "images"
+    folder: Path,
+    ground_truth: Any,
+    json_path: str = "instances_val.json",
+    images: str = "images",
 ) -> Path:
     (folder / images).mkdir(parents=True, exist_ok=True)
     for image in quirks()["images"]:
-        Image.new("RGB", (image["width"], image["height"]), "red").save(folder / images / image["file_name"])
+        Image.new("RGB", (image["width"], image["height"]), "red").save(
+            folder / images / image["file_name"]
+        )
     (folder / json_path).parent.mkdir(exist_ok=True)
     (folder / json_path).write_text(json.dumps(ground_truth))
     return folder
@@ -222,7 +243,9 @@ def test_quirks_of_coco_are_understood(folder: Path, cache: bool):
     for _ in range(2):  # the second time from the cache
         _, polygons = dataset[0]
         assert polygons["labels"].tolist() == [2]
-        assert polygons["boxes"].tolist() == [[2, 2, 16, 9.5]]  # the annotation's, clipped to 16 px
+        assert polygons["boxes"].tolist() == [
+            [2, 2, 16, 9.5]
+        ]  # the annotation's, clipped to 16 px
         assert polygons["masks"].sum() == 6 * 4 + 3 * 2
         _, masks = dataset[1]
         assert masks["labels"].tolist() == [1, 0]  # without the crowd
@@ -237,7 +260,8 @@ def test_pictures_without_instances_are_kept_on_request(folder: Path):
     image, target = dataset[2]
     assert (image.dtype, tuple(image.shape)) == (torch.uint8, (3, 5, 7))
     assert {
-        name: (tuple(target[name].shape), target[name].dtype) for name in ("boxes", "labels", "masks")
+        name: (tuple(target[name].shape), target[name].dtype)
+        for name in ("boxes", "labels", "masks")
     } == {
         "boxes": ((0, 4), torch.float32),
         "labels": ((0,), torch.int64),
@@ -283,18 +307,32 @@ def test_a_region_is_the_crop_of_the_whole(folder: Path):
     assert torch.equal(part["masks"], crop(whole["masks"], region))
     assert part["masks"].shape == (1, 6, 20)
     assert part["boxes"].tolist() == [[0, 0, 10, 6]]
-    assert len(dataset.target(0, (0, 0, 2, 16))["labels"]) == 0  # nothing of it in the first two rows
+    assert (
+        len(dataset.target(0, (0, 0, 2, 16))["labels"]) == 0
+    )  # nothing of it in the first two rows
 
 
 BREAKS = {
-    "annotation of an unknown image": (["annotations", 0, "image_id"], 5, "annotation 1 .* unknown image 5"),
+    "annotation of an unknown image": (
+        ["annotations", 0, "image_id"],
+        5,
+        "annotation 1 .* unknown image 5",
+    ),
     "annotation of an unknown category": (
         ["annotations", 0, "category_id"],
         1,
         "annotation 1 .* unknown category 1",
     ),
-    "image of zero size": (["images", 1, "height"], 0, "image 9 of at least 1 x 1 pixels, got height 0"),
-    "image without a name": (["images", 1, "file_name"], None, "image 9: expected a field 'file_name'"),
+    "image of zero size": (
+        ["images", 1, "height"],
+        0,
+        "image 9 of at least 1 x 1 pixels, got height 0",
+    ),
+    "image without a name": (
+        ["images", 1, "file_name"],
+        None,
+        "image 9: expected a field 'file_name'",
+    ),
     "image id twice": (["images", 1, "id"], 4, "different image ids, got 4 twice"),
     "category id twice": (["categories", 0, "id"], 3, "different category ids"),
     "no categories": (["categories"], [], "at least one category"),
@@ -309,9 +347,17 @@ BREAKS = {
         [[1, 2, 3, 4, 5, 6, 7]],
         "annotation 1 with RLE or polygons",
     ),
-    "text for polygons": (["annotations", 0, "segmentation"], "all", "annotation 1 with RLE or polygons"),
+    "text for polygons": (
+        ["annotations", 0, "segmentation"],
+        "all",
+        "annotation 1 with RLE or polygons",
+    ),
     "box of three numbers": (["annotations", 0, "bbox"], [1, 2, 3], "annotation 1 with bbox"),
-    "mask of another size": (["annotations", 3, "segmentation", "size"], [16, 10], r"size .* = \[10, 16\]"),
+    "mask of another size": (
+        ["annotations", 3, "segmentation", "size"],
+        [16, 10],
+        r"size .* = \[10, 16\]",
+    ),
     "run lengths too short": (
         ["annotations", 2, "segmentation", "counts"],
         [51, 3],
@@ -331,7 +377,9 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("place, value, message", BREAKS.values(), ids=BREAKS)
-def test_broken_ground_truth_is_one_clear_error(place: list[Any], value: Any, message: str, tmp_path: Path):
+def test_broken_ground_truth_is_one_clear_error(
+    place: list[Any], value: Any, message: str, tmp_path: Path
+):
     ground_truth: Any = quirks()
     inner = ground_truth
     for step in place[:-1]:
@@ -347,7 +395,9 @@ def test_a_missing_folder_is_named(tmp_path: Path):
 
 
 def test_a_missing_split_names_the_files_looked_for(folder: Path):
-    with pytest.raises(InputError, match="expected instances_test.json or annotations/.* 'test'"):
+    with pytest.raises(
+        InputError, match="expected instances_test.json or annotations/.* 'test'"
+    ):
         CocoFolder(folder, "test")
 
 
@@ -359,21 +409,26 @@ def test_a_folder_without_pictures_is_named(tmp_path: Path):
 
 def test_broken_json_is_named(folder: Path):
     (folder / "instances_val.json").write_text('{"images": [')
-    with pytest.raises(InputError, match="ground truth: expected valid JSON, got .*instances_val.json"):
+    with pytest.raises(
+        InputError, match="ground truth: expected valid JSON, got .*instances_val.json"
+    ):
         CocoFolder(folder, "val")
 
 
 def test_a_picture_of_another_size_than_stated_is_an_error(folder: Path):
     Image.new("RGB", (8, 8)).save(folder / "images" / "a.png")
     with pytest.raises(
-        InputError, match=r"image: expected \(height, width\) \(10, 16\) as in the JSON, got .*a.png"
+        InputError,
+        match=r"image: expected \(height, width\) \(10, 16\) as in the JSON, got .*a.png",
     ):
         CocoFolder(folder, "val").image(0)
 
 
 @pytest.mark.parametrize("name", ["coco-small", "nuclei-dsb2018"])
 def test_every_picture_of_a_real_data_set_loads(shared: Path, name: str):
-    splits = [CocoFolder(shared / "data" / name, split, keep_empty=True) for split in ("train", "val")]
+    splits = [
+        CocoFolder(shared / "data" / name, split, keep_empty=True) for split in ("train", "val")
+    ]
     assert sum(map(len, splits)) == {"coco-small": 123, "nuclei-dsb2018": 308}[name]
     for dataset in splits:
         for index in range(0, len(dataset), 1 if name == "coco-small" else 20):
@@ -388,7 +443,9 @@ def test_every_picture_of_a_real_data_set_loads(shared: Path, name: str):
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 4), st.integers(1, 20), st.integers(1, 20), st.integers(0, 2**32 - 1))
-def test_masks_survive_the_round_trip_through_rle(count: int, height: int, width: int, seed: int):
+def test_masks_survive_the_round_trip_through_rle(
+    count: int, height: int, width: int, seed: int
+):
     masks = np.random.default_rng(seed).random((count, height, width)) < 0.4
     rles = encode(masks)
     np.testing.assert_array_equal(decode(rles, (height, width)), masks)
@@ -457,7 +514,9 @@ def test_files_that_are_no_pictures_are_named(tmp_path: Path):
     with pytest.raises(InputError, match="image: expected an existing file, got .*none.png"):
         read_image(tmp_path / "none.png")
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(InputError, match="image: expected a picture that Pillow reads, got .*text.png"):
+    with pytest.raises(
+        InputError, match="image: expected a picture that Pillow reads, got .*text.png"
+    ):
         read_image(tmp_path / "text.png")
 
 
@@ -465,7 +524,9 @@ def test_files_that_are_no_pictures_are_named(tmp_path: Path):
 
 
 def random_image(height: int = 20, width: int = 30, seed: int = 0) -> torch.Tensor:
-    return torch.randint(256, (3, height, width), generator=Generator().manual_seed(seed), dtype=torch.uint8)
+    return torch.randint(
+        256, (3, height, width), generator=Generator().manual_seed(seed), dtype=torch.uint8
+    )
 
 
 def test_prepare_divides_by_255_and_changes_nothing_else():
@@ -491,7 +552,9 @@ def test_prepare_resizes(config: InputConfig, size: tuple[int, int]):
 
 
 def test_stretch_maps_the_percentiles_to_zero_and_one():
-    image = (torch.arange(101, dtype=torch.uint8) + 50).repeat(3, 2, 1)  # every value of 50..150 alike often
+    image = (torch.arange(101, dtype=torch.uint8) + 50).repeat(
+        3, 2, 1
+    )  # every value of 50..150 alike often
     prepared = prepare(image, InputConfig(stretch_percentiles=(10.0, 90.0)))
     torch.testing.assert_close(
         prepared[0, 0], ((torch.arange(101) - 10) / 80).clamp(0, 1), atol=0.013, rtol=0
@@ -502,7 +565,8 @@ def test_stretch_maps_the_percentiles_to_zero_and_one():
 def test_a_picture_of_one_colour_stretches_to_black():
     flat = torch.full((3, 4, 4), 77, dtype=torch.uint8)
     assert (
-        prepare(flat, InputConfig(stretch_percentiles=(0.5, 99.8))).tolist() == torch.zeros(3, 4, 4).tolist()
+        prepare(flat, InputConfig(stretch_percentiles=(0.5, 99.8))).tolist()
+        == torch.zeros(3, 4, 4).tolist()
     )
 
 
@@ -517,7 +581,9 @@ def test_prepare_rejects_other_tensors(image: torch.Tensor):
 # --- augmentation --------------------------------------------------------------------------------
 
 
-def random_target(seed: int, count: int = 5, height: int = 20, width: int = 30) -> dict[str, Any]:
+def random_target(
+    seed: int, count: int = 5, height: int = 20, width: int = 30
+) -> dict[str, Any]:
     """Rectangles with their tight boxes, and the same as polygons."""
     rng = np.random.default_rng(seed)
     masks = np.zeros((count, height, width), dtype=bool)
@@ -536,7 +602,9 @@ def random_target(seed: int, count: int = 5, height: int = 20, width: int = 30) 
 
 
 def assert_boxes_fit(target: dict[str, Any], tolerance_px: float = 0.0) -> None:
-    torch.testing.assert_close(target["boxes"], tight_boxes(target["masks"]), atol=tolerance_px, rtol=0)
+    torch.testing.assert_close(
+        target["boxes"], tight_boxes(target["masks"]), atol=tolerance_px, rtol=0
+    )
 
 
 @pytest.mark.parametrize("change", [flip, flip_vertical, transpose])
@@ -545,7 +613,9 @@ def test_symmetries_move_boxes_masks_and_polygons_together(change: Any):
     changed, moved = change(image, target)
     assert_boxes_fit(moved)
     redrawn = [to_rle(polygons, *changed.shape[1:]) for polygons in moved["polygons"]]
-    np.testing.assert_array_equal(decode(redrawn, tuple(changed.shape[1:])), moved["masks"].numpy())
+    np.testing.assert_array_equal(
+        decode(redrawn, tuple(changed.shape[1:])), moved["masks"].numpy()
+    )
     for inside, truth in zip(target["masks"], moved["masks"], strict=True):
         assert torch.equal(changed[:, truth].sort().values, image[:, inside].sort().values)
     back, again = change(changed, moved)
@@ -588,13 +658,16 @@ def test_a_crop_cuts_boxes_and_drops_what_is_outside():
     )
 
 
-@pytest.mark.parametrize("region", [(-3, -2, 10, 10), (15, 25, 10, 10), (-9, 0, 4, 4), (0, 40, 5, 5)])
+@pytest.mark.parametrize(
+    "region", [(-3, -2, 10, 10), (15, 25, 10, 10), (-9, 0, 4, 4), (0, 40, 5, 5)]
+)
 def test_a_crop_beyond_the_picture_is_padded_with_zeros(region: tuple[int, int, int, int]):
     image = random_image() | 1
     top, left, height, width = region
     padded = torch.nn.functional.pad(image, (50, 50, 50, 50))
     assert torch.equal(
-        crop(image, region), padded[:, top + 50 : top + 50 + height, left + 50 : left + 50 + width]
+        crop(image, region),
+        padded[:, top + 50 : top + 50 + height, left + 50 : left + 50 + width],
     )
 
 
@@ -611,7 +684,9 @@ EVERYTHING = RECIPES["cells"].train.augment
 def test_augmented_boxes_fit_their_masks(
     seed: int, crop_px: int | None, scale: tuple[float, float], light: bool
 ):
-    config = EVERYTHING if light else AugmentConfig(flip=True, flip_vertical=True, transpose=True)
+    config = (
+        EVERYTHING if light else AugmentConfig(flip=True, flip_vertical=True, transpose=True)
+    )
     config = replace(config, crop_px=crop_px, scale=scale, min_area_px=3)
     image, target = prepare(random_image(), InputConfig()), random_target(seed)
     changed, moved = Augment(config)(image, target, Generator().manual_seed(seed))
@@ -620,7 +695,12 @@ def test_augmented_boxes_fit_their_masks(
     assert changed.shape[1:] == moved["masks"].shape[1:]
     assert (changed.dtype, moved["masks"].dtype) == (torch.float32, torch.bool)
     assert 0 <= changed.min() and changed.max() <= 1
-    assert len(moved["boxes"]) == len(moved["labels"]) == len(moved["masks"]) == len(moved["polygons"])
+    assert (
+        len(moved["boxes"])
+        == len(moved["labels"])
+        == len(moved["masks"])
+        == len(moved["polygons"])
+    )
     assert (moved["masks"].flatten(1).sum(1) >= 3).all()
     assert_boxes_fit(moved, 0.0 if scale == (1.0, 1.0) else max(BOX_PX, scale[1]))
 
@@ -639,12 +719,16 @@ def test_the_light_changes_as_configured():
         return change_light(image, AugmentConfig(**settings), Generator().manual_seed(1))
 
     torch.testing.assert_close(lit(invert=1.0), 1 - image, atol=LIGHT, rtol=0)
-    torch.testing.assert_close(lit(grey=1.0), image.mean(0).expand(3, -1, -1), atol=LIGHT, rtol=0)
+    torch.testing.assert_close(
+        lit(grey=1.0), image.mean(0).expand(3, -1, -1), atol=LIGHT, rtol=0
+    )
     torch.testing.assert_close(lit(gamma=(2.0, 2.0)), image**2, atol=LIGHT, rtol=0)
     torch.testing.assert_close(lit(gain=(0.5, 0.5)), image / 2, atol=LIGHT, rtol=0)
     offset = lit(offset=0.2) - image
     inside = (lit(offset=0.2) > 0) & (lit(offset=0.2) < 1)
-    assert offset[inside].max() - offset[inside].min() < LIGHT < offset[inside].abs().max() <= 0.2
+    assert (
+        offset[inside].max() - offset[inside].min() < LIGHT < offset[inside].abs().max() <= 0.2
+    )
     assert 0 < (lit(noise=0.1) - image).std() < 0.1
 
 
@@ -652,8 +736,14 @@ def test_shuffled_channels_are_the_same_channels():
     image = prepare(random_image(), InputConfig())
     orders = set()
     for seed in range(40):
-        shuffled = change_light(image, AugmentConfig(shuffle_channels=1.0), Generator().manual_seed(seed))
-        orders.add(tuple(next(k for k in range(3) if torch.equal(plane, image[k])) for plane in shuffled))
+        shuffled = change_light(
+            image, AugmentConfig(shuffle_channels=1.0), Generator().manual_seed(seed)
+        )
+        orders.add(
+            tuple(
+                next(k for k in range(3) if torch.equal(plane, image[k])) for plane in shuffled
+            )
+        )
     assert len(orders) == 6 and all(sorted(order) == [0, 1, 2] for order in orders)
 
 
@@ -661,7 +751,10 @@ def test_shuffled_channels_are_the_same_channels():
 
 
 def test_every_epoch_is_another_order_of_all_pictures():
-    epochs = [[sample_index(5, position, 10) for position in range(10 * k, 10 * k + 10)] for k in range(3)]
+    epochs = [
+        [sample_index(5, position, 10) for position in range(10 * k, 10 * k + 10)]
+        for k in range(3)
+    ]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
     assert [sample_index(6, position, 10) for position in range(10)] != epochs[0]
@@ -672,7 +765,9 @@ def test_grouped_batches_hold_one_orientation_and_every_picture_once(size: int, 
     order = torch.randperm(101, generator=Generator().manual_seed(0))
     wide = torch.rand(101, generator=Generator().manual_seed(1)) < 0.7
     found = grouped(order, wide, size, begun)
-    assert torch.equal(found[:begun], order[:begun]) and sorted(found.tolist()) == list(range(101))
+    assert torch.equal(found[:begun], order[:begun]) and sorted(found.tolist()) == list(
+        range(101)
+    )
     batches = found[begun:].split(size)
     mixed = [number for number, batch in enumerate(batches) if len(wide[batch].unique()) > 1]
     assert all(number >= len(batches) - 2 for number in mixed)
@@ -705,11 +800,16 @@ def test_fewer_pictures_than_a_batch_can_be_grouped(tmp_path: Path):
 
 def test_the_short_side_is_any_whole_number_in_its_range(tmp_path: Path):
     dataset = CocoFolder(write_pictures(tmp_path, [(48, 64)]), "train")
-    config, augment = InputConfig(short_side_px=99, long_side_px=80), AugmentConfig(short_side_px=(30, 34))
+    config, augment = (
+        InputConfig(short_side_px=99, long_side_px=80),
+        AugmentConfig(short_side_px=(30, 34)),
+    )
     stream = TrainingSet(dataset, config, augment, seed=0)
     sizes = {tuple(stream[position][0].shape[1:]) for position in range(60)}
     assert sizes == {(short, int(short * 64 / 48 + 0.5)) for short in (30, 31, 32, 33, 34)}
-    capped = replace(config, long_side_px=42)  # a long side over the limit wins, as in the official code
+    capped = replace(
+        config, long_side_px=42
+    )  # a long side over the limit wins, as in the official code
     stream = TrainingSet(dataset, capped, augment, seed=0)
     assert {stream[position][0].shape[2] for position in range(60)} == {40, 41, 42}
 
@@ -726,7 +826,9 @@ def test_positions_and_seeds_give_unrelated_generators():
 def test_a_training_sample_depends_on_its_position_only(world: Path):
     def stream(cache: bool) -> TrainingSet:
         config = replace(EVERYTHING, crop_px=64)
-        return TrainingSet(CocoFolder(world, "train", cache=cache), InputConfig(enlarge=1.5), config, seed=9)
+        return TrainingSet(
+            CocoFolder(world, "train", cache=cache), InputConfig(enlarge=1.5), config, seed=9
+        )
 
     in_order, resumed = stream(cache=True), stream(cache=False)
     samples = [in_order[position] for position in range(26)]  # past two epochs of 12
@@ -748,11 +850,16 @@ def test_training_samples_do_not_write_into_the_cache(world: Path):
 
 
 def test_training_and_evaluation_see_the_same_picture_when_nothing_is_random(world: Path):
-    dataset, config = CocoFolder(world, "train"), InputConfig(enlarge=2.0, stretch_percentiles=(0.5, 99.8))
+    dataset, config = (
+        CocoFolder(world, "train"),
+        InputConfig(enlarge=2.0, stretch_percentiles=(0.5, 99.8)),
+    )
     image, target = TrainingSet(dataset, config, AugmentConfig(), seed=0)[4]
     index = sample_index(0, 4, len(dataset))
     assert torch.equal(image, prepare(dataset.image(index), config))
-    assert torch.equal(target["masks"], resize_target(dataset.target(index), (192, 192))["masks"])
+    assert torch.equal(
+        target["masks"], resize_target(dataset.target(index), (192, 192))["masks"]
+    )
 
 
 def test_a_crop_of_the_training_set_is_a_crop_of_the_prepared_picture(world: Path):
@@ -773,5 +880,7 @@ def test_collate_makes_lists(world: Path):
 
 def test_an_empty_training_set_is_refused(tmp_path: Path):
     empty = CocoFolder(write_folder(tmp_path, quirks() | {"annotations": []}), "val")
-    with pytest.raises(InputError, match="dataset: expected at least one picture with an instance"):
+    with pytest.raises(
+        InputError, match="dataset: expected at least one picture with an instance"
+    ):
         TrainingSet(empty, InputConfig(), AugmentConfig(), seed=0)

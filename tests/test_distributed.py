@@ -13,14 +13,14 @@ from safetensors.torch import load_file
 from tolerances import PROCESSES
 from trainer import save_recipe, small_recipe, write_pictures
 
-from tensormask_edu import distributed
-from tensormask_edu.ceiling import evaluate_checkpoint
+from tensormask_edu.base import distributed
+from tensormask_edu.base.errors import InputError
+from tensormask_edu.base.files import read_json
 from tensormask_edu.config import AugmentConfig
-from tensormask_edu.errors import InputError
-from tensormask_edu.files import read_json
-from tensormask_edu.losses import normaliser
-from tensormask_edu.model import build_model
-from tensormask_edu.train import train
+from tensormask_edu.detector.losses import normaliser
+from tensormask_edu.detector.model import build_model
+from tensormask_edu.evaluation.ceiling import evaluate_checkpoint
+from tensormask_edu.training.train import train
 
 # ResNet-50 with its frozen normalisation and stem, small heads: batch statistics would tell the two apart.
 SMALL_R50 = {
@@ -38,7 +38,14 @@ RECIPE = small_recipe(
 
 def torchrun(count, *arguments):
     """`torchrun` on this machine, at a free port."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(count),
+    ]
     return subprocess.run(
         [*command, str(ROOT / "tests" / "trainer.py"), *map(str, arguments)],
         capture_output=True,
@@ -57,12 +64,18 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path):
     run = torchrun(2, world, tmp_path / "two", recipe, "--scores", tmp_path / "two.json")
     assert run.returncode == 0, run.stderr[-2000:]
 
-    one, two = (load_file(tmp_path / name / "checkpoint" / "model.safetensors") for name in ("one", "two"))
+    one, two = (
+        load_file(tmp_path / name / "checkpoint" / "model.safetensors")
+        for name in ("one", "two")
+    )
     torch.manual_seed(0)
     fresh = build_model(RECIPE.model, None).state_dict()
     trained = [name for name in one if "network.box" in name or "stages.3" in name]
     assert max((one[name] - two[name]).abs().max().item() for name in one) <= PROCESSES
-    assert max((one[n] - fresh[n]).abs().max().item() for n in trained if n in fresh) > 100 * PROCESSES
+    assert (
+        max((one[n] - fresh[n]).abs().max().item() for n in trained if n in fresh)
+        > 100 * PROCESSES
+    )
 
     scores = read_json(tmp_path / "two.json")
     assert scores == evaluate_checkpoint(tmp_path / "two" / "checkpoint", world)
@@ -75,7 +88,9 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path):
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path, monkeypatch):
     world = write_pictures(tmp_path / "world", [(64, 64)])
     monkeypatch.setattr(distributed, "count", lambda: 3)
-    with pytest.raises(InputError, match="batch_size: expected a multiple of the 3 processes, got 4"):
+    with pytest.raises(
+        InputError, match="batch_size: expected a multiple of the 3 processes, got 4"
+    ):
         train(RECIPE, world, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -11,8 +11,8 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tensormask_edu import doctor
 from tensormask_edu.cli import main
+from tensormask_edu.commands import doctor
 
 
 @pytest.fixture
@@ -22,7 +22,9 @@ def without(monkeypatch):
     def change(**versions: str) -> None:
         real = doctor.installed_version
         found = {name.replace("_", "-"): version for name, version in versions.items()}
-        monkeypatch.setattr(doctor, "installed_version", lambda name: found.get(name, real(name)))
+        monkeypatch.setattr(
+            doctor, "installed_version", lambda name: found.get(name, real(name))
+        )
 
     return change
 
@@ -40,7 +42,9 @@ def test_a_complete_installation_has_no_problems(capsys):
 
 def test_every_declared_package_is_listed_with_its_bound():
     found = {p.name: p for p in doctor.packages()}
-    assert {"torch", "numpy", "pycocotools", "safetensors"} <= {n for n, p in found.items() if not p.extra}
+    assert {"torch", "numpy", "pycocotools", "safetensors"} <= {
+        n for n, p in found.items() if not p.extra
+    }
     assert found["torch"].minimum == "2.11" and found["onnx"].extra == "export"
     assert "pytest" not in found  # only contributors need it
 
@@ -70,8 +74,13 @@ def test_missing_optional_packages_are_no_problem_but_have_a_cure(without, capsy
     without(onnx="", onnxruntime="", tensorrt="", tensorrt_rtx="", jupyterlab="")
     assert main(["doctor"]) == 0
     text = capsys.readouterr().out
-    assert 'pip install "tensormask-edu[export]"' in text and 'pip install "tensormask-edu[rtx]"' in text
-    assert not ability("ONNX export")["runs"] and ability("ONNX export")["how"] == "onnx missing"
+    assert (
+        'pip install "tensormask-edu[export]"' in text
+        and 'pip install "tensormask-edu[rtx]"' in text
+    )
+    assert (
+        not ability("ONNX export")["runs"] and ability("ONNX export")["how"] == "onnx missing"
+    )
     assert ability("TensorRT engine")["fix"] == 'pip install "tensormask-edu[rtx]"'
 
 
@@ -89,7 +98,9 @@ def test_a_broken_installation_is_told_in_its_own_words(monkeypatch):
     monkeypatch.setattr(doctor, "_training", broken)
     findings = doctor.examine()
     (problem,) = findings["problems"]
-    assert problem.startswith("training: RuntimeError: operator torchvision::nms does not exist; reinstall")
+    assert problem.startswith(
+        "training: RuntimeError: operator torchvision::nms does not exist; reinstall"
+    )
 
 
 def test_the_json_holds_the_findings(tmp_path, capsys):
@@ -110,19 +121,36 @@ def test_without_torch_the_doctor_still_answers():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 1 and "Traceback" not in run.stderr
     assert "no  operators" in run.stdout and "yes NumPy reference" in run.stdout
-    assert "training: ModuleNotFoundError" in run.stdout.replace("ImportError", "ModuleNotFoundError")
+    assert "training: ModuleNotFoundError" in run.stdout.replace(
+        "ImportError", "ModuleNotFoundError"
+    )
 
 
 def test_looking_around_loads_no_exporter():
-    code = "from tensormask_edu import doctor; import sys; doctor.examine(); print(*sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    code = (
+        "from tensormask_edu import doctor; import sys; doctor.examine(); print(*sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     loaded = set(run.stdout.split())
     assert "tensormask_edu.ops" in loaded  # so that the next line can fail
-    assert not {"onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "tensormask_export", "matplotlib"} & loaded
+    assert (
+        not {
+            "onnx",
+            "onnxruntime",
+            "tensorrt",
+            "tensorrt_rtx",
+            "tensormask_export",
+            "matplotlib",
+        }
+        & loaded
+    )
 
 
 @given(
-    st.lists(st.integers(0, 99), min_size=1, max_size=4), st.sampled_from(["", "+cpu", "rc1", ".dev3", "a0"])
+    st.lists(st.integers(0, 99), min_size=1, max_size=4),
+    st.sampled_from(["", "+cpu", "rc1", ".dev3", "a0"]),
 )
 def test_versions_compare_by_their_leading_numbers(numbers, suffix):
     version = ".".join(map(str, numbers))

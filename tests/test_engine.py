@@ -10,16 +10,19 @@ from types import SimpleNamespace
 import pytest
 from exported import needs_rtx
 
-from tensormask_edu.checkpoint import load_checkpoint
-from tensormask_edu.errors import InputError
-from tensormask_edu.ops import host
+from tensormask_edu.base.errors import InputError
+from tensormask_edu.ops import cpu as host
+from tensormask_edu.weights.checkpoint import load_checkpoint
 
 onnx = pytest.importorskip("onnx")
 
-from tensormask_export import builder, cli, contract, plugin, to_tensorrt  # noqa: E402
-from tensormask_export.plugin import Plugin  # noqa: E402
-from tensormask_export.to_onnx import export_onnx  # noqa: E402
-from tensormask_export.to_tensorrt import Effort, Profile, build_engine  # noqa: E402
+from tensormask_export import cli, contract
+from tensormask_export.engine import build as to_tensorrt
+from tensormask_export.engine import child as builder
+from tensormask_export.engine import plugin
+from tensormask_export.engine.build import Effort, Profile, build_engine
+from tensormask_export.engine.plugin import Plugin
+from tensormask_export.onnx_file.write import export_onnx
 
 pytestmark = needs_rtx
 
@@ -60,11 +63,15 @@ FORMS = {
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_the_tiny_model_builds_with_the_python_plugin_and_without(number, in_precision, tmp_path):
+def test_the_tiny_model_builds_with_the_python_plugin_and_without(
+    number, in_precision, tmp_path
+):
     precision, path = in_precision
     form, profile, targets = FORMS[precision][number]
     engine = tmp_path / "tiny.engine"
-    report = build_engine(path, engine, profile=profile, sm=targets, backend="tensorrt-rtx", plugin=form)
+    report = build_engine(
+        path, engine, profile=profile, sm=targets, backend="tensorrt-rtx", plugin=form
+    )
     assert report.layers.get("PLUGIN_V3", 0) == (8 if form == "python" else 0)
     how = "python plugin" if form == "python" else "function body"
     assert report.ops[contract.SWAP_WINDOWS] == f"{how}, 8 nodes"
@@ -77,7 +84,15 @@ def test_the_tiny_model_builds_with_the_python_plugin_and_without(number, in_pre
 
 
 def test_the_command_line_says_which_plugin_and_why(dense, tmp_path, capsys):
-    words = ["engine", dense, tmp_path / "e", "--backend", "tensorrt-rtx", "--shapes", "1x3x32x32"]
+    words = [
+        "engine",
+        dense,
+        tmp_path / "e",
+        "--backend",
+        "tensorrt-rtx",
+        "--shapes",
+        "1x3x32x32",
+    ]
     words += ["--sm", "89", "--plugin", "python", "--memPoolSize", "workspace:1G"]
     words += ["--builderOptimizationLevel", "1", "--json", tmp_path / "report.json"]
     assert cli.main([*map(str, words)]) == 0
@@ -109,7 +124,9 @@ def test_a_node_that_takes_its_body_where_a_plugin_was_asked_for_is_an_error(den
     count = nodes_of(dense)
     message = rf"plugin python: {count - 1} plugin layers came of {count} SwapAlign2Nat nodes"
     with pytest.raises(InputError, match=message):
-        build_engine(damaged, tmp_path / "e", profile=ONE_SHAPE, backend="tensorrt_rtx", plugin="python")
+        build_engine(
+            damaged, tmp_path / "e", profile=ONE_SHAPE, backend="tensorrt_rtx", plugin="python"
+        )
     assert [p.name for p in tmp_path.iterdir()] == ["damaged.onnx"]
 
 
@@ -127,7 +144,9 @@ def test_plugin_layers_are_as_many_as_nodes_or_it_is_an_error(kind, layers, fine
     if fine:
         builder.check_plugins(Counter(layers), kind, nodes)
     else:
-        with pytest.raises(builder.BuildFailed, match="1 SwapAlign2Nat, 2 SwapAlign2NatWindows nodes"):
+        with pytest.raises(
+            builder.BuildFailed, match="1 SwapAlign2Nat, 2 SwapAlign2NatWindows nodes"
+        ):
             builder.check_plugins(Counter(layers), kind, nodes)
 
 
@@ -149,7 +168,9 @@ def test_attributes_that_the_plugin_refuses_end_the_build_with_one_error(dense, 
     zero = tmp_path / "zero.onnx"
     onnx.save(proto, zero)
     with pytest.raises(InputError, match="did not build it: the ONNX file does not parse"):
-        build_engine(zero, tmp_path / "e", profile=ONE_SHAPE, backend="tensorrt_rtx", plugin="python")
+        build_engine(
+            zero, tmp_path / "e", profile=ONE_SHAPE, backend="tensorrt_rtx", plugin="python"
+        )
     assert [p.name for p in tmp_path.iterdir()] == ["zero.onnx"]
 
 
@@ -166,7 +187,14 @@ def compiled(folder, name: str, source: str):
     if host._find_compiler() is None:
         pytest.skip("no C++ compiler found")
     (folder / f"{name}.cpp").write_text(source)
-    words = [host._find_compiler(), "-shared", "-fPIC", folder / f"{name}.cpp", "-o", folder / f"{name}.so"]
+    words = [
+        host._find_compiler(),
+        "-shared",
+        "-fPIC",
+        folder / f"{name}.cpp",
+        "-o",
+        folder / f"{name}.so",
+    ]
     subprocess.run(words, check=True)
     return folder / f"{name}.so"
 
@@ -194,17 +222,30 @@ LIBRARIES = {
     ),
     "text": (text_file, "does not load here"),
     "without getCreators": (foreign, "expected a library that exports getCreators"),
-    "without our ops": (empty, "expected the ops SwapAlign2Nat, SwapAlign2NatWindows in it, got none in"),
+    "without our ops": (
+        empty,
+        "expected the ops SwapAlign2Nat, SwapAlign2NatWindows in it, got none in",
+    ),
     "for another version": (unresolved, "undefined symbol: of_another_version"),
 }
 
 
 @pytest.mark.parametrize("case", LIBRARIES)
-def test_a_library_that_is_no_plugin_of_ours_is_one_error_with_the_cure(case, dense, tmp_path, capsys):
+def test_a_library_that_is_no_plugin_of_ours_is_one_error_with_the_cure(
+    case, dense, tmp_path, capsys
+):
     make, message = LIBRARIES[case]
     library = make(tmp_path)
     before = sorted(tmp_path.iterdir())
-    words = ["engine", dense, tmp_path / "e", "--backend", "tensorrt_rtx", "--shapes", "1x3x32x32"]
+    words = [
+        "engine",
+        dense,
+        tmp_path / "e",
+        "--backend",
+        "tensorrt_rtx",
+        "--shapes",
+        "1x3x32x32",
+    ]
     assert cli.main([*map(str, words), "--dynamicPlugins", str(library)]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and said.count("\n") == 1
@@ -216,12 +257,21 @@ def test_a_library_that_is_no_plugin_of_ours_is_one_error_with_the_cure(case, de
 
 WRONG = {
     "a target twice": (["--sm", "86", "86"], "sm: expected each compute capability once"),
-    "a target that RTX does not build for": (["--sm", "90"], "sm: expected some of [75, 80, 86, 89, 120"),
-    "one shape and three": (["--shapes", "1x3x32x32", "--min", "1x3x16x16"], "either --shapes or --min"),
+    "a target that RTX does not build for": (
+        ["--sm", "90"],
+        "sm: expected some of [75, 80, 86, 89, 120",
+    ),
+    "one shape and three": (
+        ["--shapes", "1x3x32x32", "--min", "1x3x16x16"],
+        "either --shapes or --min",
+    ),
     "a shape of three axes": (["--shapes", "3x32x32"], "min shape: expected Nx3xHxW"),
     "no picture": (["--shapes", "0x3x32x32"], "min shape: expected Nx3xHxW with N >= 1"),
     "no rows": (["--shapes", "1x3x0x32"], "min shape: expected Nx3xHxW"),
-    "opt above max": (["--opt", "1x3x512x512", "--max", "1x3x256x512"], "min <= opt <= max in every axis"),
+    "opt above max": (
+        ["--opt", "1x3x512x512", "--max", "1x3x256x512"],
+        "min <= opt <= max in every axis",
+    ),
     "level of search": (
         ["--builderOptimizationLevel", "9"],
         "OptimizationLevel: expected 0 to 5, got 9",
@@ -231,7 +281,10 @@ WRONG = {
         ["--timingCacheFile", "t"],
         "timingCacheFile: expected none: TensorRT-RTX has",
     ),
-    "a library and none": (["--plugin", "none", "--plugin-library", "x.so"], "leave one of the two away"),
+    "a library and none": (
+        ["--plugin", "none", "--plugin-library", "x.so"],
+        "leave one of the two away",
+    ),
 }
 
 
@@ -266,7 +319,9 @@ def test_the_equivalent_command_carries_every_option():
     backend = SimpleNamespace(tool="trtexec", is_rtx=False, version="10.16.1")
     library = Plugin("cpp", "asked for", "swap.so", "00")
     effort = Effort(workspace_mib=512.5, optimization_level=0, timing_cache="t.cache")
-    command = to_tensorrt.equivalent_command(backend, "m.onnx", "m.engine", STATIC, (), library, effort)
+    command = to_tensorrt.equivalent_command(
+        backend, "m.onnx", "m.engine", STATIC, (), library, effort
+    )
     assert command.split() == [
         "trtexec",
         "--onnx=m.onnx",

@@ -12,19 +12,45 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from tensormask_edu import evaluate
+from tensormask_edu.base.errors import InputError
 from tensormask_edu.config import InputConfig
 from tensormask_edu.data.coco import CocoFolder
-from tensormask_edu.errors import InputError
-from tensormask_edu.rle import decode, encode
+from tensormask_edu.evaluation import coco_scores as evaluate
+from tensormask_edu.masks import decode, encode
 
 PUBLISHED = 5e-4  # the published scores have three decimals
 EXACT = 1e-9  # sums of a hundred float64 terms
 
 # Mask and box scores that COCO's authors publish for their example detections, in the order of SCORE_NAMES
 ORACLE = {
-    "segm": (0.320, 0.562, 0.299, 0.387, 0.310, 0.327, 0.268, 0.415, 0.417, 0.469, 0.377, 0.381),
-    "bbox": (0.505, 0.697, 0.573, 0.586, 0.519, 0.501, 0.387, 0.594, 0.595, 0.640, 0.566, 0.564),
+    "segm": (
+        0.320,
+        0.562,
+        0.299,
+        0.387,
+        0.310,
+        0.327,
+        0.268,
+        0.415,
+        0.417,
+        0.469,
+        0.377,
+        0.381,
+    ),
+    "bbox": (
+        0.505,
+        0.697,
+        0.573,
+        0.586,
+        0.519,
+        0.501,
+        0.387,
+        0.594,
+        0.595,
+        0.640,
+        0.566,
+        0.564,
+    ),
 }
 
 
@@ -59,9 +85,13 @@ def detection(mask: np.ndarray, score: float = 0.9, **fields: Any) -> dict[str, 
 
 
 def write(path: Path, *annotations: dict[str, Any]) -> Path:
-    images = [{"id": k, "file_name": f"{k}.png", "height": SIZE[0], "width": SIZE[1]} for k in (1, 2)]
+    images = [
+        {"id": k, "file_name": f"{k}.png", "height": SIZE[0], "width": SIZE[1]} for k in (1, 2)
+    ]
     categories = [{"id": 5, "name": "cell"}, {"id": 8, "name": "dot"}]
-    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    path.write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
     return path
 
 
@@ -91,7 +121,9 @@ def test_finding_one_of_two_scores_51_of_101_recall_points(truth: Path):
 def test_a_false_alarm_before_the_hit_halves_precision(tmp_path: Path):
     truth = write(tmp_path / "truth.json", annotation(LEFT))
     alarm = detection(RIGHT, score=0.95)
-    assert evaluate.score(truth, [detection(LEFT), alarm])["AP"] == pytest.approx(0.5, abs=EXACT)
+    assert evaluate.score(truth, [detection(LEFT), alarm])["AP"] == pytest.approx(
+        0.5, abs=EXACT
+    )
 
 
 @pytest.mark.parametrize("iou", ["segm", "bbox"])
@@ -104,7 +136,9 @@ def test_an_overlap_of_0_58_counts_at_two_of_ten_thresholds(tmp_path: Path, iou:
 
 
 def test_masks_and_boxes_are_scored_apart(truth: Path):
-    boxes_only_right = [detection(LEFT) | {"segmentation": encode(rectangle(2, 3, 10, 2)[None])[0]}]
+    boxes_only_right = [
+        detection(LEFT) | {"segmentation": encode(rectangle(2, 3, 10, 2)[None])[0]}
+    ]
     assert evaluate.score(truth, boxes_only_right, "bbox")["AP"] > 0.5
     assert evaluate.score(truth, boxes_only_right, "segm")["AP"] == 0.0
 
@@ -115,23 +149,29 @@ def test_no_detections_score_zero(truth: Path):
 
 def test_crowds_are_neither_missed_nor_false_alarms(tmp_path: Path):
     truth = write(tmp_path / "truth.json", annotation(LEFT), annotation(RIGHT, iscrowd=1))
-    assert evaluate.score(truth, [detection(LEFT, 0.5), detection(RIGHT, 0.9)])["AP"] == pytest.approx(
-        1, abs=EXACT
-    )
+    assert evaluate.score(truth, [detection(LEFT, 0.5), detection(RIGHT, 0.9)])[
+        "AP"
+    ] == pytest.approx(1, abs=EXACT)
 
 
 def test_an_annotation_with_id_zero_is_found_like_any_other(tmp_path: Path):
     truth = write(tmp_path / "truth.json", annotation(LEFT, id=0), annotation(RIGHT, id=0))
-    assert evaluate.score(truth, [detection(LEFT), detection(RIGHT)])["AP"] == pytest.approx(1, abs=EXACT)
+    assert evaluate.score(truth, [detection(LEFT), detection(RIGHT)])["AP"] == pytest.approx(
+        1, abs=EXACT
+    )
 
 
 def test_area_ranges_can_be_set(truth: Path):
     ranges = {"small": (0, 50), "medium": (50, 150), "large": (150, 1e10)}
     scores = evaluate.score(truth, [detection(LEFT), detection(RIGHT)], area_ranges=ranges)
-    assert [scores[name] for name in ("APs", "APm", "APl")] == pytest.approx([-1, 1, -1], abs=EXACT)
+    assert [scores[name] for name in ("APs", "APm", "APl")] == pytest.approx(
+        [-1, 1, -1], abs=EXACT
+    )
 
 
-def test_scoring_prints_nothing_and_leaves_its_input_alone(truth: Path, capsys: pytest.CaptureFixture[str]):
+def test_scoring_prints_nothing_and_leaves_its_input_alone(
+    truth: Path, capsys: pytest.CaptureFixture[str]
+):
     found = [detection(LEFT)]
     before = json.dumps(found)
     evaluate.score(truth, found)
@@ -147,16 +187,33 @@ BROKEN = {
     "unknown category": ([GOOD | {"category_id": 6}], "detection 0: .* unknown category 6"),
     "image by name": ([GOOD | {"image_id": "a.png"}], "detection 0: .* unknown image 'a.png'"),
     "no score": ([{k: v for k, v in GOOD.items() if k != "score"}], "expected a field 'score'"),
-    "no mask": ([{k: v for k, v in GOOD.items() if k != "segmentation"}], "expected a field 'segmentation'"),
-    "score of words": ([GOOD | {"score": "high"}], "expected a finite number as score, got 'high'"),
-    "score not a number": ([GOOD | {"score": float("nan")}], "expected a finite number as score, got nan"),
-    "mask of another size": ([GOOD | {"segmentation": encode(LEFT.T[None])[0]}], r"RLE size .* = \[20, 30\]"),
-    "mask broken off": ([GOOD | {"segmentation": {"size": [20, 30], "counts": "0"}}], "fill 600 pixels"),
+    "no mask": (
+        [{k: v for k, v in GOOD.items() if k != "segmentation"}],
+        "expected a field 'segmentation'",
+    ),
+    "score of words": (
+        [GOOD | {"score": "high"}],
+        "expected a finite number as score, got 'high'",
+    ),
+    "score not a number": (
+        [GOOD | {"score": float("nan")}],
+        "expected a finite number as score, got nan",
+    ),
+    "mask of another size": (
+        [GOOD | {"segmentation": encode(LEFT.T[None])[0]}],
+        r"RLE size .* = \[20, 30\]",
+    ),
+    "mask broken off": (
+        [GOOD | {"segmentation": {"size": [20, 30], "counts": "0"}}],
+        "fill 600 pixels",
+    ),
 }
 
 
 @pytest.mark.parametrize("detections, message", BROKEN.values(), ids=BROKEN)
-def test_broken_detections_are_one_clear_error(truth: Path, detections: Any, message: str, tmp_path: Path):
+def test_broken_detections_are_one_clear_error(
+    truth: Path, detections: Any, message: str, tmp_path: Path
+):
     path = tmp_path / "found.json"
     path.write_text(json.dumps(detections))
     with pytest.raises(InputError, match=message):
@@ -164,14 +221,20 @@ def test_broken_detections_are_one_clear_error(truth: Path, detections: Any, mes
 
 
 def test_a_broken_box_is_one_clear_error(truth: Path):
-    with pytest.raises(InputError, match="detection 0: expected a bbox x, y, width, height, got .1, 2."):
+    with pytest.raises(
+        InputError, match="detection 0: expected a bbox x, y, width, height, got .1, 2."
+    ):
         evaluate.score(truth, [GOOD | {"bbox": [1, 2]}], "bbox")
 
 
 def test_files_that_are_missing_or_broken_are_named(truth: Path, tmp_path: Path):
-    with pytest.raises(InputError, match="ground truth: expected an existing file, got .*none.json"):
+    with pytest.raises(
+        InputError, match="ground truth: expected an existing file, got .*none.json"
+    ):
         evaluate.score(tmp_path / "none.json", [])
-    with pytest.raises(InputError, match="detections: expected an existing file, got .*none.json"):
+    with pytest.raises(
+        InputError, match="detections: expected an existing file, got .*none.json"
+    ):
         evaluate.score(truth, tmp_path / "none.json")
     (tmp_path / "cut.json").write_text('[{"image_id": 1, ')
     with pytest.raises(InputError, match="detections: expected valid JSON, got .*cut.json"):
@@ -200,7 +263,9 @@ def test_detections_become_coco_objects():
     assert [item["category_id"] for item in objects] == [8, 5]
     assert [item["score"] for item in objects] == [0.5, 0.25]
     assert [item["bbox"] for item in objects] == [[3, 2, 10, 10], [18.5, 5, 9.5, 10]]
-    np.testing.assert_array_equal(decode([item["segmentation"] for item in objects], SIZE), masks.numpy())
+    np.testing.assert_array_equal(
+        decode([item["segmentation"] for item in objects], SIZE), masks.numpy()
+    )
 
 
 def test_no_detections_become_no_objects():
@@ -209,7 +274,10 @@ def test_no_detections_become_no_objects():
         "scores": torch.zeros(0),
         "labels": torch.zeros(0, dtype=torch.int64),
     }
-    assert evaluate.to_coco(7, nothing | {"masks": torch.zeros(0, 20, 30, dtype=torch.bool)}, [5]) == []
+    assert (
+        evaluate.to_coco(7, nothing | {"masks": torch.zeros(0, 20, 30, dtype=torch.bool)}, [5])
+        == []
+    )
 
 
 def test_a_label_without_a_category_is_an_error():
@@ -228,16 +296,23 @@ class BrightChannels(nn.Module):
         self.threshold = nn.Parameter(torch.tensor(0.5))
         self.batch_sizes: list[int] = []
 
-    def forward(self, images: list[Tensor], output_sizes: list[tuple[int, int]]) -> list[dict[str, Tensor]]:
+    def forward(
+        self, images: list[Tensor], output_sizes: list[tuple[int, int]]
+    ) -> list[dict[str, Tensor]]:
         assert not self.training
         self.batch_sizes.append(len(images))
-        return [self.detect(image, size) for image, size in zip(images, output_sizes, strict=True)]
+        return [
+            self.detect(image, size) for image, size in zip(images, output_sizes, strict=True)
+        ]
 
     def detect(self, image: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
-        planes = nn.functional.interpolate(image[None], size=size, mode="area")[0] > self.threshold
+        planes = (
+            nn.functional.interpolate(image[None], size=size, mode="area")[0] > self.threshold
+        )
         labels = planes.flatten(1).any(1).nonzero().ravel()
         boxes = [
-            torch.cat([plane.nonzero().amin(0), plane.nonzero().amax(0) + 1]) for plane in planes[labels]
+            torch.cat([plane.nonzero().amin(0), plane.nonzero().amax(0) + 1])
+            for plane in planes[labels]
         ]
         yxyx = torch.stack(boxes) if boxes else torch.zeros(0, 4)
         scores = torch.ones(len(labels))
@@ -261,10 +336,16 @@ def coloured(tmp_path: Path) -> Path:
             picture[y : y + 6, x : x + 7, colour] = 255
             rle = encode(picture[None, :, :, colour] > 0)[0]
             category_id = 10 * (colour + 1)
-            annotations.append({"image_id": image_id, "category_id": category_id, "segmentation": rle})
+            annotations.append(
+                {"image_id": image_id, "category_id": category_id, "segmentation": rle}
+            )
         Image.fromarray(picture).save(tmp_path / "images" / f"{image_id}.png")
-        images.append({"id": image_id, "file_name": f"{image_id}.png", "height": height, "width": width})
-    categories = [{"id": 10 * (k + 1), "name": name} for k, name in enumerate(("red", "green", "blue"))]
+        images.append(
+            {"id": image_id, "file_name": f"{image_id}.png", "height": height, "width": width}
+        )
+    categories = [
+        {"id": 10 * (k + 1), "name": name} for k, name in enumerate(("red", "green", "blue"))
+    ]
     truth = {"images": images, "annotations": annotations, "categories": categories}
     (tmp_path / "instances_val.json").write_text(json.dumps(truth))
     return tmp_path
@@ -273,7 +354,9 @@ def coloured(tmp_path: Path) -> Path:
 def test_a_model_that_sees_all_scores_one_in_the_files_own_pixels(coloured: Path):
     model = BrightChannels().train()
     dataset = CocoFolder(coloured, "val", keep_empty=True)
-    scores = evaluate.evaluate(model, dataset, InputConfig(enlarge=2.0), batch_size=2, progress=False)
+    scores = evaluate.evaluate(
+        model, dataset, InputConfig(enlarge=2.0), batch_size=2, progress=False
+    )
     assert [scores[iou]["AP"] for iou in ("segm", "bbox")] == pytest.approx([1, 1], abs=EXACT)
     assert (scores["images"], scores["detections"]) == (3, 3)
     assert model.batch_sizes == [2, 1]
@@ -290,13 +373,21 @@ def test_the_mode_of_a_model_is_restored_after_a_failure(coloured: Path):
 
 
 def test_a_data_set_without_its_empty_pictures_is_refused(coloured: Path):
-    with pytest.raises(InputError, match="dataset: expected all pictures of the split.*keep_empty=True"):
+    with pytest.raises(
+        InputError, match="dataset: expected all pictures of the split.*keep_empty=True"
+    ):
         evaluate.evaluate(BrightChannels(), CocoFolder(coloured, "val"), InputConfig())
 
 
 def test_the_table_shows_every_score_and_no_number_where_nothing_is_to_find():
     segm = dict.fromkeys(evaluate.SCORE_NAMES, 0.25) | {"APl": -1.0}
-    scores = {"segm": segm, "bbox": segm, "images": 3, "detections": 8, "ceiling": {"segm": segm}}
+    scores = {
+        "segm": segm,
+        "bbox": segm,
+        "images": 3,
+        "detections": 8,
+        "ceiling": {"segm": segm},
+    }
     lines = evaluate.table(scores).splitlines()
     assert lines[0].split() == ["masks", "boxes", "ceiling"]
     assert lines[1].split() == ["AP", "0.250", "0.250", "0.250"]

@@ -16,17 +16,21 @@ from exported import NO_RTX, SMALL, needs_rtx
 from tolerances import OP_F32
 
 from tensormask_edu import reference
+from tensormask_edu.base.errors import InputError
 from tensormask_edu.config import InputConfig, from_json, model_config, to_json
-from tensormask_edu.errors import InputError
-from tensormask_edu.model import build_model
+from tensormask_edu.detector.model import build_model
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
-from onnx.reference import ReferenceEvaluator  # noqa: E402
-from tensormask_export import cli, contract, onnx_body, to_onnx, to_tensorrt, translations  # noqa: E402
-from tensormask_export.graph import DetectorGraph, pad_to_multiple, padding_colour  # noqa: E402
-from tensormask_export.parsed import ParsedNetwork  # noqa: E402
+from onnx.reference import ReferenceEvaluator
+from tensormask_export import cli, contract
+from tensormask_export.engine import build as to_tensorrt
+from tensormask_export.onnx_file import bodies as onnx_body
+from tensormask_export.onnx_file import translations
+from tensormask_export.onnx_file import write as to_onnx
+from tensormask_export.onnx_file.graph import DetectorGraph, pad_to_multiple, padding_colour
+from tensormask_export.runtimes.parsed import ParsedNetwork
 
 # A float16 result of order 6: a few roundings of 2^-10 relative.
 HALF = 2e-2
@@ -59,7 +63,10 @@ def body_model(op_type: str, lam: int, pad_value: float, kind: int = onnx.Tensor
     model = helper.make_model(
         helper.make_graph([node], "body", inputs, [out]),
         functions=onnx_body.functions({op_type}),
-        opset_imports=[helper.make_opsetid("", contract.OPSET), helper.make_opsetid(contract.DOMAIN, 1)],
+        opset_imports=[
+            helper.make_opsetid("", contract.OPSET),
+            helper.make_opsetid(contract.DOMAIN, 1),
+        ],
         ir_version=10,
     )
     onnx.checker.check_model(model, full_check=True)
@@ -129,7 +136,12 @@ def test_half_precision_costs_only_roundings(op_type):
 def test_helpers_of_the_bodies_have_no_attributes():
     """TensorRT's parser reads an attribute handed on from function to function as 0."""
     protos = {f.name: f for f in onnx_body.functions(set(onnx_body.BODIES))}
-    called = {node.op_type for f in protos.values() for node in f.node if node.domain == contract.DOMAIN}
+    called = {
+        node.op_type
+        for f in protos.values()
+        for node in f.node
+        if node.domain == contract.DOMAIN
+    }
     assert called == {"Hat", "HalfStep", "Taps"}
     assert not any(protos[name].attribute for name in called)
 
@@ -137,22 +149,31 @@ def test_helpers_of_the_bodies_have_no_attributes():
 def test_the_normalisation_is_exact_on_large_maps():
     x = np.random.default_rng(0).random((1, 4, 480, 640), np.float32) ** 4 + 5
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
-    maps = [helper.make_tensor_value_info(name, kind, [1, 4, "H", "W"]) for name in ("x", "out")]
+    maps = [
+        helper.make_tensor_value_info(name, kind, [1, 4, "H", "W"]) for name in ("x", "out")
+    ]
     vectors = [helper.make_tensor_value_info(name, kind, [4]) for name in ("scale", "bias")]
     names = ["x", "scale", "bias"]
     node = helper.make_node(contract.NORM, names, ["out"], domain=contract.DOMAIN, epsilon=1e-5)
     model = helper.make_model(
         helper.make_graph([node], "norm", [maps[0], *vectors], [maps[1]]),
         functions=onnx_body.functions({contract.NORM}),
-        opset_imports=[helper.make_opsetid("", contract.OPSET), helper.make_opsetid(contract.DOMAIN, 1)],
+        opset_imports=[
+            helper.make_opsetid("", contract.OPSET),
+            helper.make_opsetid(contract.DOMAIN, 1),
+        ],
         ir_version=10,
     )
     scale, bias = np.arange(1, 5, dtype=np.float32), np.ones(4, np.float32)
     inputs = {"x": x, "scale": scale, "bias": bias}
     out = ort.InferenceSession(model.SerializeToString()).run(None, inputs)[0]
     weights = [torch.from_numpy(t).double() for t in (scale, bias)]
-    expected = torch.nn.functional.instance_norm(torch.from_numpy(x).double(), None, None, *weights)
-    np.testing.assert_allclose(out, expected.numpy(), rtol=0, atol=2 * OP_F32)  # values reach 12
+    expected = torch.nn.functional.instance_norm(
+        torch.from_numpy(x).double(), None, None, *weights
+    )
+    np.testing.assert_allclose(
+        out, expected.numpy(), rtol=0, atol=2 * OP_F32
+    )  # values reach 12
 
 
 # --- the graph -----------------------------------------------------------------------------------
@@ -160,19 +181,26 @@ def test_the_normalisation_is_exact_on_large_maps():
 
 @pytest.mark.parametrize("bgr", [False, True])
 def test_padding_a_picture_before_the_graph_is_padding_inside_the_model(bgr):
-    config = replace(SMALL, bgr=bgr, pixel_scale=255.0, pixel_mean=(100.0, 110.0, 120.0), pixel_std=(1, 2, 3))
+    config = replace(
+        SMALL, bgr=bgr, pixel_scale=255.0, pixel_mean=(100.0, 110.0, 120.0), pixel_std=(1, 2, 3)
+    )
     model = build_model(config)
     image = torch.rand(3, 13, 22)
     padded = pad_to_multiple(model, image[None])
     assert padded.shape == (1, 3, 16, 24)
-    assert padding_colour(model) == tuple(v / 255 for v in ((120, 110, 100) if bgr else (100, 110, 120)))
+    assert padding_colour(model) == tuple(
+        v / 255 for v in ((120, 110, 100) if bgr else (100, 110, 120))
+    )
     # A mean of 100 to 120 times the float32 rounding of 255 x 1/255
     torch.testing.assert_close(model.normalise(padded), model.batch([image]), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(
     "arguments, message",
-    [({"masks": "some"}, "masks: expected windows or dense"), ({"candidates": 0}, "at least 1")],
+    [
+        ({"masks": "some"}, "masks: expected windows or dense"),
+        ({"candidates": 0}, "at least 1"),
+    ],
 )
 def test_a_wrong_graph_is_refused(arguments, message):
     with pytest.raises(InputError, match=message):
@@ -186,11 +214,15 @@ def test_the_nodes_are_bare_and_carry_their_bodies(tiny):
     _, path, report = tiny
     proto = onnx.load(path)
     nodes = [node for node in proto.graph.node if node.op_type == contract.SWAP_WINDOWS]
-    attributes = [{a.name: onnx.helper.get_attribute_value(a) for a in node.attribute} for node in nodes]
+    attributes = [
+        {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute} for node in nodes
+    ]
     assert {node.domain for node in nodes} == {contract.DOMAIN}
     assert sorted(a["lam"] for a in attributes) == [1, 1, 2, 2, 4, 4, 8, 8]
     assert {a["pad_value"] for a in attributes} == {-6.0}
-    assert {(a["plugin_namespace"], a["plugin_version"]) for a in attributes} == {(b"tensormask_edu", b"1")}
+    assert {(a["plugin_namespace"], a["plugin_version"]) for a in attributes} == {
+        (b"tensormask_edu", b"1")
+    }
     assert report["nodes"] == {contract.SWAP_WINDOWS: 8, contract.NORM: 28}  # and no dense node
     standard = {opset.version for opset in proto.opset_import if not opset.domain}
     assert standard == {
@@ -221,10 +253,15 @@ def test_batch_height_and_width_are_free_and_named(tiny):
 def test_the_raw_outputs_stay_inside_by_their_names_and_can_be_exposed(tiny):
     proto = to_onnx.read_onnx(tiny[1])
     names = to_onnx.raw_names(proto)
-    assert sorted(names) == sorted(make(k) for make in (contract.logits, contract.deltas) for k in range(4))
+    assert sorted(names) == sorted(
+        make(k) for make in (contract.logits, contract.deltas) for k in range(4)
+    )
     assert not set(names) & {value.name for value in proto.graph.output}
     exposed = to_onnx.expose(proto, names).graph.output
-    shapes = {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in exposed}
+    shapes = {
+        v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim]
+        for v in exposed
+    }
     assert shapes["logits_0"] == ["batch", 6, "8*rows", "8*columns"]
 
 
@@ -232,7 +269,12 @@ def test_the_metadata_says_what_a_user_must_know(tiny):
     checkpoint, path, report = tiny
     metadata = to_onnx.read_metadata(to_onnx.read_onnx(path), path)
     assert metadata[contract.CLASS_NAMES] == ["class 0", "class 1", "class 2"]
-    assert metadata[contract.LAMS] == [1, 2, 4, 8] and metadata[contract.STRIDES_PX] == [4, 8, 16, 32]
+    assert metadata[contract.LAMS] == [1, 2, 4, 8] and metadata[contract.STRIDES_PX] == [
+        4,
+        8,
+        16,
+        32,
+    ]
     assert metadata[contract.PADDING] == -6.0
     assert (
         metadata[contract.DETECTOR]
@@ -245,12 +287,21 @@ def test_the_metadata_says_what_a_user_must_know(tiny):
             "precision": "float32",
         }
     )
-    last = {"level": 3, "size_id": 1, "stride_px": 32, "side_px": 224, "side_bins": 56, "bin_px": 4}
+    last = {
+        "level": 3,
+        "size_id": 1,
+        "stride_px": 32,
+        "side_px": 224,
+        "side_bins": 56,
+        "bin_px": 4,
+    }
     assert len(metadata[contract.WINDOWS]) == 8 and metadata[contract.WINDOWS][-1] == last
     assert metadata[contract.PREPROCESSING]["padding_px"] == 32
     assert metadata[contract.PREPROCESSING]["padding_colour"] == [0.5, 0.5, 0.5]
     assert from_json(InputConfig, metadata[contract.INPUT_CONFIG]) == InputConfig(enlarge=1.5)
-    assert metadata[contract.MODEL_CONFIG] == json.loads(json.dumps(to_json(model_config("tiny", 3))))
+    assert metadata[contract.MODEL_CONFIG] == json.loads(
+        json.dumps(to_json(model_config("tiny", 3)))
+    )
     weights = hashlib.sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()
     assert metadata[contract.WEIGHTS_SHA256] == weights == report["weights_sha256"]
     assert report["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -274,7 +325,11 @@ def test_an_engine_builds_without_a_gpu(small, tmp_path, capsys):
     assert cli.main([*map(str, words), "--json", str(tmp_path / "report.json")]) == 0
     report = json.loads((tmp_path / "report.json").read_text())
     manifest = json.loads((tmp_path / "small.engine.json").read_text())
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["report.json", "small.engine", "small.engine.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "report.json",
+        "small.engine",
+        "small.engine.json",
+    ]
     assert manifest["engine"]["sha256"] == hashlib.sha256(engine.read_bytes()).hexdigest()
     assert manifest["model"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert manifest["model"]["metadata"][contract.CLASS_NAMES] == ["left", "right"]
@@ -285,12 +340,17 @@ def test_an_engine_builds_without_a_gpu(small, tmp_path, capsys):
     assert report["ops"][contract.NORM].startswith("built-in layer")
     said = capsys.readouterr().out
     assert "built with   tensorrt_rtx" in said
-    assert f"tensorrt_rtx --onnx={path} --saveEngine={engine} --minShapes=images:1x3x16x16" in said
+    assert (
+        f"tensorrt_rtx --onnx={path} --saveEngine={engine} --minShapes=images:1x3x16x16" in said
+    )
     assert "--computeCapabilities=86,120" in said
     words = ["verify", path, "--runtimes", "onnxruntime", "--engine", engine]
     if not torch.cuda.is_available():
         assert cli.main([str(word) for word in words]) == 0
-        assert "not compared: small.engine (an engine needs an NVIDIA GPU" in capsys.readouterr().out
+        assert (
+            "not compared: small.engine (an engine needs an NVIDIA GPU"
+            in capsys.readouterr().out
+        )
     engine.write_bytes(engine.read_bytes()[:-1])
     assert cli.main([str(word) for word in words]) == 2
 
@@ -301,7 +361,10 @@ def test_an_engine_of_the_default_graph_builds_without_a_gpu(tiny, tmp_path):
     report = to_tensorrt.build_engine(
         tiny[1], tmp_path / "tiny.engine", profile=profile, backend="tensorrt_rtx"
     )
-    assert report.ops[contract.SWAP_WINDOWS] == "function body, 8 nodes" and report.layers["TOPK"] == 4
+    assert (
+        report.ops[contract.SWAP_WINDOWS] == "function body, 8 nodes"
+        and report.layers["TOPK"] == 4
+    )
     assert report.targets["compute_capabilities"] == ["8.0", "8.6", "8.9", "12.0"]
     assert report.bytes > tiny[1].stat().st_size and not report.warnings
 
@@ -323,15 +386,21 @@ def test_what_the_builder_refuses_is_an_error_and_leaves_nothing(small, tmp_path
     proto.graph.output.append(found)
     onnx.save(proto, tmp_path / "strange.onnx")
     with pytest.raises(InputError, match=r"tensorrt_rtx [\d.]+ did not build it: .*NonZero"):
-        to_tensorrt.build_engine(tmp_path / "strange.onnx", tmp_path / "a.engine", backend="tensorrt_rtx")
+        to_tensorrt.build_engine(
+            tmp_path / "strange.onnx", tmp_path / "a.engine", backend="tensorrt_rtx"
+        )
     assert [p.name for p in tmp_path.iterdir()] == ["strange.onnx"]
 
 
 def test_an_output_that_the_parser_misread_is_an_error(small):
     proto = onnx.load(small[1])
-    shapes = {value.name: [-1] * len(value.type.tensor_type.shape.dim) for value in proto.graph.output}
+    shapes = {
+        value.name: [-1] * len(value.type.tensor_type.shape.dim) for value in proto.graph.output
+    }
     to_tensorrt.check_outputs(proto, shapes)
-    with pytest.raises(InputError, match=r"output masks as parsed: expected shape \[-1, 20, -1, -1\]"):
+    with pytest.raises(
+        InputError, match=r"output masks as parsed: expected shape \[-1, 20, -1, -1\]"
+    ):
         to_tensorrt.check_outputs(proto, {**shapes, "masks": [-1, 0, -1, -1]})
 
 
@@ -353,19 +422,52 @@ def foreign(path, folder):
 
 # Each gives a command line from (checkpoint, ONNX file, empty folder), and a part of the message
 WRONG = {
-    "no checkpoint": (lambda c, o, d: ["onnx", d / "no", d / "m.onnx"], "checkpoint: expected a folder"),
+    "no checkpoint": (
+        lambda c, o, d: ["onnx", d / "no", d / "m.onnx"],
+        "checkpoint: expected a folder",
+    ),
     "folder is a file": (lambda c, o, d: ["onnx", c, o / "m.onnx"], "cannot make this folder"),
-    "no candidates": (lambda c, o, d: ["onnx", c, d / "m", "--candidates", 0], "expected at least 1"),
-    "no model": (lambda c, o, d: ["verify", d / "no.onnx", c], "model: expected an existing ONNX file"),
+    "no candidates": (
+        lambda c, o, d: ["onnx", c, d / "m", "--candidates", 0],
+        "expected at least 1",
+    ),
+    "no model": (
+        lambda c, o, d: ["verify", d / "no.onnx", c],
+        "model: expected an existing ONNX file",
+    ),
     "cut model": (lambda c, o, d: ["verify", damaged(o, d), c], "is not a whole ONNX file"),
-    "foreign model": (lambda c, o, d: ["verify", foreign(o, d), c], "an ONNX file of tensormask-export"),
-    "no image": (lambda c, o, d: ["verify", o, c, "--image", d / "no.jpg"], "expected an existing"),
-    "odd size": (lambda c, o, d: ["verify", o, c, "--sizes", "1x17x16"], "sides that are multiples of 8"),
-    "engine of a cut model": (lambda c, o, d: ["engine", damaged(o, d), d / "e"], "not a whole ONNX file"),
-    "odd shape": (lambda c, o, d: ["engine", o, d / "e", "--min", "1x3x17x16"], "H and W multiples of 8"),
-    "two channels": (lambda c, o, d: ["engine", o, d / "e", "--opt", "1x2x16x16"], "opt shape: expected"),
-    "min above opt": (lambda c, o, d: ["engine", o, d / "e", "--min", "9x3x256x256"], "min <= opt <= max"),
-    "unknown target": (lambda c, o, d: ["engine", o, d / "e", "--sm", "35"], "sm: expected some of"),
+    "foreign model": (
+        lambda c, o, d: ["verify", foreign(o, d), c],
+        "an ONNX file of tensormask-export",
+    ),
+    "no image": (
+        lambda c, o, d: ["verify", o, c, "--image", d / "no.jpg"],
+        "expected an existing",
+    ),
+    "odd size": (
+        lambda c, o, d: ["verify", o, c, "--sizes", "1x17x16"],
+        "sides that are multiples of 8",
+    ),
+    "engine of a cut model": (
+        lambda c, o, d: ["engine", damaged(o, d), d / "e"],
+        "not a whole ONNX file",
+    ),
+    "odd shape": (
+        lambda c, o, d: ["engine", o, d / "e", "--min", "1x3x17x16"],
+        "H and W multiples of 8",
+    ),
+    "two channels": (
+        lambda c, o, d: ["engine", o, d / "e", "--opt", "1x2x16x16"],
+        "opt shape: expected",
+    ),
+    "min above opt": (
+        lambda c, o, d: ["engine", o, d / "e", "--min", "9x3x256x256"],
+        "min <= opt <= max",
+    ),
+    "unknown target": (
+        lambda c, o, d: ["engine", o, d / "e", "--sm", "35"],
+        "sm: expected some of",
+    ),
     "place of a folder": (lambda c, o, d: ["engine", o, o / "e"], "cannot make this folder"),
 }
 
@@ -386,8 +488,16 @@ def test_bad_input_is_one_line_and_exit_code_2(case, small, tmp_path, capsys):
 @pytest.mark.parametrize(
     "package, words, fix",
     [
-        ("onnxscript", ["onnx", "CHECKPOINT", "m.onnx"], 'pip install "tensormask-edu[export]"'),
-        ("onnxruntime", ["verify", "MODEL", "CHECKPOINT"], 'pip install "tensormask-edu[export]"'),
+        (
+            "onnxscript",
+            ["onnx", "CHECKPOINT", "m.onnx"],
+            'pip install "tensormask-edu[export]"',
+        ),
+        (
+            "onnxruntime",
+            ["verify", "MODEL", "CHECKPOINT"],
+            'pip install "tensormask-edu[export]"',
+        ),
         ("tensorrt_rtx", ["engine", "MODEL", "m.engine"], 'pip install "tensormask-edu[rtx]"'),
     ],
 )
@@ -407,10 +517,14 @@ def test_help_loads_nothing_heavy():
         "import sys, tensormask_export.cli as c; c.build_parser();"
         "print(*{m.split('.')[0] for m in sys.modules})"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     assert not {"torch", "onnx", "onnxruntime", "tensorrt_rtx"} & set(run.stdout.split())
 
 
 def test_translations_cover_our_ops():
     ours = torch.ops.tensormask_edu
-    assert {ours.swap_align2nat.default, ours.swap_align2nat_windows.default} < set(translations.table())
+    assert {ours.swap_align2nat.default, ours.swap_align2nat_windows.default} < set(
+        translations.table()
+    )

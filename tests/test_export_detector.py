@@ -11,25 +11,28 @@ import torch
 from exported import SMALL, needs_rtx, outspoken
 from torchvision.ops import FrozenBatchNorm2d
 
-from tensormask_edu import inference
 from tensormask_edu.config import InputConfig
-from tensormask_edu.model import build_model
-from tensormask_edu.network import NetworkOutput, WindowMasks, per_window
+from tensormask_edu.detector import inference
+from tensormask_edu.detector.model import build_model
+from tensormask_edu.detector.network import NetworkOutput, WindowMasks, per_window
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
-from onnx.reference import ReferenceEvaluator  # noqa: E402
-from tensormask_export import contract, detections, to_onnx, to_tensorrt  # noqa: E402
-from tensormask_export.graph import (  # noqa: E402
+from onnx.reference import ReferenceEvaluator
+from tensormask_export import contract
+from tensormask_export.engine import build as to_tensorrt
+from tensormask_export.onnx_file import write as to_onnx
+from tensormask_export.onnx_file.graph import (
     Candidates,
     DetectorGraph,
     first_places,
     overlaps,
     pad_to_multiple,
 )
-from tensormask_export.precision import fold_norms, in_precision, precision_of  # noqa: E402
-from tensormask_export.verify import verify  # noqa: E402
+from tensormask_export.onnx_file.precision import fold_norms, in_precision, precision_of
+from tensormask_export.runtimes import detections
+from tensormask_export.verify.report import verify
 
 SIZES = [(37, 61), (40, 64)]  # of two pictures of one batch; the second fills it
 OUTPUT_SIZES = [(55, 44), (40, 64)]
@@ -81,7 +84,9 @@ def test_detections_are_those_of_the_model(case):
 
 @torch.no_grad()
 def test_beyond_the_count_everything_is_zero():
-    graph = DetectorGraph(outspoken(build_model(replace(SMALL, score_threshold=0.1))).eval()).eval()
+    graph = DetectorGraph(
+        outspoken(build_model(replace(SMALL, score_threshold=0.1))).eval()
+    ).eval()
     outputs = graph(torch.rand(3, 3, 24, 32))
     counts = outputs["count"].tolist()
     assert 0 < min(counts) and max(counts) < graph.num_detections
@@ -111,7 +116,9 @@ class BestPairs(torch.nn.Module):
     def __init__(self, count: int) -> None:
         super().__init__()
         model = build_model(replace(SMALL, class_names=("a", "b", "c"))).eval()
-        self.unlisted = [DetectorGraph(model, candidates=count)]  # its weights are no part of this
+        self.unlisted = [
+            DetectorGraph(model, candidates=count)
+        ]  # its weights are no part of this
 
     def forward(self, fine, coarse):
         (graph,) = self.unlisted
@@ -149,16 +156,23 @@ def test_in_onnx_they_are_so_even_where_scores_are_equal():
 
 def suppressed(box, labels, threshold, iterations):
     """Kept positions by the iteration, and whether it came to rest."""
-    graph = DetectorGraph(build_model(replace(SMALL, nms_threshold=threshold)), nms_iterations=iterations)
+    graph = DetectorGraph(
+        build_model(replace(SMALL, nms_threshold=threshold)), nms_iterations=iterations
+    )
     scores = torch.linspace(0.9, 0.1, len(box))
-    keep, converged = graph.suppress(Candidates(box[None], scores[None], labels[None], labels[None]))
+    keep, converged = graph.suppress(
+        Candidates(box[None], scores[None], labels[None], labels[None])
+    )
     return keep[0].nonzero().squeeze(1), bool(converged), scores
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.9])
 def test_the_iteration_is_greedy_nms(threshold):
     centre, size = 40 * torch.rand(400, 2), 4 + 30 * torch.rand(400, 2)
-    box, labels = torch.cat([centre - size / 2, centre + size / 2], dim=1), torch.randint(0, 3, (400,))
+    box, labels = (
+        torch.cat([centre - size / 2, centre + size / 2], dim=1),
+        torch.randint(0, 3, (400,)),
+    )
     kept, converged, scores = suppressed(box, labels, threshold, 32)
     assert converged
     assert torch.equal(kept, inference.suppress(box, scores, labels, threshold))
@@ -167,7 +181,9 @@ def test_the_iteration_is_greedy_nms(threshold):
 def test_a_chain_longer_than_the_iterations_is_reported():
     """Each box suppresses the next, if it is kept itself: one step decides one box."""
     start = torch.arange(12.0)[:, None] * 2
-    box = torch.cat([start, 0 * start, start + 10, 0 * start + 10], dim=1)  # neighbours: IoU 2/3
+    box = torch.cat(
+        [start, 0 * start, start + 10, 0 * start + 10], dim=1
+    )  # neighbours: IoU 2/3
     labels = torch.zeros(12, dtype=torch.int64)
     kept, converged, scores = suppressed(box, labels, 0.5, 12)
     assert converged and kept.tolist() == list(range(0, 12, 2))
@@ -187,7 +203,10 @@ def test_boxes_of_different_classes_never_meet_even_at_negative_coordinates():
 def test_the_first_places_come_in_order():
     keep = torch.tensor([[0, 1, 1, 0, 1, 1], [0, 0, 0, 0, 0, 1]]).bool()
     index, found = first_places(keep, 3)
-    assert index[0].tolist() == [1, 2, 4] and found.tolist() == [[True] * 3, [True, False, False]]
+    assert index[0].tolist() == [1, 2, 4] and found.tolist() == [
+        [True] * 3,
+        [True, False, False],
+    ]
     assert index[1, 0] == 5
 
 
@@ -201,7 +220,10 @@ def test_folding_a_normalisation_changes_nothing():
     ).eval()  # fmt: skip
     for norm in (body[1], body[3][1]):
         norm.weight.data = torch.rand_like(norm.weight) + 0.5
-        norm.bias.data, norm.running_mean = torch.randn_like(norm.bias), torch.randn_like(norm.bias)
+        norm.bias.data, norm.running_mean = (
+            torch.randn_like(norm.bias),
+            torch.randn_like(norm.bias),
+        )
         norm.running_var = torch.tensor([1e-9, 1e-3, 1.0, 10.0, 1e3])[: len(norm.bias)]
     x = torch.rand(2, 3, 8, 8)
     expected = body(x)
@@ -220,7 +242,7 @@ def test_half_precision_is_a_copy():
 @pytest.fixture(scope="module")
 def half(small, tmp_path_factory):
     """The small model in half precision: (checkpoint, ONNX file)."""
-    from tensormask_edu.checkpoint import load_checkpoint
+    from tensormask_edu.weights.checkpoint import load_checkpoint
 
     path = tmp_path_factory.mktemp("half") / "half.onnx"
     to_onnx.export_onnx(load_checkpoint(small[0])[0], path, precision="float16", raw=True)
@@ -232,9 +254,15 @@ def test_a_half_precision_file_has_half_weights_and_float32_islands(half, small)
     kinds = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
     weights = {name: kind for name, kind in kinds.items() if name.endswith("weight")}
     assert len(weights) > 15 and set(weights.values()) == {onnx.TensorProto.FLOAT16}
-    values = {v.name: v.type.tensor_type.elem_type for v in [*proto.graph.input, *proto.graph.output]}
-    assert {values[name] for name in ("images", "boxes", "scores", "masks")} == {onnx.TensorProto.FLOAT}
-    assert values["logits_0"] == onnx.TensorProto.FLOAT16  # --raw keeps it an output, as it is computed
+    values = {
+        v.name: v.type.tensor_type.elem_type for v in [*proto.graph.input, *proto.graph.output]
+    }
+    assert {values[name] for name in ("images", "boxes", "scores", "masks")} == {
+        onnx.TensorProto.FLOAT
+    }
+    assert (
+        values["logits_0"] == onnx.TensorProto.FLOAT16
+    )  # --raw keeps it an output, as it is computed
     assert half[1].stat().st_size < small[1].stat().st_size
 
 
@@ -266,12 +294,18 @@ def test_onnx_reference_computes_the_same_file(small):
     assert expected[names.index("count")].min() > 0
     for name, a, b in zip(names, expected, found, strict=True):
         assert a.dtype == b.dtype and a.shape == b.shape, name
-        np.testing.assert_allclose(b.astype(float), a.astype(float), rtol=1e-5, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(
+            b.astype(float), a.astype(float), rtol=1e-5, atol=1e-4, err_msg=name
+        )
 
 
 def test_the_dense_swap_is_in_the_file_only_where_it_was_asked_for(tiny, small):
     def nodes(path):
-        return {node.op_type for node in onnx.load(path).graph.node if node.domain == contract.DOMAIN}
+        return {
+            node.op_type
+            for node in onnx.load(path).graph.node
+            if node.domain == contract.DOMAIN
+        }
 
     assert nodes(tiny[1]) == {contract.SWAP_WINDOWS, contract.NORM}
     assert nodes(small[1]) == {contract.SWAP, contract.NORM}
@@ -290,13 +324,18 @@ def test_a_canvas_is_pasted_as_the_windows_mask(output_size):
         side = geometry.side_bins(level, size_id)
         logits = 3 * torch.randn(1, side, side)
         masks = [WindowMasks(torch.tensor([0]), logits)]
-        (expected,) = inference.paste(masks, windows_px[number : number + 1], *output_size).numpy()
+        (expected,) = inference.paste(
+            masks, windows_px[number : number + 1], *output_size
+        ).numpy()
         rows, columns = (
-            np.arange(n // 4 + 2) - 1 + side // 2 - lam * c for n, c in zip(size, (y, x), strict=True)
+            np.arange(n // 4 + 2) - 1 + side // 2 - lam * c
+            for n, c in zip(size, (y, x), strict=True)
         )
         inside = np.ix_((rows >= 0) & (rows < side), (columns >= 0) & (columns < side))
         canvas = np.zeros((len(rows), len(columns)), np.float32)
-        bins = np.ix_(rows[(rows >= 0) & (rows < side)], columns[(columns >= 0) & (columns < side)])
+        bins = np.ix_(
+            rows[(rows >= 0) & (rows < side)], columns[(columns >= 0) & (columns < side)]
+        )
         canvas[inside] = logits[0].sigmoid().numpy()[bins]
         mask = np.zeros(output_size, bool)
         detections.paste(mask, canvas, np.array([level, size_id, y, x]), kinds, size)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from tensormask_edu.base.errors import InputError
 from tensormask_edu.config import MODELS
-from tensormask_edu.errors import InputError
 from tensormask_edu.geometry import Geometry
 
 TINY, OFFICIAL = MODELS["tiny"].geometry, MODELS["r50_fpn_1x"].geometry
@@ -20,7 +20,9 @@ def test_windows_are_the_official_ones_in_their_order(shared):
     np.testing.assert_array_equal(windows.stride_px.numpy(), golden["unit_lengths"].ravel())
     level, _, y, x, size_id = golden["indexes"].T
     for ours, theirs in zip(
-        (windows.level, windows.y, windows.x, windows.size_id), (level, y, x, size_id), strict=True
+        (windows.level, windows.y, windows.x, windows.size_id),
+        (level, y, x, size_id),
+        strict=True,
     ):
         np.testing.assert_array_equal(ours.numpy(), theirs)
 
@@ -55,7 +57,9 @@ def test_groups_cover_every_window_once():
     places = torch.cat([where for _, _, where in windows.groups()])
     assert sorted(places.tolist()) == list(range(6))
     for level, size_id, where in windows.groups():
-        assert (windows.level[where] == level).all() and (windows.size_id[where] == size_id).all()
+        assert (windows.level[where] == level).all() and (
+            windows.size_id[where] == size_id
+        ).all()
 
 
 def test_no_windows_make_no_groups():

@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tensormask_edu import inference
 from tensormask_edu.config import MODELS, replace
-from tensormask_edu.network import WindowMasks
+from tensormask_edu.detector import inference
+from tensormask_edu.detector.network import WindowMasks
 
 CONFIG = replace(MODELS["tiny"], class_names=("a", "b"), topk_candidates=50)
 WINDOWS = CONFIG.geometry.windows(CONFIG.geometry.grid_sizes(32, 32))
@@ -29,10 +29,15 @@ def test_paste_draws_what_sampling_the_whole_image_draws(height, width):
     window_px = torch.cat([corner, corner + torch.tensor([20.0, 23.5])], dim=1)
     logits = 3 * torch.randn(12, 6, 6)
     where = torch.randperm(12)
-    groups = [WindowMasks(where[:5], logits[where[:5]]), WindowMasks(where[5:], logits[where[5:]])]
+    groups = [
+        WindowMasks(where[:5], logits[where[:5]]),
+        WindowMasks(where[5:], logits[where[5:]]),
+    ]
     pasted = inference.paste(groups, window_px, height, width)
     for row in range(12):
-        assert torch.equal(pasted[row], pasted_plainly(logits[row], window_px[row], height, width))
+        assert torch.equal(
+            pasted[row], pasted_plainly(logits[row], window_px[row], height, width)
+        )
 
 
 def test_paste_of_windows_scaled_to_another_size_of_image():
@@ -53,7 +58,10 @@ def test_keep_sorts_by_score_and_suppresses_within_a_class_only():
     logits[2, 0] = 3.0  # the next cell, same size: overlaps the first by more than half
     kept = inference.keep(logits, torch.zeros(len(WINDOWS), 4), WINDOWS, CONFIG)
     assert kept.scores.tolist() == sorted(kept.scores.tolist(), reverse=True)
-    assert list(zip(kept.window.tolist(), kept.labels.tolist(), strict=True)) == [(2, 0), (int(twin), 1)]
+    assert list(zip(kept.window.tolist(), kept.labels.tolist(), strict=True)) == [
+        (2, 0),
+        (int(twin), 1),
+    ]
 
 
 def test_keep_finds_nothing_below_the_threshold():
@@ -65,12 +73,17 @@ def test_keep_finds_nothing_below_the_threshold():
 def test_keep_returns_no_more_than_asked_for():
     logits = torch.full((len(WINDOWS), 2), 2.0)
     config = replace(CONFIG, nms_threshold=1.0, detections_per_image=7)
-    assert len(inference.keep(logits, torch.zeros(len(WINDOWS), 4), WINDOWS, config).scores) == 7
+    assert (
+        len(inference.keep(logits, torch.zeros(len(WINDOWS), 4), WINDOWS, config).scores) == 7
+    )
 
 
 def test_boxes_outside_the_output_are_dropped():
     kept = inference.Kept(
-        torch.tensor([[-30.0, -30, -10, -10], [-5, -5, 8, 8]]), torch.ones(2), torch.zeros(2), torch.arange(2)
+        torch.tensor([[-30.0, -30, -10, -10], [-5, -5, 8, 8]]),
+        torch.ones(2),
+        torch.zeros(2),
+        torch.arange(2),
     )
     rest = inference.to_output_size(kept, (10, 10), (20, 30))
     assert rest.window.tolist() == [1]

@@ -11,7 +11,7 @@ import torch
 from conftest import ROOT
 
 from tensormask_edu import reference
-from tensormask_edu.errors import InputError
+from tensormask_edu.base.errors import InputError
 from tensormask_edu.learn import (
     check,
     compare,
@@ -37,7 +37,9 @@ PAD = -6.0
 def window_mask_by_einsum(aligned, y, x, pad_value=PAD):
     num_v, num_u, height, width = aligned.shape
     half = (num_v // 2, num_u // 2)
-    padded = np.pad(aligned, ((0, 0), (0, 0), (half[0],) * 2, (half[1],) * 2), constant_values=pad_value)
+    padded = np.pad(
+        aligned, ((0, 0), (0, 0), (half[0],) * 2, (half[1],) * 2), constant_values=pad_value
+    )
     return np.einsum("vuvu->vu", padded[:, :, y : y + num_v, x : x + num_u])
 
 
@@ -100,8 +102,14 @@ def slide(x, step, fill):
     for i in range(num_v):
         for j in range(num_u):
             dy, dx = step * (i - num_v // 2), step * (j - num_u // 2)
-            to_y, to_x = slice(max(-dy, 0), height - max(dy, 0)), slice(max(-dx, 0), width - max(dx, 0))
-            from_y, from_x = slice(max(dy, 0), height - max(-dy, 0)), slice(max(dx, 0), width - max(-dx, 0))
+            to_y, to_x = (
+                slice(max(-dy, 0), height - max(dy, 0)),
+                slice(max(-dx, 0), width - max(dx, 0)),
+            )
+            from_y, from_x = (
+                slice(max(dy, 0), height - max(-dy, 0)),
+                slice(max(dx, 0), width - max(-dx, 0)),
+            )
             if height > abs(dy) and width > abs(dx):
                 out[:, i, j, to_y, to_x] = x[:, i, j, from_y, from_x]
     return out
@@ -218,7 +226,11 @@ def view_unmoved(padded, height, width):
 def view_step_on_y(padded, height, width):
     n, v, u, y, x = padded.stride()
     small = padded.shape[1] <= 1 or (height - 1) * v < padded.numel()
-    return padded.as_strided((*padded.shape[:3], height, width), (n, v, u, v + y, u + x)) if small else padded
+    return (
+        padded.as_strided((*padded.shape[:3], height, width), (n, v, u, v + y, u + x))
+        if small
+        else padded
+    )
 
 
 def view_axes_swapped(padded, height, width):
@@ -241,7 +253,9 @@ def view_strides_from_shape(padded, height, width):
 
 def view_from_offset_zero(padded, height, width):
     n, v, u, y, x = padded.stride()
-    return torch.as_strided(padded, (*padded.shape[:3], height, width), (n, v + y, u + x, y, x), 0)
+    return torch.as_strided(
+        padded, (*padded.shape[:3], height, width), (n, v + y, u + x, y, x), 0
+    )
 
 
 def view_detached(padded, height, width):
@@ -336,7 +350,9 @@ def loops(x, lam, pad_value, axis_v=None, axis_y=None, read=None):
                 for c, wc in axis_y(v, y, lam, num_v):
                     for d, wd in axis_y(u, column, lam, num_u):
                         weight = wa * wb * wc * wd
-                        out[:, v, u, y, column] += weight * (read or entry)(x, (a, b, c, d), pad_value)
+                        out[:, v, u, y, column] += weight * (read or entry)(
+                            x, (a, b, c, d), pad_value
+                        )
     return out
 
 
@@ -358,7 +374,10 @@ def swap_transposed_read(x, lam, pad_value=PAD):
 
 
 def swap_first_tap_only(x, lam, pad_value=PAD):
-    return loops(x - pad_value, lam, 0.0, axis_y=lambda *a: shifted_taps_by_parity(*a)[:1]) + pad_value
+    return (
+        loops(x - pad_value, lam, 0.0, axis_y=lambda *a: shifted_taps_by_parity(*a)[:1])
+        + pad_value
+    )
 
 
 def swap_half_cell_dropped(x, lam, pad_value=PAD):
@@ -372,7 +391,9 @@ def swap_nearest(x, lam, pad_value=PAD):
 def swap_clamped_rim(x, lam, pad_value=PAD):
     def read(x, place, pad_value):
         a, b, c, d = place
-        return entry(x, (np.clip(a, 0, x.shape[1] - 1), np.clip(b, 0, x.shape[2] - 1), c, d), pad_value)
+        return entry(
+            x, (np.clip(a, 0, x.shape[1] - 1), np.clip(b, 0, x.shape[2] - 1), c, d), pad_value
+        )
 
     return loops(x, lam, pad_value, read=read)
 
@@ -395,7 +416,9 @@ def swap_unfused(x, lam, pad_value=PAD):
 
 def elements_by_numpy(num_v, num_u, height, width, lam):
     bins = lam * lam * num_v * num_u
-    return np.array([bins * height * width, bins * len(range(0, height, lam)) * len(range(0, width, lam))])
+    return np.array(
+        [bins * height * width, bins * len(range(0, height, lam)) * len(range(0, width, lam))]
+    )
 
 
 def elements_lam_once(v, u, h, w, lam):
@@ -513,7 +536,9 @@ WRONG = {
         elements_one_number: "Return shape (2,)",
     },
 }
-WRONG_ANSWERS = [(name, wrong, words) for name, wrongs in WRONG.items() for wrong, words in wrongs.items()]
+WRONG_ANSWERS = [
+    (name, wrong, words) for name, wrongs in WRONG.items() for wrong, words in wrongs.items()
+]
 
 
 @functools.cache
@@ -566,7 +591,9 @@ def test_the_case_by_hand_is_what_the_reference_gives(name):
     found = EXERCISES[name]
     by_hand = as_numbers(found.by_hand.expected)
     given = as_numbers(found.evaluate(found.reference, *found.by_hand.args))
-    inside = found.interior(*found.by_hand.args) if found.interior else np.ones(given.shape, bool)
+    inside = (
+        found.interior(*found.by_hand.args) if found.interior else np.ones(given.shape, bool)
+    )
     assert by_hand.shape == given.shape
     assert inside.sum() >= 2
     np.testing.assert_allclose(by_hand[inside], given[inside], rtol=0, atol=1e-12)
@@ -634,7 +661,11 @@ def test_check_names_the_stage_the_case_and_the_way_on_and_draws(capsys):
     assert "Stopped at: by hand" in said
     assert "every value names its pixel" in said
     assert 'learn.hint("nat2align", 1)' in said
-    assert [ax.get_title() for ax in picture.axes] == ["expected", "yours", "difference (× wrong)"]
+    assert [ax.get_title() for ax in picture.axes] == [
+        "expected",
+        "yours",
+        "difference (× wrong)",
+    ]
 
 
 def test_check_lists_what_passed(capsys):
@@ -643,7 +674,10 @@ def test_check_lists_what_passed(capsys):
         check(elements_by_numpy)
     finally:
         elements_by_numpy.__name__ = "elements_by_numpy"
-    assert "correct.\nPassed: shape, by hand, random, borders, input unchanged." in capsys.readouterr().out
+    assert (
+        "correct.\nPassed: shape, by hand, random, borders, input unchanged."
+        in capsys.readouterr().out
+    )
 
 
 def test_an_exception_is_told_with_its_line():

@@ -8,8 +8,8 @@ import pytest
 import torch
 from tolerances import LOSS_REL
 
-from tensormask_edu import losses
-from tensormask_edu.network import WindowMasks
+from tensormask_edu.detector import losses
+from tensormask_edu.detector.network import WindowMasks
 from tensormask_edu.reference import losses as reference
 
 GAMMA, ALPHA = 3.0, 0.3
@@ -27,9 +27,12 @@ def test_class_loss_has_the_official_values(logit, label, expected):
 def test_class_loss_is_the_reference_sum():
     logits, labels = 3 * torch.randn(2, 7, 4), torch.randint(-1, 4, (2, 7))
     expected = sum(
-        reference.class_loss(x.numpy(), y.numpy(), GAMMA, ALPHA) for x, y in zip(logits, labels, strict=True)
+        reference.class_loss(x.numpy(), y.numpy(), GAMMA, ALPHA)
+        for x, y in zip(logits, labels, strict=True)
     )
-    assert losses.class_loss(logits, labels, GAMMA, ALPHA).item() == pytest.approx(expected, rel=LOSS_REL)
+    assert losses.class_loss(logits, labels, GAMMA, ALPHA).item() == pytest.approx(
+        expected, rel=LOSS_REL
+    )
 
 
 def test_class_loss_survives_extreme_logits():
@@ -54,7 +57,9 @@ def test_mask_loss_is_the_reference_sum_over_windows_of_all_sizes():
         [m.numpy() for group in targets for m in group.values],
         1.5,
     )
-    assert losses.mask_loss(logits, targets, 1.5).item() == pytest.approx(expected, rel=LOSS_REL)
+    assert losses.mask_loss(logits, targets, 1.5).item() == pytest.approx(
+        expected, rel=LOSS_REL
+    )
 
 
 def test_mask_loss_of_no_windows_is_zero():

@@ -10,10 +10,10 @@ import torch
 from conftest import ROOT
 from test_model import busy, example
 
-from tensormask_edu import inference
 from tensormask_edu.config import MODELS
-from tensormask_edu.model import AT_ONCE, build_model
-from tensormask_edu.network import OnDemand
+from tensormask_edu.detector import inference
+from tensormask_edu.detector.model import AT_ONCE, build_model
+from tensormask_edu.detector.network import OnDemand
 
 # Six levels and few channels: the masks are those of the large models, the rest is small.
 CONFIG = replace(
@@ -21,7 +21,9 @@ CONFIG = replace(
     tower_norm_groups=0, class_channels=8, box_channels=8, mask_channels=8, detections_per_image=20,
 )  # fmt: skip
 SIZE = (256, 320)
-ALL_WINDOWS = 4 * sum(2 * side**2 * 64 * 80 * 6 for side in CONFIG.sides_bins)  # bytes, one image
+ALL_WINDOWS = 4 * sum(
+    2 * side**2 * 64 * 80 * 6 for side in CONFIG.sides_bins
+)  # bytes, one image
 
 
 @pytest.fixture
@@ -55,7 +57,9 @@ def test_the_mask_operators_of_a_training_step_hold_little_at_once(memory):
     with memory.Tensors() as seen:
         output = model.network(model.batch([image, image]))
         sum(x.sum() for sizes in model.network.natural(output) for x in sizes).backward()
-    assert seen.peak(seen.of_masks) > 0.5 * 2 * ALL_WINDOWS  # so the tool sees what all windows hold
+    assert (
+        seen.peak(seen.of_masks) > 0.5 * 2 * ALL_WINDOWS
+    )  # so the tool sees what all windows hold
 
 
 def test_the_mask_operators_of_inference_hold_little_at_once(memory):
@@ -70,7 +74,10 @@ def test_an_aligned_tensor_is_made_when_asked_for_and_not_kept(memory):
     model = build_model(CONFIG).eval()
     with torch.inference_mode():
         output = model.network(model.batch([torch.rand(3, *SIZE)]))
-        assert isinstance(output.aligned, OnDemand) and [len(sizes) for sizes in output.aligned] == [2] * 6
+        assert (
+            isinstance(output.aligned, OnDemand)
+            and [len(sizes) for sizes in output.aligned] == [2] * 6
+        )
         assert torch.equal(output.aligned[5][1], output.aligned[-1][-1])
         assert output.aligned[5][1].shape == (1, 15, 15, 64, 80)
         with pytest.raises(IndexError):
@@ -85,12 +92,16 @@ def test_an_aligned_tensor_is_made_when_asked_for_and_not_kept(memory):
 def test_pasting_adds_the_masks_and_little_that_grows_with_their_number(memory, count):
     model = build_model(CONFIG).eval()
     windows = CONFIG.geometry.windows(CONFIG.geometry.grid_sizes(*SIZE))
-    largest = torch.where((windows.level == 5) & (windows.size_id == 1))[0]  # 480 x 480 bins each
+    largest = torch.where((windows.level == 5) & (windows.size_id == 1))[
+        0
+    ]  # 480 x 480 bins each
     chosen = windows[largest.repeat(count)[:count]]
     with torch.inference_mode():
         output = model.network(model.batch([torch.rand(3, *SIZE)]))
         with memory.Tensors() as seen:
-            masks = model.network.mask_logits(output, torch.zeros_like(chosen.level), chosen, AT_ONCE)
+            masks = model.network.mask_logits(
+                output, torch.zeros_like(chosen.level), chosen, AT_ONCE
+            )
             pasted = inference.paste(masks, chosen.box_px, *SIZE)
     assert pasted.shape == (count, *SIZE)
     at_once = 4 * AT_ONCE * 480**2

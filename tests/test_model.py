@@ -9,12 +9,12 @@ import torch
 from tolerances import ACTIVATION, HALF_IOU, HALF_SCORE, LOSS_REL
 from torchvision.ops import box_iou
 
-from tensormask_edu import inference, losses
+from tensormask_edu.base.errors import InputError
 from tensormask_edu.config import MODELS, model_config
-from tensormask_edu.errors import InputError
-from tensormask_edu.model import build_model
-from tensormask_edu.network import WindowMasks
-from tensormask_edu.targets import build_targets
+from tensormask_edu.detector import inference, losses
+from tensormask_edu.detector.model import build_model
+from tensormask_edu.detector.network import WindowMasks
+from tensormask_edu.detector.targets import build_targets
 
 
 def example(height=96, width=64, objects=3, num_classes=4):
@@ -26,7 +26,12 @@ def example(height=96, width=64, objects=3, num_classes=4):
         masks[g, y : y + side, x : x + side] = True
         boxes[g] = torch.tensor([x, y, x + side, y + side])
     labels = torch.arange(objects) % num_classes
-    return torch.rand(3, height, width), {"boxes": boxes, "labels": labels, "masks": masks, "image_id": 0}
+    return torch.rand(3, height, width), {
+        "boxes": boxes,
+        "labels": labels,
+        "masks": masks,
+        "image_id": 0,
+    }
 
 
 def busy(model):
@@ -36,7 +41,9 @@ def busy(model):
 
 
 def test_the_tiny_model_has_the_promised_number_of_parameters():
-    assert 0.7e6 < sum(p.numel() for p in build_model("tiny", num_classes=4).parameters()) < 0.8e6
+    assert (
+        0.7e6 < sum(p.numel() for p in build_model("tiny", num_classes=4).parameters()) < 0.8e6
+    )
 
 
 def test_training_returns_three_finite_losses_that_reach_every_parameter():
@@ -76,12 +83,18 @@ def test_output_sizes_scale_boxes_and_masks():
     large = areas[0] > 100
     assert large.any()
     torch.testing.assert_close(
-        areas[1][large] / areas[0][large], torch.full((int(large.sum()),), 4.0), rtol=0.1, atol=0
+        areas[1][large] / areas[0][large],
+        torch.full((int(large.sum()),), 4.0),
+        rtol=0.1,
+        atol=0,
     )
 
 
 def test_an_image_gives_the_same_detections_alone_and_in_a_batch():
-    model, images = busy(build_model("tiny", num_classes=4)), [torch.rand(3, 64, 64), torch.rand(3, 64, 64)]
+    model, images = (
+        busy(build_model("tiny", num_classes=4)),
+        [torch.rand(3, 64, 64), torch.rand(3, 64, 64)],
+    )
     with torch.inference_mode():
         alone, together = model(images[1:])[0], model(images)[1]
     # An untrained model's scores nearly tie, so their order may differ; the scores may not.
@@ -102,7 +115,9 @@ def test_the_mask_loss_at_positive_windows_is_the_dense_one(bipyramid):
     chosen = windows[targets.window]
     natural = model.network.natural(output)
     dense = [
-        WindowMasks(where, natural[k][a][targets.image[where], :, :, chosen.y[where], chosen.x[where]])
+        WindowMasks(
+            where, natural[k][a][targets.image[where], :, :, chosen.y[where], chosen.x[where]]
+        )
         for k, a, where in chosen.groups()
     ]
     sparse = list(model.network.mask_logits(output, targets.image, chosen))
@@ -125,8 +140,12 @@ def test_masks_of_detections_are_the_dense_ones():
         output = model.network(model.batch([image]))
         natural = model.network.natural(output)
         windows = model.config.geometry.windows(model.config.geometry.grid_sizes(64, 96))
-        flat = [tensor.permute(0, 3, 4, 1, 2).flatten(0, 2) for sizes in natural for tensor in sizes]
-        kept = inference.keep(*(x[0] for x in _class_and_box(model, output)), windows, model.config)
+        flat = [
+            tensor.permute(0, 3, 4, 1, 2).flatten(0, 2) for sizes in natural for tensor in sizes
+        ]
+        kept = inference.keep(
+            *(x[0] for x in _class_and_box(model, output)), windows, model.config
+        )
         kept = inference.to_output_size(kept, (64, 96), (64, 96))
         chosen = windows[kept.window]
         groups = []
@@ -138,9 +157,12 @@ def test_masks_of_detections_are_the_dense_ones():
 
 
 def _class_and_box(model, output):
-    from tensormask_edu.network import per_window
+    from tensormask_edu.detector.network import per_window
 
-    return [per_window(maps, model.config.geometry.num_sizes) for maps in (output.logits, output.deltas)]
+    return [
+        per_window(maps, model.config.geometry.num_sizes)
+        for maps in (output.logits, output.deltas)
+    ]
 
 
 def test_an_image_without_objects_has_zero_box_and_mask_loss():
@@ -170,11 +192,15 @@ def test_polygons_and_masks_of_the_same_rectangle_give_nearly_the_same_loss():
     image, target = example()
     with torch.no_grad():
         by_mask = model([image], [target])
-        polygons = [[[x0, y0, x1, y0, x1, y1, x0, y1]] for x0, y0, x1, y1 in target["boxes"].tolist()]
+        polygons = [
+            [[x0, y0, x1, y0, x1, y1, x0, y1]] for x0, y0, x1, y1 in target["boxes"].tolist()
+        ]
         without = {name: value for name, value in target.items() if name != "masks"}
         by_polygon = model([image], [without | {"polygons": polygons}])
     assert by_polygon["loss_class"] == by_mask["loss_class"]
-    assert by_polygon["loss_mask"].item() == pytest.approx(by_mask["loss_mask"].item(), rel=0.05)
+    assert by_polygon["loss_mask"].item() == pytest.approx(
+        by_mask["loss_mask"].item(), rel=0.05
+    )
 
 
 def test_one_step_of_an_optimizer_lowers_the_loss():
@@ -205,7 +231,9 @@ def spread(model):
     model = model.eval()
     with torch.no_grad():
         logits = model.network(model.batch([torch.rand(3, 64, 96)])).logits
-        model.network.class_predictor.weight.mul_(3 / torch.cat([x.flatten() for x in logits]).std())
+        model.network.class_predictor.weight.mul_(
+            3 / torch.cat([x.flatten() for x in logits]).std()
+        )
     torch.nn.init.constant_(model.network.class_predictor.bias, -4.0)
     return model
 
@@ -241,7 +269,9 @@ def test_the_compiled_network_is_one_graph_with_the_same_numbers(backend, levels
     batch = model.batch([image, image])
     with torch.set_grad_enabled(training):
         expected = model.network(batch)
-        model.network.compile(fullgraph=True, backend=backend)  # a graph break would be an error
+        model.network.compile(
+            fullgraph=True, backend=backend
+        )  # a graph break would be an error
         found = model.network(batch)
     for maps, expected_maps in zip(found[:4], expected[:4], strict=True):
         for map_, expected_map in zip(maps, expected_maps, strict=True):
@@ -261,12 +291,24 @@ IMAGE, TARGET = torch.rand(3, 32, 32), example(32, 32, objects=0)[1]
     "images, targets, message",
     [
         ([], [], r"images: expected a non-empty list"),
-        ([torch.rand(1, 32, 32)], [TARGET], r"images\[0\]: expected shape \(3, H, W\).*got \(1, 32, 32\)"),
+        (
+            [torch.rand(1, 32, 32)],
+            [TARGET],
+            r"images\[0\]: expected shape \(3, H, W\).*got \(1, 32, 32\)",
+        ),
         ([torch.rand(3, 0, 32)], [TARGET], r"images\[0\]: expected shape"),
         ([torch.zeros(3, 32, 32, dtype=torch.uint8)], [TARGET], "divide uint8 by 255"),
-        ([IMAGE], None, r"targets: expected one dict per image \(1\) in training mode, got none"),
+        (
+            [IMAGE],
+            None,
+            r"targets: expected one dict per image \(1\) in training mode, got none",
+        ),
         ([IMAGE], [], r"targets: expected one dict per image \(1\)"),
-        ([IMAGE], [{"boxes": torch.zeros(0, 4)}], "expected keys boxes, labels, and masks or polygons"),
+        (
+            [IMAGE],
+            [{"boxes": torch.zeros(0, 4)}],
+            "expected keys boxes, labels, and masks or polygons",
+        ),
         (
             [IMAGE],
             [TARGET | {"boxes": torch.zeros(2, 4)}],

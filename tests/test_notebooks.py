@@ -41,7 +41,9 @@ def run_notebook(twin) -> subprocess.CompletedProcess:
     command += ["-c", os.devnull, f"--rootdir={FOLDER}", str(path)]
     environment = {**os.environ, "TENSORMASK_EDU_SMOKE": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(command, capture_output=True, text=True, cwd=FOLDER, env=environment, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=FOLDER, env=environment, check=False
+    )
 
 
 @each_lesson
@@ -114,7 +116,9 @@ def read(twin):
 def test_a_lesson_is_short_and_its_cells_are_small(twin):
     notebook = read(twin)
     lengths = [len(cell.source.splitlines()) for cell in code_cells(notebook)]
-    words = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
+    words = sum(
+        len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown"
+    )
     assert statistics.median(lengths) <= 8
     assert max(lengths) <= 25
     assert len(notebook.cells) <= 45
@@ -177,7 +181,11 @@ def bodies(tree: ast.AST) -> dict[str, str]:
 
 def package_bodies() -> dict[str, str]:
     paths = sorted((ROOT / "tensormask_edu").rglob("*.py"))
-    return {name: text for path in paths for name, text in bodies(ast.parse(path.read_text("utf-8"))).items()}
+    return {
+        name: text
+        for path in paths
+        for name, text in bodies(ast.parse(path.read_text("utf-8"))).items()
+    }
 
 
 def is_exercise(node: ast.FunctionDef) -> bool:
@@ -188,7 +196,9 @@ def defined_twice(source: str) -> list[str]:
     """Functions of a lesson that the package has too, by name (exercises apart) or by body."""
     tree, package = ast.parse(source), package_bodies()
     by_name = {
-        node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and not is_exercise(node)
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and not is_exercise(node)
     }
     by_body = {name for name, text in bodies(tree).items() if text in package.values()}
     return sorted((by_name & set(package)) | by_body)
@@ -202,7 +212,7 @@ def test_a_lesson_defines_nothing_that_the_package_has(twin):
 def test_a_copy_of_the_package_would_be_noticed():
     import inspect
 
-    from tensormask_edu.learn.lesson_06 import swap_elements
+    from tensormask_edu.learn.lessons.lesson_06 import swap_elements
 
     renamed = inspect.getsource(swap_elements).replace("def swap_elements", "def mine")
     assert defined_twice(renamed) == ["mine"]
@@ -211,4 +221,6 @@ def test_a_copy_of_the_package_would_be_noticed():
 
 def test_lessons_change_no_path_and_load_nothing_from_the_network():
     for twin in TWINS:
-        assert not re.search(r"sys\.path|urllib|requests|wget|%cd|!pip", twin.read_text(encoding="utf-8"))
+        assert not re.search(
+            r"sys\.path|urllib|requests|wget|%cd|!pip", twin.read_text(encoding="utf-8")
+        )

@@ -14,7 +14,16 @@ from conftest import ROOT
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(folder),
+        str(ROOT),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     return next(folder.glob("*.whl"))
 
@@ -28,7 +37,9 @@ def test_the_wheel_has_two_import_roots_and_no_common_names(wheel):
 def test_the_wheel_carries_kernel_sources_and_type_marks(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     kernels = "tensormask_edu/ops/_kernels/swap_align2nat"
-    assert {f"{kernels}/{file}" for file in ("core.h", "kernels.cu", "host.cpp")} <= names
+    assert {
+        f"{kernels}/{file}" for file in ("core.h", "gpu/kernels.cu", "cpu/kernels.cpp")
+    } <= names
     assert {"tensormask_edu/py.typed", "tensormask_export/py.typed"} <= names
 
 
@@ -52,7 +63,9 @@ def test_the_wheel_runs_where_nothing_else_of_ours_is(wheel, tmp_path):
 
 def test_every_extra_of_the_documentation_exists():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert {"learn", "export", "tensorrt", "rtx", "cuda", "dev"} <= set(project["optional-dependencies"])
+    assert {"learn", "export", "tensorrt", "rtx", "cuda", "dev"} <= set(
+        project["optional-dependencies"]
+    )
 
 
 def test_constraints_pin_every_direct_requirement_but_tensorrt():

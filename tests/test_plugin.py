@@ -19,26 +19,37 @@ import pytest
 import torch
 from conftest import ROOT
 from exported import needs_rtx
-from tensormask_export import contract, plugin, python_plugin
+from tensormask_export import contract
+from tensormask_export.engine import plugin, python_plugin
 from test_kernels import CASES, FORMS, cells, draw, error, out_shape
 from tolerances import OP_REL
 
 from tensormask_edu import reference
-from tensormask_edu.errors import InputError
-from tensormask_edu.ops import cuda, host
+from tensormask_edu.base.errors import InputError
+from tensormask_edu.ops import cpu as host
+from tensormask_edu.ops import cuda
 
 TESTS, PLUGINS = ROOT / "tests", ROOT / "plugins"
 HEADERS = os.environ.get("TENSORRT_INCLUDE_DIR", "")
 PYTHONS = [path for path in os.environ.get("TENSORRT_PYTHONS", "").split(os.pathsep) if path]
 NVCC = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
-CUDA_HEADERS = [f for f in cuda._header_candidates() if (f / "crt" / "host_defines.h").is_file()]
+CUDA_HEADERS = [
+    f for f in cuda._header_candidates() if (f / "crt" / "host_defines.h").is_file()
+]
 
-needs_compiler = pytest.mark.skipif(host._find_compiler() is None, reason="no C++ compiler found")
-needs_headers = pytest.mark.skipif(
-    not HEADERS, reason="no TensorRT headers: set TENSORRT_INCLUDE_DIR to the folder of NvInferRuntime.h"
+needs_compiler = pytest.mark.skipif(
+    host._find_compiler() is None, reason="no C++ compiler found"
 )
-needs_cuda_headers = pytest.mark.skipif(not CUDA_HEADERS, reason="no CUDA toolkit with headers found")
-needs_nvcc = pytest.mark.skipif(not (NVCC and shutil.which("cmake")), reason="no nvcc or no CMake found")
+needs_headers = pytest.mark.skipif(
+    not HEADERS,
+    reason="no TensorRT headers: set TENSORRT_INCLUDE_DIR to the folder of NvInferRuntime.h",
+)
+needs_cuda_headers = pytest.mark.skipif(
+    not CUDA_HEADERS, reason="no CUDA toolkit with headers found"
+)
+needs_nvcc = pytest.mark.skipif(
+    not (NVCC and shutil.which("cmake")), reason="no nvcc or no CMake found"
+)
 
 HALVES = {torch.float32: 0, torch.float16: 1}
 SWAP, SWAP_WINDOWS = contract.SWAP, contract.SWAP_WINDOWS
@@ -50,7 +61,16 @@ def compiled(folder: Path, *sources: Path) -> ctypes.CDLL:
     includes = [f"-I{PLUGINS / 'swap_align2nat'}", f"-I{TESTS}"]
     if HEADERS and CUDA_HEADERS:
         includes += ["-isystem", HEADERS, "-isystem", str(CUDA_HEADERS[0])]
-    flags = ["-std=c++17", "-O1", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
+    flags = [
+        "-std=c++17",
+        "-O1",
+        "-shared",
+        "-fPIC",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Wno-unknown-pragmas",
+    ]
     library = folder / "emulated.so"
     words = [host._find_compiler(), *flags, *includes, *map(str, sources), "-o", str(library)]
     subprocess.run(words, check=True)
@@ -101,7 +121,8 @@ def torch_launches(monkeypatch):
 
     def launch(kernel, parameters, like, shape, *arguments):
         words = [
-            struct.unpack("q", struct.pack("d" if isinstance(a, float) else "q", a))[0] for a in arguments
+            struct.unpack("q", struct.pack("d" if isinstance(a, float) else "q", a))[0]
+            for a in arguments
         ]
         launches.append((shape.blocks, shape.threads, shape.shared_bytes, *words))
 
@@ -132,7 +153,13 @@ def test_a_windows_layer_is_launched_as_the_torch_op_is(name, dtype, emulator, t
     shape, lam = CASES[name]
     x, index = draw(shape, dtype), cells(shape, lam, 4)
     out = Output((len(index), lam * shape[1], lam * shape[2]), dtype)
-    windows = (pointer(x), pointer(index), pointer(out.tensor), ctypes.c_double(PAD), longs(*shape, lam))
+    windows = (
+        pointer(x),
+        pointer(index),
+        pointer(out.tensor),
+        ctypes.c_double(PAD),
+        longs(*shape, lam),
+    )
     assert emulator.emulated_windows(HALVES[dtype], *windows, ctypes.c_int64(len(index))) == 0
     expected = reference.swap_align2nat_windows(x.double().numpy(), lam, index.numpy(), PAD)
     assert error(out.written(), expected, 6.0) <= OP_REL[dtype]
@@ -149,7 +176,16 @@ def test_nothing_is_launched_for_empty_tensors(emulator):
 
 
 FAR = 2**62
-OUTSIDE = [(-1, 0, 0), (2, 0, 0), (0, -1, 0), (0, 4, 0), (0, 0, -1), (1, 0, 5), (0, FAR, 0), (-FAR, FAR, 0)]
+OUTSIDE = [
+    (-1, 0, 0),
+    (2, 0, 0),
+    (0, -1, 0),
+    (0, 4, 0),
+    (0, 0, -1),
+    (1, 0, 5),
+    (0, FAR, 0),
+    (-FAR, FAR, 0),
+]
 
 
 @pytest.mark.parametrize("cell", OUTSIDE, ids=str)
@@ -157,7 +193,13 @@ def test_a_window_outside_the_grid_is_padding_and_reads_nothing(cell, emulator):
     shape, lam = (2, 5, 3, 7, 9), 2  # a grid of 2 x 4 x 5 cells; windows reach over its rim
     x, index = torch.full(shape, torch.nan), torch.tensor([cell], dtype=torch.int64)
     out = Output((1, 10, 6), torch.float32)
-    windows = (pointer(x), pointer(index), pointer(out.tensor), ctypes.c_double(PAD), longs(*shape, lam))
+    windows = (
+        pointer(x),
+        pointer(index),
+        pointer(out.tensor),
+        ctypes.c_double(PAD),
+        longs(*shape, lam),
+    )
     assert emulator.emulated_windows(0, *windows, ctypes.c_int64(1)) == 0
     assert (out.written() == PAD).all()
 
@@ -178,7 +220,9 @@ class Field(ctypes.Structure):
 
 
 def field(name: str, value: int | float, kind: int | None = None, length: int = 1) -> Field:
-    chosen = kind if kind is not None else FIELD_FLOAT32 if isinstance(value, float) else FIELD_INT32
+    chosen = (
+        kind if kind is not None else FIELD_FLOAT32 if isinstance(value, float) else FIELD_INT32
+    )
     code = {FIELD_FLOAT32: "f", FIELD_FLOAT64: "d", FIELD_INT32: "i"}[chosen]
     made = Field(name.encode(), chosen, length)
     packed = struct.pack(code, value)
@@ -214,17 +258,27 @@ def test_the_cpp_plugin_stored_and_loaded_computes_the_reference(name, dtype, cp
     shape, lam = CASES[name]
     x, index = draw(shape, dtype), cells(shape, lam, 4)
     index[1] = torch.tensor([0, -1, 0])
-    dense, windows = Output(out_shape(shape, lam), dtype), Output((5, lam * shape[1], lam * shape[2]), dtype)
+    dense, windows = (
+        Output(out_shape(shape, lam), dtype),
+        Output((5, lam * shape[1], lam * shape[2]), dtype),
+    )
     kinds = (HALVES[dtype], longs(*shape))
     fields = attributes(lam)
-    assert cpp.plugin_run(SWAP.encode(), *fields, *kinds, 0, pointer(x), None, pointer(dense.tensor)) == 0
+    assert (
+        cpp.plugin_run(
+            SWAP.encode(), *fields, *kinds, 0, pointer(x), None, pointer(dense.tensor)
+        )
+        == 0
+    )
     expected = reference.swap_align2nat(x.double().numpy(), lam, PAD)
     assert error(dense.written(), expected, float(x.abs().max()), PAD) <= OP_REL[dtype]
     places = (ctypes.c_int64(5), pointer(x), pointer(index), pointer(windows.tensor))
     assert cpp.plugin_run(SWAP_WINDOWS.encode(), *fields, *kinds, *places) == 0
     inside = [0, 2, 3, 4]
     found = windows.written()
-    expected = reference.swap_align2nat_windows(x.double().numpy(), lam, index[inside].numpy(), PAD)
+    expected = reference.swap_align2nat_windows(
+        x.double().numpy(), lam, index[inside].numpy(), PAD
+    )
     assert error(found[inside], expected, 6.0) <= OP_REL[dtype]
     assert (found[1] == PAD).all()
 
@@ -233,7 +287,9 @@ def test_the_cpp_plugin_stored_and_loaded_computes_the_reference(name, dtype, cp
 @needs_cuda_headers
 @needs_compiler
 def test_the_cpp_plugin_takes_float_and_half_in_linear_layout_and_int64_indices(cpp):
-    def bits(name: str, types: tuple[int, ...], formats: tuple[int, ...] = (LINEAR,) * 3) -> int:
+    def bits(
+        name: str, types: tuple[int, ...], formats: tuple[int, ...] = (LINEAR,) * 3
+    ) -> int:
         arrays = [(ctypes.c_int32 * 3)(*numbers) for numbers in (types, formats)]
         return cpp.plugin_formats(name.encode(), *attributes(), *arrays, len(types))
 
@@ -250,9 +306,13 @@ def test_the_cpp_plugin_takes_float_and_half_in_linear_layout_and_int64_indices(
 @needs_compiler
 def test_the_cpp_plugin_names_a_type_it_does_not_take(cpp, capfd):
     def out(name: str, *types: int) -> int:
-        return cpp.plugin_output_type(name.encode(), *attributes(), (ctypes.c_int32 * 4)(*types), len(types))
+        return cpp.plugin_output_type(
+            name.encode(), *attributes(), (ctypes.c_int32 * 4)(*types), len(types)
+        )
 
-    assert out(SWAP, HALF) == out(SWAP_WINDOWS, HALF, INT64) == HALF and out(SWAP, FLOAT) == FLOAT
+    assert (
+        out(SWAP, HALF) == out(SWAP_WINDOWS, HALF, INT64) == HALF and out(SWAP, FLOAT) == FLOAT
+    )
     assert out(SWAP, INT32) == out(SWAP_WINDOWS, FLOAT, INT32) == out(SWAP, FLOAT, FLOAT) == -1
     said = capfd.readouterr().err.splitlines()
     assert said == [
@@ -266,14 +326,20 @@ def test_the_cpp_plugin_names_a_type_it_does_not_take(cpp, capfd):
 @needs_cuda_headers
 @needs_compiler
 def test_layers_that_differ_do_not_share_timings(cpp):
-    names = {cpp.plugin_timing_id(SWAP.encode(), *attributes(*a)) for a in ((2, -6.0), (3, -6.0), (2, -6.5))}
+    names = {
+        cpp.plugin_timing_id(SWAP.encode(), *attributes(*a))
+        for a in ((2, -6.0), (3, -6.0), (2, -6.5))
+    }
     assert len(names) == 3
 
 
 WRONG_FIELDS = {
     "no fields": ((), "lam: the attribute is missing"),
     "no pad_value": ((field("lam", 2),), "pad_value: the attribute is missing"),
-    "lam of 0": ((field("lam", 0), field("pad_value", PAD)), "lam: expected an integer >= 1, got 0"),
+    "lam of 0": (
+        (field("lam", 0), field("pad_value", PAD)),
+        "lam: expected an integer >= 1, got 0",
+    ),
     "lam a float": (
         (field("lam", 2.0), field("pad_value", PAD)),
         "lam: expected one number of field type 5, got 1 of type 1",
@@ -323,9 +389,13 @@ def rtx():
 def create(trt, name: str, **values: np.ndarray):
     """A layer from the registry, as the parser makes it."""
     kinds = {"i": trt.PluginFieldType.INT32, "f": trt.PluginFieldType.FLOAT32}
-    fields = [trt.PluginField(key, value, kinds[value.dtype.kind]) for key, value in values.items()]
+    fields = [
+        trt.PluginField(key, value, kinds[value.dtype.kind]) for key, value in values.items()
+    ]
     creator = plugin.find_creator(trt, name)
-    return creator.create_plugin("layer", trt.PluginFieldCollection(fields), trt.TensorRTPhase.BUILD)
+    return creator.create_plugin(
+        "layer", trt.PluginFieldCollection(fields), trt.TensorRTPhase.BUILD
+    )
 
 
 LAM2 = np.array([2], np.int32)
@@ -335,7 +405,9 @@ PAD6 = np.array([PAD], np.float32)
 @needs_rtx
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 @pytest.mark.parametrize("name", [SWAP, SWAP_WINDOWS])
-def test_the_python_plugin_computes_in_tensorrts_memory(name, dtype, rtx, emulator, monkeypatch):
+def test_the_python_plugin_computes_in_tensorrts_memory(
+    name, dtype, rtx, emulator, monkeypatch
+):
     """Addresses of host memory play those of a device, and the emulator runs what is launched."""
     shape, lam = (2, 3, 2, 7, 9), 2
     x, index = draw(shape, dtype), cells(shape, lam, 4)
@@ -350,22 +422,30 @@ def test_the_python_plugin_computes_in_tensorrts_memory(name, dtype, rtx, emulat
 
     def launch(kernel, parameters, like, launched, *arguments):
         words = [
-            struct.unpack("q", struct.pack("d" if isinstance(a, float) else "q", a))[0] for a in arguments
+            struct.unpack("q", struct.pack("d" if isinstance(a, float) else "q", a))[0]
+            for a in arguments
         ]
         kind = (kernel.encode(), host.DTYPES[like.dtype], parameters[0] if parameters else 0)
-        assert emulator.emulate(*kind, longs(*launched), longs(*words), ctypes.c_int64(len(words))) == 0
+        assert (
+            emulator.emulate(*kind, longs(*launched), longs(*words), ctypes.c_int64(len(words)))
+            == 0
+        )
 
     streams = []
     monkeypatch.setattr(cuda, "_launch", launch)
     monkeypatch.setattr(python_plugin, "device_tensor", at)
-    monkeypatch.setattr(python_plugin, "on_stream", lambda s: streams.append(s) or torch.no_grad())
+    monkeypatch.setattr(
+        python_plugin, "on_stream", lambda s: streams.append(s) or torch.no_grad()
+    )
     layer = create(rtx, name, lam=LAM2, pad_value=PAD6).attach_to_context(None)
     trt_type = rtx.DataType.HALF if dtype == torch.float16 else rtx.DataType.FLOAT
     descriptions = [SimpleNamespace(dims=shape, type=trt_type), SimpleNamespace(dims=(5, 3))]
     result = [SimpleNamespace(dims=tuple(out.tensor.shape))]
     addresses = [x.data_ptr(), index.data_ptr()]
     count = 2 if windows else 1
-    layer.enqueue(descriptions[:count], result, addresses[:count], [out.tensor.data_ptr()], 0, 17)
+    layer.enqueue(
+        descriptions[:count], result, addresses[:count], [out.tensor.data_ptr()], 0, 17
+    )
     wide = x.double().numpy()
     expected = (
         reference.swap_align2nat_windows(wide, lam, index.numpy(), PAD)
@@ -382,7 +462,10 @@ def test_the_python_plugin_takes_what_the_cpp_plugin_takes(rtx):
     def fits(name: str, *types) -> list[bool]:
         tensors = [SimpleNamespace(desc=SimpleNamespace(type=t, format=linear)) for t in types]
         layer = create(rtx, name, lam=LAM2, pad_value=PAD6)
-        return [layer.supports_format_combination(i, tensors, len(types) - 1) for i in range(len(types))]
+        return [
+            layer.supports_format_combination(i, tensors, len(types) - 1)
+            for i in range(len(types))
+        ]
 
     assert fits(SWAP, kinds.HALF, kinds.HALF) == [True, True]
     assert fits(SWAP, kinds.FLOAT, kinds.HALF) == [True, False]
@@ -397,7 +480,10 @@ def test_the_python_plugin_takes_what_the_cpp_plugin_takes(rtx):
         ({"lam": LAM2}, "attributes: expected lam and pad_value, got ['lam']"),
         ({"lam": 0 * LAM2, "pad_value": PAD6}, "lam: expected an integer >= 1, got [0]"),
         ({"lam": PAD6, "pad_value": PAD6}, "lam: expected an integer >= 1, got [-6.0]"),
-        ({"lam": LAM2, "pad_value": np.float32([np.nan])}, "pad_value: expected a finite number, got [nan]"),
+        (
+            {"lam": LAM2, "pad_value": np.float32([np.nan])},
+            "pad_value: expected a finite number, got [nan]",
+        ),
     ],
 )
 def test_the_python_creator_refuses_wrong_attributes_in_one_line(values, message, rtx, capfd):
@@ -424,7 +510,11 @@ def test_auto_takes_the_library_that_is_named_or_built(nothing_built, monkeypatc
     built.parent.mkdir(parents=True)
     built.write_bytes(b"library")
     chosen = plugin.choose("auto", RTX)
-    assert (chosen.kind, chosen.library, chosen.why) == ("cpp", str(built), "built in build/plugins")
+    assert (chosen.kind, chosen.library, chosen.why) == (
+        "cpp",
+        str(built),
+        "built in build/plugins",
+    )
     assert chosen.sha256 == hashlib.sha256(b"library").hexdigest()
     named = nothing_built / "other.so"
     named.write_bytes(b"other")
@@ -434,17 +524,24 @@ def test_auto_takes_the_library_that_is_named_or_built(nothing_built, monkeypatc
     assert plugin.choose("none", RTX).library is None
 
 
-def test_without_a_library_auto_is_python_for_tensorrt_and_none_for_rtx(nothing_built, monkeypatch):
+def test_without_a_library_auto_is_python_for_tensorrt_and_none_for_rtx(
+    nothing_built, monkeypatch
+):
     monkeypatch.setattr(plugin, "find_spec", lambda name: object())
     assert plugin.choose("auto", TENSORRT).kind == "python"
-    assert plugin.choose("auto", RTX).kind == "none" and "TensorRT-RTX" in plugin.choose("auto", RTX).why
+    assert (
+        plugin.choose("auto", RTX).kind == "none"
+        and "TensorRT-RTX" in plugin.choose("auto", RTX).why
+    )
     monkeypatch.setattr(plugin, "find_spec", lambda name: None)
     assert plugin.choose("auto", TENSORRT).kind == "none"
     assert "tensormask-edu[cuda]" in plugin.choose("auto", TENSORRT).why
 
 
 def test_a_library_that_is_not_there_is_an_error_and_no_fall_back(nothing_built, monkeypatch):
-    with pytest.raises(InputError, match=r"expected a libswap_align2nat_trt\.so, got none; build it \(cmake"):
+    with pytest.raises(
+        InputError, match=r"expected a libswap_align2nat_trt\.so, got none; build it \(cmake"
+    ):
         plugin.choose("cpp", RTX)
     monkeypatch.setenv(plugin.VARIABLE, "gone.so")
     for asked in ("auto", "cpp"):
@@ -467,7 +564,9 @@ def test_a_process_holds_one_form_of_the_plugin(monkeypatch, tmp_path):
     plugin.load(trt, "none")
     assert loads == [tmp_path / "a.so"]
     for other in (("python",), ("cpp", tmp_path / "b.so")):
-        with pytest.raises(InputError, match=r"which this process has loaded, got .*; start a new process"):
+        with pytest.raises(
+            InputError, match=r"which this process has loaded, got .*; start a new process"
+        ):
             plugin.load(trt, *other)
 
 
@@ -486,7 +585,14 @@ def library(tmp_path_factory):
         "CMAKE_CXX_FLAGS": " ".join(warnings.split(",")),
         "CMAKE_CUDA_FLAGS": f"-Xcompiler={warnings} -Werror all-warnings",
     }
-    words = ["cmake", "-S", PLUGINS, "-B", folder, *(f"-D{key}={value}" for key, value in options.items())]
+    words = [
+        "cmake",
+        "-S",
+        PLUGINS,
+        "-B",
+        folder,
+        *(f"-D{key}={value}" for key, value in options.items()),
+    ]
     subprocess.run(words, check=True, capture_output=True)
     build = ["cmake", "--build", folder, "--target", "swap_align2nat_trt"]
     run = subprocess.run(build, capture_output=True, text=True)
@@ -499,15 +605,24 @@ def library(tmp_path_factory):
 def test_the_library_exports_two_functions_and_needs_no_cuda_and_no_tensorrt(library):
     words = ["nm", "-D", "--defined-only", library]
     listed = subprocess.run(words, check=True, capture_output=True, text=True).stdout
-    assert sorted(line.split()[-1] for line in listed.splitlines()) == ["getCreators", "setLoggerFinder"]
-    dynamic = subprocess.run(["readelf", "-d", library], check=True, capture_output=True, text=True).stdout
+    assert sorted(line.split()[-1] for line in listed.splitlines()) == [
+        "getCreators",
+        "setLoggerFinder",
+    ]
+    dynamic = subprocess.run(
+        ["readelf", "-d", library], check=True, capture_output=True, text=True
+    ).stdout
     needed = re.findall(r"\(NEEDED\).*\[(.*?)\]", dynamic)
-    assert "libc.so.6" in needed and not [name for name in needed if "nvinfer" in name or "cud" in name]
+    assert "libc.so.6" in needed and not [
+        name for name in needed if "nvinfer" in name or "cud" in name
+    ]
 
 
 def loaded(python: str, library: Path) -> dict:
     """What a Python's TensorRT makes of the library, in a process of its own."""
-    run = subprocess.run([python, TESTS / "load_plugin.py", library], capture_output=True, text=True)
+    run = subprocess.run(
+        [python, TESTS / "load_plugin.py", library], capture_output=True, text=True
+    )
     assert run.returncode == 0, f"{python}: {run.stdout}{run.stderr}"
     return json.loads(run.stdout)
 
@@ -516,9 +631,11 @@ def loaded(python: str, library: Path) -> dict:
 @needs_nvcc
 @needs_rtx
 @pytest.mark.parametrize("model", ["small", "tiny"])
-def test_tensorrt_rtx_takes_the_library_and_builds_an_engine_with_it(model, library, request, tmp_path):
+def test_tensorrt_rtx_takes_the_library_and_builds_an_engine_with_it(
+    model, library, request, tmp_path
+):
     pytest.importorskip("onnx")
-    from tensormask_export.to_tensorrt import Profile, build_engine
+    from tensormask_export.engine.build import Profile, build_engine
 
     answer = loaded(sys.executable, library)
     assert answer["created"] == answer["refused"] == [SWAP, SWAP_WINDOWS]
@@ -531,7 +648,9 @@ def test_tensorrt_rtx_takes_the_library_and_builds_an_engine_with_it(model, libr
         plugin_library=library,
     )
     op, count = {"small": (SWAP, 4), "tiny": (SWAP_WINDOWS, 8)}[model]
-    assert report.layers["PLUGIN_V3"] == count and report.ops[op] == f"cpp plugin, {count} nodes"
+    assert (
+        report.layers["PLUGIN_V3"] == count and report.ops[op] == f"cpp plugin, {count} nodes"
+    )
     assert report.plugin["kind"] == "cpp" and f"--dynamicPlugins={library}" in report.command
     assert report.plugin["sha256"] == hashlib.sha256(library.read_bytes()).hexdigest()
 
@@ -540,7 +659,9 @@ def test_tensorrt_rtx_takes_the_library_and_builds_an_engine_with_it(model, libr
 @needs_nvcc
 def test_the_same_library_gives_other_tensorrts_both_plugins(library):
     if not PYTHONS:
-        pytest.skip("no other TensorRT: set TENSORRT_PYTHONS to Pythons with tensorrt_lean 10 and 11")
+        pytest.skip(
+            "no other TensorRT: set TENSORRT_PYTHONS to Pythons with tensorrt_lean 10 and 11"
+        )
     for python in PYTHONS:
         answer = loaded(python, library)
         assert answer["created"] == answer["refused"] == [SWAP, SWAP_WINDOWS], answer
@@ -554,11 +675,21 @@ def test_cmake_names_the_cure_for_missing_headers(tmp_path):
     redirect["GIT_CONFIG_VALUE_0"] = "https://github.com/NVIDIA/"
     environment = {**os.environ, **redirect, "TENSORRT_INCLUDE_DIR": "", "TENSORRT_ROOT": ""}
     nowhere = [f"-DCMAKE_FIND_ROOT_PATH={tmp_path}", "-DCMAKE_FIND_ROOT_PATH_MODE_INCLUDE=ONLY"]
-    words = ["cmake", "-S", PLUGINS, "-B", tmp_path / "build", f"-DCMAKE_CUDA_COMPILER={NVCC}", *nowhere]
+    words = [
+        "cmake",
+        "-S",
+        PLUGINS,
+        "-B",
+        tmp_path / "build",
+        f"-DCMAKE_CUDA_COMPILER={NVCC}",
+        *nowhere,
+    ]
     run = subprocess.run(words, capture_output=True, text=True, env=environment)
     assert run.returncode != 0
     assert "The TensorRT plugin needs TensorRT's headers" in run.stderr
     assert "-DTENSORRT_INCLUDE_DIR=DIR" in run.stderr and "-DSWAP_TRT_PLUGIN=OFF" in run.stderr
     words = [*words, f"-DTENSORRT_INCLUDE_DIR={tmp_path}"]
     run = subprocess.run(words, capture_output=True, text=True, env=environment)
-    assert run.returncode != 0 and "expected the headers of TensorRT 10.0 or newer" in run.stderr
+    assert (
+        run.returncode != 0 and "expected the headers of TensorRT 10.0 or newer" in run.stderr
+    )

@@ -12,11 +12,21 @@ import pytest
 import torch
 from tolerances import LOSS_REL
 
-from tensormask_edu import demo, viz
-from tensormask_edu.errors import InputError
-from tensormask_edu.evaluate import SCORE_NAMES
-from tensormask_edu.model import build_model
-from tensormask_edu.report import Claim, Picture, Report, Stage, tables, to_html, to_text, write_report
+from tensormask_edu import viz
+from tensormask_edu.base.errors import InputError
+from tensormask_edu.commands import demo
+from tensormask_edu.commands.report import (
+    Claim,
+    Picture,
+    Report,
+    Stage,
+    tables,
+    to_html,
+    to_text,
+    write_report,
+)
+from tensormask_edu.detector.model import build_model
+from tensormask_edu.evaluation.coco_scores import SCORE_NAMES
 
 
 def scores(ap: float) -> dict[str, float]:
@@ -28,7 +38,10 @@ def full_report() -> Report:
         title="A run <of & all>",
         made="today",
         machine={"python": "3.14"},
-        stages=[Stage("train", "done", 12.34, "40 steps"), Stage("engine", "not run", 0.0, "no backend")],
+        stages=[
+            Stage("train", "done", 12.34, "40 steps"),
+            Stage("engine", "not run", 0.0, "no backend"),
+        ],
         claims=[
             Claim("operators", "NumPy", 3.1e-7, 1e-5, "relative"),
             Claim("mask AP", "pycocotools", 0.531, 0.48, at_least=True),
@@ -37,7 +50,10 @@ def full_report() -> Report:
         scores={"segm": scores(0.531), "bbox": scores(0.6), "ceiling": {"segm": scores(0.57)}},
         onnx={"logits_0": 1.9e-6},
         engine={"built with": "tensorrt_rtx 1.7"},
-        pictures=[Picture("one.png", "A picture", "Look at this."), Picture("two.png", "B", "b", "results")],
+        pictures=[
+            Picture("one.png", "A picture", "Look at this."),
+            Picture("two.png", "B", "b", "results"),
+        ],
     )
 
 
@@ -95,10 +111,15 @@ def test_a_claim_holds_within_its_limit(claim, holds):
 
 def test_the_summary_counts_what_holds_fails_and_did_not_run():
     report = full_report()
-    assert report.summary == "2 of 3 claims hold, 1 not run, mask AP 0.531 where 0.570 is reachable."
+    assert (
+        report.summary
+        == "2 of 3 claims hold, 1 not run, mask AP 0.531 where 0.570 is reachable."
+    )
     report.claims.append(Claim("broken", "truth", 1.0, 0.1))
     report.stages.append(Stage("onnx", "failed", 0.0, "crash"))
-    assert report.summary.startswith("2 of 4 claims hold, 1 FAIL, 1 not run, 1 of 3 stages FAILED")
+    assert report.summary.startswith(
+        "2 of 4 claims hold, 1 FAIL, 1 not run, 1 of 3 stages FAILED"
+    )
     assert report.failures == ["onnx: crash", "broken: FAILS"]
 
 
@@ -106,7 +127,9 @@ def test_the_page_is_whole_and_needs_nothing_outside(folder):
     page = Page(to_html(full_report(), folder))
     assert not page.open
     sources = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
-    assert len(sources) == 2 and all(source.startswith("data:image/png;base64,") for source in sources)
+    assert len(sources) == 2 and all(
+        source.startswith("data:image/png;base64,") for source in sources
+    )
     assert not [name for _, name, _ in page.attributes if name in ("href", "srcset", "onclick")]
     text = to_html(full_report(), folder)
     assert "<script" not in text and "@import" not in text and not re.search(r"https?://", text)
@@ -126,7 +149,9 @@ def test_text_and_page_hold_the_same_cells(folder):
     page, text = Page(to_html(report, folder)), to_text(report)
     assert sorted(page.cells) == sorted(cells)
     assert all(cell in text for cell in cells)
-    assert {"3.1e-07", "value 0.531", "at least 0.48", "not run: no GPU", "0.570", "-"} <= set(cells)
+    assert {"3.1e-07", "value 0.531", "at least 0.48", "not run: no GPU", "0.570", "-"} <= set(
+        cells
+    )
 
 
 def test_an_empty_report_can_be_written(tmp_path):
@@ -144,7 +169,9 @@ def test_the_json_is_the_report(folder):
     stored = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert stored["scores"]["ceiling"]["segm"]["AP"] == 0.57 and stored["failures"] == []
     assert [claim["holds"] for claim in stored["claims"]] == [True, True, None]
-    claims = [Claim(**{k: v for k, v in claim.items() if k != "holds"}) for claim in stored["claims"]]
+    claims = [
+        Claim(**{k: v for k, v in claim.items() if k != "holds"}) for claim in stored["claims"]
+    ]
     assert claims == full_report().claims
 
 
@@ -159,7 +186,9 @@ def test_a_missing_picture_leaves_no_half_report(tmp_path):
 
 def run_with(monkeypatch, tmp_path, **stages) -> tuple[int, dict]:
     """Run the demo with other stages: name=(function of the run, what it needs)."""
-    monkeypatch.setattr(demo, "STAGES", tuple((name, work, needs) for name, (work, needs) in stages.items()))
+    monkeypatch.setattr(
+        demo, "STAGES", tuple((name, work, needs) for name, (work, needs) in stages.items())
+    )
     code = demo.run_demo(tmp_path / "out", quick=True)
     return code, json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
 
@@ -173,17 +202,35 @@ def broken(run):
 
 
 def test_an_absent_package_is_no_failure(monkeypatch, tmp_path, capsys):
-    stages = {"first": (lambda run: "fine", ()), "export": (absent, ()), "verify": (broken, ("export",))}
+    stages = {
+        "first": (lambda run: "fine", ()),
+        "export": (absent, ()),
+        "verify": (broken, ("export",)),
+    }
     code, report = run_with(monkeypatch, tmp_path, **stages)
-    assert code == 0 and [stage["state"] for stage in report["stages"]] == ["done", "not run", "not run"]
+    assert code == 0 and [stage["state"] for stage in report["stages"]] == [
+        "done",
+        "not run",
+        "not run",
+    ]
     assert report["stages"][2]["words"] == "needs the stage export"
     assert "not run: onnx not installed: pip install it" in capsys.readouterr().out
 
 
-def test_a_stage_that_breaks_makes_the_exit_code_1_and_the_rest_goes_on(monkeypatch, tmp_path, capsys):
-    stages = {"bad": (broken, ()), "after": (lambda run: "fine", ("bad",)), "free": (lambda run: "fine", ())}
+def test_a_stage_that_breaks_makes_the_exit_code_1_and_the_rest_goes_on(
+    monkeypatch, tmp_path, capsys
+):
+    stages = {
+        "bad": (broken, ()),
+        "after": (lambda run: "fine", ("bad",)),
+        "free": (lambda run: "fine", ()),
+    }
     code, report = run_with(monkeypatch, tmp_path, **stages)
-    assert code == 1 and [stage["state"] for stage in report["stages"]] == ["failed", "not run", "done"]
+    assert code == 1 and [stage["state"] for stage in report["stages"]] == [
+        "failed",
+        "not run",
+        "done",
+    ]
     assert report["failures"] == ["bad: ZeroDivisionError: of all things"]
     assert "Traceback" in capsys.readouterr().err
 
@@ -199,7 +246,10 @@ def test_a_claim_that_fails_makes_the_exit_code_1(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"minutes": 0.0}, "minutes: expected a positive number"), ({}, "cannot make this folder")],
+    [
+        ({"minutes": 0.0}, "minutes: expected a positive number"),
+        ({}, "cannot make this folder"),
+    ],
 )
 def test_bad_arguments_stop_the_demo_before_any_work(arguments, message, tmp_path):
     (tmp_path / "file").write_text("")
@@ -218,9 +268,9 @@ def test_a_child_that_stops_is_told_by_its_last_words(tmp_path):
 
 def test_the_exporter_takes_the_demos_arguments_and_answers_what_the_demo_reads(tmp_path):
     from tensormask_export.cli import build_parser
-    from tensormask_export.to_onnx import OnnxReport
-    from tensormask_export.to_tensorrt import EngineReport
-    from tensormask_export.verify import Difference, VerifyReport
+    from tensormask_export.engine.build import EngineReport
+    from tensormask_export.onnx_file.write import OnnxReport
+    from tensormask_export.verify.report import Difference, VerifyReport
 
     for command in ("onnx", "verify", "engine"):
         args = build_parser().parse_args([command, "first", "second", "--json", "answer.json"])
@@ -230,9 +280,16 @@ def test_the_exporter_takes_the_demos_arguments_and_answers_what_the_demo_reads(
     assert {"differences", "max_abs", "tolerance"} <= set(
         VerifyReport("m", "c", 1e-4, [example(Difference)], {}, 1.0).to_json()
     )
-    assert {"backend", "version", "bytes", "targets", "profile", "ops", "seconds", "command"} <= names(
-        EngineReport
-    )
+    assert {
+        "backend",
+        "version",
+        "bytes",
+        "targets",
+        "profile",
+        "ops",
+        "seconds",
+        "command",
+    } <= names(EngineReport)
 
 
 def names(kind: type) -> set[str]:
@@ -260,7 +317,9 @@ def test_masks_and_loss_at_positive_windows_equal_the_dense_ones():
 
 def test_the_demo_runs_from_shapes_to_predictions(monkeypatch, tmp_path):
     chosen = ("shapes", "method", "train", "sparse and dense", "evaluate", "predict")
-    monkeypatch.setattr(demo, "STAGES", tuple(stage for stage in demo.STAGES if stage[0] in chosen))
+    monkeypatch.setattr(
+        demo, "STAGES", tuple(stage for stage in demo.STAGES if stage[0] in chosen)
+    )
     monkeypatch.setattr(demo, "QUICK", {"steps": 4, "log_every": 2})
     assert demo.run_demo(tmp_path, quick=True) == 0
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
@@ -275,7 +334,9 @@ def test_the_demo_runs_from_shapes_to_predictions(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("steps", "ap", "holds"), [(2054, 0.41, False), (3010, 0.41, False), (3010, 0.53, True)]
 )
-def test_a_score_that_the_clock_kept_low_fails_and_says_what_to_try(steps, ap, holds, tmp_path, monkeypatch):
+def test_a_score_that_the_clock_kept_low_fails_and_says_what_to_try(
+    steps, ap, holds, tmp_path, monkeypatch
+):
     scores = {name: {"AP": ap} for name in ("segm", "bbox")}
     monkeypatch.setattr(demo.evaluate, "evaluate", lambda *args, **kwargs: dict(scores))
     monkeypatch.setattr(demo, "ceiling", lambda *args, **kwargs: {"segm": {"AP": 0.614}})

@@ -19,21 +19,23 @@ from conftest import ROOT
 from exported import SMALL, needs_rtx
 from PIL import Image
 
-from tensormask_edu.checkpoint import load_checkpoint, save_checkpoint
+from tensormask_edu.base.errors import InputError
+from tensormask_edu.commands.predict import predict as predict_in_torch
 from tensormask_edu.config import InputConfig
 from tensormask_edu.data.shapes import write_shapes
-from tensormask_edu.errors import InputError
-from tensormask_edu.model import build_model
-from tensormask_edu.predict import predict as predict_in_torch
+from tensormask_edu.detector.model import build_model
+from tensormask_edu.weights.checkpoint import load_checkpoint, save_checkpoint
 
 pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
-from tensormask_export import bench, cli, contract, engine_run, run  # noqa: E402
-from tensormask_export.device import Device  # noqa: E402
-from tensormask_export.engine_file import read_engine  # noqa: E402
-from tensormask_export.predict import predict  # noqa: E402
-from tensormask_export.to_tensorrt import Profile, build_engine  # noqa: E402
+from tensormask_export import bench, cli, contract
+from tensormask_export.engine.build import Profile, build_engine
+from tensormask_export.engine.device import Device
+from tensormask_export.engine.manifest import read_engine
+from tensormask_export.predict import predict
+from tensormask_export.runtimes import session as run
+from tensormask_export.runtimes.find import engine as engine_run
 
 PROFILE = Profile((1, 3, 32, 32), (1, 3, 64, 64), (2, 3, 96, 96))
 QUICK = bench.Effort(warmup=1, iterations=5, threads=1)
@@ -59,7 +61,11 @@ def folder(small, tmp_path_factory) -> Path:
 def engine(folder) -> Path:
     """An engine of that model, with its manifest; built without a GPU."""
     build_engine(
-        folder / "model.onnx", folder / "model.engine", profile=PROFILE, backend="tensorrt_rtx", plugin="none"
+        folder / "model.onnx",
+        folder / "model.engine",
+        profile=PROFILE,
+        backend="tensorrt_rtx",
+        plugin="none",
     )
     return folder / "model.engine"
 
@@ -83,7 +89,11 @@ def images(*shape: int) -> np.ndarray:
 def test_buffers_have_the_shapes_that_the_model_gives(folder, shape):
     plain = ort.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     expected = dict(
-        zip(contract.OUTPUTS, plain.run(list(contract.OUTPUTS), {"images": images(*shape)}), strict=True)
+        zip(
+            contract.OUTPUTS,
+            plain.run(list(contract.OUTPUTS), {"images": images(*shape)}),
+            strict=True,
+        )
     )
     with run.open_session(folder / "model.onnx") as session:
         plan, found = run.output_plan(session.metadata, shape), session.run(images(*shape))
@@ -141,15 +151,21 @@ def test_predictions_are_those_of_pytorch_picture_by_picture(folder, tmp_path):
     report = predict(folder / "model.onnx", folder / "photos", tmp_path / "onnx", score=0)
     predict_in_torch(folder / "checkpoint", folder / "photos", tmp_path / "torch", score=0)
     found, expected = (
-        json.loads((tmp_path / name / "detections.json").read_text()) for name in ("onnx", "torch")
+        json.loads((tmp_path / name / "detections.json").read_text())
+        for name in ("onnx", "torch")
     )
     assert [Path(p).name for p in report.pictures] == ["0.png", "1.png", "2.png"]
     assert len(found) == len(expected) > 9
     for mine, theirs in zip(found, expected, strict=True):
-        assert (mine["image_id"], mine["category_id"]) == (theirs["image_id"], theirs["category_id"])
+        assert (mine["image_id"], mine["category_id"]) == (
+            theirs["image_id"],
+            theirs["category_id"],
+        )
         np.testing.assert_allclose(mine["bbox"], theirs["bbox"], atol=1e-3)
         assert mine["segmentation"]["size"] == theirs["segmentation"]["size"]
-    assert all((tmp_path / "onnx" / name).stat().st_size > 1000 for name in ("0.png", "1.png", "2.png"))
+    assert all(
+        (tmp_path / "onnx" / name).stat().st_size > 1000 for name in ("0.png", "1.png", "2.png")
+    )
 
 
 BAD_IMAGES = {
@@ -179,11 +195,17 @@ def test_a_shape_outside_the_profile_names_the_options_that_include_it(folder, s
         with pytest.raises(InputError, match="1x3x32x32 to 2x3x96x96") as caught:
             session.run(images(*shape))
     words = str(caught.value).split()
-    given = {word[2:]: cli._numbers(words[i + 1]) for i, word in enumerate(words) if word.startswith("--")}
+    given = {
+        word[2:]: cli._numbers(words[i + 1])
+        for i, word in enumerate(words)
+        if word.startswith("--")
+    }
     assert set(given) == {"min", "opt", "max"}
     wider = Profile(**given)
     wider.check(SMALL.geometry.padding_px)
-    assert run.fits(wider, shape) and run.fits(wider, PROFILE.min) and run.fits(wider, PROFILE.max)
+    assert (
+        run.fits(wider, shape) and run.fits(wider, PROFILE.min) and run.fits(wider, PROFILE.max)
+    )
 
 
 # --- engines: what is checked before one is loaded -----------------------------------------------
@@ -215,8 +237,12 @@ def test_an_engine_that_its_manifest_does_not_describe_is_not_loaded(copied, spo
     copied.write_bytes(
         {"cut off": plan[:-1], "empty": b"", "of another build": plan + b"\0"}.get(spoil, plan)
     )
-    change(copied, "backend", version="1.0")  # would be refused as well, but the hash comes first
-    match = "another SHA-256.*not loaded" if spoil == "one bit" else "bytes, as its manifest says"
+    change(
+        copied, "backend", version="1.0"
+    )  # would be refused as well, but the hash comes first
+    match = (
+        "another SHA-256.*not loaded" if spoil == "one bit" else "bytes, as its manifest says"
+    )
     with pytest.raises(InputError, match=match):
         engine_run.EngineSession(copied)
 
@@ -224,23 +250,31 @@ def test_an_engine_that_its_manifest_does_not_describe_is_not_loaded(copied, spo
 @needs_rtx
 def test_an_engine_without_its_manifest_is_not_loaded(copied):
     Path(f"{copied}.json").unlink()
-    with pytest.raises(InputError, match="its manifest model.engine.json beside it.*copy it together"):
+    with pytest.raises(
+        InputError, match="its manifest model.engine.json beside it.*copy it together"
+    ):
         engine_run.EngineSession(copied)
     Path(f"{copied}.json").write_text("{")
     with pytest.raises(InputError, match="valid JSON"):
         engine_run.EngineSession(copied)
     Path(f"{copied}.json").write_text('{"engine": {"bytes": 1}}')
-    with pytest.raises(InputError, match="the fields engine/sha256, .*model/metadata/tensormask_edu.windows"):
+    with pytest.raises(
+        InputError, match="the fields engine/sha256, .*model/metadata/tensormask_edu.windows"
+    ):
         engine_run.EngineSession(copied)
 
 
 @needs_rtx
 def test_an_engine_of_another_version_names_both(copied):
     change(copied, "backend", version="1.6.0")
-    with pytest.raises(InputError, match=r"tensorrt_rtx 1\.6\.0.*pip install tensorrt-rtx==1\.6\.0"):
+    with pytest.raises(
+        InputError, match=r"tensorrt_rtx 1\.6\.0.*pip install tensorrt-rtx==1\.6\.0"
+    ):
         engine_run.EngineSession(copied)
     change(copied, "backend", name="tensorrt", version="0.1")  # of which no package exists
-    with pytest.raises(InputError, match=r"tensorrt 0\.1, which built it, got .*pip install tensorrt==0\.1"):
+    with pytest.raises(
+        InputError, match=r"tensorrt 0\.1, which built it, got .*pip install tensorrt==0\.1"
+    ):
         engine_run.EngineSession(copied)
 
 
@@ -253,11 +287,15 @@ def test_an_engine_without_a_gpu_points_to_the_onnx_file(copied):
 
 @needs_rtx
 def test_an_engine_for_other_gpus_names_them(copied):
-    ampere, turing, hopper = (Device("a card", number, "580") for number in ("8.6", "7.5", "9.0"))
+    ampere, turing, hopper = (
+        Device("a card", number, "580") for number in ("8.6", "7.5", "9.0")
+    )
     change(copied, "targets", compute_capabilities=["8.6", "8.9"], later=False)
     assert read_engine(copied).check_device(ampere) is ampere
     for other in (turing, hopper):
-        with pytest.raises(InputError, match=rf"8\.6 or 8\.9, got a card of {other.capability}"):
+        with pytest.raises(
+            InputError, match=rf"8\.6 or 8\.9, got a card of {other.capability}"
+        ):
             read_engine(copied).check_device(other)
     change(copied, "targets", compute_capabilities=["8.0", "12.0"], later=True)
     assert read_engine(copied).check_device(hopper) is hopper
@@ -269,7 +307,13 @@ def test_an_engine_for_other_gpus_names_them(copied):
 def test_a_plugin_library_must_be_there_and_the_one_of_the_build(copied, tmp_path, monkeypatch):
     monkeypatch.delenv("TENSORMASK_PLUGIN", raising=False)
     library = tmp_path / "elsewhere" / "plugin.so"
-    change(copied, "plugin", kind="cpp", library="gone/plugin.so", sha256=hashlib.sha256(b"code").hexdigest())
+    change(
+        copied,
+        "plugin",
+        kind="cpp",
+        library="gone/plugin.so",
+        sha256=hashlib.sha256(b"code").hexdigest(),
+    )
     with pytest.raises(InputError, match="plugin.so, which the engine needs.*--plugin-library"):
         read_engine(copied).plugin()
     library.parent.mkdir()
@@ -292,7 +336,9 @@ def test_tensorrt_says_why_it_does_not_load_a_plan(engine, spoil):
     plan = plan[: len(plan) // 2] if spoil == "truncated" else b"onnx" * 5000
     logger = engine_run.make_logger(trt)
     match = "plan.header.size == blobSize" if spoil == "truncated" else "magicTag"
-    with pytest.raises(InputError, match=rf"does not load it: .*{match}.*; build the engine again"):
+    with pytest.raises(
+        InputError, match=rf"does not load it: .*{match}.*; build the engine again"
+    ):
         engine_run.load_plan(trt.Runtime(logger), plan, logger)
 
 
@@ -318,7 +364,9 @@ def test_the_calls_of_a_run_exist_in_tensorrt():
         and (name := getattr(node.value, "id", getattr(node.value, "attr", ""))) in classes
     }
     assert len(used) > 12
-    assert not [(name, attribute) for name, attribute in used if not hasattr(classes[name], attribute)]
+    assert not [
+        (name, attribute) for name, attribute in used if not hasattr(classes[name], attribute)
+    ]
 
 
 class CpuEngine:
@@ -340,7 +388,12 @@ class CpuEngine:
     def get_tensor_dtype(self, name: str):
         import tensorrt_rtx as trt
 
-        kinds = {"labels": trt.int64, "windows": trt.int64, "count": trt.int64, "nms_converged": trt.bool}
+        kinds = {
+            "labels": trt.int64,
+            "windows": trt.int64,
+            "count": trt.int64,
+            "nms_converged": trt.bool,
+        }
         return kinds.get(name, trt.float32)
 
     def create_runtime_config(self):
@@ -362,12 +415,19 @@ class CpuContext:
         given = np.zeros(self.shape, np.float32)
         names = self.engine.names
         self.shapes = dict(
-            zip(names, [given, *self.engine.session.run(names[1:], {"images": given})], strict=True)
+            zip(
+                names,
+                [given, *self.engine.session.run(names[1:], {"images": given})],
+                strict=True,
+            )
         )
         return []
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return (*self.shapes[name].shape[:1], *(n + self.engine.extra for n in self.shapes[name].shape[1:]))
+        return (
+            *self.shapes[name].shape[:1],
+            *(n + self.engine.extra for n in self.shapes[name].shape[1:]),
+        )
 
     def set_tensor_address(self, name: str, address: int) -> None:
         self.addresses[name] = address
@@ -419,7 +479,9 @@ def test_an_engine_is_bound_once_and_runs_on_its_own_buffers(folder, cuda_graph)
     engine_run.check_tensors(trt, engine)
     shape = (2, 3, 64, 32)
     plan = run.input_plan(shape) | run.output_plan(metadata, shape)
-    ready = engine_run.EngineReady(trt, engine, engine_run.make_logger(trt), stream, plan, cuda_graph)
+    ready = engine_run.EngineReady(
+        trt, engine, engine_run.make_logger(trt), stream, plan, cuda_graph
+    )
     assert (stream.captures, ready.context.runs) == ((1, 2) if cuda_graph else (0, 1))
     addresses = dict(ready.context.addresses)
     for seed in (0, 1):
@@ -437,9 +499,15 @@ def test_work_that_no_graph_can_hold_names_the_option(folder):
     import tensorrt_rtx as trt
 
     shape, engine = (1, 3, 32, 32), CpuEngine(folder / "model.onnx")
-    plan = run.input_plan(shape) | run.output_plan(run.OnnxSession(folder / "model.onnx").metadata, shape)
-    with pytest.raises(InputError, match="not permitted when stream is capturing.*--no-cuda-graph"):
-        engine_run.EngineReady(trt, engine, engine_run.make_logger(trt), RefusingStream(), plan, True)
+    plan = run.input_plan(shape) | run.output_plan(
+        run.OnnxSession(folder / "model.onnx").metadata, shape
+    )
+    with pytest.raises(
+        InputError, match="not permitted when stream is capturing.*--no-cuda-graph"
+    ):
+        engine_run.EngineReady(
+            trt, engine, engine_run.make_logger(trt), RefusingStream(), plan, True
+        )
 
 
 @needs_rtx
@@ -450,7 +518,9 @@ def test_an_engine_of_other_outputs_is_refused(folder):
     shape = (1, 3, 32, 32)
     plan = run.input_plan(shape) | run.output_plan(metadata, shape)
     with pytest.raises(InputError, match="engine's images: expected"):
-        engine_run.EngineReady(trt, CpuEngine(folder / "model.onnx", extra=1), None, CpuStream(), plan, False)
+        engine_run.EngineReady(
+            trt, CpuEngine(folder / "model.onnx", extra=1), None, CpuStream(), plan, False
+        )
     engine = CpuEngine(folder / "model.onnx")
     engine.names.remove("masks")
     engine.num_io_tensors -= 1
@@ -473,7 +543,9 @@ def test_a_benchmark_measures_the_model_and_pytorch_in_processes_of_their_own(fo
             assert 0 < times.median <= times.p90 <= times.p99
         assert row.pictures_per_s == pytest.approx(2e3 / row.end_to_end_ms.median)
         assert row.memory_mb > 0
-    assert report.files == {"model": hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()}
+    assert report.files == {
+        "model": hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+    }
     stored = json.loads(json.dumps(report.to_json()))
     assert stored["shape"] == [2, 3, 64, 64] and stored["machine"]["threads"] == 1
     assert len(report.table().splitlines()) == 4
@@ -512,7 +584,11 @@ def test_the_script_compares_a_session_with_pytorch(script, folder):
     with run.open_session(folder / "model.onnx") as session:
         session.profile = PROFILE
         rows = script.beside_pytorch(session, load_checkpoint(folder / "checkpoint")[0])
-    assert [row["input"] for row in rows] == ["0 of 1x3x32x32", "0 of 2x3x96x96", "1 of 2x3x96x96"]
+    assert [row["input"] for row in rows] == [
+        "0 of 1x3x32x32",
+        "0 of 2x3x96x96",
+        "1 of 2x3x96x96",
+    ]
     assert all(row["passed"] and row["expected"] > 0 for row in rows)
 
 
@@ -535,11 +611,22 @@ def test_the_script_says_what_it_does_without_a_gpu(script, monkeypatch, capsys)
 
 def test_the_commands_run_an_onnx_file(folder, tmp_path, capsys):
     photo, seen = str(folder / "photos" / "1.png"), tmp_path / "seen"
-    words = ["predict", str(folder / "model.onnx"), photo, "--output", str(seen), "--score", "0", "--json"]
+    words = [
+        "predict",
+        str(folder / "model.onnx"),
+        photo,
+        "--output",
+        str(seen),
+        "--score",
+        "0",
+        "--json",
+    ]
     assert cli.main([*words, str(tmp_path / "report.json")]) == 0
     assert capsys.readouterr().out == f"{seen / '1.png'}\n"
     assert sorted(p.name for p in seen.iterdir()) == ["1.png", "detections.json"]
-    assert json.loads((tmp_path / "report.json").read_text())["runtime"].startswith("onnxruntime")
+    assert json.loads((tmp_path / "report.json").read_text())["runtime"].startswith(
+        "onnxruntime"
+    )
 
 
 BAD_INPUT = {
@@ -551,7 +638,10 @@ BAD_INPUT = {
     "a score beyond 1": (["predict", "MODEL", "PHOTO", "--score", "7"], "between 0 and 1"),
     "an engine without manifest": (["predict", "ENGINE", "PHOTO"], "its manifest"),
     "the same by option": (["predict", "--engine", "ENGINE", "PHOTO"], "its manifest"),
-    "two models": (["predict", "MODEL", "PHOTO", "--engine", "ENGINE"], "one of MODEL and --engine"),
+    "two models": (
+        ["predict", "MODEL", "PHOTO", "--engine", "ENGINE"],
+        "one of MODEL and --engine",
+    ),
     "bench of nothing": (["bench", "gone.onnx"], "an existing .onnx file or engine"),
     "bench of an engine without manifest": (["bench", "ENGINE"], "its manifest"),
     "bench of no batch": (["bench", "MODEL", "--shape", "1x3x64"], "N, 3, H, W"),
@@ -582,8 +672,13 @@ def write_other(path: Path) -> None:
     import onnx
 
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "g", [value], [])
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["x"], ["y"])], "g", [value], []
+    )
     graph.output.append(onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1]))
     onnx.save(
-        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10), path
+        onnx.helper.make_model(
+            graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10
+        ),
+        path,
     )

@@ -64,8 +64,14 @@ ALLOWED: dict[str, tuple[Callable[[], bool], set[str]]] = {
     "no TensorRT headers": (lambda: not HEADERS, ON_EMULATOR | WITH_NVCC),
     "no CUDA toolkit with headers": (lambda: not CUDA_HEADERS, ON_EMULATOR),
     "no nvcc or no CMake": (lambda: not (NVCC and shutil.which("cmake")), WITH_NVCC),
-    "no other TensorRT": (lambda: not PYTHONS, {"test_the_same_library_gives_other_tensorrts_both_plugins"}),
-    "tensorrt_rtx is not installed": (lambda: importlib.util.find_spec("tensorrt_rtx") is None, {"*"}),
+    "no other TensorRT": (
+        lambda: not PYTHONS,
+        {"test_the_same_library_gives_other_tensorrts_both_plugins"},
+    ),
+    "tensorrt_rtx is not installed": (
+        lambda: importlib.util.find_spec("tensorrt_rtx") is None,
+        {"*"},
+    ),
 }
 
 
@@ -76,4 +82,6 @@ def test_only_the_listed_checks_did_not_run(request: pytest.FixtureRequest):
         known = [rule for start, rule in ALLOWED.items() if reason.startswith(start)]
         if not any(holds() and ({name, "*"} & tests) for holds, tests in known):
             unexpected.append(f"{node}: {reason}")
-    assert not unexpected, "skipped without being listed in test_skips.py:\n" + "\n".join(unexpected)
+    assert not unexpected, "skipped without being listed in test_skips.py:\n" + "\n".join(
+        unexpected
+    )

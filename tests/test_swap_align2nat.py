@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tolerances import GOLDEN_SUM, OP_F32, OP_F64, OP_REL
 
-from tensormask_edu import check_ops, ops, reference
-from tensormask_edu.errors import InputError
+from tensormask_edu import ops, reference
+from tensormask_edu.base.errors import InputError
+from tensormask_edu.commands import check_ops
 
 OPS = torch.ops.tensormask_edu
 everywhere = pytest.mark.parametrize(("device", "implementation"), implementation_parameters())
@@ -29,7 +30,9 @@ def chosen(implementation):
 
 def cells_of(out: torch.Tensor) -> torch.Tensor:
     """All cells (n, y, x) of a dense output."""
-    return torch.cartesian_prod(*(torch.arange(out.shape[axis], device=out.device) for axis in (0, 3, 4)))
+    return torch.cartesian_prod(
+        *(torch.arange(out.shape[axis], device=out.device) for axis in (0, 3, 4))
+    )
 
 
 def gather(out: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -62,7 +65,9 @@ def assert_golden_by_op(case: Golden, device: str) -> None:
     assert (windows - gather(out, cells)).abs().max() <= OP_F32
 
 
-@pytest.mark.parametrize("case", golden_cases(), ids=lambda case: f"{case.x.shape}-lam{case.lam}")
+@pytest.mark.parametrize(
+    "case", golden_cases(), ids=lambda case: f"{case.x.shape}-lam{case.lam}"
+)
 def test_reference_equals_the_official_op(case):
     assert_golden_by_reference(case)
 
@@ -86,12 +91,72 @@ def test_op_equals_the_official_op_on_all_cases(shared, device, chosen):
 
 # V, lam, H, W, sum Y, sum Y^2, sum gX, sum gX^2, samples Y[v, u, y, x]
 TABLE = (
-    (3, 1, 12, 14, -912.860000, 5933.487600, 5.200000, 461.825600, {(0, 0, 6, 7): 0.72, (1, 0, 6, 7): -0.74}),
-    (2, 1, 6, 7, -149.310000, 487.087850, 1.700000, 6.080150, {(0, 0, 3, 3): 0.25, (1, 1, 0, 0): 0.055}),
-    (3, 2, 12, 14, -3024.190938, 12449.419737, -1.628438, 21.346810, {(3, 2, 3, 3): -0.0178125}),
-    (2, 4, 17, 15, -3519.494062, 15958.916688, -8.759063, 88.378681, {(7, 1, 2, 2): -2.9484375}),
-    (3, 4, 25, 26, -16404.038047, 78097.255584, 0.099141, 229.933372, {(11, 1, 3, 3): -2.5300781}),
-    (3, 3, 19, 20, -8519.310885, 43283.770939, 3.082221, 449.065271, {(0, 0, 3, 3): -3.2177781}),
+    (
+        3,
+        1,
+        12,
+        14,
+        -912.860000,
+        5933.487600,
+        5.200000,
+        461.825600,
+        {(0, 0, 6, 7): 0.72, (1, 0, 6, 7): -0.74},
+    ),
+    (
+        2,
+        1,
+        6,
+        7,
+        -149.310000,
+        487.087850,
+        1.700000,
+        6.080150,
+        {(0, 0, 3, 3): 0.25, (1, 1, 0, 0): 0.055},
+    ),
+    (
+        3,
+        2,
+        12,
+        14,
+        -3024.190938,
+        12449.419737,
+        -1.628438,
+        21.346810,
+        {(3, 2, 3, 3): -0.0178125},
+    ),
+    (
+        2,
+        4,
+        17,
+        15,
+        -3519.494062,
+        15958.916688,
+        -8.759063,
+        88.378681,
+        {(7, 1, 2, 2): -2.9484375},
+    ),
+    (
+        3,
+        4,
+        25,
+        26,
+        -16404.038047,
+        78097.255584,
+        0.099141,
+        229.933372,
+        {(11, 1, 3, 3): -2.5300781},
+    ),
+    (
+        3,
+        3,
+        19,
+        20,
+        -8519.310885,
+        43283.770939,
+        3.082221,
+        449.065271,
+        {(0, 0, 3, 3): -3.2177781},
+    ),
 )
 
 
@@ -132,7 +197,11 @@ shapes = st.tuples(*(st.integers(1, 4) for _ in range(3)), st.integers(1, 9), st
 @everywhere
 @settings(max_examples=40, deadline=None)
 @given(
-    shape=shapes, lam=st.integers(1, 6), pad=st.floats(-9, 9), strides=st.booleans(), seed=st.integers(0, 9)
+    shape=shapes,
+    lam=st.integers(1, 6),
+    pad=st.floats(-9, 9),
+    strides=st.booleans(),
+    seed=st.integers(0, 9),
 )
 def test_op_and_windows_equal_the_reference_on_any_shape(
     device, implementation, shape, lam, pad, strides, seed
@@ -144,7 +213,9 @@ def test_op_and_windows_equal_the_reference_on_any_shape(
         given_x = torch.stack([given_x, given_x], dim=-1)[..., 1]
     with ops.use(implementation):
         out = ops.swap_align2nat(given_x, lam, pad)
-        cells = cells_of(out)[torch.randperm(out.shape[0] * out.shape[3] * out.shape[4])[: 1 + seed]]
+        cells = cells_of(out)[
+            torch.randperm(out.shape[0] * out.shape[3] * out.shape[4])[: 1 + seed]
+        ]
         windows = ops.swap_align2nat_windows(given_x, lam, cells.to(device), pad)
     assert out.shape == expected.shape
     assert np.abs(out.cpu().numpy() - expected).max() <= OP_F64
@@ -176,7 +247,9 @@ def errors_of_variant(mistake: dict) -> list[float]:
     for number, case in enumerate(check_ops.CASES):
         if case.op == "swap_align2nat" and 0 not in case.shape:
             numbers = check_ops.sample(number, torch.float64)
-            out = variant(torch.from_numpy(numbers.x), case.arguments["lam"], case.pad_value, **mistake)
+            out = variant(
+                torch.from_numpy(numbers.x), case.arguments["lam"], case.pad_value, **mistake
+            )
             scale = max(np.abs(numbers.x).max(), abs(case.pad_value))
             errors.append(check_ops.scaled_error(out.numpy(), numbers.expected, scale))
     return errors
@@ -235,7 +308,10 @@ def test_backward_is_the_transpose_of_forward(device, implementation, shape, lam
 def test_first_and_second_derivatives_are_right(shape, lam, device, chosen):
     x = torch.randn(shape, dtype=torch.float64, device=device, requires_grad=True)
     index = torch.tensor([[0, 0, 1], [0, 0, 0], [0, 0, 1]], device=device)
-    for op in (lambda x: ops.swap_align2nat(x, lam), lambda x: ops.swap_align2nat_windows(x, lam, index)):
+    for op in (
+        lambda x: ops.swap_align2nat(x, lam),
+        lambda x: ops.swap_align2nat_windows(x, lam, index),
+    ):
         assert torch.autograd.gradcheck(op, x)
         assert torch.autograd.gradgradcheck(op, x)
 
@@ -245,7 +321,9 @@ def test_gradients_of_repeated_windows_add(device, chosen):
     x = torch.randn(1, 3, 3, 6, 6, dtype=torch.float64, device=device, requires_grad=True)
     once = torch.tensor([[0, 1, 2]], device=device)
     (single,) = torch.autograd.grad(ops.swap_align2nat_windows(x, 2, once).sum(), x)
-    (triple,) = torch.autograd.grad(ops.swap_align2nat_windows(x, 2, once.repeat(3, 1)).sum(), x)
+    (triple,) = torch.autograd.grad(
+        ops.swap_align2nat_windows(x, 2, once.repeat(3, 1)).sum(), x
+    )
     assert (triple - 3 * single).abs().max() <= OP_F64
     assert single.abs().sum() > 0
 
@@ -253,7 +331,9 @@ def test_gradients_of_repeated_windows_add(device, chosen):
 @everywhere
 def test_backward_gives_the_same_bits_in_every_run(device, chosen):
     x = torch.randn(2, 5, 5, 24, 24, device=device, requires_grad=True)
-    index = torch.randint(0, 12, (60, 3), device=device).clamp(max=torch.tensor([1, 11, 11], device=device))
+    index = torch.randint(0, 12, (60, 3), device=device).clamp(
+        max=torch.tensor([1, 11, 11], device=device)
+    )
     grads = []
     for _ in range(3):
         out = ops.swap_align2nat_windows(x, 2, index)
@@ -284,11 +364,20 @@ BAD = {
         lambda: ops.swap_align2nat(torch.zeros(1, 4, 4, 4), 2),
         r"x: expected a tensor \(N, V, U, H, W\)",
     ),
-    "dtype": (lambda: ops.swap_align2nat(X.int(), 2), "x: expected a floating dtype, got torch.int32"),
+    "dtype": (
+        lambda: ops.swap_align2nat(X.int(), 2),
+        "x: expected a floating dtype, got torch.int32",
+    ),
     "lam 0": (lambda: ops.swap_align2nat(X, 0), "lam: expected an integer >= 1, got 0"),
     "lam 1.5": (lambda: ops.swap_align2nat(X, 1.5), "lam: expected an integer >= 1, got 1.5"),
-    "lam True": (lambda: ops.swap_align2nat(X, True), "lam: expected an integer >= 1, got True"),
-    "pad": (lambda: ops.swap_align2nat(X, 2, float("inf")), "pad_value: expected a finite number, got inf"),
+    "lam True": (
+        lambda: ops.swap_align2nat(X, True),
+        "lam: expected an integer >= 1, got True",
+    ),
+    "pad": (
+        lambda: ops.swap_align2nat(X, 2, float("inf")),
+        "pad_value: expected a finite number, got inf",
+    ),
     "index shape": (
         lambda: ops.swap_align2nat_windows(X, 2, INDEX[:, :2]),
         r"index: expected a tensor \(K, 3\)",
@@ -305,7 +394,10 @@ BAD = {
         lambda: ops.swap_align2nat_windows(X, 2, INDEX + 1),
         r"index: .*< \(1, 2, 2\).*\[1, 2, 2\]",
     ),
-    "index below": (lambda: ops.swap_align2nat_windows(X, 2, INDEX - 1), "index: expected 0 <="),
+    "index below": (
+        lambda: ops.swap_align2nat_windows(X, 2, INDEX - 1),
+        "index: expected 0 <=",
+    ),
     "windows lam": (
         lambda: ops.swap_align2nat_windows(X, -1, INDEX),
         "lam: expected an integer >= 1, got -1",
@@ -325,7 +417,10 @@ REFERENCE_BAD = {
         lambda: reference.swap_align2nat(np.zeros((1, 2, 2, 4, 4), int), 2),
         "x: expected a floating dtype",
     ),
-    "lam": (lambda: reference.swap_align2nat(X.numpy(), 0), "lam: expected an integer >= 1, got 0"),
+    "lam": (
+        lambda: reference.swap_align2nat(X.numpy(), 0),
+        "lam: expected an integer >= 1, got 0",
+    ),
     "index": (
         lambda: reference.swap_align2nat_windows(X.numpy(), 2, INDEX.numpy() + 1),
         "index: expected 0 <=",
@@ -354,7 +449,10 @@ def test_status_says_what_runs_and_why():
 
 
 def test_a_forced_choice_that_cannot_run_raises():
-    with pytest.raises(InputError, match="implementation: expected .*got 'fastest'"), ops.use("fastest"):
+    with (
+        pytest.raises(InputError, match="implementation: expected .*got 'fastest'"),
+        ops.use("fastest"),
+    ):
         pass
     with pytest.raises(InputError, match="implementation: expected one"), ops.use("cuda"):
         ops.swap_align2nat(X, 2)
@@ -387,7 +485,9 @@ class Both(torch.nn.Module):
 def test_export_keeps_height_width_and_number_of_windows_dynamic():
     auto = torch.export.Dim.DYNAMIC
     example = (torch.randn(1, 3, 3, 8, 10), INDEX)
-    program = torch.export.export(Both(), example, dynamic_shapes=({3: auto, 4: auto}, {0: auto}))
+    program = torch.export.export(
+        Both(), example, dynamic_shapes=({3: auto, 4: auto}, {0: auto})
+    )
     x, index = torch.randn(1, 3, 3, 13, 7), INDEX[:2]
     dense, windows = program.module()(x, index)
     assert torch.equal(dense, ops.swap_align2nat(x, 2))
@@ -405,11 +505,15 @@ def test_compile_traces_forward_and_backward_whole():
         assert torch.equal(*grads)
 
 
-@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
+@pytest.mark.skipif(
+    not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler"
+)
 @pytest.mark.filterwarnings("ignore")
 def test_compile_with_the_default_backend_gives_the_same_numbers():
     x = torch.randn(1, 3, 3, 8, 10)
-    with torch.no_grad():  # the ops alone: nothing of it has to be compiled, which would take half a minute
+    with (
+        torch.no_grad()
+    ):  # the ops alone: nothing of it has to be compiled, which would take half a minute
         dense, windows = torch.compile(Both(), fullgraph=True)(x, INDEX)
     assert torch.equal(dense, ops.swap_align2nat(x, 2))
     assert torch.equal(windows, ops.swap_align2nat_windows(x, 2, INDEX))

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tolerances import OP_F32
 
-from tensormask_edu import boxes
 from tensormask_edu.config import MODELS
+from tensormask_edu.detector import boxes
+from tensormask_edu.detector.targets import assign, build_targets, crop_masks, draw_polygons
 from tensormask_edu.reference import assign as reference
-from tensormask_edu.targets import assign, build_targets, crop_masks, draw_polygons
 
 OFFICIAL, TINY = MODELS["r50_fpn_1x"], MODELS["tiny"]
 
@@ -27,7 +27,10 @@ def positives(box_list, config=OFFICIAL, height=256, width=320):
     pairs = assign(box_px, config, grid_sizes)
     windows = geometry.windows(grid_sizes)[pairs[:, 0]]
     places = zip(windows.level, windows.size_id, windows.y, windows.x, strict=True)
-    return {tuple(int(i) for i in place): int(g) for place, g in zip(places, pairs[:, 1], strict=True)}
+    return {
+        tuple(int(i) for i in place): int(g)
+        for place, g in zip(places, pairs[:, 1], strict=True)
+    }
 
 
 def cells(level, size_ids, places):
@@ -77,7 +80,10 @@ RULES = [
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(coordinate, coordinate, length, length), max_size=5), st.sampled_from(RULES))
+@given(
+    st.lists(st.tuples(coordinate, coordinate, length, length), max_size=5),
+    st.sampled_from(RULES),
+)
 def test_assignment_is_the_reference_rule_applied_to_every_window(objects, config):
     box_list = [(x, y, x + w, y + h) for x, y, w, h in objects]
     geometry = config.geometry
@@ -104,7 +110,9 @@ def test_the_papers_rules_accept_fewer_windows_but_never_lose_a_small_object():
     # both sizes take an object of 60 px there: 88 - 8 and 120 - 8 are at most twice that.
     assert sum(place[0] == 1 for place in positives([between_cells])) == 4 * 2
     assert not any(place[0] == 1 for place in positives([between_cells], paper))
-    assert positives([(100, 100, 103, 104)], paper)  # the smallest window takes what is below half its side
+    assert positives(
+        [(100, 100, 103, 104)], paper
+    )  # the smallest window takes what is below half its side
     # A window of 88 px is at most twice an object of 44 px: 43 is too small for the paper, not for the code.
     small = (42.5, 42.5, 85.5, 85.5)
     assert {place[0] for place in positives([small])} == {0, 1}
@@ -151,14 +159,20 @@ def test_targets_of_a_batch_keep_images_apart():
     windows = geometry.windows(grid_sizes)
     mask = torch.zeros(1, 64, 64, dtype=torch.bool)
     mask[0, 20:36, 20:36] = True
-    one = {"boxes": torch.tensor([[20.0, 20, 36, 36]]), "labels": torch.tensor([0]), "masks": mask}
+    one = {
+        "boxes": torch.tensor([[20.0, 20, 36, 36]]),
+        "labels": torch.tensor([0]),
+        "masks": mask,
+    }
     none = {
         "boxes": torch.zeros(0, 4),
         "labels": torch.zeros(0, dtype=torch.int64),
         "masks": torch.zeros(0, 64, 64, dtype=torch.bool),
     }
     targets = build_targets([none, one], windows, grid_sizes, TINY)
-    assert (targets.labels[0] == -1).all() and (targets.labels[1] >= 0).sum() == len(targets.window) > 0
+    assert (targets.labels[0] == -1).all() and (targets.labels[1] >= 0).sum() == len(
+        targets.window
+    ) > 0
     assert (targets.image == 1).all()
     assert sum(len(m.where) for m in targets.masks) == len(targets.window)
     for masks in targets.masks:

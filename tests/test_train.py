@@ -22,17 +22,17 @@ from tolerances import LOSS_REL
 from torchvision.models import resnet50
 from trainer import SHAKEN, save_recipe, small_recipe, write_pictures
 
-from tensormask_edu import train as training
-from tensormask_edu.checkpoint import load_checkpoint
+from tensormask_edu.base.errors import InputError
 from tensormask_edu.config import RECIPES, AugmentConfig, TrainConfig
+from tensormask_edu.data.augment import TrainingSet
 from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.data.shapes import write_shapes
-from tensormask_edu.data.transforms import TrainingSet
-from tensormask_edu.errors import InputError
-from tensormask_edu.journal import store
-from tensormask_edu.loader import Batches
-from tensormask_edu.model import build_model
-from tensormask_edu.train import Diverged, lr_at, train
+from tensormask_edu.detector.model import build_model
+from tensormask_edu.training import train as training
+from tensormask_edu.training.batches import Batches
+from tensormask_edu.training.journal import store
+from tensormask_edu.training.train import Diverged, lr_at, train
+from tensormask_edu.weights.checkpoint import load_checkpoint
 
 MIXED = [(48, 64), (64, 48), (40, 64), (64, 40), (48, 64), (48, 60), (64, 48)]
 # A run that changes everything a resumed one must repeat; saved at steps 6, 12, 18 and 20.
@@ -88,11 +88,22 @@ def test_the_learning_rate_rises_falls_and_ends_at_zero():
 @pytest.mark.parametrize(
     "name, decay_steps", [("coco_1x", (60_000, 80_000)), ("coco_6x", (480_000, 520_000))]
 )
-def test_the_official_recipes_warm_up_and_step_down_where_the_official_ones_do(name, decay_steps):
+def test_the_official_recipes_warm_up_and_step_down_where_the_official_ones_do(
+    name, decay_steps
+):
     config = RECIPES[name].train
-    rate = {step: lr_at(step / config.steps, config) for step in (0, 500, 999, 1000, config.steps - 1)}
-    assert rate[0] == pytest.approx(2e-5) and rate[500] == pytest.approx(0.02 * (0.001 * 0.5 + 0.5))
-    assert rate[999] < 0.02 and rate[1000] == 0.02 and rate[config.steps - 1] == pytest.approx(2e-4)
+    rate = {
+        step: lr_at(step / config.steps, config)
+        for step in (0, 500, 999, 1000, config.steps - 1)
+    }
+    assert rate[0] == pytest.approx(2e-5) and rate[500] == pytest.approx(
+        0.02 * (0.001 * 0.5 + 0.5)
+    )
+    assert (
+        rate[999] < 0.02
+        and rate[1000] == 0.02
+        and rate[config.steps - 1] == pytest.approx(2e-4)
+    )
     for factor, step in zip((1, 0.1), decay_steps, strict=True):
         before, after = (lr_at(s / config.steps, config) for s in (step - 1, step))
         assert before == pytest.approx(0.02 * factor) and after == pytest.approx(0.002 * factor)
@@ -109,7 +120,9 @@ def test_the_official_recipe_decays_biases_but_no_normalisation():
     decayed, plain = training.build_optimizer(model, config).param_groups
     names = {id(p): name for name, p in model.named_parameters()}
     biases = {names[id(p)] for p in decayed["params"] if p.ndim == 1}
-    assert "network.box_predictor.bias" in biases and not any("stem.1" in name for name in biases)
+    assert "network.box_predictor.bias" in biases and not any(
+        "stem.1" in name for name in biases
+    )
     assert {names[id(p)] for p in plain["params"]} >= {"network.backbone.body.stem.1.weight"}
 
 
@@ -138,10 +151,14 @@ def test_minutes_end_the_schedule_before_its_steps(world, tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_half_precision_gives_nearly_the_same_losses_and_float32_weights(precision, world, tmp_path):
+def test_half_precision_gives_nearly_the_same_losses_and_float32_weights(
+    precision, world, tmp_path
+):
     for name in ("float32", precision):
         train(recipe(steps=3, precision=name), world, tmp_path / name)
-    half, full = ([record["loss"] for record in records(tmp_path / n)] for n in (precision, "float32"))
+    half, full = (
+        [record["loss"] for record in records(tmp_path / n)] for n in (precision, "float32")
+    )
     assert half == pytest.approx(full, rel=0.05) and half != full
     model, _ = load_checkpoint(tmp_path / precision / "checkpoint")
     assert {p.dtype for p in model.parameters()} == {torch.float32}
@@ -176,7 +193,15 @@ def test_targets_drawn_ahead_give_the_losses_of_targets_drawn_in_the_step(mixed)
 
 
 def test_parts_of_a_batch_add_up_to_one_step(mixed, tmp_path):
-    config = recipe(batch_size=4, accumulate=2, steps=1, optimizer="sgd", lr=0.01, warmup=0.0, clip_norm=None)
+    config = recipe(
+        batch_size=4,
+        accumulate=2,
+        steps=1,
+        optimizer="sgd",
+        lr=0.01,
+        warmup=0.0,
+        clip_norm=None,
+    )
     trained = train(config, mixed, tmp_path)
     torch.manual_seed(0)
     model = build_model("tiny", num_classes=2).to(memory_format=torch.channels_last).train()
@@ -189,7 +214,9 @@ def test_parts_of_a_batch_add_up_to_one_step(mixed, tmp_path):
     optimizer.step()
     for ours, expected in zip(trained.parameters(), model.parameters(), strict=True):
         assert torch.allclose(ours, expected, atol=1e-7)
-    assert records(tmp_path)[0]["loss"] == pytest.approx(sum(losses_of_parts).item() / 2, rel=LOSS_REL)
+    assert records(tmp_path)[0]["loss"] == pytest.approx(
+        sum(losses_of_parts).item() / 2, rel=LOSS_REL
+    )
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
@@ -222,22 +249,30 @@ def test_the_official_recipe_runs_and_trains_what_it_should(tmp_path):
     trained = dict(train(small, folder, tmp_path / "run").named_parameters())
     assert records(tmp_path / "run")[0]["lr"] == pytest.approx(1e-7)
     torch.manual_seed(0)
-    fresh = dict(build_model(replace(official.model, class_names=("green", "blue"))).named_parameters())
+    fresh = dict(
+        build_model(replace(official.model, class_names=("green", "blue"))).named_parameters()
+    )
     moved = {
         name.split(".")[1:4][-1] if "stages" not in name else ".".join(name.split(".")[3:5])
         for name in fresh
         if not torch.equal(trained[name], fresh[name])
     }
     assert {"stages.1", "stages.2", "stages.3"} <= moved and not {"stages.0", "stem"} & moved
-    assert {p.requires_grad for n, p in trained.items() if "stem" in n or "stages.0" in n} == {False}
+    assert {p.requires_grad for n, p in trained.items() if "stem" in n or "stages.0" in n} == {
+        False
+    }
 
 
 def test_training_starts_from_imagenet_weights_or_a_checkpoint(tmp_path):
     folder = write_pictures(tmp_path / "world", [(64, 64)])
     state = resnet50().state_dict()
     torch.save(state, tmp_path / "resnet50.pth")
-    channels = dict.fromkeys(("fpn_channels", "class_channels", "box_channels", "mask_channels"), 8)
-    small = recipe(model={"backbone": "resnet50", **channels}, batch_size=1, steps=1, optimizer="sgd")
+    channels = dict.fromkeys(
+        ("fpn_channels", "class_channels", "box_channels", "mask_channels"), 8
+    )
+    small = recipe(
+        model={"backbone": "resnet50", **channels}, batch_size=1, steps=1, optimizer="sgd"
+    )
     train(small, folder, tmp_path / "run", weights=tmp_path / "resnet50.pth")
     first, _ = load_checkpoint(tmp_path / "run" / "checkpoint")
     assert torch.equal(first.network.backbone.body.stem[0].weight, state["conv1.weight"])
@@ -256,7 +291,13 @@ def test_training_starts_from_imagenet_weights_or_a_checkpoint(tmp_path):
 def start(folder, output, *options, recipe=CHANGING):
     """A training run in a process of its own."""
     path = save_recipe(recipe, output.with_suffix(".json"))
-    command = [sys.executable, str(ROOT / "tests" / "trainer.py"), str(folder), str(output), str(path)]
+    command = [
+        sys.executable,
+        str(ROOT / "tests" / "trainer.py"),
+        str(folder),
+        str(output),
+        str(path),
+    ]
     return subprocess.Popen([*command, *options], cwd=ROOT, stderr=subprocess.DEVNULL)
 
 
@@ -287,7 +328,9 @@ def test_killed_at_any_step_a_resumed_run_is_the_undisturbed_one(mixed, tmp_path
         ("after", "resume.pt", 12),  # the new state is there, the new weights are not
     ],
 )
-def test_killed_while_saving_a_resumed_run_is_the_undisturbed_one(where, file, saved, mixed, tmp_path):
+def test_killed_while_saving_a_resumed_run_is_the_undisturbed_one(
+    where, file, saved, mixed, tmp_path
+):
     run = start(mixed, tmp_path / "run", "--die", where, file, "2")
     assert run.wait() == -signal.SIGKILL
     assert torch.load(tmp_path / "run" / "resume.pt", weights_only=True)["step"] == saved
@@ -295,7 +338,9 @@ def test_killed_while_saving_a_resumed_run_is_the_undisturbed_one(where, file, s
     expect_undisturbed(mixed, tmp_path / "run")
 
 
-def test_ctrl_c_ends_after_the_step_and_a_resumed_run_is_the_undisturbed_one(mixed, tmp_path, monkeypatch):
+def test_ctrl_c_ends_after_the_step_and_a_resumed_run_is_the_undisturbed_one(
+    mixed, tmp_path, monkeypatch
+):
     step = training.Run.train_step
 
     def interrupted(self, *args):
@@ -319,7 +364,11 @@ def test_resuming_nothing_is_an_error_that_writes_nothing(world, tmp_path):
 
 def test_another_run_or_a_broken_file_is_not_resumed(world, tmp_path):
     train(recipe(steps=1), world, tmp_path)
-    for other in (recipe(steps=2, batch_size=1), recipe(steps=2, seed=5), recipe(model={"pad_value": -5.0})):
+    for other in (
+        recipe(steps=2, batch_size=1),
+        recipe(steps=2, seed=5),
+        recipe(model={"pad_value": -5.0}),
+    ):
         with pytest.raises(InputError, match="resume: expected the run's"):
             train(other, world, tmp_path, resume=True)
     state = (tmp_path / "resume.pt").read_bytes()
@@ -356,7 +405,9 @@ def test_a_full_disk_is_one_clear_error_and_the_last_checkpoint_stays(world, tmp
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # any larger file fails half-way
     try:
-        with pytest.raises(InputError, match=r"resume.pt: cannot be written \(File too large\)"):
+        with pytest.raises(
+            InputError, match=r"resume.pt: cannot be written \(File too large\)"
+        ):
             train(recipe(steps=4, save_every=2), world, tmp_path, resume=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -379,16 +430,20 @@ def test_a_read_only_folder_is_one_clear_error(world, tmp_path, monkeypatch):
         for name in ("write_bytes", "write_text", "unlink"):
             patch.setattr(Path, name, refuse)
         for resume in (False, True):
-            with pytest.raises(InputError, match=r"cannot be written \(Read-only file system\)"):
+            with pytest.raises(
+                InputError, match=r"cannot be written \(Read-only file system\)"
+            ):
                 train(recipe(steps=2), world, tmp_path, resume=resume)
     assert files(tmp_path) == before
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_batch_and_checkpoint(world, tmp_path, monkeypatch):
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_batch_and_checkpoint(
+    world, tmp_path, monkeypatch
+):
     train(recipe(steps=2), world, tmp_path)
     before = files(tmp_path)
     nan = {"loss_class": torch.tensor(float("nan"), requires_grad=True)}
-    monkeypatch.setattr("tensormask_edu.model.TensorMask.losses", lambda *args: nan)
+    monkeypatch.setattr("tensormask_edu.detector.model.TensorMask.losses", lambda *args: nan)
     with pytest.raises(Diverged, match=r"loss is not finite at step 2: .*images \["):
         train(recipe(steps=4), world, tmp_path, resume=True)
     after = files(tmp_path)
@@ -399,13 +454,17 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_batch_and_checkpoint(w
     assert batch["targets"]["masks"][0]["values"].dtype == torch.bool
 
 
-def test_a_gradient_that_is_no_number_stops_the_run_before_the_weights_change(world, tmp_path, monkeypatch):
+def test_a_gradient_that_is_no_number_stops_the_run_before_the_weights_change(
+    world, tmp_path, monkeypatch
+):
     """Saving right after such a step would have kept the broken weights."""
     config = recipe(steps=3, save_every=1)
     train(recipe(steps=2, save_every=1), world, tmp_path)
     before = weights(tmp_path)
     clip = torch.nn.utils.clip_grad_norm_
-    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda p, n: clip(p, n) * float("inf"))
+    monkeypatch.setattr(
+        torch.nn.utils, "clip_grad_norm_", lambda p, n: clip(p, n) * float("inf")
+    )
     with pytest.raises(Diverged, match="gradient norm inf"):
         train(config, world, tmp_path, resume=True)
     assert weights(tmp_path) == before

@@ -15,14 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tolerances import OP_F64, OP_REL
 
-from tensormask_edu import check_ops, ops, reference
-from tensormask_edu.errors import InputError
+from tensormask_edu import ops, reference
+from tensormask_edu.base.errors import InputError
+from tensormask_edu.commands import check_ops
 
 TRANSFORM_NUMBERS = range(len(check_ops.SWAP_CASES), len(check_ops.CASES))
 FORMULA = [p for p in implementation_parameters() if p.values[1] == "formula"]
 everywhere = pytest.mark.parametrize(("device", "implementation"), FORMULA)
 shapes = st.tuples(
-    st.integers(0, 2), *(st.integers(1, 4) for _ in range(2)), *(st.integers(1, 6) for _ in range(2))
+    st.integers(0, 2),
+    *(st.integers(1, 4) for _ in range(2)),
+    *(st.integers(1, 6) for _ in range(2)),
 )
 
 
@@ -55,7 +58,9 @@ def test_nat2align_undoes_align2nat_away_from_the_border():
 
 
 def test_nat2align_with_units_undoes_align2nat_with_units_on_a_linear_mask():
-    v, u, y, x = np.meshgrid(*(np.arange(extent, dtype=float) for extent in (4, 4, 12, 12)), indexing="ij")
+    v, u, y, x = np.meshgrid(
+        *(np.arange(extent, dtype=float) for extent in (4, 4, 12, 12)), indexing="ij"
+    )
     mask = (0.3 * (v - 1.5) - 0.2 * (u - 1.5) + 0.1 * y + 0.05 * x)[None]
     units = {"sigma_hw": 2, "sigma_vu": 1, "aligned_sigma_hw": 1, "aligned_sigma_vu": 2}
     back = reference.nat2align(reference.align2nat(mask, **units), **units)
@@ -65,7 +70,9 @@ def test_nat2align_with_units_undoes_align2nat_with_units_on_a_linear_mask():
 
 def test_up_bilinear_blends_the_pad_into_the_rim_and_clamp_does_not():
     x = np.ones((1, 2, 1, 1, 1))
-    padded, clamped = (reference.up_bilinear(x, 2, edge=edge, pad_value=-1.0) for edge in ("pad", "clamp"))
+    padded, clamped = (
+        reference.up_bilinear(x, 2, edge=edge, pad_value=-1.0) for edge in ("pad", "clamp")
+    )
     # u has one entry only: 3/4 of it and 1/4 of the pad, in both axes at the corner.
     assert padded[0, 0, 0, 0, 0] == pytest.approx(0.75**2 - (1 - 0.75**2))
     assert padded[0, 1, 0, 0, 0] == pytest.approx(0.75 - 0.25)
@@ -75,7 +82,9 @@ def test_up_bilinear_blends_the_pad_into_the_rim_and_clamp_does_not():
 def test_up_bilinear_clamped_equals_interpolate():
     x = random(1, 3, 4, 2, 2)
     windows = torch.from_numpy(x).permute(0, 3, 4, 1, 2).reshape(-1, 1, 3, 4)
-    up = torch.nn.functional.interpolate(windows, scale_factor=3, mode="bilinear", align_corners=False)
+    up = torch.nn.functional.interpolate(
+        windows, scale_factor=3, mode="bilinear", align_corners=False
+    )
     expected = up.reshape(1, 2, 2, 9, 12).permute(0, 3, 4, 1, 2).numpy()
     assert np.abs(reference.up_bilinear(x, 3, edge="clamp") - expected).max() <= OP_F64
 
@@ -120,9 +129,16 @@ unit = st.sampled_from([0.5, 1, 1.5, 2, 3])
 
 @settings(max_examples=40, deadline=None)
 @given(
-    shape=shapes, hw=unit, aligned_hw=unit, vu=unit, ratio=st.sampled_from([1, 2, 3]), pad=st.floats(-9, 9)
+    shape=shapes,
+    hw=unit,
+    aligned_hw=unit,
+    vu=unit,
+    ratio=st.sampled_from([1, 2, 3]),
+    pad=st.floats(-9, 9),
 )
-def test_align2nat_and_nat2align_equal_the_reference_for_any_units(shape, hw, aligned_hw, vu, ratio, pad):
+def test_align2nat_and_nat2align_equal_the_reference_for_any_units(
+    shape, hw, aligned_hw, vu, ratio, pad
+):
     x = random(*shape)
     to_natural = {"sigma_vu": vu, "aligned_sigma_vu": ratio * vu}
     to_aligned = {"sigma_vu": ratio * vu, "aligned_sigma_vu": vu}
@@ -135,7 +151,11 @@ def test_align2nat_and_nat2align_equal_the_reference_for_any_units(shape, hw, al
 
 
 @settings(max_examples=30, deadline=None)
-@given(shape=shapes, lam=st.sampled_from([1, 1.5, 2, 2.5, 3]), edge=st.sampled_from(["pad", "clamp"]))
+@given(
+    shape=shapes,
+    lam=st.sampled_from([1, 1.5, 2, 2.5, 3]),
+    edge=st.sampled_from(["pad", "clamp"]),
+)
 def test_upscaling_equals_the_reference_on_any_shape(shape, lam, edge):
     sides = (2 * shape[1], 2 * shape[2]) if lam % 1 else shape[1:3]
     x = random(shape[0], *sides, *shape[3:])
@@ -151,7 +171,9 @@ def test_upscaling_equals_the_reference_on_any_shape(shape, lam, edge):
 
 
 DIFFERENTIABLE = {
-    "align2nat": lambda x: ops.align2nat(x, sigma_hw=2, sigma_vu=1, aligned_sigma_hw=1, aligned_sigma_vu=2),
+    "align2nat": lambda x: ops.align2nat(
+        x, sigma_hw=2, sigma_vu=1, aligned_sigma_hw=1, aligned_sigma_vu=2
+    ),
     "nat2align": lambda x: ops.nat2align(x, sigma_vu=1.5, aligned_sigma_vu=1.5),
     "up_bilinear": lambda x: ops.up_bilinear(x, 1.5, "clamp"),
     "up_nearest": lambda x: ops.up_nearest(x, 1.5),
@@ -169,9 +191,14 @@ def test_first_and_second_derivatives_are_right(op, device, implementation):
 
 
 def test_registration_passes_opcheck():
-    op, adjoint = torch.ops.tensormask_edu.resample.default, torch.ops.tensormask_edu.resample_adjoint.default
+    op, adjoint = (
+        torch.ops.tensormask_edu.resample.default,
+        torch.ops.tensormask_edu.resample_adjoint.default,
+    )
     torch.library.opcheck(op, (torch.randn(1, 2, 2, 3, 4), [4, 6, 3, 4], 1.0, 1.0, "pad", -6.0))
-    torch.library.opcheck(adjoint, (torch.randn(1, 4, 6, 3, 4), [2, 2, 3, 4], 1.0, 1.0, "clamp"))
+    torch.library.opcheck(
+        adjoint, (torch.randn(1, 4, 6, 3, 4), [2, 2, 3, 4], 1.0, 1.0, "clamp")
+    )
 
 
 def test_export_keeps_height_and_width_dynamic():
@@ -212,10 +239,19 @@ BAD = {
     ),
     "side": (lambda o, x: o.up_bilinear(x, 1.5), "lam: expected .*side 4.5"),
     "lam below 1": (lambda o, x: o.up_nearest(x, 0.5), "lam: expected a number >= 1, got 0.5"),
-    "lam no integer": (lambda o, x: o.subsample(x, 1.5), "lam: expected an integer >= 1, got 1.5"),
-    "edge": (lambda o, x: o.up_align2nat(x, 2, edge="wrap"), "edge: expected 'pad' or 'clamp', got 'wrap'"),
+    "lam no integer": (
+        lambda o, x: o.subsample(x, 1.5),
+        "lam: expected an integer >= 1, got 1.5",
+    ),
+    "edge": (
+        lambda o, x: o.up_align2nat(x, 2, edge="wrap"),
+        "edge: expected 'pad' or 'clamp', got 'wrap'",
+    ),
     "unit": (lambda o, x: o.align2nat(x, sigma_hw=0), "positive units"),
-    "units' ratio": (lambda o, x: o.nat2align(x, aligned_sigma_vu=2), "integer sub-tensor side.* 1.5"),
+    "units' ratio": (
+        lambda o, x: o.nat2align(x, aligned_sigma_vu=2),
+        "integer sub-tensor side.* 1.5",
+    ),
 }
 
 
@@ -235,7 +271,9 @@ def test_check_ops_lists_every_op_and_what_did_not_run():
         patch.setattr(check_ops, "LIMITS", {torch.float64: 1e-12})
         report = check_ops.check_ops("cpu")
     assert report["passed"]
-    assert {row["op"] for row in report["results"]} == set(check_ops.reference.__all__) & set(ops.__all__)
+    assert {row["op"] for row in report["results"]} == set(check_ops.reference.__all__) & set(
+        ops.__all__
+    )
     listed = {row["implementation"] for row in report["results"] + report["not_run"]}
     assert listed == {"host", "formula"}
     text = check_ops.table(report)
@@ -259,7 +297,9 @@ def test_check_ops_refuses_a_device_that_is_not_there():
             check_ops.check_ops("cuda")
 
 
-@pytest.mark.parametrize("wrong", [np.zeros(2), np.full(3, np.nan)], ids=["shape", "not finite"])
+@pytest.mark.parametrize(
+    "wrong", [np.zeros(2), np.full(3, np.nan)], ids=["shape", "not finite"]
+)
 def test_the_error_of_a_broken_answer_is_infinite(wrong):
     assert check_ops.scaled_error(wrong, np.zeros(3), 1.0) == np.inf
 

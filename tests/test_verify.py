@@ -12,20 +12,20 @@ import pytest
 import torch
 from exported import NO_RTX, SMALL
 
-from tensormask_edu.checkpoint import save_checkpoint
+from tensormask_edu.base.errors import InputError
 from tensormask_edu.config import InputConfig
 from tensormask_edu.data.shapes import write_shapes
-from tensormask_edu.errors import InputError
-from tensormask_edu.model import build_model
+from tensormask_edu.detector.model import build_model
+from tensormask_edu.weights.checkpoint import save_checkpoint
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from tensormask_export import cli, contract  # noqa: E402
-from tensormask_export.compare import LIMITS, match, match_pairs  # noqa: E402
-from tensormask_export.runtimes import find_runtimes  # noqa: E402
-from tensormask_export.to_onnx import read_metadata, read_onnx  # noqa: E402
-from tensormask_export.verify import verify  # noqa: E402
+from tensormask_export import cli, contract
+from tensormask_export.onnx_file.write import read_metadata, read_onnx
+from tensormask_export.runtimes.find import find_runtimes
+from tensormask_export.verify.compare import LIMITS, match, match_pairs
+from tensormask_export.verify.report import verify
 
 NO_EXTENSIONS = importlib.util.find_spec("onnxruntime_extensions") is None
 RAW = LIMITS["float32"].raw.value
@@ -55,7 +55,9 @@ def test_the_tiny_model_equals_pytorch_for_two_batches_and_two_sizes(tiny):
         make(level) for make in (contract.logits, contract.deltas) for level in range(4)
     }
     assert len(report.differences) == len(kinds) * 8 * (2 + 2)  # two inputs and two samples
-    assert report.passed and 0 < report.max_abs <= RAW  # two programs that compute, not one that copies
+    assert (
+        report.passed and 0 < report.max_abs <= RAW
+    )  # two programs that compute, not one that copies
     assert sum(row.matched for row in report.matches) > 100
     assert len(report.layers) > 100 and all(row.passed for row in report.layers)
 
@@ -77,7 +79,9 @@ assert "PLUGIN_V3" not in {after.get_layer(i).type.name for i in range(before)}
 @pytest.mark.skipif(NO_RTX, reason="tensorrt_rtx is not installed")
 def test_the_parser_takes_function_bodies_also_where_a_plugin_is_loaded(tiny):
     pytest.importorskip("cuda.core")
-    run = subprocess.run([sys.executable, "-c", PARSE_WITH_A_PLUGIN, tiny[1]], capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", PARSE_WITH_A_PLUGIN, tiny[1]], capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stderr
 
 
@@ -115,7 +119,7 @@ def test_the_numpy_loops_compute_the_nodes_inside_onnx_runtime(small, tmp_path):
 
 @pytest.mark.skipif(NO_EXTENSIONS, reason="onnxruntime_extensions is not installed")
 def test_loops_that_would_take_hours_are_left_out_and_said(small, monkeypatch):
-    monkeypatch.setattr("tensormask_export.runtimes.MOST_LOOPED_BINS", 10)
+    monkeypatch.setattr("tensormask_export.runtimes.find.MOST_LOOPED_BINS", 10)
     report = verify(small[1], small[0], sizes=((1, 16, 16),), runtimes=["numpy"])
     assert not report.differences
     assert any("the loops take up to 10" in why for why in report.not_run.values())
@@ -140,7 +144,9 @@ def test_the_samples_alone_find_it_as_well(small, tmp_path):
     path = changed(small[1], tmp_path, "box_predictor.weight", lambda weight: weight * 1.01)
     report = verify(path, runtimes=["onnxruntime"])
     failed = {(row.input, row.output) for row in report.differences if not row.passed}
-    assert failed == {(f"sample {i}", f"deltas_{level}") for i in range(2) for level in range(2)}
+    assert failed == {
+        (f"sample {i}", f"deltas_{level}") for i in range(2) for level in range(2)
+    }
 
 
 def test_the_first_layer_that_differs_is_named(small, tmp_path):
@@ -153,7 +159,9 @@ def test_the_first_layer_that_differs_is_named(small, tmp_path):
 
 
 def test_a_mask_that_differs_is_found_though_the_raw_outputs_are_equal(small, tmp_path):
-    path = changed(small[1], tmp_path, "mask_branch.predictors.0.weight", lambda weight: -weight)
+    path = changed(
+        small[1], tmp_path, "mask_branch.predictors.0.weight", lambda weight: -weight
+    )
     report = verify(path, small[0], sizes=((1, 32, 32),), runtimes=["onnxruntime"])
     assert all(row.passed for row in report.differences)
     assert not report.passed and min(row.mask_iou for row in report.matches) < 0.9
@@ -229,7 +237,15 @@ def test_a_picture_file_is_prepared_as_the_checkpoint_says(tiny, tmp_path, capsy
     checkpoint, path, _ = tiny
     pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "noise.png")
-    words = ["verify", path, checkpoint, "--image", tmp_path / "noise.png", "--json", tmp_path / "v.json"]
+    words = [
+        "verify",
+        path,
+        checkpoint,
+        "--image",
+        tmp_path / "noise.png",
+        "--json",
+        tmp_path / "v.json",
+    ]
     assert cli.main([*map(str, words), "--runtimes", "onnxruntime"]) == 0
     rows = json.loads((tmp_path / "v.json").read_text())["differences"]
     assert {row["input"] for row in rows} == {"noise.png", "sample 0", "sample 1"}
@@ -240,7 +256,16 @@ def test_a_picture_file_is_prepared_as_the_checkpoint_says(tiny, tmp_path, capsy
 def test_a_coco_folder_gives_the_ap_of_both(small, tmp_path, capsys):
     """Only the exported twin counts: the model need not be trained, nor know all of the folder's classes."""
     write_shapes(tmp_path / "shapes", train=1, val=6, size_px=48)
-    words = ["verify", small[1], small[0], "--coco", tmp_path / "shapes", "--limit", 5, "--runtimes"]
+    words = [
+        "verify",
+        small[1],
+        small[0],
+        "--coco",
+        tmp_path / "shapes",
+        "--limit",
+        5,
+        "--runtimes",
+    ]
     assert cli.main([*map(str, words), "onnxruntime", "--json", str(tmp_path / "v.json")]) == 0
     report = json.loads((tmp_path / "v.json").read_text())
     (scores,) = report["scores"]
@@ -256,20 +281,30 @@ def test_a_coco_folder_gives_the_ap_of_both(small, tmp_path, capsys):
 
 def test_another_checkpoint_than_the_exported_one_is_refused(small, tmp_path):
     save_checkpoint(tmp_path / "other", build_model(SMALL), InputConfig())
-    with pytest.raises(InputError, match="the one that the ONNX file was exported from, got other weights"):
+    with pytest.raises(
+        InputError, match="the one that the ONNX file was exported from, got other weights"
+    ):
         verify(small[1], tmp_path / "other")
 
 
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["--image", "a.png"], "checkpoint: expected one to compare pictures and layers with, got none"),
+        (
+            ["--image", "a.png"],
+            "checkpoint: expected one to compare pictures and layers with, got none",
+        ),
         (["CHECKPOINT", "--coco", "FOLDER", "--limit", "0"], "limit: expected at least 1"),
-        (["CHECKPOINT", "--coco", "FOLDER", "--bisect"], "bisect: expected a size or a picture"),
+        (
+            ["CHECKPOINT", "--coco", "FOLDER", "--bisect"],
+            "bisect: expected a size or a picture",
+        ),
         (["CHECKPOINT", "--engine", "no.engine"], "no.engine"),
     ],
 )
-def test_what_makes_no_sense_is_one_line_and_exit_code_2(words, message, small, tmp_path, capsys):
+def test_what_makes_no_sense_is_one_line_and_exit_code_2(
+    words, message, small, tmp_path, capsys
+):
     write_shapes(tmp_path, train=1, val=1, size_px=32)
     capsys.readouterr()  # its progress
     places = {"CHECKPOINT": str(small[0]), "FOLDER": str(tmp_path)}

@@ -18,7 +18,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from tensormask_edu import config, ops, reference, viz
-from tensormask_edu.errors import InputError
+from tensormask_edu.base.errors import InputError
 from tensormask_edu.geometry import Geometry
 from tensormask_edu.viz import gallery
 from tensormask_edu.viz.curves import _smooth
@@ -62,9 +62,13 @@ def pictures() -> dict:
         "prediction": viz.draw_instances(image, found, CLASS_NAMES, "prediction"),
         "grid": viz.truth_and_prediction([image] * 4, [target] * 4, [found] * 4, CLASS_NAMES),
         "loss": viz.loss_curve(training_log()),
-        "iou": viz.reachable_iou([10, 20, 40], {"growing bins": [0.8, 0.8, 0.8], "4 px": [0.8, 0.9, 0.95]}),
+        "iou": viz.reachable_iou(
+            [10, 20, 40], {"growing bins": [0.8, 0.8, 0.8], "4 px": [0.8, 0.9, 0.95]}
+        ),
         "windows": viz.windows_on_image(image, windows, target),
-        "wall": viz.window_wall(gallery.wall_of(target["masks"][0]), image, 16, 8, target["masks"][0]),
+        "wall": viz.window_wall(
+            gallery.wall_of(target["masks"][0]), image, 16, 8, target["masks"][0]
+        ),
         "two": viz.two_representations(viz.natural_of(gallery.small_mask(), 3)),
         "shear": viz.diagonal_shear(),
         "taps": viz.sixteen_taps(),
@@ -88,7 +92,11 @@ each_picture = pytest.mark.parametrize("name", NAMES)
 def texts(figure) -> list[Text]:
     """Everything written in a picture that shows."""
     hidden = {t for ax in figure.axes if not ax.axison for t in ax.findobj(Text)}
-    found = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip() and t not in hidden]
+    found = [
+        t
+        for t in figure.findobj(Text)
+        if t.get_visible() and t.get_text().strip() and t not in hidden
+    ]
     outside = {t for ax in figure.axes for t in _ticks_out_of_range(ax)}
     return [t for t in found if t not in outside]
 
@@ -111,7 +119,8 @@ def test_every_public_picture_is_looked_at(drawn):
 def test_a_picture_has_a_title_and_named_axes(name, drawn):
     for ax in (ax for ax in drawn[name].axes if ax.axison):
         shares_x = any(
-            other is not ax and ax.get_shared_x_axes().joined(ax, other) for other in drawn[name].axes
+            other is not ax and ax.get_shared_x_axes().joined(ax, other)
+            for other in drawn[name].axes
         )
         assert ax.get_xlabel() or shares_x or name == "grid"
         assert ax.get_ylabel() or name == "grid"
@@ -127,7 +136,9 @@ def test_a_picture_is_as_wide_as_a_notebook_and_nothing_is_cut_off(name, drawn):
     assert 690 <= width <= 710
     for t in texts(figure):
         box = t.get_window_extent()
-        assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1, t.get_text()
+        assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1, (
+            t.get_text()
+        )
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in LABELLED])
@@ -142,7 +153,9 @@ def test_no_text_covers_another(name, drawn):
 
 @each_picture
 def test_text_is_large_enough_to_read(name, drawn):
-    assert min(t.get_fontsize() for t in texts(drawn[name])) >= SMALL - 0.5  # an exponent is smaller
+    assert (
+        min(t.get_fontsize() for t in texts(drawn[name])) >= SMALL - 0.5
+    )  # an exponent is smaller
 
 
 def test_roles_differ_without_colour():
@@ -154,9 +167,33 @@ def test_roles_differ_without_colour():
 
 
 # Machado, Oliveira, Fernandes (2009), severity 1, on linear RGB.
-PROTANOPIA = [0.152286, 1.052583, -0.204868, 0.114503, 0.786281, 0.099216, -0.003882, -0.048116, 1.051998]
-DEUTERANOPIA = [0.367322, 0.860646, -0.227968, 0.280085, 0.672501, 0.047413, -0.011820, 0.042940, 0.968881]
-COLOUR_VISION = {"normal": np.eye(3).ravel(), "protanopia": PROTANOPIA, "deuteranopia": DEUTERANOPIA}
+PROTANOPIA = [
+    0.152286,
+    1.052583,
+    -0.204868,
+    0.114503,
+    0.786281,
+    0.099216,
+    -0.003882,
+    -0.048116,
+    1.051998,
+]
+DEUTERANOPIA = [
+    0.367322,
+    0.860646,
+    -0.227968,
+    0.280085,
+    0.672501,
+    0.047413,
+    -0.011820,
+    0.042940,
+    0.968881,
+]
+COLOUR_VISION = {
+    "normal": np.eye(3).ravel(),
+    "protanopia": PROTANOPIA,
+    "deuteranopia": DEUTERANOPIA,
+}
 
 
 @pytest.mark.parametrize("vision", COLOUR_VISION)
@@ -188,9 +225,13 @@ def bin_at(x: float, y: float, side: int) -> tuple[int, int, int, int]:
 
 def marked(ax, look, side: int) -> set[tuple[int, int, int, int]]:
     lines = [
-        line for line in ax.lines if line.get_marker() == look.marker and line.get_color() == look.colour
+        line
+        for line in ax.lines
+        if line.get_marker() == look.marker and line.get_color() == look.colour
     ]
-    return {bin_at(float(line.get_xdata()[0]), float(line.get_ydata()[0]), side) for line in lines}
+    return {
+        bin_at(float(line.get_xdata()[0]), float(line.get_ydata()[0]), side) for line in lines
+    }
 
 
 def test_the_lit_values_are_the_same_in_both_representations():
@@ -208,11 +249,14 @@ def test_the_lit_values_are_the_same_in_both_representations():
 def test_the_shear_shows_which_pixel_each_entry_speaks_of():
     _, lower = viz.diagonal_shear(extent=6, side_bins=3, pixel=2, window=2).axes
     numbers = {t.get_position(): t.get_text() for t in lower.texts if t.get_text().isdigit()}
-    assert numbers == {(y, v): str(y + v - 1) for v in range(3) for y in range(6) if 0 <= y + v - 1 < 6}
+    assert numbers == {
+        (y, v): str(y + v - 1) for v in range(3) for y in range(6) if 0 <= y + v - 1 < 6
+    }
 
 
 @pytest.mark.parametrize(
-    ("side", "lam", "output"), [(3, 2, (4, 1, 2, 2)), (3, 2, (0, 5, 2, 2)), (3, 3, (4, 2, 1, 2))]
+    ("side", "lam", "output"),
+    [(3, 2, (4, 1, 2, 2)), (3, 2, (0, 5, 2, 2)), (3, 3, (4, 2, 1, 2))],
 )
 def test_the_taps_are_the_gradient_of_the_operator(side, lam, output):
     weights = _tap_weights(side, lam, output)
@@ -312,7 +356,10 @@ def test_a_saved_picture_is_a_whole_small_png(tmp_path):
 
 def test_a_palette_makes_a_drawing_smaller_and_changes_no_colour_visibly():
     small, full = viz.png(viz.sixteen_taps(), palette=True), viz.png(viz.sixteen_taps())
-    pixels = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=int) for data in (small, full)]
+    pixels = [
+        np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=int)
+        for data in (small, full)
+    ]
     assert len(small) < 0.8 * len(full)
     assert np.abs(pixels[0] - pixels[1]).max() <= 32
 

@@ -13,10 +13,15 @@ import torch
 from torchvision.models import resnet50
 
 from tensormask_edu import cli, config
-from tensormask_edu.checkpoint import load_checkpoint, load_official, load_torchvision, official_state
-from tensormask_edu.errors import InputError
-from tensormask_edu.model import build_model
-from tensormask_edu.pickled import read_pickled
+from tensormask_edu.base.errors import InputError
+from tensormask_edu.detector.model import build_model
+from tensormask_edu.weights.checkpoint import (
+    load_checkpoint,
+    load_official,
+    load_torchvision,
+    official_state,
+)
+from tensormask_edu.weights.pickled import read_pickled
 
 SMALL = replace(
     config.MODELS["tiny"], strides_px=(4, 8), fpn_channels=8, tower_convs=1, tower_norm_groups=0,
@@ -47,7 +52,14 @@ def by_python_2(arrays, module=b"numpy.core.multiarray"):
         shape = b"(" + b"".join(b"\x8a\x08" + struct.pack("<q", n) for n in array.shape) + b"t"
         out += b"U" + bytes([len(name)]) + name.encode()
         out += b"c" + module + b"\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-        out += b"(K\x01" + shape + b"cnumpy\ndtype\nU" + bytes([len(code)]) + code + b"K\x00K\x01\x87R"
+        out += (
+            b"(K\x01"
+            + shape
+            + b"cnumpy\ndtype\nU"
+            + bytes([len(code)])
+            + code
+            + b"K\x00K\x01\x87R"
+        )
         out += b"(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
         out += b"\x89T" + struct.pack("<i", len(data)) + data + b"tb"
     return out + b"uU\x0a__author__U\x02meu."
@@ -71,9 +83,14 @@ def test_arrays_come_back_exactly_whatever_the_protocol(protocol, tmp_path):
 
 @pytest.mark.parametrize("module", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
 def test_files_of_python_2_and_of_both_numpy_names_are_read(module, tmp_path):
-    arrays = {"weight": np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32), "bias": np.arange(3)}
+    arrays = {
+        "weight": np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32),
+        "bias": np.arange(3),
+    }
     written(tmp_path / "weights.pkl", by_python_2(arrays, module))
-    assert pickle.loads(by_python_2(arrays), encoding="latin1")["__author__"] == "me"  # so it is such a file
+    assert (
+        pickle.loads(by_python_2(arrays), encoding="latin1")["__author__"] == "me"
+    )  # so it is such a file
     read = read_pickled(tmp_path / "weights.pkl")
     for name, array in arrays.items():
         np.testing.assert_array_equal(read["model"][name], array)
@@ -122,7 +139,9 @@ def many(function, text, times=50):
         pairs = b"".join(b"]" + b"K" + bytes([n]) + b"aNa" + b"a" for n in range(200))
         argument = b"]" + pairs + b"\x85q\x01"
     else:
-        argument = b"X" + struct.pack("<i", len(text)) + text + b"X\x06\x00\x00\x00latin1\x86q\x01"
+        argument = (
+            b"X" + struct.pack("<i", len(text)) + text + b"X\x06\x00\x00\x00latin1\x86q\x01"
+        )
     return b"\x80\x02" + argument + b"0]" + (function + b"h\x01Ra") * times + b"."
 
 
@@ -149,10 +168,15 @@ def attacks(trace):
             "_reconstruct.__globals__",
         ),
         "attributes of a function": (
-            b"\x80\x02cnumpy\ndtype\nN}U\x0c__defaults__NssU\x00\x86b.".replace(b"ssU\x00\x86", b"s\x86"),
+            b"\x80\x02cnumpy\ndtype\nN}U\x0c__defaults__NssU\x00\x86b.".replace(
+                b"ssU\x00\x86", b"s\x86"
+            ),
             "state of a function",
         ),
-        "objects": (np.array([Calls(os.system, touch)], dtype=object), "posix.system|dtype 'O8'"),
+        "objects": (
+            np.array([Calls(os.system, touch)], dtype=object),
+            "posix.system|dtype 'O8'",
+        ),
         "plain objects": (np.array([None, 1], dtype=object), "dtype 'O8'"),
         "structures": (np.zeros(2, dtype=[("a", "f4")]), "dtype 'V4'"),
         "an array of a class": (np.ones(2).view(Sub), "test_weights.Sub"),
@@ -166,7 +190,10 @@ def attacks(trace):
             array_state(shape=b"J\xff\xff\xff\xffJ\xff\xff\xff\xff\x86"),
             "impossible shape",
         ),
-        "a shape of laughter": (array_state(shape=pickle.dumps(laughs(), 2)[2:-1]), "impossible shape"),
+        "a shape of laughter": (
+            array_state(shape=pickle.dumps(laughs(), 2)[2:-1]),
+            "impossible shape",
+        ),
         "one string as many arrays": (many(CALL_ENCODE, b"a" * 4096), "larger than it is"),
         "one list as many dictionaries": (many(CALL_DICTIONARY, None), "larger than it is"),
         "a huge memo": (b"\x80\x02Nr\xff\xff\xff\x7f.", "memo slot"),
@@ -240,20 +267,36 @@ def test_convert_makes_a_checkpoint_of_a_published_file(tmp_path, capsys, monkey
     state = {name: tensor.numpy() for name, tensor in official_state(model).items()}
     path = written(tmp_path / "model_final.pkl", {"model": state, "__author__": "me"})
     output = tmp_path / "r50"
-    assert cli.main(["convert", str(path), "--preset", "r50_fpn_6x", "--output", str(output)]) == 0
+    assert (
+        cli.main(["convert", str(path), "--preset", "r50_fpn_6x", "--output", str(output)]) == 0
+    )
     loaded, input_config = load_checkpoint(output)
-    assert loaded.config.class_names[0] == "person" and loaded.config.class_names[79] == "toothbrush"
+    assert (
+        loaded.config.class_names[0] == "person"
+        and loaded.config.class_names[79] == "toothbrush"
+    )
     assert len(set(loaded.config.class_names)) == 80
     assert (input_config.short_side_px, input_config.long_side_px) == (800, 1333)
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
     written(path, Calls(eval, "1"))
-    assert cli.main(["convert", str(path), "--preset", "r50_fpn_6x", "--output", str(tmp_path / "no")]) == 2
+    assert (
+        cli.main(
+            ["convert", str(path), "--preset", "r50_fpn_6x", "--output", str(tmp_path / "no")]
+        )
+        == 2
+    )
     assert "nothing of it was executed" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
 
 
-R50 = replace(config.MODELS["r50_fpn_1x"], fpn_channels=8, class_channels=8, box_channels=8, mask_channels=8)
+R50 = replace(
+    config.MODELS["r50_fpn_1x"],
+    fpn_channels=8,
+    class_channels=8,
+    box_channels=8,
+    mask_channels=8,
+)
 
 
 @pytest.fixture(scope="module")
@@ -286,11 +329,15 @@ def test_a_body_of_torchvision_computes_what_torchvision_computes(resnet, tmp_pa
         official.load_state_dict(model.network.backbone.body.state_dict())
         elsewhere = official(model.batch([photo]))
     assert torch.equal(elsewhere[0], ours[0])  # res2 has no stride
-    assert (elsewhere[1] - ours[1]).abs().max() > 0.01  # the same names and shapes, other numbers
+    assert (
+        elsewhere[1] - ours[1]
+    ).abs().max() > 0.01  # the same names and shapes, other numbers
 
 
 def test_torchvisions_weights_are_refused_where_they_would_compute_something_else(resnet):
     with pytest.raises(InputError, match="made for torchvision's weights, got r50_fpn_1x"):
         load_torchvision(build_model(R50), resnet.state_dict())
     with pytest.raises(InputError, match="tensors of torchvision are missing"):
-        load_torchvision(build_model(config.for_torchvision_body(R50)), {"fc.weight": torch.zeros(1)})
+        load_torchvision(
+            build_model(config.for_torchvision_body(R50)), {"fc.weight": torch.zeros(1)}
+        )

@@ -8,7 +8,12 @@ import torch
 
 # An operator against the float64 reference fed with the same rounded inputs, relative to
 # max(|reference|, 1% of the largest input): a few roundings of the dtype (see `check_ops.scaled_error`).
-OP_REL = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
+OP_REL = {
+    torch.float64: 1e-12,
+    torch.float32: 1e-5,
+    torch.float16: 2e-3,
+    torch.bfloat16: 1.6e-2,
+}
 # Two float64 forms of one formula on values of size 6 to 10: some roundings, absolute.
 OP_F64 = 1e-12
 # An operator in float32 against the golden file, absolute: values reach 6, where a rounding is 5e-7.

@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 
 from tensormask_edu import config
+from tensormask_edu.base.files import write_json
 from tensormask_edu.config import RECIPES, AugmentConfig, Recipe
-from tensormask_edu.files import write_json
 
 # Pictures of both orientations change size, place and light at random: everything a resumed run must repeat.
 SHAKEN = AugmentConfig(flip=True, scale=(0.8, 1.25), gamma=(0.8, 1.2), noise=0.05)
@@ -46,8 +46,14 @@ def save_recipe(recipe: Recipe, path: Path) -> Path:
 
 def load_recipe(path: Path) -> Recipe:
     values = json.loads(path.read_text())
-    kinds = {"model": config.ModelConfig, "input": config.InputConfig, "train": config.TrainConfig}
-    return Recipe(**{name: config.from_json(kind, values[name]) for name, kind in kinds.items()})
+    kinds = {
+        "model": config.ModelConfig,
+        "input": config.InputConfig,
+        "train": config.TrainConfig,
+    }
+    return Recipe(
+        **{name: config.from_json(kind, values[name]) for name, kind in kinds.items()}
+    )
 
 
 def write_pictures(folder: Path, sizes: list[tuple[int, int]], split: str = "train") -> Path:
@@ -63,7 +69,12 @@ def write_pictures(folder: Path, sizes: list[tuple[int, int]], split: str = "tra
             pixels[y : y + h, x : x + w, label] += 150
             polygon = [x, y, x + w, y, x + w, y + h, x, y + h]
             annotations.append(
-                {"id": len(annotations) + 1, "image_id": number, "category_id": label, "iscrowd": 0}
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": label,
+                    "iscrowd": 0,
+                }
                 | {"bbox": [int(x), int(y), int(w), int(h)], "area": int(h * w)}
                 | {"segmentation": [[float(v) for v in polygon]]}
             )
@@ -107,13 +118,15 @@ def main() -> None:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--die", nargs=3)
-    parser.add_argument("--scores", type=Path, help="evaluate afterwards, and the first process writes here")
+    parser.add_argument(
+        "--scores", type=Path, help="evaluate afterwards, and the first process writes here"
+    )
     args = parser.parse_args()
     if args.die:
         die(args.die[0], args.die[1], int(args.die[2]))
-    from tensormask_edu import distributed
-    from tensormask_edu.ceiling import evaluate_checkpoint
-    from tensormask_edu.train import train
+    from tensormask_edu.base import distributed
+    from tensormask_edu.evaluation.ceiling import evaluate_checkpoint
+    from tensormask_edu.training.train import train
 
     with distributed.processes():
         train(load_recipe(args.recipe), args.folder, args.output, args.resume)

@@ -22,16 +22,24 @@ from typing import Any, Literal, Protocol, TypeVar
 import numpy as np
 import torch
 
-from tensormask_edu.check_ops import machine
-from tensormask_edu.checkpoint import load_checkpoint
-from tensormask_edu.errors import InputError, bad_input
+from tensormask_edu.base.errors import InputError, bad_input
+from tensormask_edu.commands.check_ops import machine
+from tensormask_edu.weights.checkpoint import load_checkpoint
 
 from . import contract
-from .device import find_device
-from .engine_file import read_engine
-from .run import Array, OnnxSession, Session, Shape, check_shape, detect, open_session
-from .to_onnx import file_sha256, weights_sha256
-from .to_tensorrt import shape_name
+from .engine.build import shape_name
+from .engine.device import find_device
+from .engine.manifest import read_engine
+from .onnx_file.write import file_sha256, weights_sha256
+from .runtimes.session import (
+    Array,
+    OnnxSession,
+    Session,
+    Shape,
+    check_shape,
+    detect,
+    open_session,
+)
 
 Result = TypeVar("Result")
 
@@ -63,7 +71,12 @@ class Effort:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("warmup", 1), ("iterations", FEWEST), ("seconds", 0), ("threads", 0)):
+        for name, least in (
+            ("warmup", 1),
+            ("iterations", FEWEST),
+            ("seconds", 0),
+            ("threads", 0),
+        ):
             if getattr(self, name) < least:
                 raise bad_input(name, f"at least {least}", getattr(self, name))
 
@@ -124,11 +137,23 @@ class BenchReport:
         ]
         lines = [head]
         for row in self.rows:
-            times = [t for of in (row.compute_ms, row.end_to_end_ms) for t in (of.median, of.p90, of.p99)]
-            numbers = [*times, row.pictures_per_s, row.memory_mb, row.memory_mb - row.memory_at_start_mb]
+            times = [
+                t
+                for of in (row.compute_ms, row.end_to_end_ms)
+                for t in (of.median, of.p90, of.p99)
+            ]
+            numbers = [
+                *times,
+                row.pictures_per_s,
+                row.memory_mb,
+                row.memory_mb - row.memory_at_start_mb,
+            ]
             lines.append([row.runtime, *(f"{n:.4g}" for n in numbers), str(row.iterations)])
         widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-        text = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+        text = [
+            "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip()
+            for line in lines
+        ]
         devices = ", ".join(dict.fromkeys(row.device for row in self.rows))
         return "\n".join([f"{shape_name(self.shape)} on {devices}; medians", *text])
 
@@ -162,9 +187,14 @@ def bench(
     check_shape(shape, metadata, profile)
     for subject in subjects[1:]:
         check_weights(subject.path, metadata[contract.WEIGHTS_SHA256])
-    rows = [in_own_process(subject.path, measure, subject, shape, effort) for subject in subjects]
+    rows = [
+        in_own_process(subject.path, measure, subject, shape, effort) for subject in subjects
+    ]
     device = find_device()
-    where = machine() | {"gpu": asdict(device) if device else None, "threads": effort.threads or "all cores"}
+    where = machine() | {
+        "gpu": asdict(device) if device else None,
+        "threads": effort.threads or "all cores",
+    }
     return BenchReport(str(model), shape, effort.warmup, rows, files, where)
 
 
@@ -175,8 +205,15 @@ def described(model: str | Path) -> tuple[Any, dict[str, str], Any]:
     if Path(model).suffix == ".onnx":
         return OnnxSession(model).metadata, {"model": file_sha256(model)}, None
     file = read_engine(model)
-    hashes = {"engine": file.manifest["engine"]["sha256"], "model": file.manifest["model"].get("sha256")}
-    plugin = {"plugin": file.manifest["plugin"]["sha256"]} if file.manifest["plugin"]["sha256"] else {}
+    hashes = {
+        "engine": file.manifest["engine"]["sha256"],
+        "model": file.manifest["model"].get("sha256"),
+    }
+    plugin = (
+        {"plugin": file.manifest["plugin"]["sha256"]}
+        if file.manifest["plugin"]["sha256"]
+        else {}
+    )
     return file.metadata, hashes | plugin, file.profile
 
 
@@ -196,7 +233,9 @@ def in_own_process(what: str, work: Callable[..., Result], *arguments: Any) -> R
         try:
             return pool.submit(work, *arguments).result()
         except BrokenProcessPool:
-            raise InputError(f"{what}: the process that ran it died; its last words are above") from None
+            raise InputError(
+                f"{what}: the process that ran it died; its last words are above"
+            ) from None
 
 
 def measure(subject: Subject, shape: Shape, effort: Effort) -> Row:
@@ -231,7 +270,9 @@ def timed(runner: Runner, effort: Effort) -> tuple[list[float], list[float]]:
     compute: list[float] = []
     end_to_end: list[float] = []
     until = time.perf_counter() + effort.seconds
-    while len(compute) < effort.iterations and (len(compute) < FEWEST or time.perf_counter() < until):
+    while len(compute) < effort.iterations and (
+        len(compute) < FEWEST or time.perf_counter() < until
+    ):
         compute.append(runner.compute_ms())
         start = time.perf_counter()
         runner.end_to_end()
@@ -285,7 +326,9 @@ class Runner(Protocol):
 def open_runner(subject: Subject, images: Array, threads: int = 0) -> Runner:
     """Whatever is measured, loaded."""
     if subject.kind == "model":
-        return ModelRunner(open_session(subject.path, threads=threads, **subject.options), images)
+        return ModelRunner(
+            open_session(subject.path, threads=threads, **subject.options), images
+        )
     return TorchRunner(subject.path, subject.kind == "compile", images, **subject.options)
 
 
@@ -309,14 +352,21 @@ class TorchRunner:
 
     compiled: its network by torch.compile. half: on a GPU in float16, by autocast."""
 
-    def __init__(self, checkpoint: str | Path, compiled: bool, images: Array, half: bool = False) -> None:
+    def __init__(
+        self, checkpoint: str | Path, compiled: bool, images: Array, half: bool = False
+    ) -> None:
         gpu = find_device()
         self.where, self.device = ("cuda", gpu.name) if gpu else ("cpu", "CPU")
         self.half = half and gpu is not None
         self.model = load_checkpoint(checkpoint)[0].to(self.where)
         if compiled:
             self.model.network.compile()
-        words = ["torch", torch.__version__, "compiled" if compiled else "eager", "float16" * self.half]
+        words = [
+            "torch",
+            torch.__version__,
+            "compiled" if compiled else "eager",
+            "float16" * self.half,
+        ]
         self.name = " ".join(filter(None, words))
         self.images = torch.from_numpy(images)
         self.there = list(self.images.to(self.where))

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tensormask_edu import __version__
-from tensormask_edu.errors import InputError, bad_input
+from tensormask_edu.base.errors import InputError, bad_input
 
 Parser = argparse.ArgumentParser
 
@@ -50,7 +50,9 @@ def build_parser() -> Parser:
     return parser
 
 
-def _command(commands: Any, name: str, run: Callable[..., int], text: str, example: str) -> Parser:
+def _command(
+    commands: Any, name: str, run: Callable[..., int], text: str, example: str
+) -> Parser:
     parser = commands.add_parser(
         name,
         help=re.split(r"\.\s", text)[0],
@@ -69,7 +71,9 @@ def _onnx(commands: Any) -> None:
         "height and width stay free; normalisation is inside. Our ops carry a body of standard ops: ONNX\n"
         "Runtime and TensorRT run the same file."
     )
-    parser = _command(commands, "onnx", _run_onnx, text, "onnx outputs/demo/checkpoint outputs/model.onnx")
+    parser = _command(
+        commands, "onnx", _run_onnx, text, "onnx outputs/demo/checkpoint outputs/model.onnx"
+    )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint folder")
     parser.add_argument("model", metavar="MODEL.onnx", help="the file to write")
     parser.add_argument(
@@ -84,7 +88,9 @@ def _onnx(commands: Any) -> None:
         default="float32",
         help="of weights and activations (default float32); inputs and outputs stay float32",
     )
-    parser.add_argument("--raw", action="store_true", help="logits and deltas of all levels as outputs too")
+    parser.add_argument(
+        "--raw", action="store_true", help="logits and deltas of all levels as outputs too"
+    )
     parser.add_argument(
         "--dense",
         action="store_true",
@@ -94,9 +100,9 @@ def _onnx(commands: Any) -> None:
 
 
 def _run_onnx(args: argparse.Namespace) -> int:
-    from tensormask_edu.checkpoint import load_checkpoint
+    from tensormask_edu.weights.checkpoint import load_checkpoint
 
-    from .to_onnx import export_onnx
+    from .onnx_file.write import export_onnx
 
     model, input_config = load_checkpoint(args.checkpoint)
     report = export_onnx(
@@ -130,9 +136,14 @@ def _verify(commands: Any) -> None:
         "  tensormask-export verify model.onnx checkpoint --coco FOLDER --split val --limit 20"
     )
     parser = _command(commands, "verify", _run_verify, text, example)
-    parser.add_argument("model", metavar="MODEL.onnx", help="a file of `tensormask-export onnx`")
     parser.add_argument(
-        "checkpoint", metavar="CHECKPOINT", nargs="?", help="the checkpoint it was exported from"
+        "model", metavar="MODEL.onnx", help="a file of `tensormask-export onnx`"
+    )
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        nargs="?",
+        help="the checkpoint it was exported from",
     )
     parser.add_argument(
         "--sizes",
@@ -141,12 +152,16 @@ def _verify(commands: Any) -> None:
         metavar="NxHxW",
         help="random pictures of these sizes (default 1x64x96 2x128x160; none with --image or --coco alone)",
     )
-    parser.add_argument("--image", nargs="+", default=[], metavar="FILE", help="picture files as well")
+    parser.add_argument(
+        "--image", nargs="+", default=[], metavar="FILE", help="picture files as well"
+    )
     parser.add_argument(
         "--coco", metavar="FOLDER", help="the pictures of a COCO folder as well, and their AP"
     )
     parser.add_argument("--split", default="val", help="of the COCO folder (default val)")
-    parser.add_argument("--limit", type=int, metavar="N", help="at most so many of its pictures")
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="at most so many of its pictures"
+    )
     parser.add_argument(
         "--runtimes",
         nargs="+",
@@ -161,14 +176,16 @@ def _verify(commands: Any) -> None:
         help="engines of this file too, where there is a GPU",
     )
     parser.add_argument(
-        "--bisect", action="store_true", help="compare every layer: where does the difference begin?"
+        "--bisect",
+        action="store_true",
+        help="compare every layer: where does the difference begin?",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the random pictures")
 
 
 def _run_verify(args: argparse.Namespace) -> int:
-    from .runtimes import DEFAULT_NAMES
-    from .verify import DEFAULT_SIZES, verify
+    from .runtimes.find import DEFAULT_NAMES
+    from .verify.report import DEFAULT_SIZES, verify
 
     report = verify(
         args.model,
@@ -204,16 +221,27 @@ def _engine(commands: Any) -> None:
         "  tensormask-export engine model.onnx model.engine --shapes 1x3x800x1344 --plugin cpp"
     )
     parser = _command(commands, "engine", _run_engine, text, example)
-    parser.add_argument("model", metavar="MODEL.onnx", help="a file of `tensormask-export onnx`")
+    parser.add_argument(
+        "model", metavar="MODEL.onnx", help="a file of `tensormask-export onnx`"
+    )
     parser.add_argument("engine", metavar="MODEL.engine", help="the file to write")
     backends = ("auto", "tensorrt", "tensorrt-rtx", "tensorrt_rtx")
     parser.add_argument(
         "--backend", choices=backends, default="auto", metavar="NAME", help="tensorrt-rtx ..."
     )
     parser.add_argument(
-        "--sm", nargs="+", type=int, default=[], metavar="NN", help="86 for 8.6; several fit in one"
+        "--sm",
+        nargs="+",
+        type=int,
+        default=[],
+        metavar="NN",
+        help="86 for 8.6; several fit in one",
     )
-    for name, default in (("min", "1x3x128x128"), ("opt", "1x3x256x256"), ("max", "4x3x512x512")):
+    for name, default in (
+        ("min", "1x3x128x128"),
+        ("opt", "1x3x256x256"),
+        ("max", "4x3x512x512"),
+    ):
         parser.add_argument(
             f"--{name}",
             f"--{name}Shapes",
@@ -232,13 +260,19 @@ def _engine(commands: Any) -> None:
         metavar="FILE.so",
         help="the C++ plugin (default: $TENSORMASK_PLUGIN, or build/plugins of the checkout)",
     )
-    parser.add_argument("--timingCacheFile", metavar="FILE", help="read if there, written after the build")
-    parser.add_argument("--memPoolSize", type=_mib, metavar="workspace:MIB", help="scratch memory on the GPU")
-    parser.add_argument("--builderOptimizationLevel", type=int, metavar="0..5", help="how long it searches")
+    parser.add_argument(
+        "--timingCacheFile", metavar="FILE", help="read if there, written after the build"
+    )
+    parser.add_argument(
+        "--memPoolSize", type=_mib, metavar="workspace:MIB", help="scratch memory on the GPU"
+    )
+    parser.add_argument(
+        "--builderOptimizationLevel", type=int, metavar="0..5", help="how long it searches"
+    )
 
 
 def _run_engine(args: argparse.Namespace) -> int:
-    from .to_tensorrt import Effort, Profile, build_engine
+    from .engine.build import Effort, Profile, build_engine
 
     given = {name: getattr(args, name) for name in ("min", "opt", "max") if getattr(args, name)}
     if args.shapes:
@@ -280,10 +314,14 @@ def _predict(commands: Any) -> None:
     )
     parser = _command(commands, "predict", _run_predict, text, example)
     _add_model(parser, needed=False)
-    parser.add_argument("--engine", metavar="FILE", help="the same as MODEL, in trtexec's manner")
+    parser.add_argument(
+        "--engine", metavar="FILE", help="the same as MODEL, in trtexec's manner"
+    )
     parser.add_argument("image", metavar="IMAGE", help="an image file or a folder of them")
     parser.add_argument("--output", required=True, metavar="DIR", help="where the pictures go")
-    parser.add_argument("--score", type=float, default=0.5, help="draw from this score on (default 0.5)")
+    parser.add_argument(
+        "--score", type=float, default=0.5, help="draw from this score on (default 0.5)"
+    )
 
 
 def _run_predict(args: argparse.Namespace) -> int:
@@ -318,11 +356,21 @@ def _bench(commands: Any) -> None:
         help="default: what the engine is tuned for, or 1x3x256x256",
     )
     parser.add_argument("--eager", metavar="CHECKPOINT", help="PyTorch as well")
-    parser.add_argument("--compile", metavar="CHECKPOINT", help="PyTorch through torch.compile as well")
-    parser.add_argument("--warmup", type=int, default=10, metavar="N", help="runs before (default 10)")
-    parser.add_argument("--iterations", type=int, default=100, metavar="N", help="runs (default 100)")
-    parser.add_argument("--seconds", type=float, default=60, help="stop a runtime then (default 60)")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="of the CPU (default: all cores)")
+    parser.add_argument(
+        "--compile", metavar="CHECKPOINT", help="PyTorch through torch.compile as well"
+    )
+    parser.add_argument(
+        "--warmup", type=int, default=10, metavar="N", help="runs before (default 10)"
+    )
+    parser.add_argument(
+        "--iterations", type=int, default=100, metavar="N", help="runs (default 100)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=60, help="stop a runtime then (default 60)"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="of the CPU (default: all cores)"
+    )
 
 
 def _run_bench(args: argparse.Namespace) -> int:
@@ -350,11 +398,17 @@ def _add_model(parser: Parser, needed: bool = True) -> None:
         help="a .onnx file, or an engine with its manifest beside it",
     )
     parser.add_argument(
-        "--plugin-library", metavar="FILE.so", help="the C++ plugin that an engine was built with"
+        "--plugin-library",
+        metavar="FILE.so",
+        help="the C++ plugin that an engine was built with",
     )
-    parser.add_argument("--no-cuda-graph", action="store_true", help="do not record an engine's work")
     parser.add_argument(
-        "--allow-host-code", action="store_true", help="accept an engine that carries code for the CPU"
+        "--no-cuda-graph", action="store_true", help="do not record an engine's work"
+    )
+    parser.add_argument(
+        "--allow-host-code",
+        action="store_true",
+        help="accept an engine that carries code for the CPU",
     )
 
 
@@ -368,11 +422,15 @@ def _engine_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def _mib(text: str) -> float:
     """workspace:1024 as 1024.0, in MiB; trtexec's K, M and G as well."""
-    number, unit = re.fullmatch(r"(.*?)([KMG]?)", text.removeprefix("workspace:"), re.S).groups()  # type: ignore[union-attr]
+    number, unit = re.fullmatch(
+        r"(.*?)([KMG]?)", text.removeprefix("workspace:"), re.S
+    ).groups()  # type: ignore[union-attr]
     try:
         return float(number) * {"K": 2**-10, "": 1, "M": 1, "G": 2**10}[unit]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected workspace:MIB, as workspace:2048, got {text!r}") from None
+        raise argparse.ArgumentTypeError(
+            f"expected workspace:MIB, as workspace:2048, got {text!r}"
+        ) from None
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -385,7 +443,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _write_report(args: argparse.Namespace, report: Any) -> None:
-    from tensormask_edu.files import write_json
+    from tensormask_edu.base.files import write_json
 
     if args.json:
         write_json(args.json, report.to_json())

@@ -23,8 +23,14 @@ PAD_VALUE = "pad_value"
 PLUGIN_ATTRIBUTES = {"plugin_namespace": DOMAIN, "plugin_version": "1"}
 
 # Input
-IMAGES = "images"  # (N, 3, H, W) float32 RGB in [0, 1]; H, W multiples of the metadata's padding_px
-BATCH, ROWS, COLUMNS = "batch", "rows", "columns"  # names of the free dimensions; rows * padding_px = H
+IMAGES = (
+    "images"  # (N, 3, H, W) float32 RGB in [0, 1]; H, W multiples of the metadata's padding_px
+)
+BATCH, ROWS, COLUMNS = (
+    "batch",
+    "rows",
+    "columns",
+)  # names of the free dimensions; rows * padding_px = H
 
 # Outputs: D = min(detections_per_image, candidates) places per image, of which the first `count` are
 # detections, best first; beyond them boxes, scores, labels, windows and masks are 0. Lengths are pixels of
@@ -32,7 +38,9 @@ BATCH, ROWS, COLUMNS = "batch", "rows", "columns"  # names of the free dimension
 BOXES = "boxes"  # (N, D, 4) float32 xyxy
 SCORES = "scores"  # (N, D) float32, descending
 LABELS = "labels"  # (N, D) int64
-WINDOWS_OUT = "windows"  # (N, D, 4) int64 (level, size_id, y, x): the window that each mask lives in
+WINDOWS_OUT = (
+    "windows"  # (N, D, 4) int64 (level, size_id, y, x): the window that each mask lives in
+)
 MASKS_OUT = "masks"  # (N, D, P, Q) float32 probabilities on a canvas, 0 outside the window: `detections.py`
 COUNT = "count"  # (N,) int64
 CONVERGED = "nms_converged"  # (N,) bool: the NMS iterations sufficed, so the result is that of greedy NMS
@@ -70,7 +78,9 @@ MODEL_CONFIG = (
     METADATA_PREFIX + "model_config"
 )  # with the thresholds and the number of candidates of the file
 INPUT_CONFIG = METADATA_PREFIX + "input_config"
-DETECTOR = METADATA_PREFIX + "detector"  # candidates, detections, nms_iterations, masks, precision
+DETECTOR = (
+    METADATA_PREFIX + "detector"
+)  # candidates, detections, nms_iterations, masks, precision
 SAMPLES = METADATA_PREFIX + "samples"  # small inputs with the outputs that PyTorch gave
 VERSIONS = METADATA_PREFIX + "versions"
 WEIGHTS_SHA256 = METADATA_PREFIX + "weights_sha256"

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tensormask_edu.commands.predict import check_score, image_files, write_predictions
 from tensormask_edu.config import InputConfig, from_json
-from tensormask_edu.data.transforms import prepare
-from tensormask_edu.predict import check_score, image_files, write_predictions
+from tensormask_edu.data.augment import prepare
 
 from . import contract
-from .run import Session, detect, open_session
+from .runtimes.session import Session, detect, open_session
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,11 @@ class PredictReport:
 
 
 def predict(
-    model: str | Path, source: str | Path, output: str | Path, score: float = 0.5, **engine_options: Any
+    model: str | Path,
+    source: str | Path,
+    output: str | Path,
+    score: float = 0.5,
+    **engine_options: Any,
 ) -> PredictReport:
     """Run an exported model on an image or on every image of a folder.
 
@@ -53,7 +57,9 @@ def predict(
             files, lambda image: detect_image(session, image, score), class_names, output
         )
         found = str(Path(output) / "detections.json")
-        return PredictReport(str(model), session.name, [str(picture) for picture in pictures], found)
+        return PredictReport(
+            str(model), session.name, [str(picture) for picture in pictures], found
+        )
 
 
 def detect_image(session: Session, image: Tensor, score: float = 0.0) -> dict[str, Tensor]:

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tensormask_edu.checkpoint import load_checkpoint
+from tensormask_edu.base.files import written_whole
+from tensormask_edu.commands.predict import detect
 from tensormask_edu.data import shapes
-from tensormask_edu.files import written_whole
-from tensormask_edu.predict import detect
+from tensormask_edu.weights.checkpoint import load_checkpoint
 
 SAMPLE = Path(__file__).parent / "sample.npz"
 
@@ -59,7 +59,9 @@ def main() -> None:
     with written_whole(SAMPLE) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     found, true = len(arrays["found_labels"]), len(arrays["truth_labels"])
-    print(f"{SAMPLE.name}: {found} detections, {true} true objects, {SAMPLE.stat().st_size / 1000:.0f} kB")
+    print(
+        f"{SAMPLE.name}: {found} detections, {true} true objects, {SAMPLE.stat().st_size / 1000:.0f} kB"
+    )
 
 
 if __name__ == "__main__":

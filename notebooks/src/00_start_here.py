@@ -22,7 +22,8 @@
 # trained or downloaded here.
 
 # %%
-from tensormask_edu import doctor, learn
+from tensormask_edu import learn
+from tensormask_edu.commands import doctor
 from tensormask_edu.viz import lessons
 
 image, truth, found, class_names = learn.stored_sample("data/sample.npz")

@@ -181,7 +181,9 @@ learn.compare(x[..., 1:-1, 1:-1], back[..., 1:-1, 1:-1], "interior")
 learn.compare(x, back, "everything")
 
 # %%
-lessons.survivors(returned, "Which entries of a natural tensor survive nat2align, then align2nat")
+lessons.survivors(
+    returned, "Which entries of a natural tensor survive nat2align, then align2nat"
+)
 
 # %% [markdown]
 # The lost ones are bins that hang over the image's edge. They spoke of a pixel that does not exist, so the
@@ -212,7 +214,9 @@ names = 10.0 * np.arange(7)[:, None] + np.arange(7)  # every value names its pix
 aligned = np.broadcast_to(names, (1, 3, 3, 7, 7))
 # aligned_*: the units of the input, here the same as the result's
 print("alpha = 1\n", reference.align2nat(aligned)[0, :, :, 3, 3])
-print("alpha = 2\n", reference.align2nat(aligned, sigma_vu=2, aligned_sigma_vu=2)[0, :, :, 3, 3])
+print(
+    "alpha = 2\n", reference.align2nat(aligned, sigma_vu=2, aligned_sigma_vu=2)[0, :, :, 3, 3]
+)
 
 # %% [markdown]
 # ## 8. Exercise: align2nat with a unit (10 min, ●●○)
@@ -279,7 +283,9 @@ learn.check(align2nat_view)
 # %%
 view = align2nat_view(padded, 5, 5)
 learn.compare(view, ops.align2nat(small), "view and ops.align2nat")
-print("the same memory:", view.untyped_storage().data_ptr() == padded.untyped_storage().data_ptr())
+print(
+    "the same memory:", view.untyped_storage().data_ptr() == padded.untyped_storage().data_ptr()
+)
 
 # %% [markdown]
 # ## 10. The way back: where gradients go
@@ -298,7 +304,11 @@ lessons.gradient_paths(x.grad[0], "One window's gradient, in the aligned tensor"
 
 # %%
 x = torch.rand(1, 3, 3, 4, 4, dtype=torch.float64, requires_grad=True)
-print("gradcheck:", torch.autograd.gradcheck(ops.align2nat, x), torch.autograd.gradcheck(ops.nat2align, x))
+print(
+    "gradcheck:",
+    torch.autograd.gradcheck(ops.align2nat, x),
+    torch.autograd.gradcheck(ops.nat2align, x),
+)
 
 # %% [markdown]
 # Wrong input gets an answer too, not a wall of indices:

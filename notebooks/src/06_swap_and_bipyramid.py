@@ -22,8 +22,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from tensormask_edu import ceiling, learn, ops, reference, viz
+from tensormask_edu import learn, ops, reference, viz
 from tensormask_edu.config import InputConfig, model_config
+from tensormask_edu.evaluation import ceiling
 from tensormask_edu.viz import lessons
 
 # %% [markdown]
@@ -53,7 +54,9 @@ which, coarse = stored_masks(pyramid, image, target)
 _, fine = stored_masks(bipyramid, image, target)
 biggest = int(target["masks"][which].sum((1, 2)).argmax())
 masks = {"feature pyramid": coarse[biggest], "tensor bipyramid": fine[biggest]}
-lessons.one_object(image, target["masks"][which[biggest]], masks, "The biggest object of a picture")
+lessons.one_object(
+    image, target["masks"][which[biggest]], masks, "The biggest object of a picture"
+)
 
 # %% [markdown]
 # Both were given perfect knowledge; the left one just has no room to say it. *IoU* is the measure: pixels
@@ -68,7 +71,9 @@ for number in range(learn.full_or_smoke(60, 6)):
         which, drawn = stored_masks(config, image, target)
         box = target["boxes"][which]
         long_px = (box[:, 2:] - box[:, :2]).amax(1)
-        found[name] += zip(long_px.tolist(), learn.mask_iou(drawn, target["masks"][which]), strict=True)
+        found[name] += zip(
+            long_px.tolist(), learn.mask_iou(drawn, target["masks"][which]), strict=True
+        )
 
 # %% [markdown]
 # Average by size: the point at 28 px stands for objects of 20 to 40 px, and so on.
@@ -77,7 +82,10 @@ for number in range(learn.full_or_smoke(60, 6)):
 edges = (10, 20, 40, 80, 160, 320)
 groups = list(zip(edges, edges[1:], strict=False))
 means = {
-    name: [np.mean([iou for px, iou in pairs if low <= px < high] or np.nan) for low, high in groups]
+    name: [
+        np.mean([iou for px, iou in pairs if low <= px < high] or np.nan)
+        for low, high in groups
+    ]
     for name, pairs in found.items()
 }
 viz.reachable_iou([round((low * high) ** 0.5) for low, high in groups], means)
@@ -97,7 +105,9 @@ viz.bipyramid(bipyramid.geometry)
 geometry = model_config("r50_fpn_1x").geometry  # the published model
 for level, (stride, lam) in enumerate(zip(geometry.strides_px, geometry.lams, strict=True)):
     side = geometry.side_bins(level, size_id=1)
-    print(f"level {level}: a cell every {stride:3} px, lam {lam:2}, {side:3} x {side:3} bins of 4 px")
+    print(
+        f"level {level}: a cell every {stride:3} px, lam {lam:2}, {side:3} x {side:3} bins of 4 px"
+    )
 
 # %% [markdown]
 # On level k, λ = 2ᵏ, in code `lam`, is how many bipyramid bins fit along one pyramid bin. And here is the

@@ -24,9 +24,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..errors import InputError, bad_input
-from ..files import read_json
-from ..rle import decode, polygons_of, run_lengths, to_rle
+from ..base.errors import InputError, bad_input
+from ..base.files import read_json
+from ..masks import decode, polygons_of, run_lengths, to_rle
 
 # Compressed run lengths: numbers of at most seven characters, all but the last of which have bit 5 set.
 _COMPRESSED = re.compile("([P-o]{0,6}[0-O])+")
@@ -82,12 +82,18 @@ class CocoFolder(Dataset[tuple[Tensor, Target]]):
         categories = sorted(dataset["categories"], key=lambda category: category["id"])
         self.category_ids: list[int] = [category["id"] for category in categories]
         self.class_names: tuple[str, ...] = tuple(category["name"] for category in categories)
-        self._label = {category_id: label for label, category_id in enumerate(self.category_ids)}
+        self._label = {
+            category_id: label for label, category_id in enumerate(self.category_ids)
+        }
 
-        self._annotations: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in dataset["images"]}
+        self._annotations: dict[int, list[dict[str, Any]]] = {
+            image["id"]: [] for image in dataset["images"]
+        }
         for annotation in filter(_is_target, dataset["annotations"]):
             self._annotations[annotation["image_id"]].append(annotation)
-        kept = [image for image in dataset["images"] if keep_empty or self._annotations[image["id"]]]
+        kept = [
+            image for image in dataset["images"] if keep_empty or self._annotations[image["id"]]
+        ]
         self._images: list[dict[str, Any]] = kept
         self.image_ids: list[int] = [image["id"] for image in kept]
         self._image_cache: dict[int, Tensor] | None = {} if cache else None
@@ -114,7 +120,9 @@ class CocoFolder(Dataset[tuple[Tensor, Target]]):
         image = read_image(self.path(index))
         if tuple(image.shape[1:]) != self.size(index):
             stored = f"{self.path(index)} with (height, width) {tuple(image.shape[1:])}"
-            raise bad_input("image", f"(height, width) {self.size(index)} as in the JSON", stored)
+            raise bad_input(
+                "image", f"(height, width) {self.size(index)} as in the JSON", stored
+            )
         if self._image_cache is not None:
             self._image_cache[index] = image
         return image
@@ -131,7 +139,9 @@ class CocoFolder(Dataset[tuple[Tensor, Target]]):
         kept = np.flatnonzero((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
         if region is not None:
             kept = kept[_meets(boxes[kept], region)]
-        labels = np.array([self._label[annotations[k]["category_id"]] for k in kept], dtype=np.int64)
+        labels = np.array(
+            [self._label[annotations[k]["category_id"]] for k in kept], dtype=np.int64
+        )
         target: Target = {
             "boxes": torch.from_numpy(boxes[kept].astype(np.float32)),
             "labels": torch.from_numpy(labels),
@@ -170,7 +180,13 @@ def read_image(path: str | Path) -> Tensor:
     try:
         with Image.open(path) as opened:
             rgb = _to_rgb(ImageOps.exif_transpose(opened))
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+    ) as error:
         raise bad_input("image", "a picture that Pillow reads", f"{path} ({error})") from None
     return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
 
@@ -233,13 +249,18 @@ def select(target: Target, keep: Tensor) -> Target:
         return target
     picked = {name: target[name][keep] for name in ("boxes", "labels", "masks")}
     if "polygons" in target:
-        picked["polygons"] = [p for p, kept in zip(target["polygons"], keep.tolist(), strict=True) if kept]
+        picked["polygons"] = [
+            p for p, kept in zip(target["polygons"], keep.tolist(), strict=True) if kept
+        ]
     return target | picked
 
 
 def map_points(polygons: Polygons, change: Callable[[Points], Points]) -> Polygons:
     """Polygons of every instance with `change` applied to their points, (n, 2) of (x, y)."""
-    return [[change(points.reshape(-1, 2)).reshape(-1) for points in instance] for instance in polygons]
+    return [
+        [change(points.reshape(-1, 2)).reshape(-1) for points in instance]
+        for instance in polygons
+    ]
 
 
 def _boxes_of(
@@ -280,11 +301,15 @@ def find_split(folder: Path, split: str) -> tuple[Path, Path]:
     path = next((file for file in files if file.is_file()), None)
     if path is None:
         wanted = " or ".join(str(file.relative_to(folder)) for file in files)
-        raise bad_input("folder", f"{wanted} in it", folder, f"is {split!r} the name of the split?")
+        raise bad_input(
+            "folder", f"{wanted} in it", folder, f"is {split!r} the name of the split?"
+        )
     folders = [folder / "images", folder / split, folder / f"{split}2017"]
     image_folder = next((candidate for candidate in folders if candidate.is_dir()), None)
     if image_folder is None:
-        raise bad_input("folder", f"pictures in images/, {split}/ or {split}2017/ in it", folder)
+        raise bad_input(
+            "folder", f"pictures in images/, {split}/ or {split}2017/ in it", folder
+        )
     return path, image_folder
 
 
@@ -292,15 +317,25 @@ def read_ground_truth(path: Path) -> dict[str, Any]:
     """The COCO instances JSON at `path`, checked: every annotation can be used without further questions."""
     dataset = read_json(path, "ground truth")
     lists = ("images", "annotations", "categories")
-    if not isinstance(dataset, dict) or not all(isinstance(dataset.get(name), list) for name in lists):
-        raise bad_input("ground truth", f"a JSON object with the lists {', '.join(lists)}", path)
+    if not isinstance(dataset, dict) or not all(
+        isinstance(dataset.get(name), list) for name in lists
+    ):
+        raise bad_input(
+            "ground truth", f"a JSON object with the lists {', '.join(lists)}", path
+        )
     try:
         sizes = _check_images(dataset["images"])
-        category_ids = {_field(category, "id", int, "a category") for category in dataset["categories"]}
+        category_ids = {
+            _field(category, "id", int, "a category") for category in dataset["categories"]
+        }
         for category in dataset["categories"]:
             _field(category, "name", str, f"category {category['id']}")
         _require(bool(category_ids), "at least one category", "none")
-        _require(len(category_ids) == len(dataset["categories"]), "different category ids", "one id twice")
+        _require(
+            len(category_ids) == len(dataset["categories"]),
+            "different category ids",
+            "one id twice",
+        )
         for annotation in dataset["annotations"]:
             _check_annotation(annotation, sizes, category_ids)
     except InputError as error:
@@ -316,26 +351,45 @@ def _check_images(images: list[Any]) -> dict[int, tuple[int, int]]:
         what = f"image {image_id}"
         _field(image, "file_name", str, what)
         size = _field(image, "height", int, what), _field(image, "width", int, what)
-        _require(min(size) > 0, f"{what} of at least 1 x 1 pixels", f"height {size[0]}, width {size[1]}")
+        _require(
+            min(size) > 0,
+            f"{what} of at least 1 x 1 pixels",
+            f"height {size[0]}, width {size[1]}",
+        )
         _require(image_id not in sizes, "different image ids", f"{image_id} twice")
         sizes[image_id] = size
     return sizes
 
 
-def _check_annotation(annotation: Any, sizes: dict[int, tuple[int, int]], category_ids: set[int]) -> None:
-    what = f"annotation {annotation.get('id', '')}" if isinstance(annotation, dict) else "an annotation"
+def _check_annotation(
+    annotation: Any, sizes: dict[int, tuple[int, int]], category_ids: set[int]
+) -> None:
+    what = (
+        f"annotation {annotation.get('id', '')}"
+        if isinstance(annotation, dict)
+        else "an annotation"
+    )
     image_id = _field(annotation, "image_id", int, what)
-    _require(image_id in sizes, f"{what} to be of an image in the list", f"unknown image {image_id}")
+    _require(
+        image_id in sizes, f"{what} to be of an image in the list", f"unknown image {image_id}"
+    )
     category_id = _field(annotation, "category_id", int, what)
     known = category_id in category_ids
-    _require(known, f"{what} to be of a category in the list", f"unknown category {category_id}")
     _require(
-        "segmentation" in annotation, f"{what} with a segmentation", "none", "boxes alone teach no masks"
+        known, f"{what} to be of a category in the list", f"unknown category {category_id}"
+    )
+    _require(
+        "segmentation" in annotation,
+        f"{what} with a segmentation",
+        "none",
+        "boxes alone teach no masks",
     )
     check_segmentation(annotation["segmentation"], sizes[image_id], what)
     if "bbox" in annotation:
         _require(
-            are_numbers(annotation["bbox"], 4), f"{what} with bbox x, y, width, height", annotation["bbox"]
+            are_numbers(annotation["bbox"], 4),
+            f"{what} with bbox x, y, width, height",
+            annotation["bbox"],
         )
 
 
@@ -343,12 +397,20 @@ def check_segmentation(segmentation: Any, size: tuple[int, int], what: str) -> N
     """Polygons or RLE of a picture of `size`, or an error that begins with `what`."""
     if isinstance(segmentation, dict):
         same = segmentation.get("size") == list(size)
-        _require(same, f"{what} with RLE size [height, width] = {list(size)}", segmentation.get("size"))
+        _require(
+            same,
+            f"{what} with RLE size [height, width] = {list(size)}",
+            segmentation.get("size"),
+        )
         _check_counts(segmentation.get("counts"), size[0] * size[1], what)
         return
-    polygons = isinstance(segmentation, list) and all(are_numbers(points) for points in segmentation)
+    polygons = isinstance(segmentation, list) and all(
+        are_numbers(points) for points in segmentation
+    )
     even = polygons and all(len(points) % 2 == 0 for points in segmentation)
-    _require(even, f"{what} with RLE or polygons [[x, y, x, y, ...], ...]", str(segmentation)[:60])
+    _require(
+        even, f"{what} with RLE or polygons [[x, y, x, y, ...], ...]", str(segmentation)[:60]
+    )
 
 
 def _check_counts(counts: Any, area_px: int, what: str) -> None:
@@ -358,7 +420,9 @@ def _check_counts(counts: Any, area_px: int, what: str) -> None:
         runs = run_lengths(text) if _COMPRESSED.fullmatch(text) else None
         holds = runs is not None and runs.min() >= 0 and runs.sum() == area_px
     else:
-        whole = isinstance(counts, list) and all(isinstance(run, int) and run >= 0 for run in counts)
+        whole = isinstance(counts, list) and all(
+            isinstance(run, int) and run >= 0 for run in counts
+        )
         holds = whole and sum(counts) == area_px
     _require(holds, f"{what} with RLE counts that fill {area_px} pixels", repr(counts)[:60])
 
@@ -374,7 +438,9 @@ def _check_polygons(annotations: Iterable[dict[str, Any]]) -> None:
     for annotation in filter(_is_target, annotations):
         if isinstance(annotation["segmentation"], dict):
             got = f"annotation {annotation.get('id', '')} stored as a mask"
-            raise bad_input("polygons", "a data set of polygons", got, "leave it False and use masks")
+            raise bad_input(
+                "polygons", "a data set of polygons", got, "leave it False and use masks"
+            )
 
 
 def _check_files_exist(images: Iterable[dict[str, Any]], folder: Path, json_path: Path) -> None:
@@ -382,7 +448,9 @@ def _check_files_exist(images: Iterable[dict[str, Any]], folder: Path, json_path
     for image in images:
         name = image["file_name"]
         if name not in names and not (folder / name).is_file():
-            raise bad_input("image file", f"{name} (named in {json_path.name}) in {folder}", "no such file")
+            raise bad_input(
+                "image file", f"{name} (named in {json_path.name}) in {folder}", "no such file"
+            )
 
 
 def _field(item: Any, name: str, kind: type, what: str) -> Any:

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from ..errors import InputError, bad_input
-from ..files import make_folder, write_json
-from ..rle import encode
+from ..base.errors import InputError, bad_input
+from ..base.files import make_folder, write_json
+from ..masks import encode
 
 CLASS_NAMES = ("ellipse", "rectangle", "triangle", "star")
 SHAPES_PER_IMAGE = (2, 6)
@@ -31,7 +31,9 @@ ASPECT = (0.55, 1.0)
 CENTRE = (0.1, 0.9)  # of the picture's side, both axes
 MIN_VISIBLE_PX = 20
 MIN_VISIBLE_SHARE = 0.3
-MIN_COLOUR_DISTANCE = 70.0  # Euclidean, of 0..255 RGB: a shape differs from what was drawn before it
+MIN_COLOUR_DISTANCE = (
+    70.0  # Euclidean, of 0..255 RGB: a shape differs from what was drawn before it
+)
 NOISE = 10.0  # standard deviation, of 0..255
 SPLITS = ("train", "val")
 RECIPE = 1  # raise it when the pictures of a seed change
@@ -75,12 +77,17 @@ def write_shapes(
     for split, info in present.items():
         if info not in (None, infos[split]):
             raise bad_input(
-                "folder", "a new folder", f"{folder}, which holds another data set", "choose another"
+                "folder",
+                "a new folder",
+                f"{folder}, which holds another data set",
+                "choose another",
             )
 
     bar = tqdm(total=train + val, desc="drawing", unit="image", disable=not progress)
     with bar:
-        datasets = {split: _write_split(folder, infos[split], bar) for split in reversed(SPLITS)}
+        datasets = {
+            split: _write_split(folder, infos[split], bar) for split in reversed(SPLITS)
+        }
     for split, dataset in datasets.items():
         write_json(folder / f"instances_{split}.json", dataset)
     return True
@@ -111,7 +118,9 @@ def draw(
     image = _paint(rng, numbers, len(kinds))
     masks = numbers == np.arange(1, len(kinds) + 1)[:, None, None]
     visible_px = masks.sum(axis=(1, 2))
-    kept = (visible_px >= MIN_VISIBLE_PX) & (visible_px >= MIN_VISIBLE_SHARE * np.array(areas_px))
+    kept = (visible_px >= MIN_VISIBLE_PX) & (
+        visible_px >= MIN_VISIBLE_SHARE * np.array(areas_px)
+    )
     return image, masks[kept], [kind for kind, keep in zip(kinds, kept, strict=True) if keep]
 
 
@@ -122,7 +131,9 @@ def outline(kind: int, long_px: float, aspect: float, angle: float) -> NDArray[n
     """
     cos, sin = np.cos(angle), np.sin(angle)
     return (
-        _UNIT_OUTLINES[kind] * (long_px / 2 * np.array([1.0, aspect])) @ np.array([[cos, sin], [-sin, cos]])
+        _UNIT_OUTLINES[kind]
+        * (long_px / 2 * np.array([1.0, aspect]))
+        @ np.array([[cos, sin], [-sin, cos]])
     )
 
 
@@ -133,7 +144,9 @@ def _unit_outlines() -> tuple[NDArray[np.float64], ...]:
         return np.stack([np.sin(angles), -np.cos(angles)], axis=1)
 
     turn = 2 * np.pi * np.arange(48) / 48
-    star = around(2 * np.pi * np.arange(10) / 10) * np.where(np.arange(10) % 2, 0.45, 1.0)[:, None]
+    star = (
+        around(2 * np.pi * np.arange(10) / 10) * np.where(np.arange(10) % 2, 0.45, 1.0)[:, None]
+    )
     low, high = star.min(axis=0), star.max(axis=0)
     return (
         around(turn),
@@ -158,7 +171,9 @@ def _polygon_area(points: NDArray[np.float64]) -> float:
     return float(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2)
 
 
-def _paint(rng: np.random.Generator, numbers: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+def _paint(
+    rng: np.random.Generator, numbers: NDArray[np.uint8], count: int
+) -> NDArray[np.uint8]:
     """The picture of a map of shape numbers: gradient, one colour per shape, noise over all."""
     size_px = numbers.shape[0]
     start, end = rng.uniform(0, 255, size=(2, 3))
@@ -175,7 +190,9 @@ def _paint(rng: np.random.Generator, numbers: NDArray[np.uint8], count: int) -> 
     return image.clip(0, 255).astype(np.uint8)
 
 
-def _different_colour(rng: np.random.Generator, used: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+def _different_colour(
+    rng: np.random.Generator, used: list[NDArray[np.float64]]
+) -> NDArray[np.float64]:
     for _ in range(50):
         colour = rng.uniform(0, 255, size=3)
         if np.linalg.norm(np.array(used) - colour, axis=1).min() >= MIN_COLOUR_DISTANCE:
@@ -215,12 +232,24 @@ def _write_split(folder: Path, info: dict[str, Any], bar: Any) -> dict[str, Any]
         name = f"{info['split']}_{index:05d}.png"
         image, masks, labels = draw(info["seed"], info["split"], index, info["size_px"])
         _save(image, folder / "images" / name)
-        images.append({"id": index + 1, "file_name": name, "height": image.shape[0], "width": image.shape[1]})
+        images.append(
+            {
+                "id": index + 1,
+                "file_name": name,
+                "height": image.shape[0],
+                "width": image.shape[1],
+            }
+        )
         for annotation in _annotations(masks, labels):
             annotations.append({"id": len(annotations) + 1, "image_id": index + 1} | annotation)
         bar.update()
     categories = [{"id": label + 1, "name": name} for label, name in enumerate(CLASS_NAMES)]
-    return {"info": info, "images": images, "annotations": annotations, "categories": categories}
+    return {
+        "info": info,
+        "images": images,
+        "annotations": annotations,
+        "categories": categories,
+    }
 
 
 def _save(image: NDArray[np.uint8], path: Path) -> None:

@@ -79,7 +79,9 @@ class Exercise:
     evaluate: Callable[..., Any] = call
     interior: Callable[..., Array] | None = None
     extras: tuple[Extra, ...] = ()
-    border_says: str = "Right inside, wrong where an entry's source lies outside: there it is pad_value."
+    border_says: str = (
+        "Right inside, wrong where an entry's source lies outside: there it is pad_value."
+    )
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,11 @@ class _Failure(Exception):
     """What a stage found wrong; the arrays are drawn."""
 
     def __init__(
-        self, message: str, case: str = "", expected: Array | None = None, yours: Array | None = None
+        self,
+        message: str,
+        case: str = "",
+        expected: Array | None = None,
+        yours: Array | None = None,
     ) -> None:
         super().__init__(message)
         self.verdict = {"message": message, "case": case, "expected": expected, "yours": yours}
@@ -128,7 +134,10 @@ def _stages(exercise: Exercise, answer: Answer) -> Iterator[tuple[str, Callable[
     yield NAMES[0], lambda: _check_shape(exercise, answer, hand)
     yield NAMES[1], lambda: _check_values(exercise, answer, [hand], everywhere=False)
     yield NAMES[2], lambda: _check_values(exercise, answer, random, everywhere=False)
-    yield NAMES[3], lambda: _check_values(exercise, answer, [*random, *borders], everywhere=True)
+    yield (
+        NAMES[3],
+        lambda: _check_values(exercise, answer, [*random, *borders], everywhere=True),
+    )
     yield NAMES[4], lambda: _check_input(exercise, answer, [hand, *random])
     for extra in exercise.extras:
         yield extra.name, lambda extra=extra: _check_extra(extra, answer)  # type: ignore[misc]
@@ -138,7 +147,10 @@ def _check_shape(exercise: Exercise, answer: Answer, case: Case) -> None:
     expected = exercise.evaluate(exercise.reference, *copy.deepcopy(case.args))
     yours = _try(exercise, answer, case)
     if yours is None:
-        raise _Failure("It returns None: the `return` is missing, or one path does not reach it.", case.words)
+        raise _Failure(
+            "It returns None: the `return` is missing, or one path does not reach it.",
+            case.words,
+        )
     kind = type(expected).__name__
     if isinstance(expected, Tensor | np.ndarray) and not isinstance(yours, type(expected)):
         raise _Failure(f"Return a {kind}; yours is a {type(yours).__name__}.", case.words)
@@ -149,7 +161,9 @@ def _check_shape(exercise: Exercise, answer: Answer, case: Case) -> None:
         raise _Failure(f"Return shape {expected.shape}; yours is {yours.shape}.", case.words)
 
 
-def _check_values(exercise: Exercise, answer: Answer, cases: Sequence[Case], everywhere: bool) -> None:
+def _check_values(
+    exercise: Exercise, answer: Answer, cases: Sequence[Case], everywhere: bool
+) -> None:
     for case in cases:
         expected = as_numbers(exercise.evaluate(exercise.reference, *copy.deepcopy(case.args)))
         yours = as_numbers(_try(exercise, answer, case))
@@ -165,14 +179,22 @@ def _check_values(exercise: Exercise, answer: Answer, cases: Sequence[Case], eve
             raise _Failure(message, case.words, expected, yours)
 
 
-def _probably(exercise: Exercise, case: Case, expected: Array, yours: Array, at_border: bool) -> str:
+def _probably(
+    exercise: Exercise, case: Case, expected: Array, yours: Array, at_border: bool
+) -> str:
     """The sentence of the first known wrong idea that gives the same wrong numbers."""
     for mistake in exercise.mistakes:
         try:
             same = as_numbers(exercise.evaluate(mistake.does, *copy.deepcopy(case.args)))
-        except (IndexError, ValueError, RuntimeError):  # a wrong idea may not survive every case
+        except (
+            IndexError,
+            ValueError,
+            RuntimeError,
+        ):  # a wrong idea may not survive every case
             continue
-        is_wrong_here = same is not None and same.shape == yours.shape and not _close(same, expected)
+        is_wrong_here = (
+            same is not None and same.shape == yours.shape and not _close(same, expected)
+        )
         if is_wrong_here and _close(same, yours):
             return mistake.says
     if at_border and exercise.interior is not None:
@@ -187,7 +209,8 @@ def _check_input(exercise: Exercise, answer: Answer, cases: Sequence[Case]) -> N
         for before, after in zip(case.args, args, strict=True):
             if not np.array_equal(as_numbers(before), as_numbers(after)):
                 raise _Failure(
-                    "Your function changed its input. Write into a new array, not into x.", case.words
+                    "Your function changed its input. Write into a new array, not into x.",
+                    case.words,
                 )
 
 
@@ -208,7 +231,9 @@ def _try(exercise: Exercise, answer: Answer, case: Case) -> Any:
             case.words,
         ) from None
     except Exception as error:
-        raise _Failure(f"{_line_of(error, answer)}{type(error).__name__}: {error}", case.words) from None
+        raise _Failure(
+            f"{_line_of(error, answer)}{type(error).__name__}: {error}", case.words
+        ) from None
 
 
 def _line_of(error: BaseException, answer: Answer) -> str:

@@ -22,12 +22,14 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import bad_input
-from . import lesson_04, lesson_06
+from ..base.errors import bad_input
 from .checks import Exercise, Verdict, run
+from .lessons import lesson_04, lesson_06
 
 SOLUTIONS = "TENSORMASK_EDU_SOLUTIONS"
-EXERCISES: dict[str, Exercise] = {each.name: each for each in (*lesson_04.EXERCISES, *lesson_06.EXERCISES)}
+EXERCISES: dict[str, Exercise] = {
+    each.name: each for each in (*lesson_04.EXERCISES, *lesson_06.EXERCISES)
+}
 
 
 def exercise(stub: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,7 +58,9 @@ def _package_version(found: Exercise) -> Callable[..., Any]:
 
 def is_untouched(function: Callable[..., Any]) -> bool:
     """Whether a function's body is a docstring, `...` or `pass`, and no more: it only returns None."""
-    steps = [step for step in dis.get_instructions(function) if step.opname not in ("RESUME", "NOP")]
+    steps = [
+        step for step in dis.get_instructions(function) if step.opname not in ("RESUME", "NOP")
+    ]
     returns_none = ["LOAD_CONST", "RETURN_VALUE"], ["RETURN_CONST"]
     return [step.opname for step in steps] in returns_none and steps[0].argval is None
 
@@ -69,7 +73,9 @@ def check(answer: Callable[..., Any]) -> Any:
     name = answer.__name__
     found = _find(name)
     if getattr(answer, "is_stand_in", False):
-        print(f'{name}: nothing to check yet. Write it above; for a start: learn.hint("{name}", 1)')
+        print(
+            f'{name}: nothing to check yet. Write it above; for a start: learn.hint("{name}", 1)'
+        )
         return None
     verdict = run(found, answer)
     for line in report(found, verdict).splitlines():

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import masks_to_boxes
 
+from ..base.errors import bad_input
 from ..data import shapes
-from ..errors import bad_input
 from ..viz.look import as_array
 from .checks import Array, as_numbers
 
@@ -56,7 +56,9 @@ def compare(one: Any, other: Any, words: str = "the two") -> None:
         print(f"{words}: agree, all {a.size} values to {gap.max():.1g} (rounding)")
         return
     where = tuple(int(i) for i in np.unravel_index(gap.argmax(), gap.shape))
-    print(f"{words}: {int((gap > 0).sum())} of {a.size} values differ, most by {gap.max():.3g} at {where}")
+    print(
+        f"{words}: {int((gap > 0).sum())} of {a.size} values differ, most by {gap.max():.3g} at {where}"
+    )
 
 
 def mask_iou(one: Any, other: Any) -> Array:
@@ -83,7 +85,9 @@ def explore(draw: Callable[..., Any], **ranges: int) -> Any:
     return interactive(draw, **sliders)
 
 
-def stored_sample(path: str | Path) -> tuple[Array, dict[str, Array], dict[str, Array], list[str]]:
+def stored_sample(
+    path: str | Path,
+) -> tuple[Array, dict[str, Array], dict[str, Array], list[str]]:
     """The picture that `notebooks/data/make_sample.py` stored: (image, truth, found, class_names).
 
     image: (3, H, W) uint8. truth, found: boxes (m, 4) xyxy px, labels (m,), masks (m, H, W) bool; found also
@@ -93,17 +97,25 @@ def stored_sample(path: str | Path) -> tuple[Array, dict[str, Array], dict[str, 
         InputError: there is no such file.
     """
     if not Path(path).is_file():
-        raise bad_input("path", "an existing .npz file", path, "start the notebook in its own folder")
+        raise bad_input(
+            "path", "an existing .npz file", path, "start the notebook in its own folder"
+        )
     with np.load(path) as stored:  # plain arrays only: np.load refuses pickles by itself
         arrays = dict(stored)
     parts = []
     for which in ("truth_", "found_"):
-        part = {key.removeprefix(which): value for key, value in arrays.items() if key.startswith(which)}
+        part = {
+            key.removeprefix(which): value
+            for key, value in arrays.items()
+            if key.startswith(which)
+        }
         parts.append(part | {"masks": np.unpackbits(part["masks"], axis=-1).astype(bool)})
     return arrays["image"], parts[0], parts[1], arrays["class_names"].tolist()
 
 
-def picture_with_truth(number: int, size_px: int = 128, seed: int = 0) -> tuple[Tensor, dict[str, Any]]:
+def picture_with_truth(
+    number: int, size_px: int = 128, seed: int = 0
+) -> tuple[Tensor, dict[str, Any]]:
     """Picture `number` of the overlap world, drawn now: nothing is stored or downloaded.
 
     Returns:

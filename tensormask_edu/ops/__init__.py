@@ -2,7 +2,14 @@
 
 from .dispatch import KERNEL_DTYPES, ORDER, missing, status, use
 from .swap_align2nat import swap_align2nat, swap_align2nat_windows
-from .transforms import align2nat, nat2align, subsample, up_align2nat, up_bilinear, up_nearest
+from .transforms import (
+    align2nat,
+    nat2align,
+    subsample,
+    up_align2nat,
+    up_bilinear,
+    up_nearest,
+)
 
 __all__ = [
     "KERNEL_DTYPES",

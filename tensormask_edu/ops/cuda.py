@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..files import written_whole
-from .host import cache_folder, kernel_folder
+from ..base.files import written_whole
+from .cpu import cache_folder, kernel_folder
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 
@@ -95,7 +95,9 @@ def forward_windows(
     return out
 
 
-def backward_windows(grad: Tensor, lam: int, index: Tensor, input_shape: tuple[int, ...]) -> Tensor:
+def backward_windows(
+    grad: Tensor, lam: int, index: Tensor, input_shape: tuple[int, ...]
+) -> Tensor:
     """The adjoint of `forward_windows`; windows that occur twice in `index` add."""
     grad, index = grad.contiguous(), index.contiguous()
     grad_x = grad.new_zeros(tuple(input_shape))
@@ -166,7 +168,11 @@ def backward_launch(shape: tuple[int, ...], lam: int, item_bytes: int) -> Launch
     cells = (tile + lam - 1) // lam + 1
     threads = max(tile, -(-lam * cells // PASSES))
     shared = _stage_bytes(lam * (cells | 1), GROUPS * BACKWARD_ROWS * max(item_bytes, 4))
-    if threads > BACKWARD_THREADS or shared > MAX_SHARED_BYTES or not _offsets_fit(shape, lam, item_bytes):
+    if (
+        threads > BACKWARD_THREADS
+        or shared > MAX_SHARED_BYTES
+        or not _offsets_fit(shape, lam, item_bytes)
+    ):
         return NO_LAUNCH
     blocks = n * -(-v // GROUPS) * -(-u // STEPS) * -(-height // BACKWARD_ROWS) * tiles
     return Launch(blocks, _whole_warps(threads), shared, tile)
@@ -254,7 +260,10 @@ def compile_all(architecture: str) -> dict[str, Usage]:
     for dtype in TYPES:
         _, symbols, log = _compile(dtype, architecture)
         used = _usage(log)
-        report |= {name.replace("swap_align2nat::", ""): used[symbol] for name, symbol in symbols.items()}
+        report |= {
+            name.replace("swap_align2nat::", ""): used[symbol]
+            for name, symbol in symbols.items()
+        }
     return report
 
 
@@ -275,7 +284,9 @@ def _spelled(kernel: str, dtype: torch.dtype, parameters: tuple[int, ...]) -> st
     return f"swap_align2nat::{kernel}<{', '.join([TYPES[dtype][0], *map(str, parameters)])}>"
 
 
-def _launch(kernel: str, parameters: tuple[int, ...], like: Tensor, launch: Launch, *arguments: Any) -> None:
+def _launch(
+    kernel: str, parameters: tuple[int, ...], like: Tensor, launch: Launch, *arguments: Any
+) -> None:
     """Queues one kernel on the current stream; pointers and sizes go as 64-bit integers."""
     from cuda.core import LaunchConfig, Stream
     from cuda.core import launch as queue
@@ -283,7 +294,9 @@ def _launch(kernel: str, parameters: tuple[int, ...], like: Tensor, launch: Laun
     with torch.cuda.device(like.device):
         program = _program(like.dtype, _architecture(like.device.index))
         stream = Stream.from_handle(torch.cuda.current_stream().cuda_stream)
-        config = LaunchConfig(grid=launch.blocks, block=launch.threads, shmem_size=launch.shared_bytes)
+        config = LaunchConfig(
+            grid=launch.blocks, block=launch.threads, shmem_size=launch.shared_bytes
+        )
         queue(stream, config, program[_spelled(kernel, like.dtype, parameters)], *arguments)
 
 
@@ -317,7 +330,7 @@ def _load(dtype: torch.dtype, architecture: str, folder: str) -> dict[str, Any]:
 
 def _key(dtype: torch.dtype, architecture: str) -> str:
     versions = [importlib.metadata.version(name) for name in ("cuda-core", "cuda-bindings")]
-    sources = [(kernel_folder() / name).read_text() for name in ("core.h", "kernels.cu")]
+    sources = [(kernel_folder() / name).read_text() for name in ("core.h", "gpu/kernels.cu")]
     texts = [*versions, *sources, _nvrtc_version(), str(dtype), architecture]
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:20]
 
@@ -332,7 +345,7 @@ def _compile(dtype: torch.dtype, architecture: str) -> tuple[bytes, dict[str, st
     """NVRTC: (cubin, name of each kernel -> symbol, the assembler's report)."""
     from cuda.core import Program, ProgramOptions
 
-    macro, folder, log = TYPES[dtype][1], kernel_folder(), io.StringIO()
+    macro, folder, log = TYPES[dtype][1], kernel_folder() / "gpu", io.StringIO()
     options = ProgramOptions(
         name="kernels.cu",
         arch=architecture,
@@ -353,7 +366,9 @@ def _header_folder(header: str) -> str:
     for folder in _header_candidates():
         if (folder / header).is_file():
             return str(folder)
-    raise RuntimeError(f"{header} not found: install nvidia-cuda-runtime, or set CUDA_HOME to a CUDA toolkit")
+    raise RuntimeError(
+        f"{header} not found: install nvidia-cuda-runtime, or set CUDA_HOME to a CUDA toolkit"
+    )
 
 
 def _header_candidates() -> list[Path]:
@@ -363,6 +378,8 @@ def _header_candidates() -> list[Path]:
             files = importlib.metadata.files(package) or []
         except importlib.metadata.PackageNotFoundError:
             continue
-        found += [Path(str(file.locate())).parent for file in files if file.name == "cuda_fp16.h"]
+        found += [
+            Path(str(file.locate())).parent for file in files if file.name == "cuda_fp16.h"
+        ]
     homes = [os.environ.get(name) for name in ("CUDA_HOME", "CUDA_PATH")] + ["/usr/local/cuda"]
     return found + [Path(home) / "include" for home in homes if home]

@@ -19,7 +19,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from ..errors import bad_input
+from ..base.errors import bad_input
 
 # Best first, per kind of device.
 ORDER = {"cpu": ("host", "formula"), "cuda": ("cuda", "formula")}
@@ -38,7 +38,9 @@ def use(name: str) -> Iterator[None]:
     if name not in ("auto", "cuda", "host", "formula"):
         raise bad_input("implementation", "'auto', 'cuda', 'host' or 'formula'", repr(name))
     if name != "auto" and (reason := missing(name)):
-        raise bad_input("implementation", "one that can run here", f"{name!r}: {reason}", "see ops.status()")
+        raise bad_input(
+            "implementation", "one that can run here", f"{name!r}: {reason}", "see ops.status()"
+        )
     before, _forced = _forced, name
     try:
         yield
@@ -92,7 +94,10 @@ def _status(device: str) -> dict[str, str]:
     if device == "cuda" and not torch.cuda.is_available():
         return {"runs": "nothing", "why": "no CUDA device is visible to PyTorch"}
     if _forced != "auto":
-        return {"runs": _forced if _forced in ORDER[device] else "nothing", "why": f"forced: {_forced!r}"}
+        return {
+            "runs": _forced if _forced in ORDER[device] else "nothing",
+            "why": f"forced: {_forced!r}",
+        }
     kernel = ORDER[device][0]
     reason, text = _found(kernel)
     if reason:

@@ -59,14 +59,21 @@ def forward_windows(x: Tensor, lam: int, index: Tensor, pad_value: float) -> Ten
 def backward_windows(grad: Tensor, lam: int, index: Tensor, size: Sequence[int]) -> Tensor:
     """L transposed for windows: each adds its gradient to the entries it read; size = (N, V, U, H, W)."""
     if _dense_is_cheaper(len(index), size, lam):
-        dense = grad.new_zeros((size[0], *out_size(size[1:], lam)), dtype=accumulation_dtype(grad.dtype))
+        dense = grad.new_zeros(
+            (size[0], *out_size(size[1:], lam)), dtype=accumulation_dtype(grad.dtype)
+        )
         n, y, x = index.unbind(1)
-        dense.permute(0, 3, 4, 1, 2).index_put_((n, y, x), grad.to(dense.dtype), accumulate=True)
+        dense.permute(0, 3, 4, 1, 2).index_put_(
+            (n, y, x), grad.to(dense.dtype), accumulate=True
+        )
         return backward(dense, lam, size[3], size[4]).to(grad.dtype)
     vy, ux = _window_tables(grad, size, lam, index)
     grad_x = grad.new_zeros(math.prod(size), dtype=vy.weight.dtype)
     grad = grad.contiguous()
-    place, part = torch.empty_like(grad, dtype=torch.int64), torch.empty_like(grad, dtype=grad_x.dtype)
+    place, part = (
+        torch.empty_like(grad, dtype=torch.int64),
+        torch.empty_like(grad, dtype=grad_x.dtype),
+    )
     for vy_place, vy_weight, ux_place, ux_weight in _tap_pairs(vy, ux):
         torch.add(vy_place, ux_place, out=place)
         torch.mul(grad, vy_weight, out=part).mul_(ux_weight)
@@ -80,7 +87,9 @@ def out_size(size: Sequence[int], lam: int) -> list[int]:
     return [lam * num_v, lam * num_u, -(-height // lam), -(-width // lam)]
 
 
-def _tables(like: Tensor, size: Sequence[int], lam: int, transpose: bool) -> tuple[Table, Table]:
+def _tables(
+    like: Tensor, size: Sequence[int], lam: int, transpose: bool
+) -> tuple[Table, Table]:
     """The tables of the axis pairs (v, y) and (u, x), for an input of extents size = (V, U, H, W)."""
     num_v, num_u, height, width = size
     out_v, out_u, out_y, out_x = out_size(size, lam)
@@ -92,7 +101,9 @@ def _tables(like: Tensor, size: Sequence[int], lam: int, transpose: bool) -> tup
     )
 
 
-def _window_tables(like: Tensor, size: Sequence[int], lam: int, index: Tensor) -> tuple[Table, Table]:
+def _window_tables(
+    like: Tensor, size: Sequence[int], lam: int, index: Tensor
+) -> tuple[Table, Table]:
     """Per tap and window: place in the flat input and weight, (T, K, V') and (T, K, U'); outside (K, .)."""
     _, num_v, num_u, height, width = size
     kind = (lam, accumulation_dtype(like.dtype), like.device)
@@ -107,7 +118,12 @@ def _tap_pairs(vy: Table, ux: Table) -> Iterator[tuple[Tensor, Tensor, Tensor, T
     """Every tap of (v, y) with every tap of (u, x): their places and weights, (K, V', 1) and (K, 1, U')."""
     for vy_place, vy_weight in zip(vy.place, vy.weight, strict=True):
         for ux_place, ux_weight in zip(ux.place, ux.weight, strict=True):
-            yield vy_place[:, :, None], vy_weight[:, :, None], ux_place[:, None, :], ux_weight[:, None, :]
+            yield (
+                vy_place[:, :, None],
+                vy_weight[:, :, None],
+                ux_place[:, None, :],
+                ux_weight[:, None, :],
+            )
 
 
 def _rows_of(table: Table, cell: Tensor) -> Table:
@@ -120,7 +136,11 @@ def _rows_of(table: Table, cell: Tensor) -> Table:
 
 @lru_cache(maxsize=256)
 def _window_table(
-    extents: tuple[int, int], strides: tuple[int, int], lam: int, dtype: torch.dtype, device: torch.device
+    extents: tuple[int, int],
+    strides: tuple[int, int],
+    lam: int,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> Table:
     """The pair table by cell: place and weight (T, H', V'), outside (H', V'); place counts flat entries of x.
 
@@ -129,7 +149,12 @@ def _window_table(
     size = (lam * extents[0], -(-extents[1] // lam))
     table = cached_table(extents, size, (float(lam), 1.0, "pad"), False, dtype, device)
     place = table.place // extents[1] * strides[0] + table.place % extents[1] * strides[1]
-    return Table(*(part.unflatten(-1, size).mT.contiguous() for part in (place, table.weight, table.outside)))
+    return Table(
+        *(
+            part.unflatten(-1, size).mT.contiguous()
+            for part in (place, table.weight, table.outside)
+        )
+    )
 
 
 def _dense_is_cheaper(num_windows: int, size: Sequence[int], lam: int) -> bool:
@@ -144,4 +169,6 @@ def _add_at(flat: Tensor, place: Tensor, value: Tensor) -> None:
     if flat.device.type == "cpu":
         flat.scatter_add_(0, place, value)
     else:
-        flat.index_put_((place,), value, accumulate=True)  # sorts; scatter_add_ would use atomics
+        flat.index_put_(
+            (place,), value, accumulate=True
+        )  # sorts; scatter_add_ would use atomics

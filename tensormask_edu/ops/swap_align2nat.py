@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import bad_input
-from . import host
+from ..base.errors import bad_input
+from . import cpu as host
 from .dispatch import implementation
 from .formula import out_size
 from .transforms import check_index, check_integer_lam, check_pad, check_tensor, register
@@ -44,7 +44,9 @@ def swap_align2nat(x: Tensor, lam: int, pad_value: float = -6.0) -> Tensor:
     return _OPS.swap_align2nat(x, lam, pad_value)
 
 
-def swap_align2nat_windows(x: Tensor, lam: int, index: Tensor, pad_value: float = -6.0) -> Tensor:
+def swap_align2nat_windows(
+    x: Tensor, lam: int, index: Tensor, pad_value: float = -6.0
+) -> Tensor:
     """The same numbers for chosen windows only.
 
     x: (N, V, U, H, W) any floating dtype, any strides
@@ -61,7 +63,10 @@ def swap_align2nat_windows(x: Tensor, lam: int, index: Tensor, pad_value: float 
         raise bad_input("index", "dtype torch.int64", index.dtype, "convert it, index.long()")
     if index.device != x.device:
         raise bad_input(
-            "index", f"a tensor on x's device, {x.device}", index.device, "move it, index.to(x.device)"
+            "index",
+            f"a tensor on x's device, {x.device}",
+            index.device,
+            "move it, index.to(x.device)",
         )
     return _OPS.swap_align2nat_windows(x, lam, index, pad_value)
 
@@ -99,7 +104,9 @@ def _fake(x: Tensor, lam: int, pad_value: float) -> Tensor:
 
 
 def _fake_adjoint(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
-    return grad.new_empty((grad.shape[0], grad.shape[1] // lam, grad.shape[2] // lam, height, width))
+    return grad.new_empty(
+        (grad.shape[0], grad.shape[1] // lam, grad.shape[2] // lam, height, width)
+    )
 
 
 def _fake_windows(x: Tensor, lam: int, index: Tensor, pad_value: float) -> Tensor:
@@ -148,7 +155,13 @@ def _windows_adjoint_derivative(ctx: Any, grad: Tensor) -> tuple[Tensor | None, 
     return _OPS.swap_align2nat_windows(grad, ctx.lam, index, 0.0), None, None, None
 
 
-register("swap_align2nat(Tensor x, int lam, float pad_value) -> Tensor", _forward, _fake, _save, _derivative)
+register(
+    "swap_align2nat(Tensor x, int lam, float pad_value) -> Tensor",
+    _forward,
+    _fake,
+    _save,
+    _derivative,
+)
 register(
     "swap_align2nat_adjoint(Tensor grad, int lam, SymInt height, SymInt width) -> Tensor",
     _backward,

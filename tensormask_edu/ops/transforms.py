@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import bad_input
+from ..base.errors import bad_input
 
 
 def align2nat(
@@ -122,7 +122,9 @@ def check_tensor(x: Tensor) -> None:
     """InputError unless x is a floating (N, V, U, H, W) tensor with V, U >= 1."""
     if not isinstance(x, Tensor) or x.dim() != 5 or x.shape[1] < 1 or x.shape[2] < 1:
         got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise bad_input("x", "a tensor (N, V, U, H, W) with V, U >= 1", got, "view V*U channels as V, U")
+        raise bad_input(
+            "x", "a tensor (N, V, U, H, W) with V, U >= 1", got, "view V*U channels as V, U"
+        )
     if not x.is_floating_point():
         raise bad_input("x", "a floating dtype", x.dtype, "convert it, x.float()")
 
@@ -139,18 +141,26 @@ def check_index(index: Tensor, bounds: Sequence[int]) -> None:
         inside = (index >= 0).all()
         for column, bound in zip(index.unbind(1), bounds, strict=True):
             inside &= (column < bound).all()
-        torch._assert_async(inside, f"index: expected 0 <= (n, y, x) < {tuple(bounds)}, the output grid")
+        torch._assert_async(
+            inside, f"index: expected 0 <= (n, y, x) < {tuple(bounds)}, the output grid"
+        )
     elif len(index):
         low, high = (bound.tolist() for bound in torch.aminmax(index, dim=0))
         if min(low) < 0 or any(end >= bound for end, bound in zip(high, bounds, strict=True)):
-            raise bad_input("index", f"0 <= (n, y, x) < {tuple(bounds)}, the output grid", f"{low} to {high}")
+            raise bad_input(
+                "index",
+                f"0 <= (n, y, x) < {tuple(bounds)}, the output grid",
+                f"{low} to {high}",
+            )
 
 
 def check_pad(pad_value: float) -> None:
     """InputError unless pad_value is a finite number."""
     # Compared with infinities, because torch.compile cannot trace math.isfinite.
     if not isinstance(pad_value, int | float) or not -math.inf < pad_value < math.inf:
-        raise bad_input("pad_value", "a finite number", repr(pad_value), "-6 stands for an empty mask")
+        raise bad_input(
+            "pad_value", "a finite number", repr(pad_value), "-6 stands for an empty mask"
+        )
 
 
 def _check_edge(edge: str) -> None:
@@ -163,18 +173,29 @@ def _scaled_size(x: Tensor, vu: tuple[float, float], hw: tuple[float, float]) ->
     check_tensor(x)
     if not all(unit > 0 for unit in (*vu, *hw)):
         raise bad_input("sigma_vu, sigma_hw", "positive units", f"sigma_vu {vu}, sigma_hw {hw}")
-    num_v, num_u = (_side(extent * vu[0] / vu[1], "sigma_vu / aligned_sigma_vu") for extent in x.shape[1:3])
+    num_v, num_u = (
+        _side(extent * vu[0] / vu[1], "sigma_vu / aligned_sigma_vu") for extent in x.shape[1:3]
+    )
     if hw[0] == hw[1]:
         return [num_v, num_u, x.shape[3], x.shape[4]]
     # A ratio like 0.3 / 0.1 must not round up to one cell more.
-    return [num_v, num_u, *(math.ceil(round(extent * hw[0] / hw[1], 9)) for extent in x.shape[3:])]
+    return [
+        num_v,
+        num_u,
+        *(math.ceil(round(extent * hw[0] / hw[1], 9)) for extent in x.shape[3:]),
+    ]
 
 
 def _upscaled_size(x: Tensor, lam: float) -> list[int]:
     check_tensor(x)
     if isinstance(lam, bool) or not isinstance(lam, int | float) or not lam >= 1:
         raise bad_input("lam", "a number >= 1", repr(lam))
-    return [_side(lam * x.shape[1], "lam"), _side(lam * x.shape[2], "lam"), x.shape[3], x.shape[4]]
+    return [
+        _side(lam * x.shape[1], "lam"),
+        _side(lam * x.shape[2], "lam"),
+        x.shape[3],
+        x.shape[4],
+    ]
 
 
 def _side(side: float, cause: str) -> int:
@@ -183,7 +204,9 @@ def _side(side: float, cause: str) -> int:
     return round(side)
 
 
-def _resample(x: Tensor, size: list[int], step: float, skew: float, edge: str, pad_value: float) -> Tensor:
+def _resample(
+    x: Tensor, size: list[int], step: float, skew: float, edge: str, pad_value: float
+) -> Tensor:
     check_pad(pad_value)
     return torch.ops.tensormask_edu.resample(x, size, step, skew, edge, pad_value)
 
@@ -199,7 +222,9 @@ class Table(NamedTuple):
     outside: Tensor
 
 
-def pair_table(extents: tuple[int, int], size: tuple[int, int], step: float, skew: float, edge: str) -> Table:
+def pair_table(
+    extents: tuple[int, int], size: tuple[int, int], step: float, skew: float, edge: str
+) -> Table:
     """Where each output (v', y') reads the inputs (v, y), float64, on the CPU.
 
     extents, size: (V, H) of the input and of the output.
@@ -208,7 +233,9 @@ def pair_table(extents: tuple[int, int], size: tuple[int, int], step: float, ske
     (num_v, num_y), (out_v, out_y) = extents, size
     v_out = torch.arange(out_v, dtype=torch.float64, device="cpu")[:, None]
     v_in = ((2 * v_out + 1) * num_v - out_v) / (2 * out_v)
-    y_in = step * torch.arange(out_y, dtype=torch.float64, device="cpu") + skew * (v_out - (out_v - 1) / 2)
+    y_in = step * torch.arange(out_y, dtype=torch.float64, device="cpu") + skew * (
+        v_out - (out_v - 1) / 2
+    )
     if edge == "clamp":
         v_in = v_in.clamp(0, num_v - 1)
     if edge == "nearest":
@@ -262,7 +289,9 @@ def cached_table(
     table = pair_table(extents, size, *rule)
     if transpose:
         table = transposed(table, extents[0] * extents[1])
-    return Table(table.place.to(device), table.weight.to(device, dtype), table.outside.to(device, dtype))
+    return Table(
+        table.place.to(device), table.weight.to(device, dtype), table.outside.to(device, dtype)
+    )
 
 
 def apply_tables(x: Tensor, vy: Table, ux: Table, size: list[int], pad_value: float) -> Tensor:
@@ -305,7 +334,9 @@ def _resample_kernel(
     return apply_tables(x.to(dtype), vy, ux, size, pad_value).to(x.dtype)
 
 
-def _resample_adjoint_kernel(grad: Tensor, size: list[int], step: float, skew: float, edge: str) -> Tensor:
+def _resample_adjoint_kernel(
+    grad: Tensor, size: list[int], step: float, skew: float, edge: str
+) -> Tensor:
     """(N, V', U', H', W') -> (N, *size): the transposed map, size = (V, U, H, W) of the forward input."""
     if grad.numel() == 0 or 0 in size:
         return grad.new_zeros((len(grad), *size))

@@ -9,7 +9,14 @@ from .swap_align2nat import (
     swap_align2nat_windows,
     swap_align2nat_windows_adjoint,
 )
-from .transforms import align2nat, nat2align, subsample, up_align2nat, up_bilinear, up_nearest
+from .transforms import (
+    align2nat,
+    nat2align,
+    subsample,
+    up_align2nat,
+    up_bilinear,
+    up_nearest,
+)
 
 __all__ = [
     "align2nat",

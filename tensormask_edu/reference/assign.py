@@ -8,7 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 
-def is_positive(window: np.ndarray, unit: float, slack: float, box: np.ndarray, smallest: float) -> bool:
+def is_positive(
+    window: np.ndarray, unit: float, slack: float, box: np.ndarray, smallest: float
+) -> bool:
     """Whether a window is positive for one object, uniqueness aside.
 
     Args:
@@ -17,7 +19,12 @@ def is_positive(window: np.ndarray, unit: float, slack: float, box: np.ndarray, 
         slack: what the window may be longer than twice the object, pixels: the stride or nothing.
         smallest: an object is treated as at least half this long, pixels.
     """
-    contained = window[0] <= box[0] and window[1] <= box[1] and window[2] >= box[2] and window[3] >= box[3]
+    contained = (
+        window[0] <= box[0]
+        and window[1] <= box[1]
+        and window[2] >= box[2]
+        and window[3] >= box[3]
+    )
     side = window[2] - window[0]
     longest = max(box[2] - box[0], box[3] - box[1])
     fits = side - slack <= max(2 * longest, smallest)
@@ -28,7 +35,11 @@ def is_positive(window: np.ndarray, unit: float, slack: float, box: np.ndarray, 
 
 
 def assign(
-    windows: np.ndarray, units: np.ndarray, slacks: np.ndarray, boxes: np.ndarray, smallest: float
+    windows: np.ndarray,
+    units: np.ndarray,
+    slacks: np.ndarray,
+    boxes: np.ndarray,
+    smallest: float,
 ) -> np.ndarray:
     """The object each window is positive for, -1 for none or for more than one (uniqueness).
 
@@ -40,7 +51,9 @@ def assign(
     """
     assigned = np.full(len(windows), -1, dtype=np.int64)
     for m, (window, unit, slack) in enumerate(zip(windows, units, slacks, strict=True)):
-        claims = [g for g, box in enumerate(boxes) if is_positive(window, unit, slack, box, smallest)]
+        claims = [
+            g for g, box in enumerate(boxes) if is_positive(window, unit, slack, box, smallest)
+        ]
         if len(claims) == 1:
             assigned[m] = claims[0]
     return assigned

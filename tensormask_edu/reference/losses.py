@@ -32,7 +32,9 @@ def box_loss(deltas: np.ndarray, targets: np.ndarray) -> float:
     return float(sum(abs(d - t) for d, t in zip(deltas.ravel(), targets.ravel(), strict=True)))
 
 
-def mask_loss(logits: list[np.ndarray], targets: list[np.ndarray], positive_weight: float) -> float:
+def mask_loss(
+    logits: list[np.ndarray], targets: list[np.ndarray], positive_weight: float
+) -> float:
     """Per positive window the mean cross-entropy over its bins, foreground weighted; summed over windows.
 
     Args:

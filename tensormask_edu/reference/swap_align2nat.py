@@ -38,10 +38,14 @@ def swap_align2nat(x: Array, lam: int, pad_value: float = -6.0) -> Array:
     rows, columns = -(-height // lam), -(-width // lam)
     cells = np.array(list(np.ndindex(num, rows, columns)), np.int64).reshape(-1, 3)
     windows = swap_align2nat_windows(x, lam, cells, pad_value)
-    return windows.reshape(num, rows, columns, *windows.shape[1:]).transpose(0, 3, 4, 1, 2).copy()
+    return (
+        windows.reshape(num, rows, columns, *windows.shape[1:]).transpose(0, 3, 4, 1, 2).copy()
+    )
 
 
-def swap_align2nat_windows(x: Array, lam: int, index: NDArray[np.int64], pad_value: float = -6.0) -> Array:
+def swap_align2nat_windows(
+    x: Array, lam: int, index: NDArray[np.int64], pad_value: float = -6.0
+) -> Array:
     """The same numbers for chosen windows only.
 
     x: (N, V, U, H, W) any floating dtype (computed in float64)
@@ -56,7 +60,9 @@ def swap_align2nat_windows(x: Array, lam: int, index: NDArray[np.int64], pad_val
     for k, v, u in np.ndindex(out.shape):
         read = list(_contributions(x.shape, lam, index[k], v, u))
         outside = 1 - sum(weight for _, weight in read)
-        out[k, v, u] = sum(weight * values[place] for place, weight in read) + outside * pad_value
+        out[k, v, u] = (
+            sum(weight * values[place] for place, weight in read) + outside * pad_value
+        )
     return out.astype(x.dtype)
 
 
@@ -103,7 +109,12 @@ def _contributions(
 ) -> Iterator[tuple[tuple[int, ...], float]]:
     """The input entries (n, v, u, y, x), with weights, that sum to bin (v, u) of the window at `cell`."""
     n, y, x = (int(i) for i in cell)
-    axes = (taps(v, lam), taps(u, lam), shifted_taps(v, y, lam, shape[1]), shifted_taps(u, x, lam, shape[2]))
+    axes = (
+        taps(v, lam),
+        taps(u, lam),
+        shifted_taps(v, y, lam, shape[1]),
+        shifted_taps(u, x, lam, shape[2]),
+    )
     inside = [
         [(tap, weight) for tap, weight in axis if weight > 0 and 0 <= tap < extent]
         for axis, extent in zip(axes, shape[1:], strict=True)
@@ -119,7 +130,11 @@ def _check(x: Array, lam: int) -> None:
 
 def _check_index(index: NDArray[np.int64], shape: tuple[int, ...], lam: int) -> None:
     if index.ndim != 2 or index.shape[1] != 3 or index.dtype != np.int64:
-        raise ValueError(f"index: expected int64 of shape (K, 3), got {index.dtype} of shape {index.shape}")
+        raise ValueError(
+            f"index: expected int64 of shape (K, 3), got {index.dtype} of shape {index.shape}"
+        )
     ends = (shape[0], -(-shape[3] // lam), -(-shape[4] // lam))
     if ((index < 0) | (index >= ends)).any():
-        raise ValueError(f"index: expected 0 <= (n, y, x) < {ends}, got {index.min(0)} to {index.max(0)}")
+        raise ValueError(
+            f"index: expected 0 <= (n, y, x) < {ends}, got {index.min(0)} to {index.max(0)}"
+        )

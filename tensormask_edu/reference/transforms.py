@@ -149,7 +149,9 @@ def check_integer_lam(lam: int) -> None:
         raise ValueError(f"lam: expected an integer >= 1, got {lam!r}")
 
 
-def _resample(x: Array, size: tuple[int, ...], place: Place, edge: str, pad_value: float) -> Array:
+def _resample(
+    x: Array, size: tuple[int, ...], place: Place, edge: str, pad_value: float
+) -> Array:
     """out[v, u, y, x] = x interpolated at (place(v, y), place(u, x)), v and u counted from the centre."""
     if edge not in ("pad", "clamp"):
         raise ValueError(f"edge: expected 'pad' or 'clamp', got {edge!r}")
@@ -171,7 +173,9 @@ def _interpolate(values: Array, place: tuple[float, ...], pad_value: float) -> A
     total: Array | float = 0.0
     for taps in itertools.product(*(_taps(coordinate) for coordinate in place)):
         v, u, y, x = (tap for tap, _ in taps)
-        inside = all(0 <= tap < extent for (tap, _), extent in zip(taps, values.shape[1:], strict=True))
+        inside = all(
+            0 <= tap < extent for (tap, _), extent in zip(taps, values.shape[1:], strict=True)
+        )
         value = values[:, v, u, y, x] if inside else pad_value
         total = total + math.prod(weight for _, weight in taps) * value
     return total
@@ -184,12 +188,16 @@ def _taps(coordinate: float) -> list[tuple[int, float]]:
     return [(lower, 1 - fraction), (lower + 1, fraction)] if fraction else [(lower, 1.0)]
 
 
-def _scaled_size(x: Array, vu: tuple[float, float], hw: tuple[float, float]) -> tuple[int, int, int, int]:
+def _scaled_size(
+    x: Array, vu: tuple[float, float], hw: tuple[float, float]
+) -> tuple[int, int, int, int]:
     """Output extents (V, U, H, W): V and U scaled by vu[0] / vu[1], H and W by hw[0] / hw[1]."""
     check_tensor(x)
     if not all(unit > 0 for unit in (*vu, *hw)):
         raise ValueError(f"sigma: expected positive units, got sigma_vu {vu} and sigma_hw {hw}")
-    num_v, num_u = (_integer(extent * vu[0] / vu[1], "the sigma_vu ratio") for extent in x.shape[1:3])
+    num_v, num_u = (
+        _integer(extent * vu[0] / vu[1], "the sigma_vu ratio") for extent in x.shape[1:3]
+    )
     # A ratio like 0.3 / 0.1 must not round up to one cell more.
     rows, columns = (math.ceil(round(extent * hw[0] / hw[1], 9)) for extent in x.shape[3:])
     return num_v, num_u, rows, columns
@@ -204,5 +212,7 @@ def _upscaled_size(x: Array, lam: float) -> tuple[int, int]:
 
 def _integer(extent: float, cause: str) -> int:
     if extent < 0.5 or abs(extent - round(extent)) > 1e-9:
-        raise ValueError(f"{cause}: expected one that gives an integer sub-tensor side, got side {extent}")
+        raise ValueError(
+            f"{cause}: expected one that gives an integer sub-tensor side, got side {extent}"
+        )
     return round(extent)

@@ -22,8 +22,26 @@ next: viz/look.py
 
 from .curves import loss_curve, reachable_iou
 from .images import draw_instances, truth_and_prediction, windows_on_image
-from .look import FOLLOWED, IGNORED, POSITIVE, PREDICTION, SCREEN_DPI, TRUTH, Look, new_picture, png, save
-from .tensors import bipyramid, diagonal_shear, natural_of, sixteen_taps, two_representations, window_wall
+from .look import (
+    FOLLOWED,
+    IGNORED,
+    POSITIVE,
+    PREDICTION,
+    SCREEN_DPI,
+    TRUTH,
+    Look,
+    new_picture,
+    png,
+    save,
+)
+from .tensors import (
+    bipyramid,
+    diagonal_shear,
+    natural_of,
+    sixteen_taps,
+    two_representations,
+    window_wall,
+)
 
 __all__ = [
     "FOLLOWED",

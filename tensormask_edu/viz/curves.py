@@ -37,7 +37,9 @@ def loss_curve(log: Sequence[Mapping[str, float]]) -> Figure:
     for key, (word, colour, line) in lines.items():
         values = np.array([entry[key] for entry in log], dtype=float)
         upper.plot(step, values, color=colour, linewidth=0.6, alpha=0.35)
-        upper.plot(step, _smooth(values), color=colour, linestyle=line, linewidth=1.8, label=word)
+        upper.plot(
+            step, _smooth(values), color=colour, linestyle=line, linewidth=1.8, label=word
+        )
     upper.set(yscale="log", ylabel="loss (log scale)", title=_run_title(log))
     upper.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     upper.yaxis.set_major_formatter("{x:g}")
@@ -53,9 +55,7 @@ def loss_curve(log: Sequence[Mapping[str, float]]) -> Figure:
 def _run_title(log: Sequence[Mapping[str, float]]) -> str:
     if not log:
         return "no steps logged"
-    return (
-        f"{log[-1]['step']:.0f} steps in {log[-1]['seconds'] / 60:.1f} min; thin: as logged, thick: smoothed"
-    )
+    return f"{log[-1]['step']:.0f} steps in {log[-1]['seconds'] / 60:.1f} min; thin: as logged, thick: smoothed"
 
 
 def _smooth(values: Array, span: float = 0.05) -> Array:
@@ -68,7 +68,9 @@ def _smooth(values: Array, span: float = 0.05) -> Array:
 
 
 @styled
-def reachable_iou(sizes_px: Sequence[float], iou_by_name: Mapping[str, Sequence[float]]) -> Figure:
+def reachable_iou(
+    sizes_px: Sequence[float], iou_by_name: Mapping[str, Sequence[float]]
+) -> Figure:
     """The best IoU a mask of so many bins can reach, by object size: one line per way of making bins.
 
     Args:
@@ -84,7 +86,15 @@ def reachable_iou(sizes_px: Sequence[float], iou_by_name: Mapping[str, Sequence[
     ]
     for k, (name, ious) in enumerate(iou_by_name.items()):
         marker, line, colour = looks[k % len(looks)]
-        ax.plot(sizes_px, ious, marker=marker, linestyle=line, color=colour, markersize=5, label=name)
+        ax.plot(
+            sizes_px,
+            ious,
+            marker=marker,
+            linestyle=line,
+            color=colour,
+            markersize=5,
+            label=name,
+        )
     ax.set(xlabel="long side of the object (px)", ylabel="IoU with the true mask", xscale="log")
     ax.set_xticks(list(sizes_px), [f"{size:g}" for size in sizes_px])
     ax.minorticks_off()

@@ -12,11 +12,18 @@ import numpy as np
 import torch
 
 from ..config import ModelConfig
+from ..detector.targets import assign, crop_masks
 from ..geometry import Windows
-from ..targets import assign, crop_masks
 from .images import windows_on_image
 from .look import Array, as_array
-from .tensors import bipyramid, diagonal_shear, natural_of, sixteen_taps, two_representations, window_wall
+from .tensors import (
+    bipyramid,
+    diagonal_shear,
+    natural_of,
+    sixteen_taps,
+    two_representations,
+    window_wall,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,7 +100,9 @@ def method(image: Any, target: dict[str, Any], config: ModelConfig) -> Iterator[
 
 def small_mask() -> Array:
     """A 7 x 7 mask, coarse enough to follow single values."""
-    return np.array([[word == "#" for word in line.split()] for line in SMALL_MASK.split("\n") if line])
+    return np.array(
+        [[word == "#" for word in line.split()] for line in SMALL_MASK.split("\n") if line]
+    )
 
 
 def wall_of(mask: torch.Tensor) -> Array:
@@ -121,7 +130,9 @@ def _cell_of(mask: torch.Tensor) -> tuple[int, int]:
     return y, x
 
 
-def positive_windows(target: dict[str, Any], instance: int, image: Any, config: ModelConfig) -> Windows:
+def positive_windows(
+    target: dict[str, Any], instance: int, image: Any, config: ModelConfig
+) -> Windows:
     """The windows of `image` that are positive for one object."""
     geometry = config.geometry
     grid_sizes = geometry.grid_sizes(*image.shape[-2:])

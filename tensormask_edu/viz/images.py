@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
-Instances = Mapping[str, Any]  # boxes (D, 4) xyxy px, labels (D,), masks (D, H, W), maybe scores (D,)
+Instances = Mapping[
+    str, Any
+]  # boxes (D, 4) xyxy px, labels (D,), masks (D, H, W), maybe scores (D,)
 
 
 @styled
@@ -69,7 +71,12 @@ def draw_instances(
 
 
 def _draw_instances(
-    ax: Axes, image: Any, instances: Instances, class_names: Sequence[str], look: Look, boxes: bool
+    ax: Axes,
+    image: Any,
+    instances: Instances,
+    class_names: Sequence[str],
+    look: Look,
+    boxes: bool,
 ) -> list[Label]:
     """Everything but the places of the labels, which are known once the picture is laid out."""
     show_image(ax, image)
@@ -94,7 +101,10 @@ def _texts(instances: Instances, class_names: Sequence[str]) -> list[str]:
     names = [class_names[int(label)] for label in as_array(instances["labels"])]
     if "scores" not in instances:
         return names
-    return [f"{name} {score:.2f}" for name, score in zip(names, as_array(instances["scores"]), strict=True)]
+    return [
+        f"{name} {score:.2f}"
+        for name, score in zip(names, as_array(instances["scores"]), strict=True)
+    ]
 
 
 def _height_inches(image: Any) -> float:
@@ -125,13 +135,20 @@ def truth_and_prediction(
     figure = new_picture(height, "Truth (solid) and prediction (dashed)")
     axes = figure.subplots(2 * bands, columns, squeeze=False)
     pairs = [
-        (axes[2 * band, column], axes[2 * band + 1, column]) for band, column in np.ndindex(bands, columns)
+        (axes[2 * band, column], axes[2 * band + 1, column])
+        for band, column in np.ndindex(bands, columns)
     ]
     labels = []
     for k, (upper, lower) in enumerate(pairs[: len(images)]):
         title = titles[k] if titles else f"image {k + 1}"
-        labels.append(_draw_instances(upper, images[k], truths[k], class_names, TRUTH, boxes=False))
-        labels.append(_draw_instances(lower, images[k], predictions[k], class_names, PREDICTION, boxes=False))
+        labels.append(
+            _draw_instances(upper, images[k], truths[k], class_names, TRUTH, boxes=False)
+        )
+        labels.append(
+            _draw_instances(
+                lower, images[k], predictions[k], class_names, PREDICTION, boxes=False
+            )
+        )
         upper.set(title=f"{title}: truth", xlabel="")
         lower.set(title=f"{title}: prediction")
         for ax in (upper, lower) if k % columns else ():
@@ -163,7 +180,9 @@ def outline_mask(ax: Axes, mask: Any, look: Look, width: float = 1.6) -> None:
     y, x = np.arange(top, bottom + 2) - 0.5, np.arange(left, right + 2) - 0.5
     ax.contourf(x, y, padded, levels=[0.5, 2], colors=look.colour, alpha=0.15)
     ax.contour(x, y, padded, levels=[0.5], colors="white", linewidths=width + 1.4, alpha=0.9)
-    ax.contour(x, y, padded, levels=[0.5], colors=look.colour, linewidths=width, linestyles=[look.line])
+    ax.contour(
+        x, y, padded, levels=[0.5], colors=look.colour, linewidths=width, linestyles=[look.line]
+    )
 
 
 # --- Labels that keep clear of each other ----------------------------------------------------------

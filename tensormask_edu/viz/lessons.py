@@ -92,10 +92,22 @@ def _wall_panel(ax: Axes, values: Array, span: tuple[float, float], title: str) 
 
 
 def _number_panel(ax: Axes, values: Array, span: tuple[float, float], title: str) -> None:
-    ax.imshow(values, cmap=mask_shades(), vmin=span[0], vmax=span[1] + 0.6 * (span[1] - span[0]) + 1e-9)
+    ax.imshow(
+        values,
+        cmap=mask_shades(),
+        vmin=span[0],
+        vmax=span[1] + 0.6 * (span[1] - span[0]) + 1e-9,
+    )
     few = values.size <= FEW
     for row, column in np.ndindex(values.shape if few else (0, 0)):
-        ax.text(column, row, f"{values[row, column]:g}"[:5], ha="center", va="center", fontsize=SMALL)
+        ax.text(
+            column,
+            row,
+            f"{values[row, column]:g}"[:5],
+            ha="center",
+            va="center",
+            fontsize=SMALL,
+        )
     ax.set_title(title)
     ax.set_xticks(range(0, values.shape[1], 1 + values.shape[1] // 9))
     ax.set_yticks(range(0, values.shape[0], 1 + values.shape[0] // 9))
@@ -136,12 +148,25 @@ def half_cells(num_v: int = 3, lam: int = 2) -> Figure:
         (draw_box(ax, box, TRUTH, 1.6) if inside else hatch(ax, box))
         ax.plot(k, 0.5, TRUTH.marker if inside else "", color=TRUTH.colour, markersize=7)
         back = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-        ax.text(k, 0.72, f"entry {k}" if inside else "pad value", ha="center", fontsize=8.5, bbox=back)
+        ax.text(
+            k,
+            0.72,
+            f"entry {k}" if inside else "pad value",
+            ha="center",
+            fontsize=8.5,
+            bbox=back,
+        )
     for v in range(lam * num_v):
         centre = (v + 0.5) / lam - 0.5
         draw_box(ax, (centre - 0.5 / lam, -1.3, centre + 0.5 / lam, -0.55), PREDICTION, 1.2)
         ax.plot(centre, -0.75, PREDICTION.marker, color=PREDICTION.colour, markersize=5)
-        ax.plot([centre, centre], [-0.7, 0.5], color=PREDICTION.colour, linestyle="dotted", linewidth=1)
+        ax.plot(
+            [centre, centre],
+            [-0.7, 0.5],
+            color=PREDICTION.colour,
+            linestyle="dotted",
+            linewidth=1,
+        )
         ax.text(centre, -1.05, f"v = {v}\n{centre:g}", ha="center", va="center", fontsize=8)
     ax.set(xlim=(-1.55, num_v + 0.55), ylim=(-1.4, 1.1), yticks=[], xticks=range(num_v))
     ax.set_xlabel("place in the window (coarse bins): v lies at (v + 1/2)/λ - 1/2")
@@ -165,10 +190,14 @@ def rim(side_bins: int, lams: Sequence[int] = (1, 2, 4)) -> Figure:
         share = _pad_share(side_bins, lam)
         bins = len(share)
         drawn = ax.imshow(share, cmap=mask_shades(), vmin=0, vmax=0.8, interpolation="nearest")
-        ax.set_title(f"λ = {lam}: {bins} x {bins} bins,\nrim {lam // 2}, corner {share[0, 0]:.2g}")
+        ax.set_title(
+            f"λ = {lam}: {bins} x {bins} bins,\nrim {lam // 2}, corner {share[0, 0]:.2g}"
+        )
         ax.set(xlabel="u (fine bins)", xticks=[0, bins - 1], yticks=[0, bins - 1])
         for v in (0, bins // 2) if lam > 1 else (bins // 2,):
-            ax.text(bins // 2, v, f"{share[v, bins // 2]:.2g}", ha="center", va="center", fontsize=8)
+            ax.text(
+                bins // 2, v, f"{share[v, bins // 2]:.2g}", ha="center", va="center", fontsize=8
+            )
     axes[0].set_ylabel("v (fine bins)")
     figure.colorbar(drawn, ax=axes, label="share of pad value", shrink=0.8)
     return figure
@@ -185,7 +214,9 @@ def _pad_share(side_bins: int, lam: int) -> Array:
 
 
 @styled
-def memory_bars(names: Sequence[str], between: Sequence[float], fused: Sequence[float]) -> Figure:
+def memory_bars(
+    names: Sequence[str], between: Sequence[float], fused: Sequence[float]
+) -> Figure:
     """MiB with the tensor between and fused, per level, on a log scale.
 
     Args:
@@ -225,14 +256,20 @@ def one_object(image: Any, truth: Any, masks: Mapping[str, Any], title: str = ""
         masks: by name (H, W) bool.
     """
     figure = new_picture(WIDTH_INCHES / (len(masks) + 0.3) + 1.0, title)
-    (top, left), (bottom, right) = (extreme(np.argwhere(as_array(truth)), 0) for extreme in (np.min, np.max))
+    (top, left), (bottom, right) = (
+        extreme(np.argwhere(as_array(truth)), 0) for extreme in (np.min, np.max)
+    )
     half = 0.6 * max(bottom - top, right - left)
     x, y = (left + right) / 2, (top + bottom) / 2
-    for ax, (name, mask) in zip(figure.subplots(1, len(masks), squeeze=False)[0], masks.items(), strict=True):
+    for ax, (name, mask) in zip(
+        figure.subplots(1, len(masks), squeeze=False)[0], masks.items(), strict=True
+    ):
         show_image(ax, image)
         outline_mask(ax, truth, TRUTH, 1.2)
         outline_mask(ax, mask, PREDICTION, 1.6)
-        overlap = (as_array(mask) & as_array(truth)).sum() / (as_array(mask) | as_array(truth)).sum()
+        overlap = (as_array(mask) & as_array(truth)).sum() / (
+            as_array(mask) | as_array(truth)
+        ).sum()
         ax.set_title(f"{name}\nIoU {overlap:.3f}")
         ax.set(xlim=(x - half, x + half), ylim=(y + half, y - half), facecolor=PAPER)
         ticks = [round(tick) for tick in (x - half, x, x + half)]
@@ -257,7 +294,13 @@ def truth_beside_prediction(
     left, right = figure.subplots(1, 2)
     draw_instances(image, truth, class_names, "truth (solid)", left, TRUTH, boxes=False)
     draw_instances(
-        image, prediction, class_names, "prediction (dashed), with scores", right, PREDICTION, boxes=False
+        image,
+        prediction,
+        class_names,
+        "prediction (dashed), with scores",
+        right,
+        PREDICTION,
+        boxes=False,
     )
     return figure
 
@@ -295,6 +338,10 @@ def survivors(mask: Any, title: str = "") -> Figure:
     draw_wall(ax, values)
     ax.set(xlabel="window centre x (cells)", ylabel="window centre y (cells)")
     legend(
-        figure, [(Look("back", INK, "solid"), "comes back"), (IGNORED, "lost: it spoke of a pixel outside")]
+        figure,
+        [
+            (Look("back", INK, "solid"), "comes back"),
+            (IGNORED, "lost: it spoke of a pixel outside"),
+        ],
     )
     return figure

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import numpy as np
 import torch
 
-from ..files import written_whole
+from ..base.files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,14 +122,22 @@ def save(figure: Figure, path: str | Path, dpi: int = PRINT_DPI, palette: bool =
         temporary.write_bytes(png(figure, dpi, palette))
 
 
-def draw_box(ax: Axes, box: Sequence[float], look: Look, width: float = 1.6, fill: bool = False) -> None:
+def draw_box(
+    ax: Axes, box: Sequence[float], look: Look, width: float = 1.6, fill: bool = False
+) -> None:
     """A rectangle xyxy in axis units, on a white band; clipped by the axes like everything else."""
     from matplotlib.patches import Rectangle
 
     x0, y0, x1, y1 = box
     where: dict[str, Any] = {"xy": (x0, y0), "width": x1 - x0, "height": y1 - y0}
-    ax.add_patch(Rectangle(**where, fill=False, edgecolor="white", linewidth=width + 1.4, alpha=0.8))
-    ax.add_patch(Rectangle(**where, fill=False, edgecolor=look.colour, linewidth=width, linestyle=look.line))
+    ax.add_patch(
+        Rectangle(**where, fill=False, edgecolor="white", linewidth=width + 1.4, alpha=0.8)
+    )
+    ax.add_patch(
+        Rectangle(
+            **where, fill=False, edgecolor=look.colour, linewidth=width, linestyle=look.line
+        )
+    )
     if fill:
         ax.add_patch(Rectangle(**where, facecolor=look.colour, alpha=0.2, linewidth=0))
 
@@ -139,7 +147,11 @@ def hatch(ax: Axes, box: Sequence[float]) -> None:
     from matplotlib.patches import Rectangle
 
     x0, y0, x1, y1 = box
-    style: dict[str, Any] = {"edgecolor": IGNORED.colour, "hatch": IGNORED.hatch, "linewidth": 0.3}
+    style: dict[str, Any] = {
+        "edgecolor": IGNORED.colour,
+        "hatch": IGNORED.hatch,
+        "linewidth": 0.3,
+    }
     ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, **style))
 
 
@@ -154,9 +166,15 @@ def legend(figure: Figure, entries: Sequence[tuple[Look, str]], marks: bool = Fa
             point: dict[str, Any] = {"marker": look.marker, "markersize": 4, "linewidth": 1}
             handles.append(Line2D([], [], color=look.colour, label=text, **point))
         else:
-            lines: dict[str, Any] = {"linestyle": look.line, "linewidth": 1.6, "hatch": look.hatch}
+            lines: dict[str, Any] = {
+                "linestyle": look.line,
+                "linewidth": 1.6,
+                "hatch": look.hatch,
+            }
             handles.append(Patch(fill=False, edgecolor=look.colour, label=text, **lines))
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=len(handles), frameon=False
+    )
 
 
 def mask_shades() -> Any:
@@ -168,4 +186,8 @@ def mask_shades() -> Any:
 
 def as_array(values: Any) -> Array:
     """A NumPy array of a tensor (any device) or array."""
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    return (
+        values.detach().cpu().numpy()
+        if isinstance(values, torch.Tensor)
+        else np.asarray(values)
+    )

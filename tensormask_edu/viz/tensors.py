@@ -106,13 +106,17 @@ def draw_wall(ax: Axes, tensor: Any, first: tuple[int, int] = (0, 0), title: str
     for box in (box for box, value in squares if np.isnan(value)):
         hatch(ax, box)
     _, _, right, bottom = wall.block(height - 1, width - 1)
-    ax.set(xlim=(-wall.gap, right + wall.gap), ylim=(bottom + wall.gap, -wall.gap), aspect="equal")
+    ax.set(
+        xlim=(-wall.gap, right + wall.gap), ylim=(bottom + wall.gap, -wall.gap), aspect="equal"
+    )
     ax.set_title(title)
     ax.set_xticks(
-        [wall.block(0, x)[0] + u / 2 for x in range(width)], [str(first[1] + x) for x in range(width)]
+        [wall.block(0, x)[0] + u / 2 for x in range(width)],
+        [str(first[1] + x) for x in range(width)],
     )
     ax.set_yticks(
-        [wall.block(y, 0)[1] + v / 2 for y in range(height)], [str(first[0] + y) for y in range(height)]
+        [wall.block(y, 0)[1] + v / 2 for y in range(height)],
+        [str(first[0] + y) for y in range(height)],
     )
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
@@ -128,7 +132,12 @@ def mark_bin(ax: Axes, box: Sequence[float], look: Look) -> None:
     """Outline one bin of a wall; a line pattern does not fit there, so the role's marker goes inside."""
     x0, y0, x1, y1 = box
     inset = 0.06 * (x1 - x0)
-    draw_box(ax, (x0 + inset, y0 + inset, x1 - inset, y1 - inset), replace(look, line="solid"), width=1.3)
+    draw_box(
+        ax,
+        (x0 + inset, y0 + inset, x1 - inset, y1 - inset),
+        replace(look, line="solid"),
+        width=1.3,
+    )
     middle = ((x0 + x1) / 2, (y0 + y1) / 2)
     ax.plot(*middle, look.marker, color="white", markersize=6, markeredgewidth=2.4)
     ax.plot(*middle, look.marker, color=look.colour, markersize=4, markeredgewidth=1.4)
@@ -156,7 +165,9 @@ def window_wall(
     values = as_array(tensor)
     v, u, height, width = values.shape
     y, x = window if window is not None else (height // 2, width // 2)
-    figure = new_picture(4.1, f"A mask tensor of shape (V, U, H, W) = ({v}, {u}, {height}, {width})")
+    figure = new_picture(
+        4.1, f"A mask tensor of shape (V, U, H, W) = ({v}, {u}, {height}, {width})"
+    )
     left, right = figure.subplots(1, 2, width_ratios=[0.8, 1])
     show_image(left, image)
     if mask is not None:
@@ -167,7 +178,9 @@ def window_wall(
         f"image: + is a cell every {sigma_hw:g} px,\nthe square is one window, bins of {sigma_vu:g} px"
     )
     wall = draw_wall(
-        right, values, title=f"wall: block (y, x) is that cell's window,\n{v} x {u} bins of mask"
+        right,
+        values,
+        title=f"wall: block (y, x) is that cell's window,\n{v} x {u} bins of mask",
     )
     mark_block(right, wall.block(y, x), POSITIVE)
     right.set(xlabel="x (cells)", ylabel="y (cells)")
@@ -181,7 +194,9 @@ def _cells(ax: Axes, height: int, width: int, sigma_hw: float) -> None:
     ax.plot(x, y, "+", color="black", markersize=4, markeredgewidth=0.9, clip_on=False)
 
 
-def _window(ax: Axes, centre_px: tuple[float, float], bins: tuple[int, int], sigma_vu: float) -> None:
+def _window(
+    ax: Axes, centre_px: tuple[float, float], bins: tuple[int, int], sigma_vu: float
+) -> None:
     """One window with its bins at true scale; centre (y, x), bins (V, U)."""
     (cy, cx), (v, u) = centre_px, bins
     y = cy + (np.arange(v + 1) - v / 2) * sigma_vu
@@ -233,7 +248,9 @@ def two_representations(
 
 
 @styled
-def diagonal_shear(extent: int = 9, side_bins: int = 5, pixel: int = 4, window: int = 3) -> Figure:
+def diagonal_shear(
+    extent: int = 9, side_bins: int = 5, pixel: int = 4, window: int = 3
+) -> Figure:
     """align2nat in the (v, y) plane: every row v slides by v cells, so stripes turn into diagonals.
 
     Numbers are pixels: each entry says which pixel it speaks of.
@@ -254,8 +271,12 @@ def diagonal_shear(extent: int = 9, side_bins: int = 5, pixel: int = 4, window: 
     upper, lower = figure.subplots(2, 1, sharex=True)
     _plane(upper, aligned[0, :, 0, :, 0])
     _plane(lower, natural[0, :, 0, :, 0])
-    upper.set_title("aligned: a column is one pixel, seen from V windows; a window is a diagonal")
-    lower.set_title("natural: a column is one window, its V bins in order; a pixel is a diagonal")
+    upper.set_title(
+        "aligned: a column is one pixel, seen from V windows; a window is a diagonal"
+    )
+    lower.set_title(
+        "natural: a column is one window, its V bins in order; a pixel is a diagonal"
+    )
     for v in range(-half, half + 1):
         row = v + half
         _square(upper, row, pixel, FOLLOWED, dot=True)
@@ -265,8 +286,15 @@ def diagonal_shear(extent: int = 9, side_bins: int = 5, pixel: int = 4, window: 
         slide = f"slide {abs(v)} {'left' if v > 0 else 'right'}" if v else "stay"
         lower.text(extent - 0.3, row, slide, fontsize=8, va="center")
     upper.set(ylabel="v")
-    lower.set(xlabel="y (cells): pixel in the aligned plane, window centre in the natural one", ylabel="v")
-    entries = [(FOLLOWED, f"pixel {pixel}"), (POSITIVE, f"window {window}"), (IGNORED, "outside: pad value")]
+    lower.set(
+        xlabel="y (cells): pixel in the aligned plane, window centre in the natural one",
+        ylabel="v",
+    )
+    entries = [
+        (FOLLOWED, f"pixel {pixel}"),
+        (POSITIVE, f"window {window}"),
+        (IGNORED, "outside: pad value"),
+    ]
     legend(figure, entries)
     return figure
 
@@ -281,7 +309,9 @@ def _plane(ax: Axes, pixels: Array) -> None:
             hatch(ax, box)
         else:
             draw_box(ax, box, ENTRY, 0.5)
-            ax.text(column, row, f"{pixels[row, column]:.0f}", ha="center", va="center", fontsize=8)
+            ax.text(
+                column, row, f"{pixels[row, column]:.0f}", ha="center", va="center", fontsize=8
+            )
     ax.set(xlim=(-0.52, columns + 0.9), ylim=(rows - 0.48, -0.52))
     ax.set_xticks(range(columns))
     ax.set_yticks(range(rows), [f"{v:+d}" if v else "0" for v in range(-half, half + 1)])
@@ -319,10 +349,14 @@ def sixteen_taps(
     top, left = np.maximum(taps[:, 2:].min(0) - 1, 0)
     bottom, right = taps[:, 2:].max(0) + 2
 
-    figure = new_picture(4.2, f"The {len(taps)} taps of one output entry of swap_align2nat, λ = {lam}")
+    figure = new_picture(
+        4.2, f"The {len(taps)} taps of one output entry of swap_align2nat, λ = {lam}"
+    )
     result, source = figure.subplots(1, 2, width_ratios=[0.6, 1])
     bins = lam * side_bins
-    wall = draw_wall(result, np.zeros((bins, bins, 1, 1)), title=f"output: the window of cell ({y}, {x})")
+    wall = draw_wall(
+        result, np.zeros((bins, bins, 1, 1)), title=f"output: the window of cell ({y}, {x})"
+    )
     mark_bin(result, wall.bin(v, u, 0, 0), FOLLOWED)
     result.set_xticks(np.arange(bins) + 0.5, range(bins))
     result.set_yticks(np.arange(bins) + 0.5, range(bins))
@@ -332,7 +366,9 @@ def sixteen_taps(
     for tap, share in zip(taps, shares, strict=True):
         x0, y0, x1, y1 = box = wall.bin(tap[0], tap[1], tap[2] - top, tap[3] - left)
         draw_box(source, box, FOLLOWED, width=1.2, fill=True)
-        source.text((x0 + x1) / 2, (y0 + y1) / 2, str(int(share * unit)), ha="center", va="center")
+        source.text(
+            (x0 + x1) / 2, (y0 + y1) / 2, str(int(share * unit)), ha="center", va="center"
+        )
     outside = int(unit - sum(shares) * unit)
     rest = f" + {outside} of the pad value outside" if outside else ""
     source.set(xlabel=f"x (input cells)\nsum: {unit - outside}{rest}", ylabel="y (input cells)")
@@ -374,14 +410,20 @@ def bipyramid(geometry: Geometry) -> Figure:
         for level, (left, slot) in enumerate(zip(lefts[:-1], slots, strict=True)):
             _scaled_window(ax, pyramid, level, size_id, left + (slot - sides[level]) / 2, total)
         ax.set(
-            xlim=(0, total), ylim=(1.02 * sides[-1], -0.09 * total), aspect="equal", xlabel="px", ylabel="px"
+            xlim=(0, total),
+            ylim=(1.02 * sides[-1], -0.09 * total),
+            aspect="equal",
+            xlabel="px",
+            ylabel="px",
         )
         ax.set_yticks([side for side in sides if side >= sides[-1] / 8])
         ax.spines[:].set_visible(False)
     return figure
 
 
-def _scaled_window(ax: Axes, geometry: Geometry, level: int, size_id: int, left: float, total: float) -> None:
+def _scaled_window(
+    ax: Axes, geometry: Geometry, level: int, size_id: int, left: float, total: float
+) -> None:
     """One window with its bins and an object in it."""
     side, bins = geometry.side_px(level, size_id), geometry.side_bins(level, size_id)
     edges = np.linspace(0, side, bins + 1)

@@ -1,0 +1,155 @@
+"""TensorRT and TensorRT-RTX behind one view: which is here, what it builds for, what its tool is called.
+
+    tensorrt      builds on the machine with the GPU, for that GPU
+    tensorrt_rtx  builds on any machine, for a family of GPUs; each compiles the last step when it loads
+
+next: parsed.py
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tensormask_edu.base.errors import InputError, bad_input
+
+from .device import find_device
+
+PACKAGES = ("tensorrt", "tensorrt_rtx")
+RTX_DEFAULT_TARGETS = (
+    "8.0",
+    "8.6",
+    "8.9",
+    "12.0",
+)  # "and later", says the vendor's documentation
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One of `PACKAGES`, importable here."""
+
+    name: str
+    module: ModuleType
+
+    @property
+    def version(self) -> str:
+        return str(self.module.__version__)
+
+    @property
+    def is_rtx(self) -> bool:
+        return self.name == "tensorrt_rtx"
+
+    @property
+    def tool(self) -> str:
+        """The vendor's command line program."""
+        return "tensorrt_rtx" if self.is_rtx else "trtexec"
+
+    def targets(self, sm: Sequence[int]) -> dict[str, Any]:
+        """For which compute capabilities an engine is built. later: those above the lowest may do as well."""
+        if not self.is_rtx:
+            device = find_device()
+            here, name = ([device.capability], f", {device.name}") if device else ([], "")
+            note = f"the GPU of the machine that built it{name}"
+            return {"compute_capabilities": here, "later": False, "note": note}
+        if sm:
+            named = [f"{n // 10}.{n % 10}" for n in sm]
+            return {
+                "compute_capabilities": named,
+                "later": False,
+                "note": "these and no others",
+            }
+        note = "the default of TensorRT-RTX: these and later ones"
+        return {"compute_capabilities": list(RTX_DEFAULT_TARGETS), "later": True, "note": note}
+
+    def check_targets(self, sm: Sequence[int]) -> None:
+        """Raise InputError for a target that this backend cannot build for."""
+        if sm and not self.is_rtx:
+            fix = "leave --sm away, or use --backend tensorrt_rtx"
+            raise bad_input(
+                "sm", "nothing: tensorrt builds for the GPU of this machine", list(sm), fix
+            )
+        if len(set(sm)) < len(sm):
+            raise bad_input("sm", "each compute capability once", list(sm))
+        known = self.known_targets() if self.is_rtx else []
+        if wrong := [n for n in sm if n not in known]:
+            raise bad_input(
+                "sm", f"some of {known}, what {self.name} {self.version} builds for", wrong
+            )
+
+    def known_targets(self) -> list[int]:
+        """Compute capabilities that can be named, 86 for 8.6."""
+        names = self.module.ComputeCapability.__members__
+        return sorted(int(name[2:]) for name in names if name.startswith("SM"))
+
+
+def find_backend(name: str = "auto") -> Backend:
+    """The backend asked for; "auto": `tensorrt` if it imports, else `tensorrt_rtx`."""
+    name = name.replace("-", "_")
+    if name not in ("auto", *PACKAGES):
+        raise bad_input("backend", "auto, " + " or ".join(PACKAGES), repr(name))
+    reasons = []
+    for package in PACKAGES if name == "auto" else (name,):
+        try:
+            return Backend(package, import_module(package))
+        except (ImportError, OSError, RuntimeError) as error:
+            reasons.append(f"{package}: {error}")
+    extras = {"auto": "rtx", "tensorrt": "tensorrt", "tensorrt_rtx": "rtx"}
+    fix = f'pip install "tensormask-edu[{extras[name]}]"'
+    raise bad_input("backend", "an installed TensorRT", "; ".join(reasons), fix)
+
+
+def make_builder(trt: Any, logger: Any) -> Any:
+    """A builder; `tensorrt` has none without a GPU."""
+    try:
+        return trt.Builder(logger)
+    except (RuntimeError, TypeError) as error:
+        fix = "without one use --backend tensorrt_rtx"
+        raise InputError(
+            f"backend: {trt.__name__} has no builder here: is there a GPU? {fix} ({error})"
+        ) from None
+
+
+def network_flags(trt: Any) -> int:
+    """Precision comes from the ONNX file: the only way in TensorRT 11, asked for in 10."""
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+@contextmanager
+def child_environment(backend: Backend) -> Iterator[dict[str, str]]:
+    """The environment in which a child process can use the backend and this package.
+
+    The ONNX parser of TensorRT-RTX opens its library by a name without version, which the wheel does not
+    ship; without a link of that name on LD_LIBRARY_PATH, a node that maps to a plugin aborts the process.
+    """
+    packages = [import_module(name) for name in ("tensormask_edu", "tensormask_export")]
+    roots = {str(Path(package.__file__ or "").parents[1]) for package in packages}
+    environment = dict(os.environ)
+    environment["PYTHONPATH"] = _joined(*sorted(roots), environment.get("PYTHONPATH"))
+    with tempfile.TemporaryDirectory(prefix="tensormask_export_") as folder:
+        if backend.is_rtx:
+            library = _rtx_library()
+            (Path(folder) / "libtensorrt_rtx.so").symlink_to(library)
+            paths = (folder, str(library.parent), environment.get("LD_LIBRARY_PATH"))
+            environment["LD_LIBRARY_PATH"] = _joined(*paths)
+        yield environment
+
+
+def _rtx_library() -> Path:
+    libraries = Path(import_module("tensorrt_rtx_libs").__file__ or "").parent
+    found = sorted(libraries.glob("libtensorrt_rtx.so*"))
+    if not found:
+        fix = 'pip install --force-reinstall "tensormask-edu[rtx]"'
+        raise InputError(f"backend: no libtensorrt_rtx.so in {libraries}; {fix}")
+    return found[-1]
+
+
+def _joined(*paths: str | None) -> str:
+    return os.pathsep.join(path for path in paths if path)

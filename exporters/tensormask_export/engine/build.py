@@ -1,0 +1,340 @@
+"""An engine from an ONNX file: parse, build, manifest. Runs without a GPU where TensorRT-RTX is installed.
+
+The build runs in a child process: a builder that aborts then becomes an error message, and the library path
+that TensorRT-RTX needs can be set before it starts. Our ops run as the plugin that was asked for or as their
+function bodies. The parser's layers are counted by type and its outputs compared with the file's, so nobody
+has to guess.
+
+next: builder.py
+"""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tensormask_edu.base.errors import InputError, bad_input
+from tensormask_edu.base.files import read_json, write_json, written_whole
+
+from .. import contract
+from ..onnx_file.write import file_sha256, read_metadata, read_onnx
+from .backends import Backend, child_environment, find_backend
+from .plugin import OPS, Plugin, choose
+
+if TYPE_CHECKING:
+    import onnx
+
+Shape = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The input shapes (N, 3, H, W) an engine accepts: smallest, the one it is tuned for, largest."""
+
+    min: Shape = (1, 3, 128, 128)
+    opt: Shape = (1, 3, 256, 256)
+    max: Shape = (4, 3, 512, 512)
+
+    def check(self, padding_px: int) -> None:
+        """Raise InputError unless min <= opt <= max and every side is a multiple of `padding_px`."""
+        for name, shape in asdict(self).items():
+            sides_fit = all(side > 0 and side % padding_px == 0 for side in shape[2:])
+            if len(shape) != 4 or shape[0] < 1 or shape[1] != 3 or not sides_fit:
+                expected = f"Nx3xHxW with N >= 1, H and W multiples of {padding_px}"
+                raise bad_input(f"{name} shape", expected, shape_name(shape))
+        for lower, upper in ((self.min, self.opt), (self.opt, self.max)):
+            if any(a > b for a, b in zip(lower, upper, strict=True)):
+                raise bad_input("shapes", "min <= opt <= max in every axis", self.text())
+
+    def text(self) -> str:
+        return ", ".join(f"{name} {shape_name(shape)}" for name, shape in asdict(self).items())
+
+
+def shape_name(shape: Sequence[int]) -> str:
+    """(1, 3, 128, 128) as 1x3x128x128."""
+    return "x".join(map(str, shape))
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard the builder tries; None: its own choice.
+
+    workspace_mib: scratch memory on the GPU; optimization_level: 0 to 5; timing_cache: a file, read if it is
+    there and written after the build, which makes the next build faster.
+    """
+
+    workspace_mib: float | None = None
+    optimization_level: int | None = None
+    timing_cache: str | None = None
+
+    def check(self, backend: Backend) -> None:
+        """Raise InputError for a number that means nothing, and for what the backend does not have."""
+        if self.timing_cache and backend.is_rtx:
+            fix = "leave it away: its builds take seconds, and the last step happens when the engine loads"
+            raise bad_input(
+                "timingCacheFile",
+                "none: TensorRT-RTX has no such cache",
+                self.timing_cache,
+                fix,
+            )
+        if self.workspace_mib is not None and not self.workspace_mib > 0:
+            raise bad_input("memPoolSize", "MiB > 0", self.workspace_mib)
+        if self.optimization_level is not None and self.optimization_level not in range(6):
+            raise bad_input("builderOptimizationLevel", "0 to 5", self.optimization_level)
+
+    def options(self) -> dict[str, str]:
+        """As trtexec names them."""
+        named = {
+            "memPoolSize": self.workspace_mib and f"workspace:{self.workspace_mib:g}M",
+            "builderOptimizationLevel": self.optimization_level,
+            "timingCacheFile": self.timing_cache,
+        }
+        return {name: str(value) for name, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class EngineReport:
+    """What was built. ops: per custom node type, how it runs; layers: parsed layers by type."""
+
+    path: str
+    manifest: str
+    bytes: int
+    sha256: str
+    model_sha256: str
+    backend: str
+    version: str
+    targets: dict[str, Any]
+    profile: dict[str, Shape]
+    plugin: dict[str, Any]
+    ops: dict[str, str]
+    layers: dict[str, int]
+    seconds: float
+    command: str
+    warnings: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def build_engine(
+    onnx_path: str | Path,
+    engine_path: str | Path,
+    *,
+    profile: Profile | None = None,
+    sm: Sequence[int] = (),
+    backend: str = "auto",
+    plugin: str = "auto",
+    plugin_library: str | Path | None = None,
+    effort: Effort | None = None,
+) -> EngineReport:
+    """Build `engine_path` from our ONNX file, and `<engine_path>.json`, its manifest, beside it.
+
+    Args:
+        profile: accepted input shapes; all three equal for an engine of one shape.
+        sm: compute capabilities, 86 for 8.6; TensorRT-RTX only. By default what TensorRT-RTX targets by
+            itself, which includes later GPUs.
+        backend: "auto", "tensorrt" or "tensorrt_rtx".
+        plugin, plugin_library: how our ops run, see `plugin.choose`.
+        effort: how hard the builder tries.
+
+    Raises:
+        InputError: no backend, a file that is not ours, wrong shapes or targets, a plugin that is not there
+            or that a node did not take, a build that failed.
+    """
+    chosen, profile, effort = find_backend(backend), profile or Profile(), effort or Effort()
+    chosen.check_targets(sm)
+    effort.check(chosen)
+    proto = read_onnx(onnx_path)
+    metadata = read_metadata(proto, onnx_path)
+    profile.check(metadata[contract.PREPROCESSING]["padding_px"])
+    ops, form = count_ops(proto.graph), choose(plugin, chosen, plugin_library)
+    engine_path, manifest_path = Path(engine_path), Path(f"{engine_path}.json")
+    with written_whole(engine_path) as temporary:
+        temporary.touch()  # a folder that cannot be written shows before the build
+        request = _request(chosen, profile, sm, form, ops, effort)
+        built = _build_in_child(
+            chosen, {**request, "onnx": str(onnx_path), "plan": str(temporary)}
+        )
+        check_outputs(proto, built["outputs"])
+        report = EngineReport(
+            path=str(engine_path),
+            manifest=str(manifest_path),
+            bytes=temporary.stat().st_size,
+            sha256=file_sha256(temporary),
+            model_sha256=file_sha256(onnx_path),
+            backend=chosen.name,
+            version=chosen.version,
+            targets=chosen.targets(sm),
+            profile=asdict(profile),
+            plugin=form.to_json(),
+            ops=_how_ops_run(ops, built["layers"], form),
+            layers=built["layers"],
+            seconds=built["seconds"],
+            command=equivalent_command(
+                chosen, onnx_path, engine_path, profile, sm, form, effort
+            ),
+            warnings=built["warnings"],
+        )
+        write_json(manifest_path, manifest(report, metadata))
+    return report
+
+
+def _request(
+    backend: Backend,
+    profile: Profile,
+    sm: Sequence[int],
+    plugin: Plugin,
+    ops: Counter[str],
+    effort: Effort,
+) -> dict[str, Any]:
+    """What the child process has to do, but for the files."""
+    return {
+        "backend": backend.name,
+        "profile": asdict(profile),
+        "sm": list(sm),
+        "plugin": {"kind": plugin.kind, "library": plugin.library},
+        "plugin_nodes": {name: ops[name] for name in OPS if ops[name]},
+        **asdict(effort),
+    }
+
+
+def count_ops(graph: onnx.GraphProto) -> Counter[str]:
+    """Our nodes by type, those inside loops and branches too."""
+    counts: Counter[str] = Counter()
+    for node in graph.node:
+        counts[node.op_type] += node.domain == contract.DOMAIN
+        for attribute in node.attribute:
+            for inner in [
+                *([attribute.g] if attribute.HasField("g") else []),
+                *attribute.graphs,
+            ]:
+                counts += count_ops(inner)
+    return +counts
+
+
+def check_outputs(proto: onnx.ModelProto, outputs: dict[str, list[int]]) -> None:
+    """Raise InputError unless the parser gave every output the name and shape of the ONNX file."""
+    for value in proto.graph.output:
+        dimensions = [d.dim_value or -1 for d in value.type.tensor_type.shape.dim]
+        found = outputs.get(value.name, [])
+        fits = len(found) == len(dimensions) and all(
+            -1 in (a, b) or a == b for a, b in zip(dimensions, found, strict=True)
+        )
+        if not fits:
+            expected = f"shape {dimensions} (-1: free)"
+            raise bad_input(
+                f"output {value.name} as parsed", expected, found, "try another TensorRT"
+            )
+
+
+def manifest(report: EngineReport, metadata: dict[str, Any]) -> dict[str, Any]:
+    """What the engine's user must know; plans carry no metadata themselves."""
+    return {
+        "engine": {
+            "file": Path(report.path).name,
+            "bytes": report.bytes,
+            "sha256": report.sha256,
+        },
+        "model": {"sha256": report.model_sha256, "metadata": metadata},
+        "backend": {"name": report.backend, "version": report.version},
+        "targets": report.targets,
+        "profile": {contract.IMAGES: report.profile},
+        "plugin": report.plugin,
+        "ops": report.ops,
+        "layers": report.layers,
+        "build": {
+            "seconds": report.seconds,
+            "machine": platform.machine(),
+            "command": report.command,
+        },
+    }
+
+
+def equivalent_command(
+    backend: Backend,
+    onnx_path: str | Path,
+    engine_path: str | Path,
+    profile: Profile,
+    sm: Sequence[int] = (),
+    plugin: Plugin | None = None,
+    effort: Effort | None = None,
+) -> str:
+    """The vendor's command line that builds the same engine."""
+    shapes = {
+        f"{name}Shapes": f"{contract.IMAGES}:{shape_name(s)}"
+        for name, s in asdict(profile).items()
+    }
+    options = {"onnx": str(onnx_path), "saveEngine": str(engine_path), **shapes}
+    if sm:
+        options["computeCapabilities"] = ",".join(map(str, sm))
+    if plugin and plugin.kind == "python":
+        return f"none: {backend.tool} loads no plugins in Python"
+    if plugin and plugin.library:
+        options["dynamicPlugins"] = plugin.library
+    options |= (effort or Effort()).options()
+    words = [
+        backend.tool,
+        *(f"--{key}={value}" for key, value in options.items()),
+        "--skipInference",
+    ]
+    if not backend.is_rtx and backend.version.startswith("10."):
+        words.append("--stronglyTyped")  # the only mode of version 11
+    return shlex.join(words)
+
+
+def _how_ops_run(ops: Counter[str], layers: dict[str, int], plugin: Plugin) -> dict[str, str]:
+    """Per custom node type: as a plugin, as the backend's own layer, or as its function body."""
+    swaps = "function body" if plugin.kind == "none" else f"{plugin.kind} plugin"
+    norm = (
+        "built-in layer"
+        if layers.get("NORMALIZATION", 0) >= ops[contract.NORM]
+        else "function body"
+    )
+    how = {**dict.fromkeys(OPS, swaps), contract.NORM: norm}
+    return {
+        name: f"{how.get(name, 'function body')}, {count} nodes"
+        for name, count in sorted(ops.items())
+    }
+
+
+def _build_in_child(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
+    """Run `builder.py` as a program; returns its answer or raises what went wrong as an InputError."""
+    with tempfile.TemporaryDirectory() as folder, child_environment(backend) as env:
+        path, answer = Path(folder) / "request.json", Path(folder) / "answer.json"
+        write_json(path, {**request, "answer": str(answer)})
+        code = _run([sys.executable, "-m", f"{__package__}.builder", str(path)], env)
+        built = read_json(answer) if answer.is_file() else {}
+    if code == -signal.SIGINT:
+        raise KeyboardInterrupt
+    if code != 0 or "error" in built:
+        raise InputError(
+            f"engine: {backend.name} {backend.version} did not build it: {_reason(code, built)}"
+        )
+    return built
+
+
+def _run(words: list[str], environment: dict[str, str]) -> int:
+    """Exit code of a child, which ends with us."""
+    child = subprocess.Popen(words, env=environment)
+    try:
+        return child.wait()
+    finally:
+        child.kill()
+        child.wait()
+
+
+def _reason(code: int, built: dict[str, Any]) -> str:
+    if "error" in built:
+        return str(built["error"])
+    if code < 0:
+        return f"the builder died of {signal.Signals(-code).name}"
+    return f"the builder left with code {code}"

@@ -1,0 +1,185 @@
+"""An engine file and its manifest, checked before TensorRT sees a byte of it. Needs no GPU.
+
+TensorRT trusts an engine: it holds machine code. So first comes the hash in the manifest beside it, and the
+bytes that were hashed are the bytes that are loaded. Then comes what TensorRT would say less clearly: another
+version, another GPU, a plugin library that is missing or another one.
+
+next: device.py
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tensormask_edu.base.errors import InputError, bad_input
+from tensormask_edu.base.files import read_json
+
+from .. import contract
+from ..onnx_file.write import file_sha256
+from . import plugin
+from .backends import Backend, find_backend
+from .build import Profile
+from .device import Device
+
+# What a manifest must say, as the way to each field
+METADATA = (
+    contract.CLASS_NAMES,
+    contract.DETECTOR,
+    contract.INPUT_CONFIG,
+    contract.PREPROCESSING,
+    contract.STRIDES_PX,
+    contract.WINDOWS,
+)
+FIELDS = (
+    *(("engine", name) for name in ("bytes", "sha256")),
+    *(("backend", name) for name in ("name", "version")),
+    ("targets", "compute_capabilities"),
+    *(("profile", contract.IMAGES, name) for name in ("min", "opt", "max")),
+    *(("plugin", name) for name in ("kind", "library", "sha256")),
+    *(("model", "metadata", key) for key in METADATA),
+)
+AGAIN = "build the engine again: tensormask-export engine"
+
+
+@dataclass(frozen=True)
+class EngineFile:
+    """The bytes of an engine whose hash is that of its manifest."""
+
+    path: Path
+    plan: bytes
+    manifest: Mapping[str, Any]
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """That of the ONNX file."""
+        return self.manifest["model"]["metadata"]
+
+    @property
+    def profile(self) -> Profile:
+        """The input shapes that the engine accepts."""
+        shapes = self.manifest["profile"][contract.IMAGES]
+        return Profile(*(tuple(shapes[name]) for name in ("min", "opt", "max")))  # type: ignore[arg-type]
+
+    def backend(self) -> Backend:
+        """The TensorRT that built the engine, if it is here in the same version.
+
+        Raises:
+            InputError: it is not; says which version to install.
+        """
+        name, version = (self.manifest["backend"][key] for key in ("name", "version"))
+        try:
+            here = find_backend(name)
+            found = here.version
+        except InputError as error:
+            found = f"none ({error})"
+        if found != version:
+            fix = f"pip install {name.replace('_', '-')}=={version}, or {AGAIN}"
+            raise bad_input("engine", f"{name} {version}, which built it", found, fix)
+        return here
+
+    def check_device(self, device: Device | None) -> Device:
+        """The GPU, if the engine was built for it; else InputError."""
+        targets = self.manifest["targets"]
+        capabilities = targets["compute_capabilities"]
+        wanted = " or ".join(capabilities) + (" or later" if targets.get("later") else "")
+        expected = f"a GPU of compute capability {wanted}"
+        if device is None:
+            raise bad_input(
+                "engine", expected, "no GPU", "run the .onnx file here, engines need a GPU"
+            )
+        later = targets.get("later") and _number(device.capability) > min(
+            map(_number, capabilities)
+        )
+        if device.capability not in capabilities and not later:
+            got = f"{device.name} of {device.capability}"
+            raise bad_input(
+                "engine", expected, got, f"{AGAIN}, on this machine or with --sm for its GPU"
+            )
+        return device
+
+    def plugin(self, library: str | Path | None = None) -> dict[str, Any]:
+        """Arguments of `plugin.load`: the plugin that the engine was built with.
+
+        Args:
+            library: where the C++ library lies now; by default `$TENSORMASK_PLUGIN`, else beside the engine,
+                else where it lay when the engine was built.
+
+        Raises:
+            InputError: no library there, or another one.
+        """
+        built_with = self.manifest["plugin"]
+        if built_with["kind"] != "cpp":
+            return {"kind": built_with["kind"]}
+        stored = Path(built_with["library"])
+        given = library or os.environ.get(plugin.VARIABLE)
+        places = [Path(given)] if given else [self.path.with_name(stored.name), stored]
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
+            fix = f"pass --plugin-library FILE, put it beside the engine, or build it: {plugin.BUILD}"
+            raise bad_input(
+                "plugin", f"{stored.name}, which the engine needs", "no such file", fix
+            )
+        if file_sha256(found) != built_with["sha256"]:
+            fix = f"take the library of the build, or {AGAIN} with this one"
+            expected = f"the library of SHA-256 {built_with['sha256']}"
+            raise bad_input("plugin", expected, f"another one, {found}", fix)
+        return {"kind": "cpp", "library": found}
+
+
+def read_engine(path: str | Path) -> EngineFile:
+    """An engine and its manifest `<path>.json`.
+
+    Raises:
+        InputError: no manifest or a broken one, an engine cut off or of another hash.
+    """
+    path, beside = Path(path), Path(f"{path}.json")
+    if not beside.is_file():
+        fix = f"copy it together with the engine, or {AGAIN}"
+        raise bad_input("engine", f"its manifest {beside.name} beside it", "none", fix)
+    manifest = read_json(beside, "manifest")
+    if missing := _missing(manifest):
+        fix = f"is it of another version? {AGAIN}"
+        raise bad_input(
+            "manifest", f"the fields {', '.join(missing)}", f"{beside} without them", fix
+        )
+    try:
+        plan = path.read_bytes()
+    except OSError as error:
+        raise bad_input("engine", "a readable file", f"{path} ({error.strerror})") from None
+    if len(plan) != manifest["engine"]["bytes"]:
+        expected, fix = (
+            f"{manifest['engine']['bytes']} bytes, as its manifest says",
+            "copy it again",
+        )
+        raise bad_input(
+            "engine", expected, f"{len(plan)} bytes in {path}", f"{fix}, or {AGAIN}"
+        )
+    if hashlib.sha256(plan).hexdigest() != manifest["engine"]["sha256"]:
+        raise InputError(
+            f"engine: {path} is not the file that {beside.name} describes (another SHA-256); not loaded. "
+            f"Copy both again, or {AGAIN}"
+        )
+    return EngineFile(path, plan, manifest)
+
+
+def _missing(manifest: Any) -> list[str]:
+    """`FIELDS` that a manifest lacks."""
+    missing = []
+    for way in FIELDS:
+        value = manifest
+        for name in way:
+            value = (
+                value.get(name, FIELDS) if isinstance(value, dict) else FIELDS
+            )  # none of JSON's values
+        if value is FIELDS:
+            missing.append("/".join(way))
+    return missing
+
+
+def _number(capability: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in capability.split("."))

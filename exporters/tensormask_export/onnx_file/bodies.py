@@ -1,0 +1,210 @@
+"""The two custom ops as ONNX functions of standard operators: what runs wherever there is no plugin.
+
+A node `SwapAlign2Nat` with a model-local function of the same name runs in ONNX Runtime, in onnx.reference
+and in TensorRT without the plugin; TensorRT with the plugin takes the plugin. Both bodies work on
+x - pad_value with zeros outside: tap weights sum to one, so that is exactly the padding rule.
+
+The decorated functions are never called: `onnxscript` reads their source text and writes the function.
+Helpers take no attributes: TensorRT-RTX 1.7 reads an attribute that one function hands on to another as 0,
+without a word. Positions are int64 or float32 and become the type of x only as weights, so half precision is
+safe.
+
+next: translations.py
+"""
+
+# mypy: ignore-errors
+# (the text below a decorator is ONNX, not Python)
+
+from __future__ import annotations
+
+import onnx
+from onnxscript import opset20 as op
+from onnxscript import script, values
+
+from .. import contract
+
+DOMAIN = values.Opset(contract.DOMAIN, contract.DOMAIN_VERSION)
+# Entries before and after each axis of (N, V, U, H, W). A tensor, since onnx 1.20 checks no other form.
+BORDER = onnx.helper.make_tensor("border", onnx.TensorProto.INT64, [10], [0, 1, 1, 2, 2] * 2)
+
+
+@script(DOMAIN, default_opset=op)
+def Hat(position, extent):  # noqa: N802 - the name in the graph
+    """Weights of linear interpolation: out[..., i] = max(0, 1 - |position - i|).
+
+    position: (...) float32, extent: int64 scalar
+    out: (..., extent) float32
+    """
+    zero = op.Constant(value_int=0)
+    one = op.Constant(value_int=1)
+    last = op.Constant(value_ints=[-1])
+    index = op.Cast(op.Range(zero, extent, one), to=1)
+    return op.Relu(1.0 - op.Abs(op.Unsqueeze(position, last) - index))
+
+
+@script(DOMAIN, default_opset=op)
+def SwapAlign2Nat(x, lam: int, pad_value: float):  # noqa: N802
+    """The formula of `ops.swap_align2nat`: four contractions with hat matrices.
+
+    x: (N, V, U, H, W)
+    out: (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam)) dtype of x
+
+    Letters: v u y x index the input, p q j i the output in the same order. The row axes are done first, so
+    that the largest intermediate is lam, not lam * lam, times the input.
+    """
+    zero = op.Constant(value_int=0)
+    one = op.Constant(value_int=1)
+    last = op.Constant(value_ints=[-1])
+    ratio = op.Constant(value_int=lam)
+    scale = op.Cast(ratio, to=1)
+    pad = op.CastLike(op.Constant(value_float=pad_value), x)
+    shape = op.Shape(x)
+    bins_v = op.Gather(shape, 1)
+    bins_u = op.Gather(shape, 2)
+    height = op.Gather(shape, 3)
+    width = op.Gather(shape, 4)
+    p = op.Cast(op.Range(zero, ratio * bins_v, one), to=1)
+    q = op.Cast(op.Range(zero, ratio * bins_u, one), to=1)
+    j = op.Cast(op.Range(zero, (height + ratio - 1) / ratio, one), to=1)
+    i = op.Cast(op.Range(zero, (width + ratio - 1) / ratio, one), to=1)
+    # Where output entries read, in units of the input's axes
+    shift_y = p + 0.5 - 0.5 * scale * op.Cast(bins_v, to=1)
+    shift_x = q + 0.5 - 0.5 * scale * op.Cast(bins_u, to=1)
+    hat_v = op.CastLike(Hat((p + 0.5) / scale - 0.5, bins_v), x)
+    hat_u = op.CastLike(Hat((q + 0.5) / scale - 0.5, bins_u), x)
+    hat_y = op.CastLike(Hat(op.Unsqueeze(shift_y, last) + scale * j, height), x)
+    hat_x = op.CastLike(Hat(op.Unsqueeze(shift_x, last) + scale * i, width), x)
+    npuyx = op.Einsum(hat_v, x - pad, equation="pv,nvuyx->npuyx")
+    npujx = op.Einsum(hat_y, npuyx, equation="pjy,npuyx->npujx")
+    npqjx = op.Einsum(hat_u, npujx, equation="qu,npujx->npqjx")
+    npqji = op.Einsum(hat_x, npqjx, equation="qix,npqjx->npqji")
+    return npqji + pad
+
+
+@script(DOMAIN, default_opset=op)
+def HalfStep(x, bins, axis):  # noqa: N802
+    """x between neighbours of `axis`: their mean if `bins` is even, else the first of the two.
+
+    A window of `bins` fine bins is centred on its cell: bin centres fall on cells if their number is odd,
+    midway between cells if it is even, for the whole tensor alike.
+
+    x: (..., L, ...), bins: int64 scalar, axis: (1,) int64
+    out: (..., L - 1, ...)
+    """
+    first = op.Constant(value_ints=[0])
+    second = op.Constant(value_ints=[1])
+    last = op.Constant(value_ints=[-1])
+    end = op.Constant(value_ints=[9223372036854775807])
+    weight = op.CastLike(0.5 * op.Cast((bins + 1) % 2, to=1), x)
+    here = op.Slice(x, first, last, axis)
+    there = op.Slice(x, second, end, axis)
+    return (1.0 - weight) * here + weight * there
+
+
+@script(DOMAIN, default_opset=op)
+def Taps(cell, bins, extent, ratio):  # noqa: N802
+    """Where a window's lam*V fine bins read, for one axis pair: (v, y) or (u, x).
+
+    Indices count the zero border: one bin and two cells before the first.
+
+    cell: (K, 1) int64 the window's cell y; int64 scalars: bins V, extent H, ratio lam
+    coarse: (lam*V,) int64, the first of the two coarse bins
+    weight: (lam*V,) float32, of the second of the two
+    place: (K, lam*V) int64, the cell; beyond the border there is nothing but border
+    """
+    zero = op.Constant(value_int=0)
+    one = op.Constant(value_int=1)
+    fine = op.Range(zero, ratio * bins, one)
+    phase = (
+        2 * fine + 1 + ratio
+    )  # (fine + 1/2)/lam - 1/2, one bin further, in units of 1/(2 lam)
+    coarse = phase / (2 * ratio)
+    weight = op.Cast(phase % (2 * ratio), to=1) / op.Cast(2 * ratio, to=1)
+    place = op.Clip(ratio * cell + fine - (ratio * bins) / 2 + 2, zero, extent + 2)
+    return coarse, weight, place
+
+
+@script(DOMAIN, default_opset=op)
+def SwapAlign2NatWindows(x, index, lam: int, pad_value: float):  # noqa: N802
+    """The same numbers for K windows: four reads per bin instead of products with whole hat matrices.
+
+    x: (N, V, U, H, W), index: (K, 3) int64 (n, y, x)
+    out: (K, lam*V, lam*U) dtype of x
+
+    The largest intermediates are x itself and index tensors of the output's shape.
+    """
+    last = op.Constant(value_ints=[-1])
+    axis_y = op.Constant(value_ints=[3])
+    axis_x = op.Constant(value_ints=[4])
+    ratio = op.Constant(value_int=lam)
+    pad = op.CastLike(op.Constant(value_float=pad_value), x)
+    shape = op.Shape(x)
+    bins_v = op.Gather(shape, 1)
+    bins_u = op.Gather(shape, 2)
+    # Zero border, then the mean over cells (y, x)
+    bordered = op.Pad(x - pad, op.Constant(value=BORDER))
+    cells = HalfStep(HalfStep(bordered, ratio * bins_v, axis_y), ratio * bins_u, axis_x)
+    extents = op.Shape(cells)
+    stride_y = op.Gather(extents, 4)
+    stride_u = op.Gather(extents, 3) * stride_y
+    stride_v = op.Gather(extents, 2) * stride_u
+    stride_n = op.Gather(extents, 1) * stride_v
+    # Bilinear over bins (v, u), read from the flat tensor
+    n, y, x_cell = op.Split(index, num_outputs=3, axis=1)
+    bin_v, weight_v, place_y = Taps(y, bins_v, op.Gather(shape, 3), ratio)
+    bin_u, weight_u, place_x = Taps(x_cell, bins_u, op.Gather(shape, 4), ratio)
+    row = op.Unsqueeze(
+        stride_n * n + stride_v * bin_v + stride_y * place_y, op.Constant(value_ints=[2])
+    )
+    column = op.Unsqueeze(stride_u * bin_u + place_x, op.Constant(value_ints=[1]))
+    upper_left = op.Cast(row, to=6) + op.Cast(
+        column, to=6
+    )  # int32: half the memory of the largest tensors
+    step_v = op.Cast(stride_v, to=6)
+    step_u = op.Cast(stride_u, to=6)
+    lower_left = upper_left + step_v
+    flat = op.Reshape(cells, last)
+    right = op.CastLike(weight_u, x)
+    left = 1.0 - right
+    lower = op.Unsqueeze(op.CastLike(weight_v, x), last)
+    upper = 1.0 - lower
+    above = left * op.Gather(flat, upper_left) + right * op.Gather(flat, upper_left + step_u)
+    below = left * op.Gather(flat, lower_left) + right * op.Gather(flat, lower_left + step_u)
+    return upper * above + lower * below + pad
+
+
+@script(DOMAIN, default_opset=op)
+def InstanceNormalization(x, scale, bias, epsilon: float):  # noqa: N802
+    """The standard operator, with exact means: each channel of each image to mean 0 and variance 1.
+
+    A channel may have a million entries. ONNX Runtime's own operator adds them one after the other in float32
+    and is off by 1e-4 and more; means of rows, then of their means, are as exact as PyTorch, and faster.
+    TensorRT goes by the name alone, takes its fused layer and never reads this body.
+
+    x: (N, C, H, W), scale, bias: (C,)
+    out: (N, C, H, W)
+    """
+    within_rows = op.Constant(value_ints=[3])
+    over_rows = op.Constant(value_ints=[2])
+    to_maps = op.Constant(value_ints=[1, 2])
+    deviation = x - op.ReduceMean(op.ReduceMean(x, within_rows), over_rows)
+    variance = op.ReduceMean(op.ReduceMean(deviation * deviation, within_rows), over_rows)
+    spread = op.Sqrt(variance + op.Constant(value_float=epsilon))
+    return deviation / spread * op.Unsqueeze(scale, to_maps) + op.Unsqueeze(bias, to_maps)
+
+
+BODIES = {
+    contract.NORM: (InstanceNormalization,),
+    contract.SWAP: (Hat, SwapAlign2Nat),
+    contract.SWAP_WINDOWS: (HalfStep, Taps, SwapAlign2NatWindows),
+}
+
+
+def functions(op_types: set[str]) -> list[onnx.FunctionProto]:
+    """The model-local functions that nodes of `op_types` need, helpers before their users."""
+    return [
+        f.to_function_proto()
+        for name, parts in BODIES.items()
+        if name in op_types
+        for f in parts
+    ]

@@ -1,0 +1,70 @@
+"""The model in half precision, with islands of float32.
+
+A strongly typed export: TensorRT 11 and RTX compute each tensor in the type that the file gives it. Weights
+and activations of the network are float16. What stays float32, and why:
+
+    pixels       normalisation subtracts means of 100 from values up to 255
+    statistics   group normalisation sums up to a million values (`translations.group_norm`)
+    detector     candidates, boxes, overlaps: coordinates beyond 2048 px have no float16 of their own
+    sigmoid      of mask bins, after the detections' own bins are picked
+
+Batch normalisation is folded into the convolution before it, in float64: its running variances may lie below
+the smallest float16.
+
+next: onnx_body.py
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal
+
+import torch
+from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from tensormask_edu.detector.model import TensorMask
+
+Precision = Literal["float32", "float16"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "float16")
+
+
+def in_precision(model: TensorMask, precision: Precision) -> TensorMask:
+    """`model` itself for float32; for float16 a copy in evaluation mode whose network is float16."""
+    if precision == "float32":
+        return model
+    half = copy.deepcopy(model).eval()
+    fold_norms(half.network)
+    half.network.half()
+    return half
+
+
+def precision_of(model: TensorMask) -> Precision:
+    """What `in_precision` made it."""
+    return "float16" if next(model.network.parameters()).dtype == torch.float16 else "float32"
+
+
+def fold_norms(module: nn.Module) -> None:
+    """Fold every batch normalisation (frozen or not, as in evaluation) into the convolution before it."""
+    before: nn.Module | None = None
+    for name, part in module.named_children():
+        if isinstance(part, nn.BatchNorm2d | FrozenBatchNorm2d) and isinstance(
+            before, nn.Conv2d
+        ):
+            _fold(before, part)
+            setattr(module, name, nn.Identity())
+        else:
+            fold_norms(part)
+        before = part
+
+
+@torch.no_grad()
+def _fold(conv: nn.Conv2d, norm: nn.Module) -> None:
+    weight, bias, mean, variance = (
+        getattr(norm, name).double()
+        for name in ("weight", "bias", "running_mean", "running_var")
+    )
+    scale = weight / (variance + norm.eps).sqrt()
+    start = torch.zeros_like(mean) if conv.bias is None else conv.bias.double()
+    conv.weight = nn.Parameter((conv.weight.double() * scale[:, None, None, None]).float())
+    conv.bias = nn.Parameter((bias + (start - mean) * scale).float())

@@ -1,0 +1,105 @@
+"""From the detector's outputs to detections in a picture's own pixels: clip, scale, paste. NumPy alone.
+
+What `inference.to_output_size` and `inference.paste` do in PyTorch, for whoever runs the ONNX file or an
+engine without PyTorch.
+
+next: runtimes.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import contract
+
+Array = NDArray[Any]
+Size = tuple[int, int]  # height, width
+
+
+def detections(
+    outputs: Mapping[str, Array],
+    metadata: Mapping[str, Any],
+    input_sizes: Sequence[Size],
+    output_sizes: Sequence[Size],
+) -> list[dict[str, Array]]:
+    """Per picture a dict of `boxes` (d, 4), `scores`, `labels` (d,) and `masks` (d, height, width) bool.
+
+    Args:
+        outputs: by name, as `contract` says.
+        metadata: of the file, `to_onnx.read_metadata`.
+        input_sizes: of each picture as it entered, before it was padded.
+        output_sizes: of the pictures on which boxes and masks are wanted.
+    """
+    return [
+        _of_one({name: outputs[name][number] for name in contract.OUTPUTS}, metadata, *sizes)
+        for number, sizes in enumerate(zip(input_sizes, output_sizes, strict=True))
+    ]
+
+
+def _of_one(
+    outputs: Mapping[str, Array],
+    metadata: Mapping[str, Any],
+    input_size: Size,
+    output_size: Size,
+) -> dict[str, Array]:
+    count = int(outputs[contract.COUNT])
+    scale = np.array(
+        [o / i for o, i in zip(output_size, input_size, strict=True)] * 2, np.float32
+    )[::-1]
+    limit = np.array([*output_size] * 2, np.float32)[::-1]
+    box = np.clip(outputs[contract.BOXES][:count] * scale, 0, limit)
+    chosen = np.flatnonzero((box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1]))
+    masks = np.zeros((len(chosen), *output_size), bool)
+    for mask, number in zip(masks, chosen, strict=True):
+        window = outputs[contract.WINDOWS_OUT][number]
+        paste(mask, outputs[contract.MASKS_OUT][number], window, metadata, input_size)
+    return {
+        "boxes": box[chosen],
+        "scores": outputs[contract.SCORES][chosen],
+        "labels": outputs[contract.LABELS][chosen],
+        "masks": masks,
+    }
+
+
+def paste(
+    mask: Array, canvas: Array, window: Array, metadata: Mapping[str, Any], input_size: Size
+) -> None:
+    """Draw one canvas of probabilities into `mask` (height, width): true where they reach 1/2.
+
+    Args:
+        canvas: (P, Q), see `contract.MASKS_OUT`. window: (level, size_id, y, x).
+        input_size: that became the height and width of `mask`.
+    """
+    level, size_id, y, x = window.tolist()
+    kind = next(
+        w for w in metadata[contract.WINDOWS] if w["level"] == level and w["size_id"] == size_id
+    )
+    rows = _taps(y * kind["stride_px"], kind, input_size[0], mask.shape[0])
+    columns = _taps(x * kind["stride_px"], kind, input_size[1], mask.shape[1])
+    (place_y, first_y, weight_y), (place_x, first_x, weight_x) = rows, columns
+    if not len(first_y) or not len(first_x):
+        return
+    above = canvas[first_y[0] : first_y[-1] + 2, first_x[0] : first_x[-1] + 2]
+    first_y, first_x = first_y - first_y[0], first_x - first_x[0]
+    lines = above[first_y] * (1 - weight_y)[:, None] + above[first_y + 1] * weight_y[:, None]
+    values = lines[:, first_x] * (1 - weight_x) + lines[:, first_x + 1] * weight_x
+    mask[place_y, place_x] = values >= 0.5
+
+
+def _taps(
+    centre_px: int, kind: Mapping[str, Any], input_length: int, output_length: int
+) -> tuple[slice, Array, Array]:
+    """For one axis: the pixels inside the window, the first of the two bins that each lies between, and the
+    weight of the second. Between bins, a window's mask is linear."""
+    scale = input_length / output_length
+    pixel = (np.arange(output_length) + 0.5) * scale
+    inside = np.flatnonzero(np.abs(pixel - centre_px) <= kind["side_px"] / 2)
+    if not len(inside):
+        return slice(0, 0), inside, pixel[:0].astype(np.float32)
+    place = pixel[inside] / kind["bin_px"] + 1 - (0 if kind["side_bins"] % 2 else 0.5)
+    first = np.floor(place).astype(np.int64)
+    return slice(inside[0], inside[-1] + 1), first, (place - first).astype(np.float32)

@@ -1,0 +1,248 @@
+"""A TensorRT engine as a session: plugin, engine, and per input shape a context, buffers and a CUDA graph.
+
+Not run on a GPU yet. Without one, tests run the checks of the file, the plugin's registration, the buffers
+and the order of the calls; TensorRT-RTX itself reads an engine's header and then asks for a driver. `Stream`
+holds every call of torch.cuda that needs one.
+
+next: predict.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tensormask_edu.base.errors import InputError, bad_input
+
+from .. import contract
+from ..engine import plugin
+from ..engine.child import make_logger
+from ..engine.device import find_device
+from ..engine.manifest import AGAIN, read_engine
+from .session import Ready, Session, Tensor
+
+
+class EngineSession(Session):
+    """An engine on this machine's GPU.
+
+    Args:
+        plugin_library: where the C++ plugin lies, if the engine has one; see `EngineFile.plugin`.
+        cuda_graph: record the engine's work once per input shape and replay it: less work for the CPU.
+        allow_host_code: accept an engine that carries code for the CPU, as one with a plugin library inside.
+
+    Raises:
+        InputError: what `read_engine` and `EngineFile` check, then what TensorRT says.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        plugin_library: str | Path | None = None,
+        cuda_graph: bool = True,
+        allow_host_code: bool = False,
+    ) -> None:
+        file = read_engine(path)
+        backend = file.backend()
+        gpu = file.check_device(find_device())
+        plugin.load(backend.module, **file.plugin(plugin_library))
+        super().__init__(
+            f"{backend.name} {backend.version}", gpu.name, file.metadata, file.profile
+        )
+        self.trt, self.logger = backend.module, make_logger(backend.module)
+        self.runtime = self.trt.Runtime(self.logger)
+        self.engine = load_plan(self.runtime, file.plan, self.logger, allow_host_code)
+        check_tensors(self.trt, self.engine)
+        self.cuda_graph, self.stream = cuda_graph, Stream()
+
+    def prepare(self, plan: dict[str, Tensor]) -> Ready:
+        return EngineReady(
+            self.trt, self.engine, self.logger, self.stream, plan, self.cuda_graph
+        )
+
+    def close(self) -> None:
+        super().close()
+        self.engine = self.runtime = None
+
+
+def load_plan(runtime: Any, plan: bytes, logger: Any, allow_host_code: bool = False) -> Any:
+    """The engine in `plan`, or TensorRT's reason as an InputError."""
+    runtime.engine_host_code_allowed = allow_host_code
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        raise InputError(f"engine: TensorRT does not load it: {reasons(logger)}; {AGAIN}")
+    return engine
+
+
+def check_tensors(trt: Any, engine: Any) -> None:
+    """Raise InputError unless the engine's inputs and outputs are those of the contract."""
+    names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+    inputs = {name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT}
+    if inputs != {contract.IMAGES} or not set(contract.OUTPUTS) <= set(names):
+        expected = f"the input {contract.IMAGES} and the outputs {', '.join(contract.OUTPUTS)}"
+        raise bad_input("engine", expected, ", ".join(names), AGAIN)
+
+
+def reasons(logger: Any) -> str:
+    """The errors that TensorRT logged."""
+    return "; ".join(logger.errors) or "it gave no reason"
+
+
+class EngineReady:
+    """An engine set up for one input shape. Each shape has its own context: a recorded graph stays valid."""
+
+    def __init__(
+        self,
+        trt: Any,
+        engine: Any,
+        logger: Any,
+        stream: Stream,
+        plan: dict[str, Tensor],
+        cuda_graph: bool,
+    ) -> None:
+        self.logger, self.stream = logger, stream
+        self.context = make_context(trt, engine)
+        if self.context is None:
+            raise InputError(
+                f"engine: no room for it on the GPU ({reasons(logger)}); use smaller shapes"
+            )
+        plan = checked_plan(trt, engine, self.context, plan)
+        with stream.use():
+            self.buffers = Buffers(plan, stream.device)
+        self.host = self.buffers.host
+        for name, tensor in self.buffers.device.items():
+            self.context.set_tensor_address(name, tensor.data_ptr())
+        with stream.use():
+            self.enqueue()  # what TensorRT sets up at the first call must not be part of a graph
+        stream.wait()
+        self.compute: Callable[[], None] = self.enqueue
+        if cuda_graph and can_capture(self.context, stream.handle):
+            self.compute = recorded(stream, self.enqueue)
+
+    def enqueue(self) -> None:
+        """Queue the engine's work."""
+        if not self.context.execute_async_v3(self.stream.handle):
+            raise RuntimeError(f"TensorRT did not run the engine: {reasons(self.logger)}")
+
+    def execute(self) -> None:
+        with self.stream.use():
+            self.buffers.copy_in()
+            self.compute()
+            self.buffers.copy_out()
+        self.stream.wait()
+
+    def compute_ms(self) -> float:
+        return self.stream.milliseconds(self.compute)
+
+
+def make_context(trt: Any, engine: Any) -> Any:
+    """A context for one shape. TensorRT-RTX compiles for it at once, not beside the first runs."""
+    strategies = getattr(trt, "DynamicShapesKernelSpecializationStrategy", None)
+    if strategies is None:
+        return engine.create_execution_context()
+    config = engine.create_runtime_config()
+    config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+    return engine.create_execution_context(config)
+
+
+def can_capture(context: Any, handle: int) -> bool:
+    """TensorRT-RTX says whether a graph can be recorded; TensorRT always can."""
+    ask = getattr(context, "is_stream_capturable", None)
+    return ask is None or ask(handle)
+
+
+def recorded(stream: Stream, work: Callable[[], None]) -> Callable[[], None]:
+    """The work as a CUDA graph; InputError where TensorRT does what a graph cannot hold."""
+    try:
+        return stream.captured(work)
+    except RuntimeError as error:
+        fix = "use --no-cuda-graph"
+        raise InputError(
+            f"engine: a CUDA graph cannot hold its work ({error}); {fix}"
+        ) from None
+
+
+def checked_plan(
+    trt: Any, engine: Any, context: Any, plan: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Set the context's input shape; returns all tensors as the engine has them, which must be as planned."""
+    context.set_input_shape(contract.IMAGES, plan[contract.IMAGES].shape)
+    if missing := context.infer_shapes():
+        raise bad_input("engine", "one input", f"others without a shape: {missing}", AGAIN)
+    found = {}
+    for name in (engine.get_tensor_name(i) for i in range(engine.num_io_tensors)):
+        dtype = np.dtype(trt.nptype(engine.get_tensor_dtype(name)))
+        found[name] = Tensor(tuple(context.get_tensor_shape(name)), dtype)
+        if name in plan and found[name] != plan[name]:
+            raise bad_input(f"engine's {name}", str(plan[name]), str(found[name]), AGAIN)
+    return found
+
+
+class Buffers:
+    """Memory for every tensor, twice: on the device, and on this machine where the device can read it."""
+
+    def __init__(self, plan: dict[str, Tensor], device: str) -> None:
+        pinned = device != "cpu"
+        self.on_host = {
+            name: torch.empty(shape, dtype=torch_dtype(dtype), pin_memory=pinned)
+            for name, (shape, dtype) in plan.items()
+        }
+        self.device = {
+            name: torch.zeros_like(t, device=device) for name, t in self.on_host.items()
+        }
+        self.host = {name: tensor.numpy() for name, tensor in self.on_host.items()}
+
+    def copy_in(self) -> None:
+        """Queue the copy of the input to the device."""
+        self.device[contract.IMAGES].copy_(self.on_host[contract.IMAGES], non_blocking=True)
+
+    def copy_out(self) -> None:
+        """Queue the copies of the outputs from the device."""
+        for name, tensor in self.device.items():
+            if name != contract.IMAGES:
+                self.on_host[name].copy_(tensor, non_blocking=True)
+
+
+def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
+    """PyTorch's name of a NumPy type."""
+    return torch.from_numpy(np.empty(0, dtype)).dtype
+
+
+class Stream:
+    """A CUDA stream of its own, and what is done with it."""
+
+    device = "cuda"
+
+    def __init__(self) -> None:
+        self.stream = torch.cuda.Stream()
+        self.handle = self.stream.cuda_stream
+
+    def use(self) -> AbstractContextManager[Any]:
+        """What PyTorch queues inside goes to this stream."""
+        return torch.cuda.stream(self.stream)
+
+    def wait(self) -> None:
+        """Until everything queued is done."""
+        self.stream.synchronize()
+
+    def captured(self, work: Callable[[], None]) -> Callable[[], None]:
+        """The work as a CUDA graph: call what is returned to run it again."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self.stream):
+            work()
+        return graph.replay
+
+    def milliseconds(self, work: Callable[[], None]) -> float:
+        """How long the device takes for the work."""
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        with self.use():
+            start.record()
+            work()
+            end.record()
+        end.synchronize()
+        return start.elapsed_time(end)

@@ -1,0 +1,346 @@
+"""What TensorRT's parser made of an ONNX file, computed on the CPU: a misreading shows without a GPU.
+
+TensorRT cannot run without a GPU, but it can parse. The parsed network is a list of layers with weights, and
+this file computes them one by one, with NumPy and PyTorch. It caught the parser reading an attribute as 0.
+
+next: plugin.py
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from tensormask_edu.base.errors import InputError
+
+from .. import contract
+from ..engine.backends import find_backend, make_builder, network_flags
+
+if TYPE_CHECKING:
+    import onnx
+
+Array = NDArray[Any]
+Inputs = list[Any]  # arrays, or None for an input that is not used
+Layer = Any  # a TensorRT layer of the class that `CLASSES` names
+
+
+class NotComputed(Exception):
+    """A layer that this file does not know; the message names it."""
+
+
+def _without_plugins(proto: onnx.ModelProto) -> bytes:
+    """The file for a parser that must take function bodies, also where the process has loaded a plugin."""
+    changed = copy.deepcopy(proto)
+    for node in changed.graph.node:
+        if node.domain == contract.DOMAIN:
+            kept = [a for a in node.attribute if a.name not in contract.PLUGIN_ATTRIBUTES]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+    return changed.SerializeToString()
+
+
+class ParsedNetwork:
+    """The network that a TensorRT parser makes of an ONNX file.
+
+    Raises:
+        InputError: no TensorRT here, or the file does not parse.
+    """
+
+    def __init__(self, proto: onnx.ModelProto, backend: str = "auto") -> None:
+        chosen = find_backend(backend)
+        self.name = f"{chosen.name} {chosen.version} as parsed"
+        trt = self.trt = chosen.module
+        self.logger = trt.Logger(trt.Logger.ERROR)
+        self.builder = make_builder(trt, self.logger)
+        self.network = self.builder.create_network(network_flags(trt))
+        self.parser = trt.OnnxParser(self.network, self.logger)
+        if not self.parser.parse(_without_plugins(proto)):
+            raise InputError(
+                f"model: the file does not parse ({self.parser.get_error(0).desc()})"
+            )
+
+    def run(self, images: Tensor) -> dict[str, Array]:
+        """Raw outputs by name."""
+        return self.compute({contract.IMAGES: images.numpy()})
+
+    def compute(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        """All outputs for all inputs, by name."""
+        network, known = self.network, dict(inputs)
+        waiting = [network.get_layer(i) for i in range(network.num_layers)]
+        while waiting:  # layers come in almost the right order
+            later = [layer for layer in waiting if not self._compute(layer, known)]
+            if len(later) == len(waiting):
+                raise NotComputed(
+                    f"layer {later[0].name} waits for an input that nothing makes"
+                )
+            waiting = later
+        names = [network.get_output(i).name for i in range(network.num_outputs)]
+        return {name: known[name] for name in names}
+
+    def _compute(self, layer: Layer, known: dict[str, Array]) -> bool:
+        """Compute a layer if its inputs are known."""
+        tensors = [layer.get_input(i) for i in range(layer.num_inputs)]
+        if any(tensor is not None and tensor.name not in known for tensor in tensors):
+            return False
+        kind = layer.type.name
+        if kind not in LAYERS:
+            raise NotComputed(f"layer type {kind}")
+        class_name, function = LAYERS[kind]
+        layer.__class__ = getattr(
+            self.trt, class_name
+        )  # the bindings return every layer as its base class
+        results = function(layer, [None if t is None else known[t.name] for t in tensors])
+        results = results if isinstance(results, tuple) else (results,)
+        for position, result in enumerate(results):
+            output = layer.get_output(position)
+            known[output.name] = np.asarray(result).astype(
+                self.trt.nptype(output.dtype), copy=False
+            )
+        return True
+
+
+# --- layers: (layer, inputs) -> output -----------------------------------------------------------
+
+ELEMENTWISE: dict[str, Callable[[Array, Array], Array]] = {
+    "SUM": np.add,
+    "SUB": np.subtract,
+    "PROD": np.multiply,
+    "DIV": lambda a, b: np.trunc(a / b) if a.dtype.kind == "i" else a / b,
+    "FLOOR_DIV": np.floor_divide,
+    "POW": np.power,
+    "MAX": np.maximum,
+    "MIN": np.minimum,
+    "EQUAL": np.equal,
+    "LESS": np.less,
+    "GREATER": np.greater,
+    "AND": np.logical_and,
+    "OR": np.logical_or,
+}
+UNARY = {
+    "ABS": np.abs,
+    "EXP": np.exp,
+    "NEG": np.negative,
+    "SQRT": np.sqrt,
+    "RECIP": np.reciprocal,
+    "NOT": np.logical_not,
+}
+ACTIVATION = {"RELU": lambda a: np.maximum(a, 0), "SIGMOID": lambda a: 1 / (1 + np.exp(-a))}
+REDUCE = {"MAX": np.max, "MIN": np.min, "SUM": np.sum, "AVG": np.mean}
+
+
+def _choose(table: dict[str, Any], kind: Any) -> Any:
+    if kind.name not in table:
+        raise NotComputed(f"operation {kind}")
+    return table[kind.name]
+
+
+def _axes(bits: int) -> tuple[int, ...]:
+    return tuple(axis for axis in range(bits.bit_length()) if bits >> axis & 1)
+
+
+def _given(inputs: Inputs, position: int, fixed: Any) -> Any:
+    """A layer's parameter: an input tensor if there is one, else what was fixed when parsing."""
+    found = inputs[position] if position < len(inputs) else None
+    return fixed if found is None else found
+
+
+def _kind(layer: Layer) -> Any:
+    """`type` of an activation or a pooling: their base class has a `type` too, that of the layer."""
+    return type(layer).type.__get__(layer)
+
+
+def _activation(layer: Layer, inputs: Inputs) -> Array:
+    return _choose(ACTIVATION, _kind(layer))(inputs[0])
+
+
+def _constant(layer: Layer, inputs: Inputs) -> Array:
+    return np.array(layer.weights).reshape(tuple(layer.shape))
+
+
+def _padding(layer: Layer) -> tuple[int, ...]:
+    if tuple(layer.pre_padding) != tuple(layer.post_padding):
+        raise NotComputed("uneven padding")
+    if layer.padding_mode.name != "EXPLICIT_ROUND_DOWN":
+        raise NotComputed(f"padding {layer.padding_mode}")
+    return tuple(layer.pre_padding)
+
+
+def _convolution(layer: Layer, inputs: Inputs) -> Array:
+    if layer.num_groups != 1:
+        raise NotComputed("grouped convolution")
+    kernel = _given(inputs, 1, np.array(layer.kernel)).reshape(
+        layer.num_output_maps, -1, *layer.kernel_size_nd
+    )
+    bias = np.array(_given(inputs, 2, layer.bias))
+    return F.conv2d(
+        _torch(inputs[0]),
+        _torch(kernel),
+        _torch(bias) if bias.size else None,
+        stride=tuple(layer.stride_nd),
+        padding=_padding(layer),
+        dilation=tuple(layer.dilation_nd),
+    ).numpy()
+
+
+def _torch(array: Array) -> Tensor:
+    return torch.from_numpy(np.array(array))
+
+
+def _fill(layer: Layer, inputs: Inputs) -> Array:
+    if layer.operation.name != "LINSPACE":
+        raise NotComputed(f"operation {layer.operation}")
+    (count,) = _given(inputs, 0, layer.shape)
+    start, step = (
+        np.asarray(_given(inputs, i, v)).item() for i, v in ((1, layer.alpha), (2, layer.beta))
+    )
+    return start + step * np.arange(int(count))
+
+
+def _gather(layer: Layer, inputs: Inputs) -> Array:
+    data, index = inputs
+    if layer.mode.name == "DEFAULT":
+        return np.take(data, index, axis=layer.axis)
+    if layer.mode.name != "ND" or layer.num_elementwise_dims:
+        raise NotComputed(f"gather {layer.mode}")
+    return data[tuple(np.moveaxis(index, -1, 0))]
+
+
+def _matrix_multiply(layer: Layer, inputs: Inputs) -> Array:
+    if {layer.op0.name, layer.op1.name} != {"NONE"}:
+        raise NotComputed(f"matrix product {layer.op0} {layer.op1}")
+    return inputs[0] @ inputs[1]
+
+
+def _normalization(layer: Layer, inputs: Inputs) -> Array:
+    if layer.num_groups != 1:
+        raise NotComputed("grouped normalisation")
+    data, scale, bias = inputs
+    deviation = data - data.mean(_axes(layer.axes), keepdims=True, dtype=np.float64)
+    variance = (deviation**2).mean(_axes(layer.axes), keepdims=True)
+    return deviation / np.sqrt(variance + layer.epsilon) * scale + bias
+
+
+def _pooling(layer: Layer, inputs: Inputs) -> Array:
+    if _kind(layer).name != "MAX":
+        raise NotComputed(f"pooling {_kind(layer)}")
+    window, stride = tuple(layer.window_size_nd), tuple(layer.stride_nd)
+    return F.max_pool2d(_torch(inputs[0]), window, stride, _padding(layer)).numpy()
+
+
+def _reduce(layer: Layer, inputs: Inputs) -> Array:
+    return _choose(REDUCE, layer.op)(
+        inputs[0], axis=_axes(layer.axes), keepdims=layer.keep_dims
+    )
+
+
+def _resize(layer: Layer, inputs: Inputs) -> Array:
+    mode, where = layer.resize_mode.name, layer.coordinate_transformation.name
+    nearest = (mode, where, layer.nearest_rounding.name) == ("NEAREST", "ASYMMETRIC", "FLOOR")
+    bilinear = (mode, where) == ("LINEAR", "HALF_PIXEL")
+    if not (nearest or bilinear) or len(inputs) > 1 or len(layer.scales) != 4:
+        raise NotComputed(f"resize {mode} {where} {layer.nearest_rounding}")
+    data, scales = _torch(inputs[0]), tuple(layer.scales[2:])
+    if nearest:
+        return F.interpolate(data, scale_factor=scales, mode="nearest").numpy()
+    return F.interpolate(
+        data, scale_factor=scales, mode="bilinear", align_corners=False
+    ).numpy()
+
+
+def _shuffle(layer: Layer, inputs: Inputs) -> Array:
+    data = inputs[0].transpose(tuple(layer.first_transpose)[: inputs[0].ndim])
+    target = _given(inputs, 1, layer.reshape_dims)
+    if target is not None:
+        sizes = [int(size) for size in target]
+        if layer.zero_is_placeholder:
+            sizes = [data.shape[axis] if size == 0 else size for axis, size in enumerate(sizes)]
+        data = data.reshape(sizes)
+    return data.transpose(tuple(layer.second_transpose)[: data.ndim])
+
+
+def _slice(layer: Layer, inputs: Inputs) -> Array:
+    """Strided slices that may reach beyond the data: then filled, or an error."""
+    data = inputs[0]
+    parts = [
+        _given(inputs, i, v) for i, v in ((1, layer.start), (2, layer.shape), (3, layer.stride))
+    ]
+    axes = range(data.ndim) if layer.axes is None else layer.axes
+    indices = [np.arange(size) for size in data.shape]
+    for axis, start, size, stride in zip(axes, *parts, strict=True):
+        indices[axis] = int(start) + int(stride) * np.arange(int(size))
+    inside = [
+        (index >= 0) & (index < size) for index, size in zip(indices, data.shape, strict=True)
+    ]
+    if all(part.all() for part in inside):
+        return data[np.ix_(*indices)]
+    if layer.mode.name != "FILL":
+        raise NotComputed(f"slice beyond the data with {layer.mode}")
+    out = np.full(
+        [len(index) for index in indices], _given(inputs, 4, np.zeros(1)).item(), data.dtype
+    )
+    out[np.ix_(*inside)] = data[
+        np.ix_(*(i[part] for i, part in zip(indices, inside, strict=True)))
+    ]
+    return out
+
+
+def _squeeze(layer: Layer, inputs: Inputs) -> Array:
+    axes = _given(inputs, 1, None)
+    return np.squeeze(
+        inputs[0], None if axes is None else tuple(int(a) for a in np.atleast_1d(axes))
+    )
+
+
+def _unsqueeze(layer: Layer, inputs: Inputs) -> Array:
+    return np.expand_dims(inputs[0], tuple(int(axis) for axis in np.atleast_1d(inputs[1])))
+
+
+def _topk(layer: Layer, inputs: Inputs) -> tuple[Array, Array]:
+    (axis,) = _axes(layer.axes)
+    count = int(np.asarray(_given(inputs, 1, layer.k)).item())
+    ascending = -inputs[0] if layer.op.name == "MAX" else inputs[0]
+    order = np.argsort(ascending, axis=axis, kind="stable").take(range(count), axis=axis)
+    return np.take_along_axis(inputs[0], order, axis), order
+
+
+# Layer type -> its class in the bindings, and how it is computed
+LAYERS: dict[str, tuple[str, Callable[[Layer, Inputs], Any]]] = {
+    "ACTIVATION": ("IActivationLayer", _activation),
+    "CAST": (
+        "ICastLayer",
+        lambda layer, inputs: inputs[0],
+    ),  # every output gets its declared type
+    "CONCATENATION": (
+        "IConcatenationLayer",
+        lambda layer, inputs: np.concatenate(inputs, layer.axis),
+    ),
+    "CONSTANT": ("IConstantLayer", _constant),
+    "CONVOLUTION": ("IConvolutionLayer", _convolution),
+    "EINSUM": ("IEinsumLayer", lambda layer, inputs: np.einsum(layer.equation, *inputs)),
+    "ELEMENTWISE": (
+        "IElementWiseLayer",
+        lambda layer, inputs: _choose(ELEMENTWISE, layer.op)(*inputs),
+    ),
+    "FILL": ("IFillLayer", _fill),
+    "GATHER": ("IGatherLayer", _gather),
+    "MATRIX_MULTIPLY": ("IMatrixMultiplyLayer", _matrix_multiply),
+    "NORMALIZATION": ("INormalizationLayer", _normalization),
+    "POOLING": ("IPoolingLayer", _pooling),
+    "REDUCE": ("IReduceLayer", _reduce),
+    "RESIZE": ("IResizeLayer", _resize),
+    "SELECT": ("ISelectLayer", lambda layer, inputs: np.where(*inputs)),
+    "SHAPE": ("IShapeLayer", lambda layer, inputs: np.array(inputs[0].shape)),
+    "SHUFFLE": ("IShuffleLayer", _shuffle),
+    "SLICE": ("ISliceLayer", _slice),
+    "SQUEEZE": ("ISqueezeLayer", _squeeze),
+    "TOPK": ("ITopKLayer", _topk),
+    "UNARY": ("IUnaryLayer", lambda layer, inputs: _choose(UNARY, layer.op)(inputs[0])),
+    "UNSQUEEZE": ("IUnsqueezeLayer", _unsqueeze),
+}

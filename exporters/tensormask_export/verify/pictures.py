@@ -1,0 +1,89 @@
+"""What is fed to both sides: random pictures, picture files, the pictures of a COCO folder.
+
+next: scores.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tensormask_edu.base.errors import bad_input
+from tensormask_edu.config import InputConfig, ModelConfig
+from tensormask_edu.data.augment import prepare
+from tensormask_edu.data.coco import CocoFolder, read_image
+
+from ..runtimes.detections import Size
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures of one size: float (3, H, W) RGB in [0, 1], and on what size results are wanted.
+
+    image_id: in a COCO folder."""
+
+    name: str
+    images: list[Tensor]
+    output_size: Size
+    image_id: int = -1
+
+    @property
+    def input_size(self) -> Size:
+        """Height and width before padding."""
+        return (self.images[0].shape[-2], self.images[0].shape[-1])
+
+
+def random_pictures(
+    config: ModelConfig, sizes: Sequence[tuple[int, ...]], seed: int
+) -> list[Pictures]:
+    """Soft random blobs with noise, for each (batch, height, width): edges and flat parts, as pictures have.
+
+    Raises:
+        InputError: sides that are no multiples of the model's padding.
+    """
+    return [
+        Pictures("x".join(map(str, size)), _blobs(config, size, seed), (size[-2], size[-1]))
+        for size in sizes
+    ]
+
+
+def _blobs(config: ModelConfig, size: tuple[int, ...], seed: int) -> list[Tensor]:
+    multiple = config.geometry.padding_px
+    if len(size) != 3 or min(size) < 1 or size[1] % multiple or size[2] % multiple:
+        expected = f"batch >= 1 and sides that are multiples of {multiple}"
+        raise bad_input("size", expected, "x".join(map(str, size)))
+    num, height, width = size
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(
+        num, 3, height // multiple + 1, width // multiple + 1, generator=generator
+    )
+    blobs = torch.nn.functional.interpolate(
+        coarse, (height, width), mode="bicubic", align_corners=True
+    )
+    noise = torch.randn(num, 3, height, width, generator=generator)
+    return list(((blobs - 0.5) * 1.5 + 0.5 + 0.05 * noise).clamp(0, 1))
+
+
+def picture_files(paths: Sequence[str | Path], input_config: InputConfig) -> list[Pictures]:
+    """Picture files, prepared as the checkpoint says."""
+    return [_of_file(path, input_config) for path in paths]
+
+
+def _of_file(path: str | Path, input_config: InputConfig, image_id: int = -1) -> Pictures:
+    image = read_image(path)
+    size = (image.shape[-2], image.shape[-1])
+    return Pictures(Path(path).name, [prepare(image, input_config)], size, image_id)
+
+
+def coco_pictures(
+    dataset: CocoFolder, limit: int | None, input_config: InputConfig
+) -> Iterator[Pictures]:
+    """The first `limit` pictures of a COCO folder, read one at a time."""
+    if limit is not None and limit < 1:
+        raise bad_input("limit", "at least 1", limit)
+    for index in range(len(dataset) if limit is None else min(limit, len(dataset))):
+        yield _of_file(dataset.path(index), input_config, dataset.image_ids[index])

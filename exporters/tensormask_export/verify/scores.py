@@ -1,0 +1,77 @@
+"""AP of a runtime's detections beside PyTorch's, on the same pictures.
+
+next: bisect.py
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tensormask_edu.base.files import read_json, write_json
+from tensormask_edu.data.coco import CocoFolder
+from tensormask_edu.evaluation import coco_scores as evaluate
+
+Found = Sequence[tuple[int, Mapping[str, Any]]]  # (image id, detections of that picture)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Mask and box AP on some pictures of a data set, of PyTorch (expected) and of a runtime (found)."""
+
+    runtime: str
+    images: int
+    expected: dict[str, float]
+    found: dict[str, float]
+    passed: bool
+
+    def text(self) -> str:
+        """One line."""
+        pairs = [
+            f"{name} AP {self.found[name]:.4f}, PyTorch {self.expected[name]:.4f}"
+            for name in self.expected
+        ]
+        verdict = "" if self.passed else "  DIFFERENT"
+        return f"{self.runtime} on {self.images} pictures: {'; '.join(pairs)}{verdict}\n"
+
+
+def compare_scores(
+    dataset: CocoFolder, found: Mapping[str, Found], limit: float
+) -> list[Scores]:
+    """Each runtime's scores beside those of the first entry, PyTorch, at most `limit` apart."""
+    results = {name: average_precision(dataset, each) for name, each in found.items()}
+    (reference, expected), *others = results.items()
+    return [
+        Scores(name, len(found[name]), expected, given, _close(given, expected, limit))
+        for name, given in others
+    ]
+
+
+def average_precision(dataset: CocoFolder, found: Found) -> dict[str, float]:
+    """Mask and box AP on the pictures in `found` alone."""
+    ids = {image_id for image_id, _ in found}
+    truth = read_json(dataset.ground_truth_path)
+    truth["images"] = [image for image in truth["images"] if image["id"] in ids]
+    truth["annotations"] = [each for each in truth["annotations"] if each["image_id"] in ids]
+    with tempfile.TemporaryDirectory() as folder:
+        write_json(Path(folder) / "truth.json", truth)
+        ground_truth = evaluate.load_ground_truth(Path(folder) / "truth.json")
+    rows = [
+        row
+        for image_id, detection in found
+        for row in evaluate.to_coco(
+            image_id,
+            {name: torch.as_tensor(v) for name, v in detection.items()},
+            dataset.category_ids,
+        )
+    ]
+    return {name: evaluate.score(ground_truth, rows, name)["AP"] for name in ("segm", "bbox")}
+
+
+def _close(found: dict[str, float], expected: dict[str, float], limit: float) -> bool:
+    return all(abs(found[name] - expected[name]) <= limit for name in expected)

@@ -1,0 +1,118 @@
+// swap_align2nat on the CPU: a C interface on raw pointers, compiled by any C++17 compiler at first use.
+//
+// The forward passes bring rows into slot order (core.h), where the taps of neighbours are neighbours and
+// loops run over contiguous memory: host_slots.h, host_dense.h, host_windows.h. The backward passes gather:
+// host_backward.h. Every item of work owns what it writes, so results do not depend on the threads.
+#include "backward.h"
+#include "dense.h"
+#include "windows.h"
+
+namespace swap_align2nat {
+namespace {
+
+enum Code { OK = 0, UNKNOWN_DTYPE = 1, OUT_OF_MEMORY = 2, INDEX_OUTSIDE = 3 };
+
+// A library for one dtype alone is compiled in a quarter of the time.
+#ifdef SWAP_DTYPE
+constexpr int ONLY = SWAP_DTYPE;
+#else
+constexpr int ONLY = -1;
+#endif
+
+template <int DTYPE, class T, class Call>
+Code call_for(Call call) {
+  if constexpr (ONLY == -1 || ONLY == DTYPE) return call(T());
+  return UNKNOWN_DTYPE;
+}
+
+// Calls `call(T())` for the storage type of `dtype`: 0 double, 1 float, 2 half, 3 bfloat16.
+template <class Call>
+Code dispatch(int dtype, Call call) noexcept {
+  try {
+    switch (dtype) {
+      case 0: return call_for<0, double>(call);
+      case 1: return call_for<1, float>(call);
+      case 2: return call_for<2, Half>(call);
+      case 3: return call_for<3, BFloat16>(call);
+      default: return UNKNOWN_DTYPE;
+    }
+  } catch (...) {
+    return OUT_OF_MEMORY;
+  }
+}
+
+template <class Worker>
+Code run(const Worker& worker, Index items, int threads) {
+  return for_all(items, threads, worker) ? OK : OUT_OF_MEMORY;
+}
+
+}  // namespace
+}  // namespace swap_align2nat
+
+using namespace swap_align2nat;
+
+#if defined(_WIN32)
+#define SWAP_API extern "C" __declspec(dllexport)
+#else
+#define SWAP_API extern "C" __attribute__((visibility("default")))
+#endif
+
+// The address of the caller's `GOMP_parallel`, or null: see host_tools.h.
+SWAP_API void swap_use_threads(void* gomp_parallel) { parallel = reinterpret_cast<Parallel>(gomp_parallel); }
+
+// `shape` holds N, V, U, H, W, lam; arguments are checked by the caller; 0 is success.
+SWAP_API int swap_forward(int dtype, const int64_t* shape, double pad_value, int threads, const void* x,
+                          void* out) {
+  const Shape s{shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]};
+  return dispatch(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const T* const from = static_cast<const T*>(x);
+    const Acc<T> pad(pad_value);
+    T* const to = large_pages(static_cast<T*>(out), s.output_size());
+    const auto start = [&](const auto& worker) { return run(worker, worker.items(), threads); };
+    if (ShiftForward<T>::fits(s)) return start(ShiftForward<T>(from, s, pad, to));
+    return start(DenseForward<T>(from, s, pad, threads, to));
+  });
+}
+
+SWAP_API int swap_backward(int dtype, const int64_t* shape, int threads, const void* grad, void* grad_x) {
+  const Shape s{shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]};
+  return dispatch(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    T* const to = large_pages(static_cast<T*>(grad_x), s.input_size());
+    const DenseBackward<T> worker{s, static_cast<const T*>(grad), to, GradRows<T>(s)};
+    return run(worker, s.N * s.V * s.H, threads);
+  });
+}
+
+// `index` holds (n, y, x) for each of `count` windows; out is (count, lam*V, lam*U).
+SWAP_API int swap_forward_windows(int dtype, const int64_t* shape, double pad_value, int threads,
+                                  const void* x, const int64_t* index, int64_t count, void* out) {
+  const Shape s{shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]};
+  return dispatch(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const T* const from = static_cast<const T*>(x);
+    const Acc<T> pad(pad_value);
+    const SortedWindows windows(index, count, s, threads);
+    if (!windows.all_inside) return INDEX_OUTSIDE;
+    const Index elements = count * s.window_size();
+    T* const to = large_pages(static_cast<T*>(out), elements);
+    const auto start = [&](const auto& worker) { return run(worker, worker.items(), threads); };
+    if (ShiftWindows<T>::fits(s)) return start(ShiftWindows<T>(from, s, pad, windows, to));
+    if (ManyWindows<T>::pays(s, windows)) return start(ManyWindows<T>(from, s, pad, threads, windows, to));
+    return start(FewWindows<T>(from, s, pad, threads, windows, to));
+  });
+}
+
+SWAP_API int swap_backward_windows(int dtype, const int64_t* shape, int threads, const void* grad,
+                                   const int64_t* index, int64_t count, void* grad_x) {
+  const Shape s{shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]};
+  return dispatch(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const SortedWindows windows(index, count, s, threads);
+    if (!windows.all_inside) return INDEX_OUTSIDE;
+    T* const to = large_pages(static_cast<T*>(grad_x), s.input_size());
+    const WindowsBackward<T> worker{s, &windows, static_cast<const T*>(grad), to, GradRows<T>(s)};
+    return run(worker, s.N * s.V * s.H, threads);
+  });
+}

@@ -1,0 +1,747 @@
+// swap_align2nat on a GPU, for NVRTC (the torch op) and nvcc (the TensorRT plugin) alike: raw pointers only.
+//
+// The tile kernels move every byte about once. A block owns a few groups p along v, a few neighbouring slots
+// (core.h) and many columns; its threads walk along u, bin by bin. Neighbouring threads are neighbouring
+// input columns, so reading is contiguous, and what two steps of the walk share stays in registers. The
+// outputs of neighbouring columns lie far apart in memory: they pass through shared memory, the stage, and
+// leave as contiguous runs along x. The backward is the same walk turned round. No atomics: every element is
+// summed by one thread in a fixed order.
+//
+// The element kernels spend one thread per element on the arithmetic of core.h: for windows, and for shapes
+// that no tile fits.
+#include "../core.h"
+
+#if defined(__CUDACC__)
+#ifdef SWAP_NEEDS_HALF
+#include <cuda_fp16.h>
+#endif
+#ifdef SWAP_NEEDS_BFLOAT16
+#include <cuda_bf16.h>
+#endif
+
+namespace swap_align2nat {
+#ifdef SWAP_NEEDS_HALF
+using Half = __half;
+#endif
+#ifdef SWAP_NEEDS_BFLOAT16
+using BFloat16 = __nv_bfloat16;
+#endif
+}  // namespace swap_align2nat
+
+#define SWAP_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
+
+// Keeps the compiler from spreading the bits of a mask over as many registers for the length of a loop.
+#define SWAP_KEEP_PACKED(mask) asm volatile("" : "+r"(mask))
+
+// Blocks that share a multiprocessor in the forward: they bound the registers of a thread. From sm_100 on the
+// kernel needs a few more than three blocks leave.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+#define SWAP_FORWARD_BLOCKS 2
+#else
+#define SWAP_FORWARD_BLOCKS 3
+#endif
+#endif
+
+namespace swap_align2nat {
+
+// ---------------------------------------------------------------- launch shapes
+// tensormask_edu/ops/cuda.py repeats them for the torch op; a test holds the two equal.
+
+constexpr int GROUPS = 2;         // groups p along v per block (backward: bins); one bin (group) more is read
+constexpr int STEPS = 8;          // groups along u per block (backward: bins)
+constexpr int FORWARD_ROWS = 2;   // neighbouring slots per block; one row more is read
+constexpr int BACKWARD_ROWS = 4;  // neighbouring input rows per block; one slot more is read
+constexpr int PASSES = 2;         // backward: places of the stage per thread, at most
+constexpr int FORWARD_THREADS = 160, BACKWARD_THREADS = 384, ELEMENT_THREADS = 256;
+constexpr int MAX_SHARED_BYTES = 48 << 10;
+
+// `tile`: cells per block (forward) or columns per block (backward). No blocks: use the element kernel.
+struct Launch {
+  Index blocks;
+  int threads, shared_bytes, tile;
+};
+
+SWAP_HD int whole_warps(Index threads) { return int((threads + 31) / 32 * 32); }
+
+// The values of a column in the stage are moved in words of at most 16 bytes; an odd number of them, so that
+// neighbouring columns fall into different banks.
+SWAP_HD constexpr int word_bytes(int bytes) { return bytes % 16 == 0 ? 16 : 8; }
+SWAP_HD constexpr int words_of(int bytes) { return bytes / word_bytes(bytes) | 1; }
+
+// Twice: one half is written while the other is read.
+SWAP_HD Index stage_bytes(Index places, int bytes) {
+  return 2 * places * words_of(bytes) * word_bytes(bytes);
+}
+
+// The tile kernels add 32-bit byte offsets to 64-bit block addresses; tensors of any usual size pass.
+SWAP_HD bool offsets_fit(const Shape& s, int bytes) {
+  const Index plane = s.H * s.W, out_plane = s.lam * s.lam * s.vy().coarse_cells() * s.ux().coarse_cells();
+  return (GROUPS + 2) * s.U * (plane > out_plane ? plane : out_plane) * bytes < Index(1) << 31;
+}
+
+// A tile is as many cells i = x + p as fit; they are dealt evenly to as few tiles as hold them.
+SWAP_HD Launch forward_launch(const Shape& s, int columns, int bytes) {
+  const Index cells = s.ux().coarse_cells() + STEPS - 1, most = (FORWARD_THREADS - 1) * columns / s.lam;
+  if (most == 0 || !offsets_fit(s, bytes)) return {0, 0, 0, 0};
+  const Index tiles = quotient_up(cells, most), tile = quotient_up(cells, tiles);
+  const Index shared = stage_bytes(s.lam * (tile | 1), GROUPS * FORWARD_ROWS * bytes);
+  if (shared > MAX_SHARED_BYTES) return {0, 0, 0, 0};
+  const Index slots = quotient_up(s.lam * (s.vy().coarse_cells() + GROUPS - 1), FORWARD_ROWS);
+  const Index blocks = s.N * quotient_up(s.V + 1, GROUPS) * quotient_up(s.U + 1, STEPS) * slots * tiles;
+  return {blocks, whole_warps(quotient_up(s.lam * tile + columns - 1, columns)), int(shared), int(tile)};
+}
+
+SWAP_HD Launch backward_launch(const Shape& s, int bytes) {
+  const Index most = bytes > 4 ? BACKWARD_THREADS / 2 : BACKWARD_THREADS;  // doubles fill the stage sooner
+  const Index tiles = quotient_up(s.W, most), tile = quotient_up(s.W, tiles);
+  const Index cells =
+      quotient(tile + s.lam - 1, s.lam) + 1;  // that the tile may touch, wherever its first column falls
+  const Index half = quotient_up(s.lam * cells, PASSES), threads = tile > half ? tile : half;
+  const Index shared = stage_bytes(s.lam * (cells | 1), GROUPS * BACKWARD_ROWS * (bytes > 4 ? bytes : 4));
+  if (threads > BACKWARD_THREADS || shared > MAX_SHARED_BYTES || !offsets_fit(s, bytes)) return {0, 0, 0, 0};
+  const Index rows = quotient_up(s.H, BACKWARD_ROWS);
+  const Index blocks = s.N * quotient_up(s.V, GROUPS) * quotient_up(s.U, STEPS) * rows * tiles;
+  return {blocks, whole_warps(threads), int(shared), int(tile)};
+}
+
+SWAP_HD Launch element_launch(Index elements) {
+  return {(elements + ELEMENT_THREADS - 1) / ELEMENT_THREADS, ELEMENT_THREADS, 0, 0};
+}
+
+// Input rows that one window reads per bin.
+SWAP_HD Index reach(const Axis& axis) { return 2 * axis.lam + axis.half_cell(); }
+
+// ---------------------------------------------------------------- helpers
+
+// a / b for b < 2^32, bit by bit: the compiler's 64-bit division is a call, which costs a kernel registers.
+SWAP_HD Index long_quotient(Index a, Index b) {
+  Index whole = quotient(a >> 32, b), rest = (a >> 32) - whole * b;
+  for (int bit = 31; bit >= 0; --bit) {
+    rest = 2 * rest + (a >> bit & 1);
+    whole = 2 * whole + (rest >= b);
+    if (rest >= b) rest -= b;
+  }
+  return whole;
+}
+
+// Takes the number of an element apart, the fastest digit first.
+struct Digits {
+  Index rest;
+
+  SWAP_HD Index next(Index extent) {
+    const Index whole = rest >> 32 == 0 ? quotient(rest, extent) : long_quotient(rest, extent);
+    const Index digit = rest - whole * extent;
+    rest = whole;
+    return digit;
+  }
+};
+
+// The same for the number of a block, in 32 bits.
+struct BlockDigits {
+  unsigned rest;
+
+  __device__ int next(Index extent) {
+    const unsigned whole = rest / unsigned(extent), digit = rest - whole * unsigned(extent);
+    rest = whole;
+    return int(digit);
+  }
+};
+
+__device__ inline Index thread_number() { return Index(blockIdx.x) * blockDim.x + threadIdx.x; }
+
+template <class T>
+__device__ const T* moved(const T* base, unsigned bytes) {
+  return reinterpret_cast<const T*>(reinterpret_cast<const char*>(base) + bytes);
+}
+
+template <class T>
+__device__ T* moved(T* base, unsigned bytes) {
+  return reinterpret_cast<T*>(reinterpret_cast<char*>(base) + bytes);
+}
+
+SWAP_HD int nearest(int i, int extent) { return i < 0 ? 0 : i < extent ? i : extent - 1; }
+
+// The output side of a shape, in the registers that it deserves.
+struct Outputs {
+  int lam, lead, fine_v, fine_u, cells_y, cells_x;
+  Index plane;
+
+  __device__ explicit Outputs(const Shape& s)
+      : lam(int(s.lam)),
+        lead(int(s.vy().lead())),
+        fine_v(int(s.vy().fine_bins())),
+        fine_u(int(s.ux().fine_bins())),
+        cells_y(int(s.vy().coarse_cells())),
+        cells_x(int(s.ux().coarse_cells())),
+        plane(Index(cells_y) * cells_x) {}
+
+  // Bit t: (u + lam*t, x - t) is an output's, for t < count.
+  __device__ int steps_inside(int count, int u, int x) const {
+    int steps = 0;
+    for (int t = 0; t < count; ++t)
+      if (inside(u + lam * t, fine_u) && inside(x - t, cells_x)) steps |= 1 << t;
+    return steps;
+  }
+
+  // From a step of the walk to the next: group p + 1 at the same slot.
+  __device__ Index next_group_u() const { return lam * plane - 1; }
+  __device__ Index next_group_v() const { return lam * fine_u * plane - cells_x; }
+};
+
+// COUNT values of each column of a tile, in shared memory.
+template <class T, int COUNT>
+struct Stage {
+  static constexpr int BYTES = COUNT * int(sizeof(T)), WORD_BYTES = word_bytes(BYTES);
+  static constexpr int WORDS = BYTES / WORD_BYTES, STRIDE = words_of(BYTES);
+  struct alignas(WORD_BYTES) Word {
+    unsigned part[WORD_BYTES / 4];
+  };
+  Word* words;
+
+  // The half of the stage for step t.
+  __device__ Stage(unsigned char* shared, int places, int t)
+      : words(reinterpret_cast<Word*>(shared) + (t & 1) * places * STRIDE) {}
+
+  __device__ void store(int place, const T (&value)[COUNT]) const {
+    Word word[WORDS];
+    memcpy(word, value, BYTES);
+#pragma unroll
+    for (int k = 0; k < WORDS; ++k) words[place * STRIDE + k] = word[k];
+  }
+
+  __device__ void load(int place, T (&value)[COUNT]) const {
+    Word word[WORDS];
+#pragma unroll
+    for (int k = 0; k < WORDS; ++k) word[k] = words[place * STRIDE + k];
+    memcpy(value, word, BYTES);
+  }
+};
+
+// ---------------------------------------------------------------- forward, dense
+
+// Reads COLUMNS neighbouring columns of one bin along u: the box means, and the blend along v, of the block's
+// groups and slots, short of the factor 1/2 per axis. With COLUMNS > 1 they are inside or outside together.
+template <class T, int COLUMNS>
+struct ColumnReader {
+  using A = Acc<T>;
+  static constexpr int ROWS = FORWARD_ROWS, TAPS = GROUPS + 1, LINES = ROWS + 1;
+  static constexpr int ALL = (1 << TAPS * LINES) - 1;
+  struct Blended {
+    A of[COLUMNS][GROUPS * ROWS];
+  };
+  struct alignas(COLUMNS * sizeof(T)) Vector {
+    T value[COLUMNS];
+  };
+
+  const T* base;                 // the columns in bin u' = 0 of the first tap and line
+  unsigned offset[TAPS][LINES];  // bytes from there; what is outside is led inside, to be ignored
+  int taps_there = 0;            // a bit per tap and line
+  bool columns_there, right_there, pairs_x, pairs_y;
+  A pad;
+  Blend<A> blend[ROWS];
+
+  __device__ ColumnReader(const T* input, const Shape& s, A pad_value, int n, int first_v, int first_slot,
+                          int x)
+      : columns_there(inside(x, int(s.W))),
+        right_there(s.ux().half_cell() && inside(x + COLUMNS, int(s.W))),
+        pairs_x(s.ux().half_cell()),
+        pairs_y(s.vy().half_cell()),
+        pad(pad_value) {
+    const int V = int(s.V), H = int(s.H), lam = int(s.lam), bin = int(s.U * s.H * s.W), W = int(s.W);
+    const int first_row = int(s.vy().row_of_slot(first_slot)), v0 = nearest(first_v, V),
+              row0 = nearest(first_row, H);
+    base = input + ((n * s.V + v0) * s.U * s.H + row0) * W + (columns_there || right_there ? x : 0);
+#pragma unroll
+    for (int i = 0; i < TAPS; ++i)
+#pragma unroll
+      for (int t = 0; t < LINES; ++t) {
+        const int v = nearest(first_v + i, V), row = nearest(first_row + t, H);
+        offset[i][t] = unsigned((v - v0) * bin + (row - row0) * W) * unsigned(sizeof(T));
+        if (inside(first_v + i, V) && inside(first_row + t, H)) taps_there |= 1 << (i * LINES + t);
+      }
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r)
+      blend[r] = blend_at<A>((first_slot + r) % lam, lam, A(1) / A((1 + pairs_x) * (1 + pairs_y)));
+  }
+
+  // from: `base` moved to the bin. Not wanted: the bin is outside, or none of its outputs is inside.
+  __device__ void read(const T* from, bool wanted, Blended& blended) const {
+    A sum[TAPS][LINES][COLUMNS];
+    if (wanted && columns_there)
+      read_columns(from, sum);
+    else
+      read_outside(from, wanted, sum);
+    if (taps_there != ALL) {
+#pragma unroll
+      for (int k = 0; k < TAPS * LINES; ++k)
+#pragma unroll
+        for (int c = 0; c < COLUMNS; ++c)
+          if (!(taps_there >> k & 1)) sum[k / LINES][k % LINES][c] = pairs_x ? 2 * pad : pad;
+    }
+    if (pairs_y) {
+#pragma unroll
+      for (int k = 0; k < TAPS * ROWS; ++k)
+#pragma unroll
+        for (int c = 0; c < COLUMNS; ++c) sum[k / ROWS][k % ROWS][c] += sum[k / ROWS][k % ROWS + 1][c];
+    }
+#pragma unroll
+    for (int k = 0; k < GROUPS * ROWS; ++k)
+#pragma unroll
+      for (int c = 0; c < COLUMNS; ++c)
+        blended.of[c][k] = blend[k % ROWS](sum[k / ROWS][k % ROWS][c], sum[k / ROWS + 1][k % ROWS][c]);
+  }
+
+  // All loads first, so that they are under way together.
+  __device__ void read_columns(const T* from, A (&sum)[TAPS][LINES][COLUMNS]) const {
+    Vector vector[TAPS][LINES];
+    A right[TAPS][LINES];
+#pragma unroll
+    for (int i = 0; i < TAPS; ++i)
+#pragma unroll
+      for (int t = 0; t < LINES; ++t) {
+        if (t < ROWS || pairs_y) vector[i][t] = *reinterpret_cast<const Vector*>(moved(from, offset[i][t]));
+        right[i][t] = right_there ? A(moved(from, offset[i][t])[COLUMNS]) : pad;
+      }
+#pragma unroll
+    for (int k = 0; k < TAPS * LINES; ++k)
+#pragma unroll
+      for (int c = 0; c < COLUMNS; ++c)
+        sum[k / LINES][k % LINES][c] = A(vector[k / LINES][k % LINES].value[c]);
+    if (pairs_x) {
+#pragma unroll
+      for (int k = 0; k < TAPS * LINES; ++k) {
+        A(&of)[COLUMNS] = sum[k / LINES][k % LINES];
+#pragma unroll
+        for (int c = 0; c + 1 < COLUMNS; ++c) of[c] += of[c + 1];
+        of[COLUMNS - 1] += right[k / LINES][k % LINES];
+      }
+    }
+  }
+
+  // Left of column 0 the last column may still have a right neighbour inside.
+  __device__ void read_outside(const T* from, bool wanted, A (&sum)[TAPS][LINES][COLUMNS]) const {
+#pragma unroll
+    for (int i = 0; i < TAPS; ++i)
+#pragma unroll
+      for (int t = 0; t < LINES; ++t) {
+#pragma unroll
+        for (int c = 0; c < COLUMNS; ++c) sum[i][t][c] = pairs_x ? 2 * pad : pad;
+        if (wanted && right_there) sum[i][t][COLUMNS - 1] = pad + A(moved(from, offset[i][t])[COLUMNS]);
+      }
+  }
+};
+
+// Writes the stage in the order of x, PLACES places per thread. Place number phase * tile + cell holds the
+// output (u, x) that is (phase, cell) away from the block's first; number and phase give both positions.
+template <class T, int PLACES>
+struct RunWriter {
+  static constexpr int ROWS = FORWARD_ROWS, VALUES = GROUPS * ROWS;
+  static_assert(PLACES * STEPS <= 32, "the steps of all places fit one mask");
+
+  T* to;                  // moves on by a group per step
+  unsigned line[VALUES];  // bytes to the output row (v, y) of each group and slot
+  int phase[PLACES], lines_there = 0, steps_there = 0, stage_per_phase, out_per_phase;
+
+  __device__ RunWriter(T* out, const Outputs& o, int n, int first_pv, int first_slot, int first_pu,
+                       int first_cell, int tile)
+      : stage_per_phase((tile | 1) - tile),
+        out_per_phase(int(o.plane) - tile) {
+    const int lam = o.lam, cell0 = first_slot / lam;
+    to = out +
+         ((n * Index(o.fine_v) + lam * first_pv - o.lead) * o.fine_u + lam * first_pu - o.lead) * o.plane +
+         Index(cell0 - first_pv - GROUPS) * o.cells_x + first_cell - first_pu;
+#pragma unroll
+    for (int k = 0; k < VALUES; ++k) {
+      const int i = k / ROWS, slot = first_slot + k % ROWS, cell = slot / lam, phase = slot - lam * cell;
+      const int rows_on = (lam * i + phase) * o.fine_u * o.cells_y + cell - cell0 - i + GROUPS;
+      line[k] = unsigned(rows_on * o.cells_x) * unsigned(sizeof(T));
+      if (inside(lam * (first_pv + i) + phase - o.lead, o.fine_v) && inside(cell - first_pv - i, o.cells_y))
+        lines_there |= 1 << k;
+    }
+#pragma unroll
+    for (int c = 0; c < PLACES; ++c) {
+      const int number = int(threadIdx.x) + c * int(blockDim.x), cell = number % tile;
+      phase[c] = number / tile;
+      const int first_u = lam * first_pu + phase[c] - o.lead, first_x = first_cell + cell - first_pu;
+      if (phase[c] < lam) steps_there |= o.steps_inside(STEPS, first_u, first_x) << c * STEPS;
+    }
+  }
+
+  __device__ void write(const Stage<T, VALUES>& stage, int t) {
+    SWAP_KEEP_PACKED(lines_there);
+#pragma unroll
+    for (int c = 0; c < PLACES; ++c) {
+      if (!(steps_there >> (c * STEPS + t) & 1)) continue;
+      SWAP_KEEP_PACKED(phase[c]);
+      const int number = int(threadIdx.x) + c * int(blockDim.x);
+      T* const first = to + unsigned(number + phase[c] * out_per_phase);
+      T result[VALUES];
+      stage.load(number + phase[c] * stage_per_phase, result);
+#pragma unroll
+      for (int k = 0; k < VALUES; ++k)
+        if (lines_there >> k & 1) *moved(first, line[k]) = result[k];
+    }
+  }
+};
+
+// COLUMNS > 1: W is a multiple of it and the input aligned to COLUMNS values.
+template <class T, int COLUMNS>
+__global__ void __launch_bounds__(FORWARD_THREADS, SWAP_FORWARD_BLOCKS)
+    forward_tiles(const T* __restrict__ input, T* __restrict__ out, double pad_value, Index N, Index V,
+                  Index U, Index H, Index W, Index lam_, Index tile_) {
+  using A = Acc<T>;
+  using Reader = ColumnReader<T, COLUMNS>;
+  constexpr int ROWS = FORWARD_ROWS, VALUES = GROUPS * ROWS;
+  SWAP_SHARED(shared);
+  const Shape s{N, V, U, H, W, lam_};
+  const Outputs o(s);
+  const int lam = o.lam, tile = int(tile_), pitch = tile | 1;
+
+  BlockDigits block{blockIdx.x};
+  const int first_pu = STEPS * block.next(quotient_up(U + 1, STEPS));
+  const int first_pv = GROUPS * block.next(quotient_up(V + 1, GROUPS));
+  const int first_cell = first_pu + tile * block.next(quotient_up(o.cells_x + STEPS - 1, tile));
+  const int first_slot =
+      lam * first_pv + ROWS * block.next(quotient_up(lam * (o.cells_y + GROUPS - 1), ROWS));
+  const int n = block.rest, steps = first_pu + STEPS <= U ? STEPS : int(U) + 1 - first_pu;
+  RunWriter<T, COLUMNS> writer(out, o, n, first_pv, first_slot, first_pu, first_cell, tile);
+
+  // The thread's columns, the weight of their upper bin along u, and their places in the stage.
+  const int first_x = int(s.ux().row_of_slot(lam * first_cell)), skip = first_x & (COLUMNS - 1);
+  const int column = COLUMNS * int(threadIdx.x) - skip;
+  const Reader reader(input, s, A(pad_value), n, first_pv - 1, first_slot, first_x + column);
+  A upper[COLUMNS];
+  int place[COLUMNS];
+#pragma unroll
+  for (int c = 0; c < COLUMNS; ++c) {
+    const int slot = column + c, cell = slot / lam, phase = slot - cell * lam;
+    const bool mine = slot >= 0 && slot < lam * tile;
+    upper[c] = blend_at<A>(mine ? phase : 0, lam).upper;
+    place[c] = mine ? phase * pitch + cell : -1;
+  }
+  // Bit t: bin first_pu + t - 1 is inside, and an output of these columns inside the grid wants it.
+  int wanted = 0;
+  const int low_x = first_cell + column / lam - first_pu + 1,
+            high_x = low_x + (column % lam + COLUMNS - 1) / lam;
+  for (int t = 0; t <= steps; ++t)
+    if (inside(first_pu + t - 1, int(U)) && low_x - t <= o.cells_x && high_x - t >= 0) wanted |= 1 << t;
+
+  // The walk: what bin p-1 gives to group p is carried over.
+  typename Reader::Blended bin;
+  A carried[COLUMNS][VALUES] = {};
+  const T* from = reader.base + (first_pu - 1) * H * W;
+  for (int t = -1; t < steps; ++t, from += H * W) {
+    reader.read(from, wanted >> (t + 1) & 1, bin);
+    const Stage<T, VALUES> stage(shared, lam * pitch, t);
+#pragma unroll
+    for (int c = 0; c < COLUMNS; ++c) {
+      T result[VALUES];
+#pragma unroll
+      for (int k = 0; k < VALUES; ++k) {
+        if (upper[c] != 0) carried[c][k] += upper[c] * bin.of[c][k];
+        result[k] = T(carried[c][k]);
+        carried[c][k] = (1 - upper[c]) * bin.of[c][k];
+      }
+      if (place[c] >= 0) stage.store(place[c], result);
+    }
+    __syncthreads();
+    if (t >= 0) {
+      writer.write(stage, t);
+      writer.to += o.next_group_u();
+    }
+  }
+}
+
+// ---------------------------------------------------------------- backward, dense
+
+// Reads output gradients in the order of x into the stage, PASSES places per thread: blended along v, and
+// summed over the slots that each of the block's input rows takes part in.
+template <class T>
+struct RunReader {
+  using A = Acc<T>;
+  static constexpr int ROWS = BACKWARD_ROWS, VALUES = GROUPS * ROWS, TAPS = GROUPS + 1, SLOTS = ROWS + 1;
+
+  const T* from;            // moves on by a group per step
+  Index next_group;         // to the next group along v
+  unsigned line[SLOTS];     // bytes to the output row (v, y) of each slot
+  unsigned offset[PASSES];  // bytes to the output (u, x) of each place
+  int place[PASSES], steps_there[PASSES], lines_there = 0;
+  bool pairs_y;
+  Blend<A> blend[SLOTS];
+
+  // first_slot: that of the row above the block's first; low..high: the slots of the tile's columns along u.
+  __device__ RunReader(const T* grad, const Outputs& o, bool pairs, int n, int first_v, int first_slot,
+                       int first_u, int low, int high)
+      : next_group(o.next_group_v()),
+        pairs_y(pairs) {
+    const int lam = o.lam, cell0 = first_slot / lam, first_cell = low / lam,
+              cells = high / lam - first_cell + 1;
+    from = grad +
+           ((n * Index(o.fine_v) + lam * first_v - o.lead) * o.fine_u + lam * first_u - o.lead) * o.plane +
+           Index(cell0 - first_v) * o.cells_x + first_cell - first_u;
+#pragma unroll
+    for (int l = 0; l < SLOTS; ++l) {
+      const int cell = (first_slot + l) / lam, phase = first_slot + l - lam * cell;
+      blend[l] = blend_at<A>(phase, lam);
+      line[l] = unsigned((phase * o.fine_u * o.cells_y + cell - cell0) * o.cells_x) * unsigned(sizeof(T));
+#pragma unroll
+      for (int i = 0; i < TAPS; ++i) {
+        const int v = lam * (first_v + i) + phase - o.lead, y = cell - first_v - i;
+        if ((l > 0 || pairs_y) && inside(v, o.fine_v) && inside(y, o.cells_y))
+          lines_there |= 1 << (i * SLOTS + l);
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < PASSES; ++k) {
+      const int number = int(threadIdx.x) + k * int(blockDim.x), phase = number / cells,
+                cell = number - phase * cells;
+      const int slot = lam * (first_cell + cell) + phase;
+      place[k] = phase < lam ? phase * (cells | 1) + cell : -1;
+      offset[k] = unsigned(phase * int(o.plane) + cell) * unsigned(sizeof(T));
+      steps_there[k] = 0;
+      if (phase < lam && slot >= low && slot <= high)
+        steps_there[k] =
+            o.steps_inside(STEPS + 1, lam * first_u + phase - o.lead, first_cell + cell - first_u);
+    }
+  }
+
+  __device__ void read(const Stage<A, VALUES>& stage, int t) {
+#pragma unroll
+    for (int k = 0; k < PASSES; ++k) {
+      if (place[k] < 0) continue;
+      A value[TAPS][SLOTS] = {}, result[VALUES];
+      if (steps_there[k] >> t & 1) read_place(moved(from, offset[k]), value);
+#pragma unroll
+      for (int j = 0; j < VALUES; ++j)
+        result[j] = blend[j % ROWS + 1](value[j / ROWS + 1][j % ROWS + 1], value[j / ROWS][j % ROWS + 1]);
+      if (pairs_y) {
+#pragma unroll
+        for (int i = 0; i < GROUPS; ++i) {
+          A above = blend[0](value[i + 1][0], value[i][0]);
+#pragma unroll
+          for (int r = 0; r < ROWS; ++r) {
+            const A here = result[i * ROWS + r];
+            result[i * ROWS + r] += above;
+            above = here;
+          }
+        }
+      }
+      stage.store(place[k], result);
+    }
+  }
+
+  __device__ void read_place(const T* first, A (&value)[TAPS][SLOTS]) {
+    SWAP_KEEP_PACKED(lines_there);
+#pragma unroll
+    for (int i = 0; i < TAPS; ++i) {
+      const T* const group = first + i * next_group;
+#pragma unroll
+      for (int l = 0; l < SLOTS; ++l)
+        if (lines_there >> (i * SLOTS + l) & 1) value[i][l] = A(*moved(group, line[l]));
+    }
+  }
+};
+
+// Writes one input column: the blend along u of what the stage holds of the column and of its left neighbour.
+template <class T>
+struct ColumnWriter {
+  using A = Acc<T>;
+  static constexpr int ROWS = BACKWARD_ROWS, VALUES = GROUPS * ROWS;
+
+  T* to;                    // moves on by a bin per step
+  unsigned offset[VALUES];  // bytes to the bin along v and the row of each value
+  int place[2], values_there = 0;
+  bool pairs_x;
+  Blend<A> blend[2];  // of the left neighbour and of the column
+  A carried[VALUES] = {};
+
+  __device__ ColumnWriter(T* grad_input, const Shape& s, int n, int first_v, int first_y, int first_u, int x,
+                          bool mine, int low, int high)
+      : pairs_x(s.ux().half_cell()) {
+    const int lam = int(s.lam), first_cell = low / lam, pitch = (high / lam - first_cell + 1) | 1;
+    to = grad_input + (((n * s.V + first_v) * s.U + first_u) * s.H + first_y) * s.W + x;
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      const int slot = mine ? int(s.ux().slot_of_row(x - 1 + c)) : low, cell = slot / lam,
+                phase = slot - lam * cell;
+      blend[c] = blend_at<A>(phase, lam, A(1) / A((1 + s.vy().half_cell()) * (1 + s.ux().half_cell())));
+      place[c] = phase * pitch + cell - first_cell;
+    }
+#pragma unroll
+    for (int k = 0; k < VALUES; ++k) {
+      const int i = k / ROWS, r = k % ROWS;
+      offset[k] = unsigned((i * int(s.U * s.H) + r) * int(s.W)) * unsigned(sizeof(T));
+      if (mine && first_v + i < s.V && first_y + r < s.H) values_there |= 1 << k;
+    }
+  }
+
+  // Group t completes bin t-1 and is carried over to bin t.
+  __device__ void write(const Stage<A, VALUES>& stage, int t) {
+    SWAP_KEEP_PACKED(values_there);
+    A left[VALUES], here[VALUES];
+    stage.load(place[0], left);
+    stage.load(place[1], here);
+#pragma unroll
+    for (int k = 0; k < VALUES; ++k) {
+      carried[k] += blend[1].lower * here[k];
+      here[k] = blend[1].upper == 0 ? A(0) : blend[1].upper * here[k];
+    }
+    if (pairs_x) {
+#pragma unroll
+      for (int k = 0; k < VALUES; ++k) {
+        carried[k] += blend[0].lower * left[k];
+        if (blend[0].upper != 0) here[k] += blend[0].upper * left[k];
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < VALUES; ++k) {
+      if (t > 0 && (values_there >> k & 1)) *moved(to, offset[k]) = T(carried[k]);
+      carried[k] = here[k];
+    }
+  }
+};
+
+template <class T>
+__global__ void __launch_bounds__(BACKWARD_THREADS)
+    backward_tiles(const T* __restrict__ grad, T* __restrict__ grad_input, Index N, Index V, Index U, Index H,
+                   Index W, Index lam, Index tile) {
+  using A = Acc<T>;
+  constexpr int ROWS = BACKWARD_ROWS;
+  SWAP_SHARED(shared);
+  const Shape s{N, V, U, H, W, lam};
+  const Outputs o(s);
+
+  BlockDigits block{blockIdx.x};
+  const int first_u = STEPS * block.next(quotient_up(U, STEPS));
+  const int first_v = GROUPS * block.next(quotient_up(V, GROUPS));
+  const int first_x = int(tile) * block.next(quotient_up(W, tile));
+  const int first_y = ROWS * block.next(quotient_up(H, ROWS));
+  const int n = block.rest, steps = first_u + STEPS < U ? STEPS : int(U) - first_u;
+
+  // The slots of the tile's columns, and of the column before the first one.
+  const int x = first_x + int(threadIdx.x), end_x = first_x + tile < W ? first_x + int(tile) : int(W);
+  const int low = int(s.ux().slot_of_row(first_x - 1)), high = int(s.ux().slot_of_row(end_x - 1));
+  const int first_slot = int(s.vy().slot_of_row(first_y - 1));
+  const int places = o.lam * ((high / o.lam - low / o.lam + 1) | 1);
+
+  RunReader<T> reader(grad, o, s.vy().half_cell(), n, first_v, first_slot, first_u, low, high);
+  ColumnWriter<T> writer(grad_input, s, n, first_v, first_y, first_u, x, x < end_x, low, high);
+  for (int t = 0; t <= steps; ++t) {
+    const Stage<A, GROUPS * ROWS> stage(shared, places, t);
+    reader.read(stage, t);
+    reader.from += o.next_group_u();
+    __syncthreads();
+    writer.write(stage, t);
+    if (t > 0) writer.to += H * W;
+  }
+}
+
+// ---------------------------------------------------------------- one thread per element
+
+template <class T>
+__global__ void __launch_bounds__(ELEMENT_THREADS, 2)
+    forward_elements(const T* __restrict__ input, T* __restrict__ out, double pad_value, Index N, Index V,
+                     Index U, Index H, Index W, Index lam) {
+  const Shape s{N, V, U, H, W, lam};
+  const Index number = thread_number();
+  if (number >= s.output_size()) return;
+  Digits digits{number};
+  const Index x = digits.next(s.ux().coarse_cells()), y = digits.next(s.vy().coarse_cells());
+  const Index u = digits.next(lam * U), v = digits.next(lam * V);
+  out[number] = T(output_element<Acc<T>>(input, s, Acc<T>(pad_value), digits.rest, v, u, y, x));
+}
+
+template <class T>
+__global__ void __launch_bounds__(ELEMENT_THREADS, 2)
+    backward_elements(const T* __restrict__ grad, T* __restrict__ grad_input, Index N, Index V, Index U,
+                      Index H, Index W, Index lam) {
+  const Shape s{N, V, U, H, W, lam};
+  const Index number = thread_number();
+  if (number >= s.input_size()) return;
+  Digits digits{number};
+  const Index x = digits.next(W), y = digits.next(H), u = digits.next(U), v = digits.next(V);
+  grad_input[number] = T(input_gradient<Acc<T>>(grad, s, digits.rest, v, u, y, x));
+}
+
+// index: (K, 3), the cells (n, y, x); out: (K, lam*V, lam*U), pad_value where a cell lies outside the grid
+template <class T>
+__global__ void __launch_bounds__(ELEMENT_THREADS, 2)
+    forward_windows(const T* __restrict__ input, const Index* __restrict__ index, T* __restrict__ out,
+                    double pad_value, Index N, Index V, Index U, Index H, Index W, Index lam, Index K) {
+  using A = Acc<T>;
+  const Shape s{N, V, U, H, W, lam};
+  const Index number = thread_number();
+  if (number >= K * s.window_size()) return;
+  Digits digits{number};
+  const Index u = digits.next(lam * U), v = digits.next(lam * V);
+  const Index* const cell = index + 3 * digits.rest;
+  const bool there = inside(cell[0], N) && inside(cell[1], s.vy().coarse_cells()) &&
+                     inside(cell[2], s.ux().coarse_cells());
+  A value = A(pad_value);
+  if (there) value = output_element(input, s, value, cell[0], v, u, cell[1], cell[2]);
+  out[number] = T(value);
+}
+
+// The windows sorted by cell: those of cell c are order[start[c]] .. order[start[c+1] - 1].
+struct CellLists {
+  const Index *start, *order;
+};
+
+// Sums over every window that reads the element; `first`: the position of the first of them in the order.
+template <class A, class T>
+__device__ A windows_gradient(const T* grad, const CellLists& lists, const Shape& s, Index n, Index v,
+                              Index u, Index y, Index x, Index& first) {
+  A sum = 0;
+  for (int i = 0; i < 4; ++i) {
+    const Contribution<A> a = reader<A>(s.vy(), v, y, i);
+    for (int j = 0; j < 4; ++j) {
+      const Contribution<A> b = reader<A>(s.ux(), u, x, j);
+      if (a.weight == 0 || b.weight == 0) continue;
+      const Index cell = (n * s.vy().coarse_cells() + a.cell) * s.ux().coarse_cells() + b.cell;
+      for (Index t = lists.start[cell]; t < lists.start[cell + 1]; ++t) {
+        sum += a.weight * b.weight * A(grad[(lists.order[t] * s.lam * s.V + a.bin) * s.lam * s.U + b.bin]);
+        if (t < first) first = t;
+      }
+    }
+  }
+  return sum;
+}
+
+// Every input element, for many windows.
+template <class T>
+__global__ void __launch_bounds__(ELEMENT_THREADS, 2)
+    backward_windows(const T* __restrict__ grad, const Index* __restrict__ start,
+                     const Index* __restrict__ order, T* __restrict__ grad_input, Index N, Index V, Index U,
+                     Index H, Index W, Index lam) {
+  const Shape s{N, V, U, H, W, lam};
+  const Index number = thread_number();
+  if (number >= s.input_size()) return;
+  Digits digits{number};
+  const Index x = digits.next(W), y = digits.next(H), u = digits.next(U), v = digits.next(V);
+  Index first = 0;
+  grad_input[number] = T(windows_gradient<Acc<T>>(grad, {start, order}, s, digits.rest, v, u, y, x, first));
+}
+
+// The input elements that the windows read, for few windows, into a gradient of zeros. An element is written
+// on behalf of the first window that reads it, so by one thread.
+template <class T>
+__global__ void __launch_bounds__(ELEMENT_THREADS, 2)
+    backward_few_windows(const T* __restrict__ grad, const Index* __restrict__ index,
+                         const Index* __restrict__ start, const Index* __restrict__ order,
+                         T* __restrict__ grad_input, Index N, Index V, Index U, Index H, Index W, Index lam,
+                         Index K) {
+  const Shape s{N, V, U, H, W, lam};
+  const Axis vy = s.vy(), ux = s.ux();
+  Digits digits{thread_number()};
+  const Index column = digits.next(reach(ux)), row = digits.next(reach(vy));
+  const Index u = digits.next(U), v = digits.next(V), own = digits.rest;
+  if (own >= K) return;
+  const Index* const cell = index + 3 * order[own];
+  const Index y = vy.row_of_slot(lam * (cell[1] + v)) + row, x = ux.row_of_slot(lam * (cell[2] + u)) + column;
+  if (!inside(y, H) || !inside(x, W)) return;
+  Index first = K;
+  const Acc<T> sum = windows_gradient<Acc<T>>(grad, {start, order}, s, cell[0], v, u, y, x, first);
+  if (first == own) grad_input[(((cell[0] * V + v) * U + u) * H + y) * W + x] = T(sum);
+}
+
+}  // namespace swap_align2nat

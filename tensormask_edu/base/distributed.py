@@ -1,0 +1,93 @@
+"""Several processes as one: torchrun starts them and says in the environment who is who.
+
+Without torchrun there is one process, and every function here does the obvious thing.
+
+next: ops/swap_align2nat.py
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+Item = TypeVar("Item")
+FROM_TORCHRUN = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+
+
+@contextmanager
+def processes() -> Iterator[torch.device]:
+    """Join the processes torchrun started, if it did, and leave them at the end; yields this one's device.
+
+    On GPUs every process takes the one of its local rank and they speak NCCL, on CPUs Gloo. Where a caller
+    has joined already, nothing is joined or left.
+    """
+    cuda = torch.cuda.is_available()
+    device = (
+        torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        if cuda
+        else torch.device("cpu")
+    )
+    if dist.is_initialized() or not FROM_TORCHRUN <= os.environ.keys():
+        yield device
+        return
+    if cuda:
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if cuda else "gloo", device_id=device if cuda else None)
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """Which of the processes this is; 0 writes files and speaks."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def count() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def mean(values: Tensor) -> Tensor:
+    """The mean of `values` over the processes, the same bits in all of them."""
+    if count() == 1:
+        return values
+    values = values.clone()
+    dist.all_reduce(values)
+    return values / count()
+
+
+def share(items: Sequence[Item]) -> Sequence[Item]:
+    """This process's part of `items`: every n-th of them."""
+    return items[rank() :: count()]
+
+
+def joined(part: list[Item]) -> list[Item]:
+    """What every process made of its `share`, in the order of all the items, in all of them."""
+    parts = [part]
+    if count() > 1:
+        parts = [[] for _ in range(count())]
+        dist.all_gather_object(parts, part)
+    total = sum(len(part) for part in parts)
+    return [parts[number % count()][number // count()] for number in range(total)]
+
+
+def wait() -> None:
+    """Go on when all processes have come here."""
+    if count() > 1:
+        dist.barrier()
+
+
+def from_first(value: Any) -> Any:
+    """What the first process holds, in all of them."""
+    values = [value]
+    if count() > 1:
+        dist.broadcast_object_list(values)
+    return values[0]

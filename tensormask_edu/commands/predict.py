@@ -1,0 +1,113 @@
+"""Segment image files: one PNG with the masks drawn on it and one JSON of detections per run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from .. import viz
+from ..base.errors import bad_input
+from ..base.files import write_json
+from ..config import InputConfig
+from ..data.augment import prepare
+from ..data.coco import read_image
+from ..detector.model import TensorMask
+from ..evaluation import coco_scores as evaluate
+from ..weights.checkpoint import load_checkpoint
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+def predict(
+    checkpoint: str | Path,
+    source: str | Path,
+    output: str | Path,
+    score: float = 0.5,
+    precision: str = "float32",
+) -> list[Path]:
+    """Run a checkpoint on an image or on every image of a folder; on a GPU if there is one.
+
+    Args:
+        score: detections below this score are neither drawn nor listed.
+        precision: of the network: float32, bfloat16 or float16; boxes and scores stay float32.
+
+    Returns:
+        the pictures written into `output`, see `write_predictions`.
+    """
+    check_score(score)
+    if precision not in PRECISIONS:
+        raise bad_input("precision", " or ".join(PRECISIONS), precision)
+    files = image_files(Path(source))
+    model, input_config = load_checkpoint(checkpoint)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device)
+    with torch.autocast(device, getattr(torch, precision), enabled=precision != "float32"):
+        return write_predictions(
+            files,
+            lambda image: detect(model, image, input_config, score),
+            model.config.class_names,
+            output,
+        )
+
+
+def write_predictions(
+    files: Sequence[Path],
+    detect: Callable[[Tensor], Mapping[str, Tensor]],
+    class_names: Sequence[str],
+    output: str | Path,
+) -> list[Path]:
+    """Pictures with detections drawn on them, and `output/detections.json`, which lists them in COCO's result
+    form, with the file name as `image_id`.
+
+    Args:
+        detect: boxes (d, 4), scores, labels (d,) and masks (d, H, W) of a uint8 image (3, H, W), whatever
+            computes them.
+    """
+    pictures, found = [], []
+    for file in tqdm(files, desc="predict", unit="image", disable=len(files) == 1):
+        image = read_image(file)
+        detection = detect(image)
+        figure = viz.draw_instances(image, detection, class_names, title=file.name)
+        pictures.append(Path(output) / f"{file.stem}.png")
+        viz.save(figure, pictures[-1])
+        category_ids = list(range(1, len(class_names) + 1))
+        found += evaluate.to_coco(file.name, detection, category_ids)
+    write_json(Path(output) / "detections.json", found)
+    return pictures
+
+
+def check_score(score: float) -> None:
+    """Raise InputError unless `score` is a probability."""
+    if not 0 <= score <= 1:
+        raise bad_input("score", "a number between 0 and 1", score)
+
+
+def image_files(source: Path) -> list[Path]:
+    """The image at `source`, or the images in that folder, sorted by name."""
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise bad_input("image", "an existing image file or folder", source, "check the path")
+    files = sorted(f for f in source.iterdir() if f.suffix.lower() in SUFFIXES)
+    if not files:
+        raise bad_input(
+            "image", f"a folder with images ({', '.join(sorted(SUFFIXES))})", source
+        )
+    return files
+
+
+@torch.inference_mode()
+def detect(
+    model: TensorMask, image: Tensor, input_config: InputConfig, score: float = 0.0
+) -> dict[str, Tensor]:
+    """Detections (boxes, scores, labels, masks) of one uint8 image (3, H, W), in its own pixels."""
+    size = (image.shape[-2], image.shape[-1])
+    prepared = prepare(image, input_config).to(model.pixel_mean.device)
+    detection = model([prepared], output_sizes=[size])[0]
+    chosen = detection["scores"] >= score
+    return {name: value[chosen].cpu() for name, value in detection.items()}

@@ -1,0 +1,139 @@
+"""Image to a pyramid of feature maps: a small residual network or torchvision's ResNet, then an FPN.
+
+Two quirks of the official model are kept because its weights depend on them: the stride of a ResNet
+stage sits in its first 1x1 convolution (torchvision has it in the 3x3: same names, same shapes, other
+numbers, so the place must be that of the weights), and the FPN merges by the mean of lateral and
+upsampled map, "for stability" (paper, section 5), where torchvision's FPN adds.
+
+next: network.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import resnet50, resnet101
+from torchvision.models.resnet import BasicBlock, ResNet
+from torchvision.ops import FrozenBatchNorm2d
+
+
+class TinyBody(nn.Module):
+    """Stem and four residual blocks, each halving the grid: (N, 3, H, W) -> strides 4, 8, 16, 32."""
+
+    out_channels = (48, 64, 96, 128)
+
+    def __init__(self, stem_channels: int = 24) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, stem_channels, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(stem_channels),
+            nn.ReLU(inplace=True),
+        )
+        widths = (stem_channels, *self.out_channels)
+        self.stages = nn.ModuleList(
+            BasicBlock(before, after, stride=2, downsample=_shortcut(before, after))
+            for before, after in zip(widths, widths[1:], strict=False)
+        )
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        maps = [self.stem(image)]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        return maps[1:]
+
+
+def _shortcut(before: int, after: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(before, after, 1, stride=2, bias=False), nn.BatchNorm2d(after)
+    )
+
+
+class ResNetBody(nn.Module):
+    """Torchvision's ResNet without its classifier: (N, 3, H, W) -> res2 .. res5, strides 4, 8, 16, 32.
+
+    Normalisation is frozen; stem and res2 are not trained (as in the official recipe).
+    """
+
+    out_channels = (256, 512, 1024, 2048)
+
+    def __init__(self, build: Callable[..., ResNet], stride_in_1x1: bool = True) -> None:
+        super().__init__()
+        resnet = build(weights=None, norm_layer=FrozenBatchNorm2d)
+        self.stem = nn.Sequential(resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool)
+        self.stages = nn.ModuleList(
+            [resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4]
+        )
+        for layer in (resnet.layer2, resnet.layer3, resnet.layer4) if stride_in_1x1 else ():
+            first: Any = layer[0]
+            first.conv1.stride, first.conv2.stride = first.conv2.stride, first.conv1.stride
+        for frozen in (self.stem, self.stages[0]):
+            frozen.requires_grad_(False)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        maps = [self.stem(image)]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        return maps[1:]
+
+
+class FeaturePyramid(nn.Module):
+    """FPN with mean merges: maps of strides 4 .. 32 -> maps of `channels` channels at the same strides,
+    then `num_extra` coarser ones (p6 from the last body map, p7 from ReLU(p6), ...)."""
+
+    def __init__(self, in_channels: tuple[int, ...], channels: int, num_extra: int) -> None:
+        super().__init__()
+        self.laterals = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels)
+        self.outputs = nn.ModuleList(
+            nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels
+        )
+        extra_in = (in_channels[-1], *([channels] * num_extra))[:num_extra]
+        self.extras = nn.ModuleList(
+            nn.Conv2d(c, channels, 3, stride=2, padding=1) for c in extra_in
+        )
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        merged = [lateral(m) for lateral, m in zip(self.laterals, maps, strict=True)]
+        for fine in range(len(merged) - 2, -1, -1):
+            merged[fine] = (
+                merged[fine] + F.interpolate(merged[fine + 1], scale_factor=2.0)
+            ) / 2
+        pyramid = [output(m) for output, m in zip(self.outputs, merged, strict=True)]
+        coarse = maps[-1]
+        for index, extra in enumerate(self.extras):
+            coarse = extra(F.relu(coarse) if index else coarse)
+            pyramid.append(coarse)
+        return pyramid
+
+
+class Backbone(nn.Module):
+    """Body and FPN: (N, 3, H, W), H and W multiples of 32 -> one (N, channels, H_l, W_l) map per level."""
+
+    def __init__(
+        self, name: str, channels: int, num_levels: int, stride_in_1x1: bool = True
+    ) -> None:
+        super().__init__()
+        self.body = TinyBody() if name == "tiny" else ResNetBody(_RESNETS[name], stride_in_1x1)
+        self.num_levels = num_levels
+        num_body = min(num_levels, 4)
+        self.fpn = FeaturePyramid(
+            self.body.out_channels[:num_body], channels, num_levels - num_body
+        )
+        if name != "tiny":
+            self.fpn.apply(_init_like_caffe2)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return self.fpn(self.body(image)[: self.num_levels])
+
+
+_RESNETS = {"resnet50": resnet50, "resnet101": resnet101}
+
+
+def _init_like_caffe2(module: nn.Module) -> None:
+    """Uniform Kaiming with a = 1, zero bias: the FPN initialisation the official recipe was tuned with."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_uniform_(module.weight, a=1)
+        assert module.bias is not None
+        nn.init.zeros_(module.bias)

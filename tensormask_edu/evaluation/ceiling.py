@@ -1,0 +1,111 @@
+"""The ceiling: the AP of the true masks seen through windows, the best any model of this geometry can do.
+
+Each object is drawn from its best positive window's target, with score 1. What is lost is lost to bins
+and missing windows, not to learning; an AP reads only beside it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..base import distributed
+from ..base.errors import bad_input
+from ..config import InputConfig, ModelConfig
+from ..data.augment import prepare, resize_target
+from ..data.coco import CocoFolder
+from ..detector import inference
+from ..detector.network import WindowMasks
+from ..detector.targets import assign, mask_targets
+from ..weights.checkpoint import load_checkpoint
+from . import coco_scores as evaluate
+
+CERTAIN = 20.0  # logit of a bin that is surely inside; its negative surely outside
+
+
+def ceiling(
+    config: ModelConfig,
+    dataset: CocoFolder,
+    input_config: InputConfig,
+    progress: bool = True,
+    area_ranges: evaluate.AreaRanges | None = None,
+) -> dict[str, Any]:
+    """COCO mask scores of the pasted targets, and the share of objects with a window.
+
+    Returns:
+        ``{"segm": {"AP": ...}, "windowed": share, "objects": count}``.
+    """
+    found: list[
+        tuple[list[evaluate.Detection], int]
+    ] = []  # per picture, with its number of objects
+    pictures = distributed.share(range(len(dataset)))
+    for index in tqdm(pictures, desc="ceiling", unit="image", disable=not progress):
+        image, target = dataset[index]
+        best, masks = best_windows(config, image, target, input_config)
+        detection = {
+            "boxes": target["boxes"][best],
+            "scores": torch.ones(len(best)),
+            "labels": target["labels"][best],
+            "masks": masks,
+        }
+        drawn = evaluate.to_coco(target["image_id"], detection, dataset.category_ids)
+        found.append((drawn, len(target["labels"])))
+    found = distributed.joined(found)
+    detections = [detection for drawn, _ in found for detection in drawn]
+    objects = sum(number for _, number in found)
+    scores = evaluate.score(dataset.ground_truth_path, detections, "segm", area_ranges)
+    return {"segm": scores, "windowed": len(detections) / max(objects, 1), "objects": objects}
+
+
+def best_windows(
+    config: ModelConfig, image: Tensor, target: dict[str, Any], input_config: InputConfig
+) -> tuple[Tensor, Tensor]:
+    """The objects (B,) that have a window, and the mask each one's best window gives (B, H, W) bool."""
+    height, width = image.shape[-2:]
+    prepared = prepare(image, input_config)
+    input_size = (prepared.shape[-2], prepared.shape[-1])
+    seen = resize_target(target, input_size)
+    geometry = config.geometry
+    grid_sizes = geometry.grid_sizes(*geometry.padded_px([input_size]))
+    pairs = assign(seen["boxes"], config, grid_sizes)
+    windows, instance = geometry.windows(grid_sizes)[pairs[:, 0]], pairs[:, 1]
+    masks = mask_targets([seen], torch.zeros_like(instance), instance, windows, geometry)
+    logits = [WindowMasks(where, (values.float() * 2 - 1) * CERTAIN) for where, values in masks]
+    window_px = inference.scaled(windows.box_px, input_size, (height, width))
+    drawn = inference.paste(logits, window_px, height, width)
+    truth = target["masks"][instance]
+    overlap = (drawn & truth).sum((1, 2)) / (drawn | truth).sum((1, 2)).clamp(min=1)
+    best = [int(torch.where(instance == g, overlap, -1).argmax()) for g in instance.unique()]
+    return instance[best], drawn[best]
+
+
+def evaluate_checkpoint(
+    checkpoint: str | Path, folder: str | Path, split: str = "val"
+) -> dict[str, Any]:
+    """Scores of a checkpoint on a data set's split, masks and boxes, with the ceiling beside them.
+
+    Raises:
+        InputError: no checkpoint, no data set, or classes that differ between the two.
+    """
+    with distributed.processes() as device:
+        return _evaluate_checkpoint(Path(checkpoint), Path(folder), split, device)
+
+
+def _evaluate_checkpoint(
+    checkpoint: Path, folder: Path, split: str, device: torch.device
+) -> dict[str, Any]:
+    model, input_config = load_checkpoint(checkpoint)
+    dataset = CocoFolder(folder, split, keep_empty=True)
+    if tuple(dataset.class_names) != model.config.class_names:
+        raise bad_input(
+            "checkpoint",
+            f"one trained on the classes of {folder}: {list(dataset.class_names)[:5]}",
+            f"classes {list(model.config.class_names)[:5]}",
+        )
+    progress = distributed.rank() == 0
+    scores = evaluate.evaluate(model.to(device), dataset, input_config, progress=progress)
+    return {**scores, "ceiling": ceiling(model.config, dataset, input_config, progress)}

@@ -1,0 +1,330 @@
+"""COCO scores: pycocotools behind one function, and the way from a model's detections to it.
+
+Under torchrun every process takes its share of the batches, and all return what one process would.
+
+next: train.py
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..base import distributed
+from ..base.errors import InputError, bad_input
+from ..base.files import read_json
+from ..config import InputConfig
+from ..data.augment import prepare
+from ..data.coco import CocoFolder, are_numbers, check_segmentation, read_ground_truth
+from ..masks import encode, to_rle
+
+if TYPE_CHECKING:
+    from pycocotools.coco import COCO
+
+SCORE_NAMES = (
+    "AP",
+    "AP50",
+    "AP75",
+    "APs",
+    "APm",
+    "APl",
+    "AR1",
+    "AR10",
+    "AR100",
+    "ARs",
+    "ARm",
+    "ARl",
+)
+
+# Lower and upper area in px² of "small", "medium" and "large" objects
+AreaRanges = Mapping[str, tuple[float, float]]
+COCO_AREAS: AreaRanges = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
+SHAPES_AREAS: AreaRanges = {
+    "small": (0, 20**2),
+    "medium": (20**2, 44**2),
+    "large": (44**2, 1e10),
+}  # 128 px pictures
+
+Detection = dict[
+    str, Any
+]  # one object of a COCO results file: image_id, category_id, score, segmentation, bbox
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: CocoFolder,
+    input_config: InputConfig,
+    batch_size: int = 4,
+    progress: bool = True,
+    area_ranges: AreaRanges | None = None,
+) -> dict[str, Any]:
+    """Mask and box scores of a model on all pictures of a data set.
+
+    Returns:
+        {"segm": {score name: value}, "bbox": {...}, "images": number, "detections": number}
+
+    Raises:
+        InputError: the data set leaves out pictures without instances, where detections are wrong too.
+    """
+    if not dataset.keep_empty:
+        raise bad_input(
+            "dataset",
+            "all pictures of the split",
+            "only those with instances",
+            "set keep_empty=True",
+        )
+    detections, images = evaluate_model(model, dataset, input_config, batch_size, progress)
+    scores = None
+    if distributed.rank() == 0:
+        ground_truth = load_ground_truth(dataset.ground_truth_path)
+        scores = {
+            iou: score(ground_truth, detections, iou, area_ranges) for iou in ("segm", "bbox")
+        }
+    scores = distributed.from_first(scores)
+    return {**scores, "images": images, "detections": len(detections)}
+
+
+def evaluate_model(
+    model: nn.Module,
+    dataset: CocoFolder,
+    input_config: InputConfig,
+    batch_size: int = 4,
+    progress: bool = True,
+) -> tuple[list[Detection], int]:
+    """Detections of a model on all pictures of a data set, in the files' own pixels.
+
+    Args:
+        model: in evaluation mode, ``model(images, output_sizes=[(H, W), ...])`` is a list of dicts of
+            boxes (d, 4) xyxy px, scores (d,), labels (d,) and masks, bool (d, H, W). Its mode is restored.
+
+    Returns:
+        the detections as objects of a COCO results file, and the number of pictures.
+    """
+    parameter = next(model.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    order = sorted(
+        range(len(dataset)), key=dataset.size
+    )  # equal sizes share a batch: little padding
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    found: list[list[Detection]] = []
+    was_training = model.training
+    model.eval()
+    try:
+        share = distributed.share(batches)
+        for batch in tqdm(share, desc="evaluating", unit="batch", disable=not progress):
+            images = [prepare(dataset.image(index), input_config).to(device) for index in batch]
+            with torch.inference_mode():
+                results = model(images, output_sizes=[dataset.size(index) for index in batch])
+            found.append([])
+            for index, result in zip(batch, results, strict=True):
+                found[-1] += to_coco(dataset.image_ids[index], result, dataset.category_ids)
+    finally:
+        model.train(was_training)
+    return [detection for batch in distributed.joined(found) for detection in batch], len(order)
+
+
+def to_coco(
+    image_id: int | str, detection: Mapping[str, Tensor], category_ids: Sequence[int]
+) -> list[Detection]:
+    """The detections of one picture as objects of a COCO results file.
+
+    Args:
+        image_id: of the data set, or a file name where there is none
+        detection: boxes (d, 4) xyxy px, scores (d,), labels (d,) in 0..K-1, masks bool (d, H, W)
+        category_ids: K ids, the data set's category of each label
+    """
+    boxes, scores, labels = (detection[name].tolist() for name in ("boxes", "scores", "labels"))
+    if labels and max(labels) >= len(category_ids):
+        expected = f"labels below the data set's {len(category_ids)} classes"
+        raise bad_input(
+            "detection", expected, max(labels), "was the model trained on other classes?"
+        )
+    rles = encode(detection["masks"].cpu().numpy().astype(bool, copy=False))
+    return [
+        {
+            "image_id": image_id,
+            "category_id": category_ids[label],
+            "score": score,
+            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "segmentation": rle,
+        }
+        for (x0, y0, x1, y1), score, label, rle in zip(boxes, scores, labels, rles, strict=True)
+    ]
+
+
+def score(
+    ground_truth: str | Path | COCO,
+    detections: str | Path | Sequence[Detection],
+    iou: Literal["segm", "bbox"] = "segm",
+    area_ranges: AreaRanges | None = None,
+) -> dict[str, float]:
+    """The twelve COCO scores by name, computed by pycocotools; -1 where no object is in the range.
+
+    Args:
+        ground_truth: an instances JSON, or one loaded by `load_ground_truth`.
+        detections: a COCO results JSON, or its content.
+        iou: "segm" compares masks, "bbox" boxes.
+        area_ranges: other bounds of small, medium and large than COCO's, such as `SHAPES_AREAS`.
+
+    Raises:
+        InputError: a file is missing or broken, or a detection does not fit the ground truth.
+    """
+    from pycocotools.cocoeval import COCOeval
+
+    if iou not in ("segm", "bbox"):
+        raise bad_input("iou", "'segm' or 'bbox'", repr(iou))
+    if isinstance(ground_truth, str | Path):
+        ground_truth = load_ground_truth(ground_truth)
+    field: Literal["segmentation", "bbox"] = "segmentation" if iou == "segm" else "bbox"
+    checked = load_detections(detections, ground_truth, field)
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        evaluation = COCOeval(ground_truth, _results(checked, ground_truth, field), iou)
+        ranges = COCO_AREAS if area_ranges is None else area_ranges
+        evaluation.params.areaRng = [
+            [0, 1e10],
+            *(list(ranges[name]) for name in ("small", "medium", "large")),
+        ]
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return {
+        name: float(value) for name, value in zip(SCORE_NAMES, evaluation.stats, strict=True)
+    }
+
+
+def table(scores: Mapping[str, Any]) -> str:
+    """Scores as text: a row per score, a column for masks, boxes and the masks' ceiling, where given.
+
+    Args:
+        scores: of `evaluate`, or {"segm" or "bbox": of `score`}; "ceiling" may hold another such dict.
+    """
+    columns = {"masks": scores.get("segm"), "boxes": scores.get("bbox")}
+    columns["ceiling"] = scores.get("ceiling", {}).get("segm")
+    shown = {title: values for title, values in columns.items() if values is not None}
+    lines = [" " * 6 + "".join(f"{title:>9}" for title in shown)]
+    for name in SCORE_NAMES:
+        lines.append(
+            f"{name:6}"
+            + "".join(f"{_three_decimals(values[name]):>9}" for values in shown.values())
+        )
+    if "images" in scores:
+        lines.append(f"{scores['detections']} detections on {scores['images']} images")
+    return "\n".join(lines)
+
+
+def _three_decimals(value: float) -> str:
+    return "-" if value < 0 else f"{value:.3f}"  # -1: no object in the range
+
+
+def load_ground_truth(path: str | Path) -> COCO:
+    """The instances JSON at `path`, checked and completed, for pycocotools."""
+    dataset = read_ground_truth(Path(path))
+    sizes = {image["id"]: (image["height"], image["width"]) for image in dataset["images"]}
+    annotations = [
+        _completed(annotation, number, sizes[annotation["image_id"]])
+        for number, annotation in enumerate(dataset["annotations"], start=1)
+    ]
+    return _coco(dataset | {"annotations": annotations})
+
+
+def _completed(
+    annotation: dict[str, Any], number: int, size: tuple[int, int]
+) -> dict[str, Any]:
+    """An annotation with every field pycocotools reads, numbered from 1: it takes id 0 for "no match"."""
+    from pycocotools import mask as mask_utils
+
+    if not {"area", "bbox"} <= annotation.keys():
+        rle = to_rle(annotation["segmentation"], *size)
+        annotation = {
+            "area": float(mask_utils.area(rle)),
+            "bbox": mask_utils.toBbox(rle).tolist(),
+        } | annotation
+    return {"iscrowd": 0} | annotation | {"id": number}
+
+
+def load_detections(
+    detections: str | Path | Sequence[Detection],
+    ground_truth: COCO,
+    field: Literal["segmentation", "bbox"] = "segmentation",
+) -> list[Detection]:
+    """A COCO results file, or its content, every object checked against the ground truth."""
+    where = "detections"
+    if isinstance(detections, str | Path):
+        where, detections = str(detections), read_json(detections, "detections")
+    if not isinstance(detections, list | tuple):
+        raise bad_input(where, "a JSON list of objects", type(detections).__name__)
+    try:
+        for number, detection in enumerate(detections):
+            _check_detection(detection, f"detection {number}", ground_truth, field)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    return list(detections)
+
+
+def _check_detection(detection: Any, what: str, ground_truth: COCO, field: str) -> None:
+    if not isinstance(detection, dict):
+        raise bad_input(what, "a JSON object", type(detection).__name__)
+    for name in ("image_id", "category_id", "score", field):
+        if name not in detection:
+            raise bad_input(
+                what, f"a field {name!r}", f"only {', '.join(detection) or 'an empty object'}"
+            )
+    _check_known(detection["image_id"], ground_truth.imgs, what, "image")
+    _check_known(detection["category_id"], ground_truth.cats, what, "category")
+    if not isinstance(detection["score"], int | float) or not math.isfinite(detection["score"]):
+        raise bad_input(what, "a finite number as score", repr(detection["score"]))
+    if field == "segmentation":
+        image = ground_truth.imgs[detection["image_id"]]
+        check_segmentation(detection[field], (image["height"], image["width"]), what)
+    elif not are_numbers(detection[field], 4):
+        raise bad_input(what, "a bbox x, y, width, height", repr(detection[field])[:60])
+
+
+def _check_known(number: Any, known: Mapping[int, Any], what: str, kind: str) -> None:
+    if not isinstance(number, int) or number not in known:
+        raise bad_input(
+            what,
+            f"{kind} of the ground truth",
+            f"unknown {kind} {number!r}",
+            "are they of the same data set?",
+        )
+
+
+def _results(detections: Sequence[Detection], ground_truth: COCO, field: str) -> COCO:
+    """Detections as pycocotools wants them. Not by its loadRes, which needs at least one, writes into them,
+    and takes the area of a mask from the box if both are there."""
+    annotations = [
+        {name: detection[name] for name in ("image_id", "category_id", "score")}
+        | {"id": number, "iscrowd": 0}
+        | _shape(detection, ground_truth, field)
+        for number, detection in enumerate(detections, start=1)
+    ]
+    return _coco(ground_truth.dataset | {"annotations": annotations})
+
+
+def _shape(detection: Detection, ground_truth: COCO, field: str) -> dict[str, Any]:
+    from pycocotools import mask as mask_utils
+
+    if field == "bbox":
+        return {"bbox": detection["bbox"], "area": detection["bbox"][2] * detection["bbox"][3]}
+    image = ground_truth.imgs[detection["image_id"]]
+    rle = to_rle(detection["segmentation"], image["height"], image["width"])
+    return {"segmentation": rle, "area": float(mask_utils.area(rle))}
+
+
+def _coco(dataset: dict[str, Any]) -> COCO:
+    from pycocotools.coco import COCO
+
+    coco = COCO()
+    coco.dataset = dataset
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco

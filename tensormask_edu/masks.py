@@ -1,0 +1,96 @@
+"""COCO's segmentations: polygons, run lengths and arrays, and the ways between them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .base.errors import InputError
+
+
+def polygons_of(segmentation: Any) -> list[NDArray[np.float64]]:
+    """The polygons of a COCO segmentation, x0, y0, x1, y1, ... each; none if it is stored as a mask.
+
+    Polygons of fewer than three points are dropped: pycocotools would take four numbers for a box.
+    """
+    if isinstance(segmentation, dict):
+        return []
+    return [np.asarray(points, dtype=np.float64) for points in segmentation if len(points) >= 6]
+
+
+def to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
+    """Polygons, uncompressed or compressed RLE as one compressed RLE of a (height, width) mask."""
+    from pycocotools import mask as mask_utils
+
+    if isinstance(segmentation, dict):
+        if isinstance(segmentation["counts"], list):
+            return mask_utils.frPyObjects(segmentation, height, width)
+        return segmentation
+    polygons = [points.tolist() for points in polygons_of(segmentation)]
+    return mask_utils.merge(mask_utils.frPyObjects(polygons, height, width))
+
+
+def decode(rles: Sequence[dict[str, Any]], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Compressed RLEs, all of `size` (height, width), as masks: bool (m, H, W), columns first in memory.
+
+    Raises:
+        InputError: run lengths that do not fill the picture.
+    """
+    from pycocotools import mask as mask_utils
+
+    if not rles:
+        return np.zeros((0, *size), dtype=bool)
+    try:
+        with (
+            warnings.catch_warnings()
+        ):  # pycocotools 2.0.11 hands NumPy 2 an array of the old protocol
+            warnings.simplefilter("ignore", DeprecationWarning)
+            stacked = mask_utils.decode(list(rles))  # (H, W, m), first axis fastest in memory
+    except ValueError as error:
+        raise InputError(
+            f"segmentation: {error}; its run lengths do not fill the picture"
+        ) from None
+    return stacked.transpose(2, 0, 1).view(bool)
+
+
+def encode(masks: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Masks, bool (m, H, W), as compressed RLEs with `counts` as text, ready for JSON."""
+    from pycocotools import mask as mask_utils
+
+    if masks.shape[0] == 0:
+        return []
+    columns_first = np.ascontiguousarray(masks.transpose(0, 2, 1)).view(
+        np.uint8
+    )  # the order RLE counts in
+    rles = mask_utils.encode(columns_first.transpose(2, 1, 0))
+    return [{"size": rle["size"], "counts": rle["counts"].decode("ascii")} for rle in rles]
+
+
+def run_lengths(counts: str) -> NDArray[np.int64]:
+    """The run lengths in a compressed RLE's text.
+
+    A character less 48 holds five bits of a number, lowest first, and whether more follow (bit 5). The last
+    one's bit 4 is the sign. From the fourth on, numbers are differences to the one before the last.
+    """
+    codes = np.frombuffer(counts.encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero(codes < 32) + 1
+    starts = np.concatenate([[0], ends[:-1]])
+    digit = np.arange(len(codes)) - np.repeat(starts, ends - starts)
+    runs = np.add.reduceat((codes & 31) << (5 * digit), starts)
+    runs -= (codes[ends - 1] >> 4 & 1) << (5 * (ends - starts))
+    runs[1::2] = runs[1::2].cumsum()
+    runs[2::2] = runs[2::2].cumsum()
+    return runs
+
+
+def draw(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The union of polygons [x0, y0, x1, y1, ...] in pixels, by COCO's rasteriser: bool (height, width)."""
+    from pycocotools import mask as mask_utils
+
+    if not polygons:
+        return np.zeros(size, dtype=bool)
+    return decode([mask_utils.merge(mask_utils.frPyObjects(list(polygons), *size))], size)[0]

@@ -1,0 +1,167 @@
+"""What an interrupted run needs to go on as if nothing had happened, and the log it goes on with.
+
+`resume.pt` holds weights, optimizer, scaler and position together: one file, published by one rename, so
+whatever is on the disk after a power cut belongs together. It is read without running code from it.
+
+next: distributed.py
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..base.errors import InputError, bad_input
+from ..base.files import make_folder, remove_leftovers, written_whole
+from ..config import Recipe, to_json
+
+STATE, LOG = "resume.pt", "log.jsonl"
+
+# What a resumed run must share with the one it continues, or its batches would be others.
+FIXED = (
+    "seed",
+    "batch_size",
+    "optimizer",
+    "augment",
+    "polygons",
+    "group_by_aspect",
+    "precision",
+)
+
+
+def begin(output: Path) -> None:
+    """Make the folder of a new run; an older run in it cannot be resumed any more."""
+    make_folder(output)
+    clean(output)
+    with _writing(output / STATE):
+        (output / STATE).unlink(missing_ok=True)
+    with written_whole(output / LOG) as temporary:
+        temporary.touch()
+
+
+def clean(output: Path) -> None:
+    """Remove what writers left behind that were killed."""
+    for name in (STATE, LOG, "checkpoint/model.safetensors", "checkpoint/config.json"):
+        remove_leftovers(output / name)
+
+
+def store(path: Path, value: Any) -> None:
+    """Tensors and plain values into a file, whole or not at all; `torch.load(weights_only=True)` reads it."""
+    memory = io.BytesIO()  # torch's own file writer does not say why it failed
+    torch.save(value, memory)
+    with written_whole(
+        path
+    ) as temporary:  # no view of it: in a traceback one makes Python 3.12.1 crash
+        temporary.write_bytes(memory.getvalue())
+
+
+def write_state(output: Path, state: dict[str, Any], recipe: Recipe) -> None:
+    """Write what `read_state` reads."""
+    store(output / STATE, state | {"recipe": _fixed(recipe)})
+
+
+def read_state(output: Path, recipe: Recipe) -> dict[str, Any]:
+    """The state of the run in `output`, which must have been trained as `recipe` says.
+
+    Raises:
+        InputError: no run, a broken file, or another run.
+    """
+    path = output / STATE
+    if not path.is_file():
+        raise bad_input(
+            "resume", "an interrupted run in the output folder", output, "train without it"
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise bad_input("resume", "a whole file of tensors", f"{path} ({reason})") from None
+    if not isinstance(state, dict) or "recipe" not in state:
+        raise bad_input(
+            "resume", "the state of a run of this version", path, "train without it"
+        )
+    before, now = state.pop("recipe"), _fixed(recipe)
+    if changed := sorted(name for name in now if before.get(name) != now[name]):
+        values = {name: before.get(name) for name in changed}
+        fix = "pass the same, or train without resume"
+        raise bad_input(
+            "resume", f"the run's {_shown(values)}", _shown({n: now[n] for n in changed}), fix
+        )
+    return state
+
+
+def go_on(output: Path, step: int) -> None:
+    """Bring the folder of a killed run to the state it goes on from."""
+    clean(output)
+    _cut_log(output / LOG, step)
+
+
+def append_log(output: Path, record: dict[str, Any]) -> None:
+    """Add a line to the log."""
+    with _writing(output / LOG), open(output / LOG, "a", encoding="utf-8") as log:
+        log.write(json.dumps(record) + "\n")
+
+
+@contextmanager
+def interrupts(noted: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C calls `noted`, so that a step is done or not begun; a second Ctrl-C stops at once."""
+    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+        yield
+        return
+
+    def note(*_: Any) -> None:
+        signal.signal(signal.SIGINT, before)
+        noted()
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _fixed(recipe: Recipe) -> dict[str, Any]:
+    """As JSON says it, so that it compares equal after a round trip."""
+    train = to_json(recipe.train)
+    values = {name: train[name] for name in FIXED} | {
+        "model": to_json(recipe.model),
+        "input": to_json(recipe.input),
+    }
+    return json.loads(json.dumps(values))
+
+
+def _shown(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {str(value)[:60]}" for name, value in values.items())
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Forget what was logged after `step`, and a line that a kill cut in two."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    with written_whole(path) as temporary:
+        temporary.write_text(
+            "".join(f"{line}\n" for line in lines if _logged_until(line, step))
+        )
+
+
+def _logged_until(line: str, step: int) -> bool:
+    try:
+        return json.loads(line)["step"] <= step
+    except ValueError:
+        return False
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from error

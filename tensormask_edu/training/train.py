@@ -1,0 +1,247 @@
+"""Training as a page: batches in a seeded order, one step function, a schedule that knows its end.
+
+The schedule runs on *progress*, the larger of steps done / steps and time spent / minutes allowed, so a
+run ends with its last learning rate whichever limit comes first. Under torchrun every process takes its part
+of each batch, gradients are averaged, and the first process writes.
+
+next: loader.py
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from ..base import distributed
+from ..config import Recipe, TrainConfig
+from ..data.augment import TrainingSet
+from ..data.coco import CocoFolder
+from ..detector.model import TensorMask, build_model
+from ..weights.checkpoint import build_from, save_checkpoint
+from . import journal
+from .batches import Batch, Batches, load
+
+HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer a number; the last checkpoint is from before that."""
+
+
+def lr_at(progress: float, config: TrainConfig) -> float:
+    """Learning rate at `progress` in [0, 1]: linear warm-up, then steps down or a cosine to zero."""
+    if progress < config.warmup:
+        return config.lr * (
+            config.warmup_start + (1 - config.warmup_start) * progress / config.warmup
+        )
+    if config.decay_at:
+        return config.lr * 0.1 ** sum(progress >= fraction for fraction in config.decay_at)
+    done = min(1.0, (progress - config.warmup) / (1 - config.warmup))
+    return config.lr * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW or SGD; no weight decay on normalisation parameters and, unless `decay_biases`, on biases."""
+    norms = {
+        p
+        for m in model.modules()
+        if isinstance(m, nn.BatchNorm2d | nn.GroupNorm)
+        for p in m.parameters()
+    }
+    trained = [p for p in model.parameters() if p.requires_grad]
+    spared = {p for p in trained if p in norms or (p.ndim == 1 and not config.decay_biases)}
+    groups = [
+        {
+            "params": [p for p in trained if p not in spared],
+            "weight_decay": config.weight_decay,
+        },
+        {"params": [p for p in trained if p in spared], "weight_decay": 0.0},
+    ]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=0.9)
+    return torch.optim.AdamW(groups, lr=config.lr, fused=True)
+
+
+@dataclass
+class Run:
+    """What changes during training and must survive an interruption, and the step that changes it."""
+
+    model: TensorMask
+    config: TrainConfig
+    output: Path
+    step: int = 0
+    seconds: float = 0.0
+    recent: list[dict[str, float]] = field(
+        default_factory=list
+    )  # losses since the log's last line
+    interrupted: bool = False  # this process, by Ctrl-C
+    stop: bool = False  # all processes, after the step at hand: one of them was interrupted
+
+    def __post_init__(self) -> None:
+        self.device = self.model.pixel_mean.device
+        self.optimizer = build_optimizer(self.model, self.config)
+        self.scaler = torch.amp.GradScaler(
+            self.device.type, enabled=self.config.precision == "float16"
+        )
+        self.network: nn.Module = self.model
+        if distributed.count() > 1:
+            on_gpu = self.device.type == "cuda"
+            self.network = DistributedDataParallel(
+                self.model, [self.device] if on_gpu else None
+            )
+
+    @property
+    def progress(self) -> float:
+        by_time = self.seconds / (60 * self.config.minutes) if self.config.minutes else 0.0
+        return max(self.step / self.config.steps, by_time)
+
+    def state(self) -> dict[str, Any]:
+        """For `load_state`, as plain values and tensors."""
+        parts = {
+            name: getattr(self, name).state_dict() for name in ("model", "optimizer", "scaler")
+        }
+        return parts | {"step": self.step, "seconds": self.seconds, "recent": self.recent}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from what `state` returned."""
+        for name in ("model", "optimizer", "scaler"):
+            getattr(self, name).load_state_dict(state[name])
+        self.step, self.seconds, self.recent = state["step"], state["seconds"], state["recent"]
+
+    def train_step(self, parts: list[Batch], lr: float, began: float) -> None:
+        """One update. Processes agree on the losses, on the time since `began`, and whether to stop."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.zero_grad()
+        losses = [self.backward(part, last=part is parts[-1]) for part in parts]
+        means = {
+            name: torch.stack([of_part[name] for of_part in losses]).mean()
+            for name in losses[0]
+        }
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(
+            self.model.parameters(), self.config.clip_norm or math.inf
+        )
+        local = [*means.values(), norm, time.perf_counter() - began, self.interrupted]
+        agreed = distributed.mean(
+            torch.stack([torch.as_tensor(v).double().to(self.device) for v in local])
+        )
+        *values, gradient_norm, self.seconds, stop = agreed.tolist()  # here a GPU is waited for
+        record = dict(zip(means, values, strict=True))
+        self.check(record, gradient_norm, parts)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.step, self.stop = self.step + 1, stop > 0
+        self.recent.append(record)
+
+    def backward(self, part: Batch, last: bool) -> dict[str, Tensor]:
+        """Add the gradients of a part of the batch; with the last one, processes average theirs."""
+        half = HALF.get(self.config.precision)
+        with nullcontext() if last else getattr(self.network, "no_sync", nullcontext)():
+            with torch.autocast(self.device.type, half, enabled=half is not None):
+                losses = self.network(part.images, part.targets)
+            total = sum(losses.values())
+            self.scaler.scale(total / self.config.accumulate).backward()
+        return {name: value.detach() for name, value in ({"loss": total} | losses).items()}
+
+    def check(self, record: dict[str, float], gradient_norm: float, parts: list[Batch]) -> None:
+        """Stop before weights change for the worse. Float16 gradients may overflow: its scaler skips them."""
+        if math.isfinite(sum(record.values())) and (
+            math.isfinite(gradient_norm) or self.scaler.is_enabled()
+        ):
+            return
+        path = self.output / f"not_finite_{distributed.rank()}.pt"
+        batch = [part.as_dict() for part in parts]
+        journal.store(path, {"step": self.step, "losses": record, "batch": batch})
+        images = [image_id for part in parts for image_id in part.image_ids]
+        raise Diverged(
+            f"loss is not finite at step {self.step}: {record}, gradient norm {gradient_norm}, "
+            f"images {images}; the batch is in {path}, the last checkpoint as it was; lower lr?"
+        )
+
+    def log(self, lr: float) -> dict[str, float]:
+        """Write the means since the last line; returns the line."""
+        means = {k: sum(r[k] for r in self.recent) / len(self.recent) for k in self.recent[0]}
+        line = {"step": self.step, "seconds": self.seconds, "lr": lr, **means}
+        if distributed.rank() == 0:
+            journal.append_log(self.output, line)
+        self.recent = []
+        return line
+
+    def save(self, recipe: Recipe) -> None:
+        """Write `output/checkpoint` (for use) and `output/resume.pt` (to go on training)."""
+        if distributed.rank() == 0:
+            journal.write_state(self.output, self.state(), recipe)
+            save_checkpoint(self.output / "checkpoint", self.model, recipe.input)
+
+
+def train(
+    recipe: Recipe,
+    folder: str | Path,
+    output: str | Path,
+    resume: bool = False,
+    weights: str | Path | None = None,
+) -> TensorMask:
+    """Train on `folder`'s train split; write `output/checkpoint`, `output/log.jsonl`, `output/resume.pt`.
+
+    The class names come from the data. Ctrl-C saves a usable checkpoint and returns. Training starts from
+    scratch or from `weights`: a checkpoint folder, or torchvision's of ImageNet for a ResNet.
+
+    Raises:
+        InputError: a folder that is no data set, nothing to resume, a full disk.
+        Diverged: the loss became infinite or NaN; the batch is saved, the last checkpoint stays.
+    """
+    output, config = Path(output), recipe.train
+    dataset = CocoFolder(folder, "train", cache=config.cache, polygons=config.polygons)
+    recipe = replace(
+        recipe, model=replace(recipe.model, class_names=tuple(dataset.class_names))
+    )
+    with distributed.processes() as device:
+        torch.manual_seed(config.seed)
+        model = build_from(weights, recipe.model) if weights else build_model(recipe.model)
+        model = model.to(device).to(memory_format=torch.channels_last).train()
+        recipe = replace(recipe, model=model.config)
+        group_size = config.batch_size if config.group_by_aspect else None
+        stream = TrainingSet(dataset, recipe.input, config.augment, config.seed, group_size)
+        batches = Batches(stream, recipe.model, config.batch_size, config.accumulate)
+        run = Run(model, config, output)
+        if resume:
+            run.load_state(journal.read_state(output, recipe))
+        if distributed.rank() == 0:
+            journal.go_on(output, run.step) if resume else journal.begin(output)
+        steps = range(run.step, config.steps)
+        _loop(run, load(batches, steps, config.workers, device), recipe)
+    return model.eval()
+
+
+def _loop(run: Run, batches: DataLoader[list[Batch]], recipe: Recipe) -> None:
+    config, began = run.config, time.perf_counter() - run.seconds
+    quiet = distributed.rank() > 0
+    bar = tqdm(total=config.steps, initial=run.step, desc="train", unit="step", disable=quiet)
+    with bar, journal.interrupts(lambda: setattr(run, "interrupted", True)):
+        for batch in batches:
+            if run.stop or (progress := run.progress) >= 1:
+                break
+            lr = lr_at(progress, config)
+            run.train_step([part.to(run.device) for part in batch], lr, began)
+            bar.update()
+            if run.step % config.log_every == 0 or run.progress >= 1:
+                bar.set_postfix(loss=f"{run.log(lr)['loss']:.3f}")
+            if run.step % config.save_every == 0:
+                run.save(recipe)
+        if run.stop and not quiet:
+            bar.write(
+                f"stopped at step {run.step}; the checkpoint in {run.output} can be used or resumed"
+            )
+    run.save(recipe)
+    distributed.wait()  # for the first process to have written it

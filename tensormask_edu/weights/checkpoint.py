@@ -1,0 +1,127 @@
+"""A checkpoint is a folder: `model.safetensors` (weights) and `config.json` (model and input).
+
+Nothing is unpickled; the configuration is enough to rebuild the model. Weights of others come in through
+`load_official` and `load_torchvision`; `convert` makes a checkpoint of a published file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from .. import __version__
+from ..base.errors import InputError, bad_input
+from ..base.files import read_json, write_json, written_whole
+from ..config import (
+    COCO_INPUT,
+    InputConfig,
+    ModelConfig,
+    for_torchvision_body,
+    from_json,
+    to_json,
+)
+from ..detector.model import TensorMask, build_model
+from .official import load_official, load_torchvision, official_state
+
+__all__ = [
+    "build_from", "convert", "load_checkpoint", "load_config", "load_official", "load_torchvision",
+    "load_weights", "official_state", "save_checkpoint",
+]  # fmt: skip
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+def save_checkpoint(folder: str | Path, model: TensorMask, input_config: InputConfig) -> None:
+    """Write the model's weights and configuration into `folder`, each file whole or not at all."""
+    folder = Path(folder)
+    state = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
+    values = {
+        "version": __version__,
+        "model": to_json(model.config),
+        "input": to_json(input_config),
+    }
+    with written_whole(folder / WEIGHTS) as temporary:
+        temporary.write_bytes(save(state))
+        write_json(folder / CONFIG, values)
+
+
+def load_config(folder: str | Path) -> tuple[ModelConfig, InputConfig]:
+    """The configurations of a checkpoint."""
+    path = Path(folder) / CONFIG
+    values = read_json(path, "checkpoint")
+    if not isinstance(values, dict) or not {"model", "input"} <= set(values):
+        raise bad_input("checkpoint", "a config.json with the parts model and input", path)
+    return (
+        from_json(ModelConfig, values["model"], f"{path}: model"),
+        from_json(InputConfig, values["input"], f"{path}: input"),
+    )
+
+
+def load_checkpoint(folder: str | Path) -> tuple[TensorMask, InputConfig]:
+    """Rebuild a model from a checkpoint folder, in evaluation mode.
+
+    Raises:
+        InputError: not a checkpoint, a broken file, or weights that belong to another configuration.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise bad_input("checkpoint", "a folder with model.safetensors and config.json", folder)
+    model_config, input_config = load_config(folder)
+    model = build_model(model_config)
+    load_weights(model, folder / WEIGHTS)
+    return model.eval(), input_config
+
+
+def load_weights(model: TensorMask, path: str | Path) -> None:
+    """Load a safetensors file into `model`; every name and shape must match."""
+    if not Path(path).is_file():
+        raise bad_input("checkpoint", "an existing weights file", path)
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"checkpoint: {path} is not a whole safetensors file ({error})"
+        ) from None
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if found != expected:
+        wrong = sorted(
+            name for name in {*found, *expected} if found.get(name) != expected.get(name)
+        )
+        raise InputError(
+            f"checkpoint: {path} belongs to another configuration; {len(wrong)} tensors differ, "
+            f"the first is {wrong[0]}: expected {expected.get(wrong[0])}, got {found.get(wrong[0])}"
+        )
+    model.load_state_dict(state)
+
+
+def build_from(weights: str | Path, config: ModelConfig) -> TensorMask:
+    """A model that starts from weights: all of them from a checkpoint folder, or the body of a ResNet from
+    torchvision's ImageNet weights (`.pth`), which makes the configuration one for them.
+
+    Raises:
+        InputError: no such file, or weights of another model.
+    """
+    if Path(weights).is_dir():
+        model = build_model(config)
+        load_weights(model, Path(weights) / WEIGHTS)
+    else:
+        model = build_model(for_torchvision_body(config))
+        load_torchvision(model, weights)
+    return model
+
+
+def convert(weights: str | Path, preset: str, folder: str | Path) -> TensorMask:
+    """Make a checkpoint of a published `.pkl`: COCO's classes, pictures of 800 px at the short side.
+
+    Raises:
+        InputError: a file that is not whole, does more than hold arrays, or is not of this preset.
+    """
+    model = build_model(preset)
+    load_official(model, weights)
+    save_checkpoint(folder, model, COCO_INPUT)
+    return model.eval()

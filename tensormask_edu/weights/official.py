@@ -1,0 +1,153 @@
+"""Weights of others: the names of the published checkpoints and of torchvision's ResNets, and ours.
+
+The official model stores 319 tensors under detectron2's names (`backbone.bottom_up.res2.0.conv1.norm.weight`,
+`head.mask_pred_15.bias`); all of them have one counterpart here with the same shape and meaning. One rule
+table is read in both directions.
+
+next: checkpoint.py
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..base.errors import InputError, bad_input
+from ..config import for_torchvision_body
+from ..detector.model import TensorMask
+from .pickled import read_pickled
+
+State = Mapping[str, Any]  # tensors or arrays by name
+BODY = "network.backbone.body."
+
+# Ours -> official. Levels and stages are numbered from 0 here, from 2 there.
+RULES: tuple[tuple[str, str], ...] = (
+    (r"class_tower", "head.cls_subnet"),
+    (r"box_tower", "head.bbox_subnet"),
+    (r"mask_branch\.tower", "head.mask_subnet"),
+    (r"class_predictor", "head.cls_score"),
+    (r"box_predictor", "head.bbox_pred"),
+    (r"mask_branch\.fuse\.0", "head.mask_fuse.0"),
+    (r"backbone\.body\.stem\.0", "backbone.bottom_up.stem.conv1"),
+    (r"backbone\.body\.stem\.1", "backbone.bottom_up.stem.conv1.norm"),
+    (r"\.bn(\d)", r".conv\1.norm"),
+    (r"downsample\.0", "shortcut"),
+    (r"downsample\.1", "shortcut.norm"),
+)
+NUMBERED: tuple[tuple[str, str, int], ...] = (
+    (r"backbone\.body\.stages\.(\d)\.", "backbone.bottom_up.res{}.", 2),
+    (r"backbone\.fpn\.laterals\.(\d)", "backbone.fpn_lateral{}", 2),
+    (r"backbone\.fpn\.outputs\.(\d)", "backbone.fpn_output{}", 2),
+    (r"backbone\.fpn\.extras\.(\d)", "backbone.top_block.p{}", 6),
+)
+
+
+def official_name(name: str, sides_bins: tuple[int, ...]) -> str:
+    """The official name of our parameter or buffer `name` (as in `model.state_dict()`)."""
+    name = name.removeprefix("network.")
+    for pattern, official, first in NUMBERED:
+        if match := re.search(pattern, name):
+            name = name.replace(match[0], official.format(int(match[1]) + first))
+    if match := re.search(r"mask_branch\.predictors\.(\d)", name):
+        name = name.replace(match[0], f"head.mask_pred_{sides_bins[int(match[1])]:02d}")
+    for pattern, official in RULES:
+        name = re.sub(pattern, official, name)
+    return name
+
+
+def torchvision_name(name: str) -> str:
+    """The name in torchvision's ResNet of our parameter or buffer `name` of the body."""
+    name = name.removeprefix(BODY).replace("stem.0.", "conv1.").replace("stem.1.", "bn1.")
+    return re.sub(r"stages\.(\d)\.", lambda match: f"layer{int(match[1]) + 1}.", name)
+
+
+def load_official(model: TensorMask, state: State | str | Path) -> None:
+    """Load weights under official names into `model`; every name and shape must match.
+
+    Cell anchors, stored in the files of 2019, are derived here and ignored.
+
+    Args:
+        state: the tensors or arrays by official name, or the path of a published `.pkl`.
+
+    Raises:
+        InputError: a tensor is missing, left over, or of another shape; a file that is none of weights.
+    """
+    state = state if isinstance(state, Mapping) else read_state(state)
+    given = {name: value for name, value in state.items() if "cell_anchors" not in name}
+    names = {name: official_name(name, model.config.sides_bins) for name in model.state_dict()}
+    _fill(model, names, given, "official tensors")
+
+
+def official_state(model: TensorMask) -> dict[str, Tensor]:
+    """The model's tensors under their official names: the inverse of `load_official`."""
+    return {official_name(n, model.config.sides_bins): t for n, t in model.state_dict().items()}
+
+
+def load_torchvision(model: TensorMask, state: State | str | Path) -> None:
+    """Load a torchvision ResNet, trained on ImageNet, into the model's body; its classifier is left out.
+
+    Args:
+        model: one of `config.for_torchvision_body(...)`: torchvision strides in the 3x3 convolutions and was
+            trained on normalised RGB. Names and shapes of another model would match, its numbers would not.
+        state: `torchvision.models.resnet50(weights=...).state_dict()`, or the path of such a `.pth`.
+
+    Raises:
+        InputError: a model that would compute something else with these weights, or wrong names and shapes.
+    """
+    if model.config != for_torchvision_body(model.config):
+        fix = "build_model(config.for_torchvision_body(config))"
+        raise bad_input(
+            "model", "a configuration made for torchvision's weights", model.config.preset, fix
+        )
+    state = state if isinstance(state, Mapping) else read_state(state)
+    given = {
+        n: v for n, v in state.items() if not n.startswith("fc.") and "num_batches" not in n
+    }
+    names = {
+        name: torchvision_name(name) for name in model.state_dict() if name.startswith(BODY)
+    }
+    _fill(model, names, given, "tensors of torchvision")
+
+
+def read_state(path: str | Path) -> State:
+    """The tensors of a weights file: a pickle of arrays (`.pkl`) or PyTorch's archive (`.pth`)."""
+    if zipfile.is_zipfile(path):
+        try:
+            values = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError) as error:
+            raise InputError(
+                f"weights: {path} holds more than weights ({str(error)[:200]})"
+            ) from None
+    else:
+        values = read_pickled(path)
+    state = values.get("model", values) if isinstance(values, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        raise bad_input(
+            "weights", "a dictionary of tensors by name", f"{path} with something else"
+        )
+    return state
+
+
+def _fill(model: TensorMask, names: dict[str, str], given: State, what: str) -> None:
+    """Copy `given` into the model's tensors: ours -> theirs by `names`, all of them, no other."""
+    if missing := sorted(set(names.values()) - set(given)):
+        raise InputError(f"state: {len(missing)} {what} are missing, the first is {missing[0]}")
+    if extra := sorted(set(given) - set(names.values())):
+        raise InputError(
+            f"state: {len(extra)} tensors are not of this model, the first is {extra[0]}"
+        )
+    ours = model.state_dict()
+    for name, theirs in names.items():
+        expected, got = tuple(ours[name].shape), tuple(getattr(given[theirs], "shape", ()))
+        if expected != got:
+            raise InputError(f"state: {theirs}: expected shape {expected}, got {got}")
+    model.load_state_dict(
+        {ours: torch.as_tensor(given[n]) for ours, n in names.items()}, strict=False
+    )
