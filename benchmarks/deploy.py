@@ -1,11 +1,13 @@
-"""The exported file on real pictures, on a CPU: detections one to one, AP, size, memory; one JSON file.
+"""The exported file on real pictures, on a CPU: detections one to one, AP, size, memory; one
+JSON file.
 
     python benchmarks/deploy.py r50 GOLDEN COCO          the paper's R50 model with the golden weights
     python benchmarks/deploy.py trained CHECKPOINT COCO  a trained checkpoint, on a COCO folder
     python benchmarks/deploy.py memory MODEL.onnx ...    peak memory at 800 x 1344
 
-Each adds its part to benchmarks/results/deploy-cpu.json. GOLDEN is the folder with `deterministic.py` and
-`checkpoint_names.json`; its weights are random but fixed, so the model finds a hundred things in any picture.
+Each adds its part to benchmarks/results/deploy-cpu.json. GOLDEN is the folder with
+`deterministic.py` and `checkpoint_names.json`; its weights are random but fixed, so the model
+finds a hundred things in any picture.
 """
 
 from __future__ import annotations
@@ -68,7 +70,8 @@ def golden_checkpoint(golden: Path, folder: Path) -> None:
 def export_and_verify(
     checkpoint: Path, coco: Path, split: str, limit: int | None, precision: Precision
 ) -> dict[str, Any]:
-    """Export unless the file is there, verify on a COCO folder; what is worth keeping of both reports."""
+    """Export unless the file is there, verify on a COCO folder; what is worth keeping of both
+    reports."""
     from tensormask_export.onnx_file.write import export_onnx
 
     from tensormask_edu.weights.checkpoint import load_checkpoint
@@ -115,7 +118,8 @@ def verified(
 
 
 def memory(path: Path) -> dict[str, Any]:
-    """Peak memory of one run of ONNX Runtime on one 800 x 1344 picture, in a process of its own."""
+    """Peak memory of one run of ONNX Runtime on one 800 x 1344 picture, in a process of its
+    own."""
     child = subprocess.run(
         [sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, check=True
     )

@@ -3,10 +3,11 @@
     python benchmarks/engines.py --models tiny r50 --json benchmarks/results/engines-cpu.json
     python benchmarks/engines.py --models r50 --precisions float16 --json ...    a part; rows are merged
 
-A row is a model, a graph (the masks of the kept windows, or dense), a precision, a form of our ops and a set
-of shapes, built for four GPU generations at once; with --each, one row of each model also for each alone.
-`r50` is the paper's R50-FPN with the golden weights, where TENSORMASK_SHARED has them, else with fresh ones.
-With --library, or where one is built, the C++ plugin is a form too, and `plugin` in the result says which
+A row is a model, a graph (the masks of the kept windows, or dense), a precision, a form of our
+ops and a set of shapes, built for four GPU generations at once; with --each, one row of each
+model also for each alone. `r50` is the paper's R50-FPN with the golden weights, where
+TENSORMASK_SHARED has them, else with fresh ones. With --library, or where one is built, the C++
+plugin is a form too, and `plugin` in the result says which
 TensorRT took it: that of this Python and those of --pythons, by tests/load_plugin.py.
 """
 

@@ -1,6 +1,7 @@
 """PyTorch formulas of the dense op that kernels are measured against, and the plainest kernel.
 
-The third formula, two passes of row gathers, is what the package itself falls back to: `ops/formula.py`.
+The third formula, two passes of row gathers, is what the package itself falls back to:
+`ops/formula.py`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from torch import Tensor
 
 
 def strided_views(x: Tensor, lam: int, pad_value: float) -> Tensor:
-    """The op as four weighted views of a padded copy. (N, V, U, H, W) -> (N, lam*V, lam*U, H', W').
+    """The op as four weighted views of a padded copy. (N, V, U, H, W) -> (N, lam*V, lam*U, H',
+    W').
 
-    With v = lam*p + phase - lead, lead = (lam+1)//2, bin v reads entries p-1 and p with weights that depend
-    on the phase only, at row lam*(y+p) + phase - lam*V//2 - lead: each tap is one view with fixed strides.
+    With v = lam*p + phase - lead, lead = (lam+1)//2, bin v reads entries p-1 and p with weights
+    that depend on the phase only, at row lam*(y+p) + phase - lam*V//2 - lead: each tap is one
+    view with fixed strides.
     """
     num, num_v, num_u, height, width = x.shape
     lead = (lam + 1) // 2
@@ -40,7 +43,8 @@ def strided_views(x: Tensor, lam: int, pad_value: float) -> Tensor:
 
 
 def _padded(z: Tensor, lam: int, lead: int) -> Tensor:
-    """Zeros around all four axes, wide enough for every row and column that any view touches."""
+    """Zeros around all four axes, wide enough for every row and column that any view
+    touches."""
     _, num_v, num_u, height, width = z.shape
     before = [lam * bins // 2 + lead for bins in (num_v, num_u)]
     needed = [

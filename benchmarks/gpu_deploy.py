@@ -1,6 +1,8 @@
-"""Deployment on a GPU, in one run: build, plugins, engines, latency; one JSON file is the record.
+"""Deployment on a GPU, in one run: build, plugins, engines, latency; one JSON file is the
+record.
 
-Not run yet: no GPU was at hand. What needs none was run: building, the nodes' engines, the comparison.
+Not run yet: no GPU was at hand. What needs none was run: building, the nodes' engines, the
+comparison.
 
     python benchmarks/gpu_deploy.py                          writes benchmarks/results/deploy-NAME-DATE.json
     python benchmarks/gpu_deploy.py --engines FOLDER         tries engines that were built elsewhere as well
@@ -65,7 +67,8 @@ MODELS = {
 }
 PRECISIONS = ("float32", "float16")
 PLUGINS = ("none", "python")
-# Op, lam, sides V and U, height, width: one bin per side even and odd, grids that lam does not divide
+# Op, lam, sides V and U, height, width: one bin per side even and odd, grids that lam does not
+# divide
 NODES = [
     (1, 15, 15, 100, 168),
     (2, 11, 11, 100, 168),
@@ -76,11 +79,12 @@ PAD_VALUE = -6.0
 WINDOWS = 100
 
 
-# --- build ---------------------------------------------------------------------------------------
+# --- build ------------------------------------------------------------------------------------
 
 
 def build(work: Path) -> dict[str, Any]:
-    """Checkpoints, ONNX files and engines in `work`; per engine its size, seconds and targets."""
+    """Checkpoints, ONNX files and engines in `work`; per engine its size, seconds and
+    targets."""
     found = {}
     for preset, profile in MODELS.items():
         torch.manual_seed(0)
@@ -102,7 +106,7 @@ def built(path: Path, engine: Path, profile: Profile, kind: str) -> dict[str, An
     return {name: report[name] for name in names}
 
 
-# --- nodes ---------------------------------------------------------------------------------------
+# --- nodes ------------------------------------------------------------------------------------
 
 
 def nodes(work: Path) -> dict[str, Any]:
@@ -197,7 +201,8 @@ def write_node(path: Path, op: str, case: tuple[int, ...], inputs: dict[str, Arr
 
 
 def build_node(path: Path) -> int:
-    """In the child: path.onnx to the plan `path`; an error unless the node became a plugin layer."""
+    """In the child: path.onnx to the plan `path`; an error unless the node became a plugin
+    layer."""
     trt = find_backend().module
     logger = engine_run.make_logger(trt)
     builder = make_builder(trt, logger)
@@ -236,11 +241,12 @@ def run_node(path: Path, inputs: dict[str, Array], shape: tuple[int, ...]) -> Ar
     return buffers.device["out"].cpu().numpy()
 
 
-# --- engines -------------------------------------------------------------------------------------
+# --- engines ----------------------------------------------------------------------------------
 
 
 def engines(work: Path) -> dict[str, Any]:
-    """Per engine: what the manifest's check says, what TensorRT says, and how far it is from PyTorch."""
+    """Per engine: what the manifest's check says, what TensorRT says, and how far it is from
+    PyTorch."""
     return {
         path.stem: {
             "manifest": attempt(lambda: str(read_engine(path).check_device(find_device()))),  # noqa: B023
@@ -270,7 +276,8 @@ def compared(path: Path, work: Path) -> list[dict[str, Any]]:
 
 
 def beside_pytorch(session: Session, model: TensorMask) -> list[dict[str, Any]]:
-    """Detections of random pictures from both, one to one, for the smallest and the largest shape."""
+    """Detections of random pictures from both, one to one, for the smallest and the largest
+    shape."""
     assert session.profile is not None
     model.config = from_json(ModelConfig, session.metadata[contract.MODEL_CONFIG])
     limits = LIMITS[session.metadata[contract.DETECTOR]["precision"]]
@@ -300,7 +307,7 @@ def checkpoint_of(engine: Path, work: Path) -> Path:
     return work / engine.name.split("-")[0]
 
 
-# --- latency -------------------------------------------------------------------------------------
+# --- latency ----------------------------------------------------------------------------------
 
 
 def latency(work: Path) -> dict[str, Any]:

@@ -1,13 +1,15 @@
-"""Everything worth doing while a GPU is at hand, in one run: build, check, time; one JSON file is the record.
+"""Everything worth doing while a GPU is at hand, in one run: build, check, time; one JSON file
+is the record.
 
     python benchmarks/gpu_session.py                        writes benchmarks/results/gpu-NAME-DATE.json
     python benchmarks/gpu_session.py --steps build check    two of the steps
 
-Steps: `build` compiles every kernel for this GPU; `check` compares all implementations with the NumPy
-reference; `hold` tries what only a device can show (same bits in every run, other streams, CUDA graphs, no
-waiting, more than 2^31 elements); `sanitize` runs compute-sanitizer, or records why not; `time` measures
-against a copy, formulas and the plain kernel; `model` times the paper's model at 800 x 1344, stage by stage
-and factor by factor. A step that fails is recorded and the next one runs. Not run on a GPU yet.
+Steps: `build` compiles every kernel for this GPU; `check` compares all implementations with the
+NumPy reference; `hold` tries what only a device can show (same bits in every run, other
+streams, CUDA graphs, no waiting, more than 2^31 elements); `sanitize` runs compute-sanitizer,
+or records why not; `time` measures against a copy, formulas and the plain kernel; `model` times
+the paper's model at 800 x 1344, stage by stage and factor by factor. A step that fails is
+recorded and the next one runs. Not run on a GPU yet.
 """
 
 from __future__ import annotations
@@ -144,7 +146,8 @@ def captured_graph() -> str:
 
 
 def no_waiting() -> str:
-    """No call may synchronise: PyTorch raises if one does, and the queue must be longer than the calls."""
+    """No call may synchronise: PyTorch raises if one does, and the queue must be longer than
+    the calls."""
     x = paper_input()
     index = some_cells(cuda.forward(x, 2, -6.0), 50)
     all_four(x, 2, index)
@@ -189,7 +192,8 @@ def sanitize() -> dict[str, Any]:
 
 
 def sanitized(program: str, tool: str) -> dict[str, Any]:
-    """One tool over the small script. Memory comes from the driver directly, so that its bounds are exact."""
+    """One tool over the small script. Memory comes from the driver directly, so that its bounds
+    are exact."""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "small.py"
         script.write_text(SMALL)

@@ -4,9 +4,9 @@
         model(images)
     seen.peak(), seen.peak(seen.of_masks)
 
-A `TorchDispatchMode`, so it sees every operation of the forward and the backward pass (tried on a CPU). An
-operation's results count from its end to the death of their storage (looked at after every operation);
-what an operation allocates for itself does not show.
+A `TorchDispatchMode`, so it sees every operation of the forward and the backward pass (tried on
+a CPU). An operation's results count from its end to the death of their storage (looked at after
+every operation); what an operation allocates for itself does not show.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ MASK_OPERATORS = "tensormask_edu::swap_align2nat"
 
 
 class Tensors(TorchDispatchMode):
-    """The storages that were made while it was on: when each was born and died, and how large it was.
+    """The storages that were made while it was on: when each was born and died, and how large
+    it was.
 
     Attributes:
         of_masks: the storages that a mask operator read or wrote.

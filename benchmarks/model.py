@@ -1,14 +1,16 @@
-"""The whole model, timed: a training step and inference, stage by stage, and what each factor is worth.
+"""The whole model, timed: a training step and inference, stage by stage, and what each factor
+is worth.
 
     python benchmarks/model.py --device cuda                       800 x 1344, the paper's size
     python benchmarks/model.py --height 320 --width 512            what two CPU cores do in minutes
     python benchmarks/model.py --memory                            bytes held, at 800 x 1344, batch 2
 
-Parts (`--parts`): `stages` of inference and of a training step; `factors`, each alone, against the official
-way (masks of all windows by a plain 16-tap kernel, float32, eager); `area`, the cost against the picture's
-size; `scaling` from one process to two with the same total batch; `memory`, what the mask operators hold, and
-what 500 detections add. Weights are random, spread so that scores differ; every picture has 100 detections.
-TF32 is off unless `--tf32`. Times are the best of several runs on a CPU, the median on a GPU.
+Parts (`--parts`): `stages` of inference and of a training step; `factors`, each alone, against
+the official way (masks of all windows by a plain 16-tap kernel, float32, eager); `area`, the
+cost against the picture's size; `scaling` from one process to two with the same total batch;
+`memory`, what the mask operators hold, and what 500 detections add. Weights are random, spread
+so that scores differ; every picture has 100 detections. TF32 is off unless `--tf32`. Times are
+the best of several runs on a CPU, the median on a GPU.
 """
 
 from __future__ import annotations
@@ -43,11 +45,12 @@ MIB = 1 << 20
 Targets = list[dict[str, Any]]
 
 
-# --- what is measured on: a model with spread scores, pictures, objects --------------------------------
+# --- what is measured on: a model with spread scores, pictures, objects -----------------------
 
 
 def spread_model(preset: str, device: str, detections: int = 100) -> TensorMask:
-    """A model of random weights, its predictors scaled: few scores are high, all differ, masks have edges."""
+    """A model of random weights, its predictors scaled: few scores are high, all differ, masks
+    have edges."""
     torch.manual_seed(0)
     config = replace(
         MODELS[preset], class_names=COCO_CLASS_NAMES, detections_per_image=detections
@@ -76,7 +79,8 @@ def pictures(count: int, height: int, width: int, device: str) -> list[Tensor]:
 
 
 def objects(count: int, height: int, width: int, device: str, num: int = 10) -> Targets:
-    """Per picture `num` rectangles, sides spread evenly on a log scale from 16 px to the picture's height."""
+    """Per picture `num` rectangles, sides spread evenly on a log scale from 16 px to the
+    picture's height."""
     rand, targets = random.Random(0).random, []
     for _ in range(count):
         masks = torch.zeros(num, height, width, dtype=torch.bool)
@@ -115,11 +119,12 @@ def autocast(device: str, precision: str) -> Any:
     )
 
 
-# --- stages ----------------------------------------------------------------------------------------------
+# --- stages -----------------------------------------------------------------------------------
 
 
 def stages(model: TensorMask, clock: Clock, height: int, width: int) -> dict[str, float]:
-    """Milliseconds per picture of inference by stage, of a training step by stage, and of both whole."""
+    """Milliseconds per picture of inference by stage, of a training step by stage, and of both
+    whole."""
     images = pictures(1, height, width, clock.device)
     with torch.inference_mode():
         found = inference_stages(model.eval(), clock, images)
@@ -181,7 +186,7 @@ def training_stages(model: TensorMask, clock: Clock, images: list[Tensor]) -> di
     }
 
 
-# --- factors ---------------------------------------------------------------------------------------------
+# --- factors ----------------------------------------------------------------------------------
 
 
 class PlainSwap(torch.autograd.Function):
@@ -205,7 +210,8 @@ SWAPS: dict[str, Callable[[Tensor, int, float], Tensor]] = {
 
 @contextmanager
 def dense(model: TensorMask, kernel: str) -> Iterator[None]:
-    """Within the block masks are computed for all windows of all levels, as the official code does."""
+    """Within the block masks are computed for all windows of all levels, as the official code
+    does."""
     network, swap = model.network, SWAPS[kernel]
     lams, pad_value = network.config.geometry.lams, network.config.pad_value
 
@@ -231,7 +237,8 @@ def dense(model: TensorMask, kernel: str) -> Iterator[None]:
 
 
 def factors(args: argparse.Namespace, clock: Clock) -> list[dict[str, Any]]:
-    """Each factor alone: milliseconds of inference and of a training step, peak memory, same detections?"""
+    """Each factor alone: milliseconds of inference and of a training step, peak memory, same
+    detections?"""
     ways: list[tuple[str, str | None, bool, str]] = []
     for kernel in args.dense:
         if kernel == "ours" or plain.available(args.device):
@@ -297,8 +304,8 @@ def factor(
 def peak(
     name: str, call: Callable[[], object], device: str, compiled: bool
 ) -> dict[str, float]:
-    """Peak of what the call allocates: CUDA's allocator on a GPU, `memory.Tensors` on a CPU, which does not
-    see into compiled code."""
+    """Peak of what the call allocates: CUDA's allocator on a GPU, `memory.Tensors` on a CPU,
+    which does not see into compiled code."""
     if device == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
@@ -312,7 +319,8 @@ def peak(
 
 
 def agreement(expected: dict[str, Tensor], found: dict[str, Tensor]) -> float:
-    """The mean, over expected detections, of the best mask IoU with a found one of the same class."""
+    """The mean, over expected detections, of the best mask IoU with a found one of the same
+    class."""
     ious = []
     for mask, label in zip(expected["masks"], expected["labels"], strict=True):
         same = found["masks"][found["labels"] == label]
@@ -322,7 +330,7 @@ def agreement(expected: dict[str, Tensor], found: dict[str, Tensor]) -> float:
     return sum(ious) / max(1, len(ious))
 
 
-# --- area and processes ----------------------------------------------------------------------------------
+# --- area and processes -----------------------------------------------------------------------
 
 
 def area(args: argparse.Namespace, clock: Clock) -> list[dict[str, float]]:
@@ -347,7 +355,8 @@ def area(args: argparse.Namespace, clock: Clock) -> list[dict[str, float]]:
 
 
 def scaling(args: argparse.Namespace) -> dict[str, float]:
-    """Seconds per training step of two pictures in one process and in two, gradients averaged."""
+    """Seconds per training step of two pictures in one process and in two, gradients
+    averaged."""
     device_count = torch.cuda.device_count() if args.device == "cuda" else 2
     if device_count < 2:
         return {}
@@ -390,11 +399,12 @@ def worker(rank: int, processes: int, port: int, args: argparse.Namespace, queue
     torch.distributed.destroy_process_group()
 
 
-# --- memory ----------------------------------------------------------------------------------------------
+# --- memory -----------------------------------------------------------------------------------
 
 
 def memory(args: argparse.Namespace, batch: int = 2) -> dict[str, float]:
-    """MiB held by the mask operators' inputs and outputs, beside the dense way's; what pasting adds."""
+    """MiB held by the mask operators' inputs and outputs, beside the dense way's; what pasting
+    adds."""
     model = spread_model(args.preset, args.device)
     images = pictures(batch, args.height, args.width, args.device)
     targets = objects(batch, args.height, args.width, args.device)
@@ -427,8 +437,8 @@ def dense_mib(model: TensorMask, height: int, width: int, batch: int) -> float:
 
 
 def pasting(args: argparse.Namespace, count: int = 500) -> dict[str, float]:
-    """What evaluating and pasting `count` detections adds: windows spread over all levels, and the worst
-    case, all of them windows of the largest size."""
+    """What evaluating and pasting `count` detections adds: windows spread over all levels, and
+    the worst case, all of them windows of the largest size."""
     model = spread_model(args.preset, args.device, count).eval()
     geometry, found = model.config.geometry, {}
     batch = model.batch(pictures(1, args.height, args.width, args.device))
@@ -454,7 +464,8 @@ def pasting(args: argparse.Namespace, count: int = 500) -> dict[str, float]:
 
 
 def resident_mib(reset: bool = False) -> float | None:
-    """The process's peak resident memory since the last reset, as Linux counts it; None elsewhere."""
+    """The process's peak resident memory since the last reset, as Linux counts it; None
+    elsewhere."""
     status = Path("/proc/self/status")
     if not status.exists():
         return None
@@ -464,7 +475,7 @@ def resident_mib(reset: bool = False) -> float | None:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
 
 
-# --- command line ------------------------------------------------------------------------------------------
+# --- command line -----------------------------------------------------------------------------
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:

@@ -1,12 +1,15 @@
-"""How fast `swap_align2nat` is: against a copy of the same bytes, PyTorch formulas, and the plain kernel.
+"""How fast `swap_align2nat` is: against a copy of the same bytes, PyTorch formulas, and the
+plain kernel.
 
     python benchmarks/ops.py --device cpu --json benchmarks/results/ops-cpu.json
     python benchmarks/ops.py --device cuda --json benchmarks/results/ops-gpu.json
 
-One image at 800 x 1344 px has p2 = 200 x 336 cells; V = U = 15 and 11. "MB" are the needed bytes: the input
-read once and the output written once. On a GPU the batch moves at least 1 GB, so that no cache flatters it.
-Calls that are compared take turns. Every time is a median, from the call to its result. The C library is told
-to keep freed memory, as a running network does: else whether a call waits for new pages is left to chance.
+One image at 800 x 1344 px has p2 = 200 x 336 cells; V = U = 15 and 11. "MB" are the needed
+bytes: the input read once and the output written once. On a GPU the batch moves at least 1 GB,
+so that no cache flatters it. Calls that are compared take turns. Every time is a median, from
+the call to its result. The C library is told
+to keep freed memory, as a running network does: else whether a call waits for new pages is left
+to chance.
 """
 
 from __future__ import annotations
@@ -90,9 +93,10 @@ class Claim:
 class Clock:
     """Times calls in `repeats` rounds: median milliseconds.
 
-    Calls that take turns see the same moments of a shared machine. In each round every one runs once untimed,
-    so that it finds the caches and the allocator as it leaves them, then timed; a short one again and again
-    until ROUND_MS have passed. `queued`: on a GPU without what Python needs to launch it.
+    Calls that take turns see the same moments of a shared machine. In each round every one runs
+    once untimed, so that it finds the caches and the allocator as it leaves them, then timed; a
+    short one again and again until ROUND_MS have passed. `queued`: on a GPU without what Python
+    needs to launch it.
     """
 
     ROUND_MS = 1
@@ -172,7 +176,8 @@ def dense_row(
 
 
 def copies(x: Tensor, grad: Tensor, direction: str) -> dict[str, Callable[[], object]]:
-    """A copy of the needed bytes into a warm buffer; `clone` of the result, whose memory is new."""
+    """A copy of the needed bytes into a warm buffer; `clone` of the result, whose memory is
+    new."""
     result = grad if direction == "forward" else x
     half = (x.numel() + grad.numel()) // 2
     source, target = x.new_zeros(half), x.new_zeros(half)
@@ -214,9 +219,11 @@ def _strided(x: Tensor, grad: Tensor, lam: int, forward: bool) -> Callable[[], o
 
 
 def windows_rows(clock: Clock, side: int, lams: list[int]) -> list[Windows]:
-    """The windows op over K, up to every window of the level, against the dense op. float32, one image.
+    """The windows op over K, up to every window of the level, against the dense op. float32,
+    one image.
 
-    The calls are short, so all of them take turns: a slow moment of the machine meets every row alike.
+    The calls are short, so all of them take turns: a slow moment of the machine meets every row
+    alike.
     """
     x = random(clock.device, torch.float32, 1, side, side, HEIGHT, WIDTH)
     calls: dict[str, Callable[[], object]] = {}
@@ -331,7 +338,8 @@ def at(row: Dense | Windows, lam: bool = True) -> str:
 
 
 def at_most(text: str, measured: dict[str, float], limit: float) -> list[Claim]:
-    """The promise that none of the figures is above the limit; nothing if there is no figure."""
+    """The promise that none of the figures is above the limit; nothing if there is no
+    figure."""
     where = max(measured, key=measured.__getitem__, default=None)
     return (
         []
@@ -341,7 +349,8 @@ def at_most(text: str, measured: dict[str, float], limit: float) -> list[Claim]:
 
 
 def at_least(text: str, measured: dict[str, float], limit: float) -> list[Claim]:
-    """The promise that none of the figures is below the limit; nothing if there is no figure."""
+    """The promise that none of the figures is below the limit; nothing if there is no
+    figure."""
     where = min(measured, key=measured.__getitem__, default=None)
     return (
         []
@@ -351,7 +360,8 @@ def at_least(text: str, measured: dict[str, float], limit: float) -> list[Claim]
 
 
 def dense_table(rows: list[Dense]) -> str:
-    """A line per setting: ms of everything, fraction of the copy bandwidth of the default implementation."""
+    """A line per setting: ms of everything, fraction of the copy bandwidth of the default
+    implementation."""
     names = list(dict.fromkeys(name for row in rows for name in row.ms))
     header = [
         "side",

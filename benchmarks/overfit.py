@@ -1,12 +1,14 @@
-"""Does training work on real photos? Over-fits a small model on eight of them and compares with the ceiling.
+"""Does training work on real photos? Over-fits a small model on eight of them and compares with
+the ceiling.
 
     python benchmarks/overfit.py FOLDER --output outputs/overfit \\
         --json benchmarks/results/overfit-cpu.json
 
-The photos are the first eight with objects, by id, of the folder's val split, 256 px on the long side, always
-the same: no augmentation. Scored are the same photos by the trained model in evaluation mode, so BatchNorm's
-running statistics are tested too. The ceiling is the score of the true masks seen through the model's
-windows. Ctrl-C pauses, `--resume` goes on: the result is the same.
+The photos are the first eight with objects, by id, of the folder's val split, 256 px on the
+long side, always
+the same: no augmentation. Scored are the same photos by the trained model in evaluation mode,
+so BatchNorm's running statistics are tested too. The ceiling is the score of the true masks
+seen through the model's windows. Ctrl-C pauses, `--resume` goes on: the result is the same.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ WANTED = 0.8  # of the ceiling
 
 
 def chosen_photos(source: Path, folder: Path) -> list[int]:
-    """Make `folder` a data set of the chosen photos, for training and evaluation; returns their ids."""
+    """Make `folder` a data set of the chosen photos, for training and evaluation; returns their
+    ids."""
     truth_path, images = find_split(source, "val")
     truth = read_ground_truth(truth_path)
     with_objects = {a["image_id"] for a in truth["annotations"] if not a.get("iscrowd")}
@@ -50,7 +53,8 @@ def chosen_photos(source: Path, folder: Path) -> list[int]:
 
 
 def recipe(steps: int) -> Recipe:
-    """The recipe for shapes without augmentation and weight decay: to learn by heart is wanted here."""
+    """The recipe for shapes without augmentation and weight decay: to learn by heart is wanted
+    here."""
     shapes = RECIPES["shapes"]
     config = replace(
         shapes.train, steps=steps, weight_decay=0.0, augment=AugmentConfig(), save_every=100

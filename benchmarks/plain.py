@@ -1,4 +1,5 @@
-"""The plain kernels of `plain.cu`, float32: by g++ with OpenMP for CPU tensors, by NVRTC for CUDA tensors."""
+"""The plain kernels of `plain.cu`, float32: by g++ with OpenMP for CPU tensors, by NVRTC for
+CUDA tensors."""
 
 from __future__ import annotations
 

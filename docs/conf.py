@@ -1,4 +1,5 @@
-"""The site: lessons with their stored outputs, guides, the API. Built offline; a broken link fails it.
+"""The site: lessons with their stored outputs, guides, the API. Built offline; a broken link
+fails it.
 
 sphinx-build -W --keep-going -b html docs docs/_build/html
 """
@@ -34,7 +35,8 @@ autodoc_preserve_defaults = True
 
 
 def copy_pages(app: Any) -> None:
-    """Bring notebooks and the plugin page under the site's source, with the links that this changes."""
+    """Bring notebooks and the plugin page under the site's source, with the links that this
+    changes."""
     lessons = DOCS / "lessons"
     lessons.mkdir(exist_ok=True)
     for old in lessons.glob("*.ipynb"):
@@ -58,7 +60,8 @@ def link_copies(app: Any, page: str, source: list[str]) -> None:
 def keep_layout(
     app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
-    """Docstrings are plain text: prose is set as prose, lists of shapes and indented parts stay."""
+    """Docstrings are plain text: prose is set as prose, lists of shapes and indented parts
+    stay."""
     shown: list[str] = []
     for paragraph in "\n".join(lines).strip("\n").split("\n\n"):
         part = paragraph.split("\n")

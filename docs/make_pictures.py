@@ -1,7 +1,8 @@
 """Draw the pictures of the documentation: `python docs/make_pictures.py [CHECKPOINT]`.
 
-The method's pictures need nothing else and come out the same on every run. With the checkpoint of a model
-trained on the overlap world (`outputs/demo/training/checkpoint`) the front page's picture is drawn too.
+The method's pictures need nothing else and come out the same on every run. With the checkpoint
+of a model trained on the overlap world (`outputs/demo/training/checkpoint`) the front page's
+picture is drawn too.
 """
 
 from __future__ import annotations

@@ -4,9 +4,10 @@
     python notebooks/build.py 04         those whose name begins so
     python notebooks/build.py --check    run nothing; 1 if a notebook is not what its twin says
 
-The source of a lesson is `src/NAME.py` (jupytext's percent format); reviews happen there. `NAME.ipynb` is
-made from it and committed with its outputs. Its stamp is a hash of the code cells that gave the outputs, so a
-test can tell that they are of this code. Widgets are left out: they show nothing without a running kernel.
+The source of a lesson is `src/NAME.py` (jupytext's percent format); reviews happen there.
+`NAME.ipynb` is made from it and committed with its outputs. Its stamp is a hash of the code
+cells that gave the outputs, so a test can tell that they are of this code. Widgets are left
+out: they show nothing without a running kernel.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def stamp(notebook: Any) -> str:
 
 
 def problems(twin: Path) -> list[str]:
-    """In words, how a committed notebook differs from what its twin would give; [] if it does not."""
+    """In words, how a committed notebook differs from what its twin would give; [] if it does
+    not."""
     path = notebook_of(twin)
     if not path.is_file():
         return [f"{path.name} is missing"]

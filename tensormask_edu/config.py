@@ -1,8 +1,8 @@
 """Frozen configurations, presets, and their JSON form.
 
-Three parts, because three things are decided apart: the model, how an image file becomes its input,
-and how it is trained. Derived values are properties, so nothing can go stale; an ablation is
-``dataclasses.replace(config, ...)``. A checkpoint stores the first two as JSON.
+Three parts, because three things are decided apart: the model, how an image file becomes its
+input, and how it is trained. Derived values are properties, so nothing can go stale; an
+ablation is ``dataclasses.replace(config, ...)``. A checkpoint stores the first two as JSON.
 
 next: network.py
 """
@@ -25,7 +25,8 @@ def _require(holds: bool, argument: str, expected: str, got: object) -> None:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network and its detector. Lengths end in their unit; facts without a note are the paper's."""
+    """The network and its detector. Lengths end in their unit; facts without a note are the
+    paper's."""
 
     preset: str = "tiny"
     class_names: tuple[str, ...] = ("object",)
@@ -134,13 +135,15 @@ class ModelConfig:
 
     @property
     def smallest_scale_px(self) -> int:
-        """Objects of any smaller size still match the smallest window (the official code's 44 - 4 = 40)."""
+        """Objects of any smaller size still match the smallest window (the official code's 44 -
+        4 = 40)."""
         return self.sides_bins[0] * self.strides_px[0] - self.scale_slack_px(0)
 
 
 @dataclass(frozen=True)
 class InputConfig:
-    """How an image file becomes the model's input; results always go back to the file's own pixels."""
+    """How an image file becomes the model's input; results always go back to the file's own
+    pixels."""
 
     enlarge: float = 1.0  # factor on both sides; ignored when short_side_px is set
     short_side_px: int | None = None  # resize so that the short side has this length ...
@@ -188,7 +191,8 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a model is trained. The schedule ends at `steps`, or at `minutes` if that comes first."""
+    """How a model is trained. The schedule ends at `steps`, or at `minutes` if that comes
+    first."""
 
     steps: int = 4000
     minutes: float | None = None
@@ -249,7 +253,8 @@ class TrainConfig:
 
 BACKBONES = ("tiny", "resnet50", "resnet101")
 
-# COCO's 80 classes in the order of their category ids: what channel k of a published model means.
+# COCO's 80 classes in the order of their category ids: what channel k of a published model
+# means.
 COCO_CLASS_NAMES = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
     "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow",
@@ -266,7 +271,8 @@ COCO_INPUT = InputConfig(short_side_px=800, long_side_px=1333)
 
 
 def _official(preset: str, backbone: Literal["resnet50", "resnet101"]) -> ModelConfig:
-    """The published models: windows of 44 and 60 px at p2, doubling to p7; BGR input in 0..255."""
+    """The published models: windows of 44 and 60 px at p2, doubling to p7; BGR input in
+    0..255."""
     return ModelConfig(
         preset=preset,
         class_names=COCO_CLASS_NAMES,
@@ -287,11 +293,14 @@ def _official(preset: str, backbone: Literal["resnet50", "resnet101"]) -> ModelC
     )
 
 
-# What each preset promises stands beside it; `build_model("tiny", num_classes=4)` starts from here.
+# What each preset promises stands beside it; `build_model("tiny", num_classes=4)` starts from
+# here.
 MODELS: dict[str, ModelConfig] = {
-    # 0.77 M parameters, windows 20/28 to 160/224 px: learns small pictures from scratch on a laptop.
+    # 0.77 M parameters, windows 20/28 to 160/224 px: learns small pictures from scratch on a
+    # laptop.
     "tiny": ModelConfig(),
-    # 36.5 M parameters. The official models: mask AP on COCO val2017 32.4 and, trained six times as long,
+    # 36.5 M parameters. The official models: mask AP on COCO val2017 32.4 and, trained six
+    # times as long,
     # 35.8, as published with their weights. They differ in their recipes alone.
     "r50_fpn_1x": _official("r50_fpn_1x", "resnet50"),
     "r50_fpn_6x": _official("r50_fpn_6x", "resnet50"),
@@ -312,7 +321,8 @@ class Recipe:
 def _coco(
     preset: str, steps: int, decay_steps: tuple[int, ...], augment: AugmentConfig
 ) -> Recipe:
-    """The official recipe: 16 pictures a step, 1000 steps of warm-up, the rate divided twice by 10."""
+    """The official recipe: 16 pictures a step, 1000 steps of warm-up, the rate divided twice by
+    10."""
     train = TrainConfig(
         steps=steps, batch_size=16,
         optimizer="sgd", lr=0.02, weight_decay=1e-4, decay_biases=True, clip_norm=None,
@@ -331,8 +341,8 @@ RECIPES: dict[str, Recipe] = {
             augment=AugmentConfig(flip=True, flip_vertical=True, transpose=True, shuffle_channels=1.0)
         ),
     ),
-    # Microscope pictures with many small objects: enlarged twice, cropped, slight changes of light (strong
-    # ones learn several times more slowly). Meant for --minutes 20 on two cores.
+    # Microscope pictures with many small objects: enlarged twice, cropped, slight changes of
+    # light (strong ones learn several times more slowly). Meant for --minutes 20 on two cores.
     "cells": Recipe(
         replace(MODELS["tiny"], topk_candidates=3000),
         InputConfig(enlarge=2.0, stretch_percentiles=(0.5, 99.8)),
@@ -354,7 +364,8 @@ RECIPES: dict[str, Recipe] = {
 
 
 def model_config(preset: str, num_classes: int | None = None) -> ModelConfig:
-    """The preset's configuration, with classes named "class 0", ... if a number of them is given."""
+    """The preset's configuration, with classes named "class 0", ... if a number of them is
+    given."""
     if preset not in MODELS:
         raise bad_input("preset", f"one of {', '.join(MODELS)}", repr(preset))
     if num_classes is None:
@@ -372,7 +383,8 @@ def recipe(name: str, preset: str | None = None) -> Recipe:
 
 
 def for_torchvision_body(config: ModelConfig) -> ModelConfig:
-    """The same model around a ResNet of torchvision: its place of the stride, RGB, its mean and spread."""
+    """The same model around a ResNet of torchvision: its place of the stride, RGB, its mean and
+    spread."""
     return replace(
         config,
         stride_in_1x1=False,
@@ -392,7 +404,8 @@ def to_json(config: Any) -> dict[str, Any]:
 
 
 def from_json(kind: type[Config], values: Any, where: str = "config") -> Config:
-    """The configuration of class `kind` from JSON values; unknown or missing fields are errors."""
+    """The configuration of class `kind` from JSON values; unknown or missing fields are
+    errors."""
     if not isinstance(values, dict):
         raise bad_input(where, "a JSON object", type(values).__name__)
     known = {field.name for field in dataclasses.fields(kind)}

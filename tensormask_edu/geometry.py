@@ -1,12 +1,16 @@
-"""The nouns of TensorMask: levels, units, windows. Every stride, window side and lambda comes from here.
+"""The nouns of TensorMask: levels, units, windows. Every stride, window side and lambda comes
+from here.
 
-A *level* k of the pyramid has a grid of cells, `stride_px[k]` pixels apart. At each cell sits one
-*window* per window size `a`: a square in which the model predicts one mask. Cell (y, x) of level k has
-its window's centre at pixel (x * stride, y * stride): the corner convention of the official code.
+A *level* k of the pyramid has a grid of cells, `stride_px[k]` pixels apart. At each cell sits
+one
+*window* per window size `a`: a square in which the model predicts one mask. Cell (y, x) of
+level k has its window's centre at pixel (x * stride, y * stride): the corner convention of the
+official code.
 
-Two units (paper, section 3): `sigma_hw` is the distance in pixels between neighbouring cells, `sigma_vu`
-the distance between neighbouring mask bins. In the tensor bipyramid (section 4.2) every level's bins
-are 4 px (the finest stride), so a window on level k has `lam[k] = 2**k` times more bins per side.
+Two units (paper, section 3): `sigma_hw` is the distance in pixels between neighbouring cells,
+`sigma_vu` the distance between neighbouring mask bins. In the tensor bipyramid (section 4.2)
+every level's bins are 4 px (the finest stride), so a window on level k has `lam[k] = 2**k`
+times more bins per side.
 
 next: reference/swap_align2nat.py
 """
@@ -59,7 +63,8 @@ class Geometry:
 
     @property
     def lams(self) -> tuple[int, ...]:
-        """Per level, the unit ratio lam of its `swap_align2nat`: sigma_vu = lam * sigma_hw before it."""
+        """Per level, the unit ratio lam of its `swap_align2nat`: sigma_vu = lam * sigma_hw
+        before it."""
         return tuple(s // self.strides_px[0] if self.bipyramid else 1 for s in self.strides_px)
 
     def bin_px(self, level: int) -> int:
@@ -94,8 +99,8 @@ class Geometry:
     def windows(
         self, grid_sizes: Sequence[tuple[int, int]], device: torch.device | str = "cpu"
     ) -> Windows:
-        """All windows of one image, M = sum of rows * columns * sizes, in the one order used everywhere:
-        level, then y, then x, then size_id (fastest)."""
+        """All windows of one image, M = sum of rows * columns * sizes, in the one order used
+        everywhere: level, then y, then x, then size_id (fastest)."""
         parts = []
         for number, (rows, columns) in enumerate(grid_sizes):
             extents = (rows, columns, self.num_sizes)
@@ -150,7 +155,8 @@ class Windows:
         return Windows(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def groups(self) -> Iterator[tuple[int, int, Tensor]]:
-        """(level, size_id, positions) of the windows that share a mask size, empty groups left out."""
+        """(level, size_id, positions) of the windows that share a mask size, empty groups left
+        out."""
         group = self.level * (int(self.size_id.max()) + 1 if len(self) else 1) + self.size_id
         for value in group.unique().tolist():
             where = (group == value).nonzero().squeeze(1)

@@ -13,9 +13,11 @@ from .base.errors import InputError
 
 
 def polygons_of(segmentation: Any) -> list[NDArray[np.float64]]:
-    """The polygons of a COCO segmentation, x0, y0, x1, y1, ... each; none if it is stored as a mask.
+    """The polygons of a COCO segmentation, x0, y0, x1, y1, ... each; none if it is stored as a
+    mask.
 
-    Polygons of fewer than three points are dropped: pycocotools would take four numbers for a box.
+    Polygons of fewer than three points are dropped: pycocotools would take four numbers for a
+    box.
     """
     if isinstance(segmentation, dict):
         return []
@@ -23,7 +25,8 @@ def polygons_of(segmentation: Any) -> list[NDArray[np.float64]]:
 
 
 def to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
-    """Polygons, uncompressed or compressed RLE as one compressed RLE of a (height, width) mask."""
+    """Polygons, uncompressed or compressed RLE as one compressed RLE of a (height, width)
+    mask."""
     from pycocotools import mask as mask_utils
 
     if isinstance(segmentation, dict):
@@ -35,7 +38,8 @@ def to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
 
 
 def decode(rles: Sequence[dict[str, Any]], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Compressed RLEs, all of `size` (height, width), as masks: bool (m, H, W), columns first in memory.
+    """Compressed RLEs, all of `size` (height, width), as masks: bool (m, H, W), columns first
+    in memory.
 
     Raises:
         InputError: run lengths that do not fill the picture.
@@ -73,8 +77,9 @@ def encode(masks: NDArray[np.bool_]) -> list[dict[str, Any]]:
 def run_lengths(counts: str) -> NDArray[np.int64]:
     """The run lengths in a compressed RLE's text.
 
-    A character less 48 holds five bits of a number, lowest first, and whether more follow (bit 5). The last
-    one's bit 4 is the sign. From the fourth on, numbers are differences to the one before the last.
+    A character less 48 holds five bits of a number, lowest first, and whether more follow (bit
+    5). The last one's bit 4 is the sign. From the fourth on, numbers are differences to the one
+    before the last.
     """
     codes = np.frombuffer(counts.encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero(codes < 32) + 1
@@ -88,7 +93,8 @@ def run_lengths(counts: str) -> NDArray[np.int64]:
 
 
 def draw(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The union of polygons [x0, y0, x1, y1, ...] in pixels, by COCO's rasteriser: bool (height, width)."""
+    """The union of polygons [x0, y0, x1, y1, ...] in pixels, by COCO's rasteriser: bool
+    (height, width)."""
     from pycocotools import mask as mask_utils
 
     if not polygons:

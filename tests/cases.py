@@ -1,5 +1,5 @@
-"""What operator tests share: implementations as parameters, the golden cases, a variant of the op
-that can be made wrong."""
+"""What operator tests share: implementations as parameters, the golden cases, a variant of the
+op that can be made wrong."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def filled(shape: tuple[int, ...]) -> np.ndarray:
     return ((np.arange(np.prod(shape)) * 7919 % 101) / 50 - 1).reshape(shape)
 
 
-# --- a third form of the op, with mistakes to order ----------------------------------------------------
+# --- a third form of the op, with mistakes to order -------------------------------------------
 
 # What each wrong variant gets wrong; `variant` without any of these is right.
 WRONG = {
@@ -90,7 +90,8 @@ def variant(
     one_parity: bool = False,
     floor: bool = False,
 ) -> torch.Tensor:
-    """The op as four contractions with matrices of hat functions, right unless told to make a mistake."""
+    """The op as four contractions with matrices of hat functions, right unless told to make a
+    mistake."""
     _, num_v, num_u, height, width = x.shape
     rows, columns = (e // lam if floor else -(-e // lam) for e in (height, width))
     shift_v, shift_u = _shifts(lam, num_v) + shift, _shifts(lam, num_u) + shift

@@ -1,4 +1,5 @@
-"""Models small enough to export in a test, and how they are exported: once per session (`conftest.py`)."""
+"""Models small enough to export in a test, and how they are exported: once per session
+(`conftest.py`)."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ SMALL = replace(
 
 
 def outspoken(model: TensorMask) -> TensorMask:
-    """Fresh predictors say almost nothing; larger weights give logits of the order of a trained model's."""
+    """Fresh predictors say almost nothing; larger weights give logits of the order of a trained
+    model's."""
     network = model.network
     with torch.no_grad():
         for conv in (

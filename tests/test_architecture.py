@@ -1,4 +1,5 @@
-"""The promises of the layout: who imports whom, names, weight of an import, the tree in the README."""
+"""The promises of the layout: who imports whom, names, weight of an import, the tree in the
+README."""
 
 from __future__ import annotations
 

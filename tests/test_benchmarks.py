@@ -1,4 +1,5 @@
-"""The benchmark measures the right things: its formulas and plain kernel compute the op, its script runs."""
+"""The benchmark measures the right things: its formulas and plain kernel compute the op, its
+script runs."""
 
 from __future__ import annotations
 

@@ -38,11 +38,12 @@ from tensormask_edu.data.augment import (
 from tensormask_edu.data.coco import CocoFolder, crop, crop_target, read_image, tight_boxes
 from tensormask_edu.masks import decode, encode, run_lengths, to_rle
 
-BOX_PX = 1.0  # a box scaled exactly and a mask scaled to the nearest pixel round apart by at most this
+# a box scaled exactly and a mask scaled to the nearest pixel round apart by at most this
+BOX_PX = 1.0
 LIGHT = 1e-6  # float32 arithmetic on values in [0, 1]
 
 
-# --- the overlap world ---------------------------------------------------------------------------
+# --- the overlap world ------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +163,7 @@ def test_numbers_out_of_range_are_named(name: str, value: int, tmp_path: Path):
     assert not (tmp_path / "new").exists()
 
 
-# --- COCO folders --------------------------------------------------------------------------------
+# --- COCO folders -----------------------------------------------------------------------------
 
 SQUARE = [2.0, 2.0, 8.0, 2.0, 8.0, 6.0, 2.0, 6.0]  # columns 2..7, rows 2..5
 CORNER = [12.0, 7.0, 15.0, 7.0, 15.0, 9.0, 12.0, 9.0]
@@ -171,7 +172,8 @@ COLUMN[1:4, 5] = True
 
 
 def quirks() -> dict[str, Any]:
-    """A ground truth with every quirk: picture 4 has polygons, 9 masks and a crowd, 2 nothing."""
+    """A ground truth with every quirk: picture 4 has polygons, 9 masks and a crowd, 2
+    nothing."""
     uncompressed = {"size": [10, 16], "counts": [51, 3, 106]}
     crowd = {"size": [10, 16], "counts": [0, 160]}
     return {
@@ -438,7 +440,7 @@ def test_every_picture_of_a_real_data_set_loads(shared: Path, name: str):
             assert (target["labels"] < len(dataset.class_names)).all()
 
 
-# --- masks and pictures --------------------------------------------------------------------------
+# --- masks and pictures -----------------------------------------------------------------------
 
 
 @settings(max_examples=40, deadline=None)
@@ -520,7 +522,7 @@ def test_files_that_are_no_pictures_are_named(tmp_path: Path):
         read_image(tmp_path / "text.png")
 
 
-# --- contrast and size ---------------------------------------------------------------------------
+# --- contrast and size ------------------------------------------------------------------------
 
 
 def random_image(height: int = 20, width: int = 30, seed: int = 0) -> torch.Tensor:
@@ -578,7 +580,7 @@ def test_prepare_rejects_other_tensors(image: torch.Tensor):
         prepare(image, InputConfig())
 
 
-# --- augmentation --------------------------------------------------------------------------------
+# --- augmentation -----------------------------------------------------------------------------
 
 
 def random_target(
@@ -747,7 +749,7 @@ def test_shuffled_channels_are_the_same_channels():
     assert len(orders) == 6 and all(sorted(order) == [0, 1, 2] for order in orders)
 
 
-# --- the order of a run --------------------------------------------------------------------------
+# --- the order of a run -----------------------------------------------------------------------
 
 
 def test_every_epoch_is_another_order_of_all_pictures():

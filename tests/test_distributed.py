@@ -22,7 +22,8 @@ from tensormask_edu.detector.model import build_model
 from tensormask_edu.evaluation.ceiling import evaluate_checkpoint
 from tensormask_edu.training.train import train
 
-# ResNet-50 with its frozen normalisation and stem, small heads: batch statistics would tell the two apart.
+# ResNet-50 with its frozen normalisation and stem, small heads: batch statistics would tell the
+# two apart.
 SMALL_R50 = {
     "backbone": "resnet50",
     "normaliser": "global",

@@ -1,4 +1,5 @@
-"""Engines: which plugin our ops take, what the builder is asked, and one clear error for everything else."""
+"""Engines: which plugin our ops take, what the builder is asked, and one clear error for
+everything else."""
 
 from __future__ import annotations
 
@@ -51,7 +52,7 @@ def nodes_of(path) -> int:
     return sum(node.op_type in plugin.OPS for node in onnx.load(path).graph.node)
 
 
-# --- every form, for every GPU -------------------------------------------------------------------------
+# --- every form, for every GPU ----------------------------------------------------------------
 
 STATIC = Profile(*[(1, 3, 128, 160)] * 3)
 DYNAMIC = Profile((1, 3, 64, 64), (1, 3, 128, 160), (2, 3, 256, 256))
@@ -104,7 +105,7 @@ def test_the_command_line_says_which_plugin_and_why(dense, tmp_path, capsys):
     assert "  equivalent   none: tensorrt_rtx loads no plugins in Python\n" in said
 
 
-# --- a plugin that was asked for and not taken ---------------------------------------------------------
+# --- a plugin that was asked for and not taken ------------------------------------------------
 
 
 def without(path, target, attribute: str):
@@ -174,7 +175,7 @@ def test_attributes_that_the_plugin_refuses_end_the_build_with_one_error(dense, 
     assert [p.name for p in tmp_path.iterdir()] == ["zero.onnx"]
 
 
-# --- libraries that are none ---------------------------------------------------------------------------
+# --- libraries that are none ------------------------------------------------------------------
 
 
 def text_file(folder):
@@ -253,7 +254,7 @@ def test_a_library_that_is_no_plugin_of_ours_is_one_error_with_the_cure(
     assert sorted(tmp_path.iterdir()) == before
 
 
-# --- other bad input -----------------------------------------------------------------------------------
+# --- other bad input --------------------------------------------------------------------------
 
 WRONG = {
     "a target twice": (["--sm", "86", "86"], "sm: expected each compute capability once"),
@@ -312,7 +313,7 @@ def test_a_place_that_cannot_be_written_is_found_before_the_build(dense, tmp_pat
         build_engine(dense, tmp_path / "file" / "e", backend="tensorrt_rtx")
 
 
-# --- the vendor's command line -------------------------------------------------------------------------
+# --- the vendor's command line ----------------------------------------------------------------
 
 
 def test_the_equivalent_command_carries_every_option():

@@ -1,4 +1,5 @@
-"""COCO scores: published numbers, cases with a known answer, and the way from a model's output."""
+"""COCO scores: published numbers, cases with a known answer, and the way from a model's
+output."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from tensormask_edu.masks import decode, encode
 PUBLISHED = 5e-4  # the published scores have three decimals
 EXACT = 1e-9  # sums of a hundred float64 terms
 
-# Mask and box scores that COCO's authors publish for their example detections, in the order of SCORE_NAMES
+# Mask and box scores that COCO's authors publish for their example detections, in the order of
+# SCORE_NAMES
 ORACLE = {
     "segm": (
         0.320,
@@ -63,7 +65,7 @@ def test_the_published_scores_are_reproduced(shared: Path, iou: Any):
     np.testing.assert_allclose(list(scores.values()), ORACLE[iou], atol=PUBLISHED, rtol=0)
 
 
-# --- a case with a known answer ------------------------------------------------------------------
+# --- a case with a known answer ---------------------------------------------------------------
 
 SIZE = (20, 30)
 
@@ -246,7 +248,7 @@ def test_an_unknown_kind_of_overlap_is_an_error(truth: Path):
         evaluate.score(truth, [], "mask")  # type: ignore[arg-type]
 
 
-# --- from a model's output -----------------------------------------------------------------------
+# --- from a model's output --------------------------------------------------------------------
 
 
 def test_detections_become_coco_objects():
@@ -289,7 +291,8 @@ def test_a_label_without_a_category_is_an_error():
 
 
 class BrightChannels(nn.Module):
-    """A detector of single-coloured objects: what is bright in colour k is an object of class k."""
+    """A detector of single-coloured objects: what is bright in colour k is an object of class
+    k."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,5 @@
-"""ONNX files and engines: bodies against the reference, the exported model against PyTorch, clear errors."""
+"""ONNX files and engines: bodies against the reference, the exported model against PyTorch,
+clear errors."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ from tensormask_export.runtimes.parsed import ParsedNetwork
 # A float16 result of order 6: a few roundings of 2^-10 relative.
 HALF = 2e-2
 
-# --- function bodies -----------------------------------------------------------------------------
+# --- function bodies --------------------------------------------------------------------------
 
 # V, U, H, W, lam, pad: why
 CASES = {
@@ -176,7 +177,7 @@ def test_the_normalisation_is_exact_on_large_maps():
     )  # values reach 12
 
 
-# --- the graph -----------------------------------------------------------------------------------
+# --- the graph --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bgr", [False, True])
@@ -207,7 +208,7 @@ def test_a_wrong_graph_is_refused(arguments, message):
         DetectorGraph(build_model(SMALL), **arguments)
 
 
-# --- the exported model --------------------------------------------------------------------------
+# --- the exported model -----------------------------------------------------------------------
 
 
 def test_the_nodes_are_bare_and_carry_their_bodies(tiny):
@@ -313,7 +314,7 @@ def test_the_file_is_small_and_names_no_folder_of_this_machine(tiny):
     assert path.stat().st_size < 1.1 * (checkpoint / "model.safetensors").stat().st_size
 
 
-# --- engines -------------------------------------------------------------------------------------
+# --- engines ----------------------------------------------------------------------------------
 
 
 @needs_rtx
@@ -404,7 +405,7 @@ def test_an_output_that_the_parser_misread_is_an_error(small):
         to_tensorrt.check_outputs(proto, {**shapes, "masks": [-1, 0, -1, -1]})
 
 
-# --- errors --------------------------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------
 
 
 def damaged(path, folder):
@@ -420,7 +421,8 @@ def foreign(path, folder):
     return folder / "foreign.onnx"
 
 
-# Each gives a command line from (checkpoint, ONNX file, empty folder), and a part of the message
+# Each gives a command line from (checkpoint, ONNX file, empty folder), and a part of the
+# message
 WRONG = {
     "no checkpoint": (
         lambda c, o, d: ["onnx", d / "no", d / "m.onnx"],

@@ -1,4 +1,5 @@
-"""The exported detector: its own three steps against the model's, the file against PyTorch in every form."""
+"""The exported detector: its own three steps against the model's, the file against PyTorch in
+every form."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ def batch(model, images):
     return torch.cat([pad_to_multiple(model, image[None]) for image in images])
 
 
-# --- the graph against the model -----------------------------------------------------------------
+# --- the graph against the model --------------------------------------------------------------
 
 VARIANTS = {
     "windows, odd and even sides": (SMALL, {}),
@@ -193,7 +194,8 @@ def test_a_chain_longer_than_the_iterations_is_reported():
 
 
 def test_boxes_of_different_classes_never_meet_even_at_negative_coordinates():
-    """`torchvision.ops.batched_nms` shifts few boxes by their class, and lets these two meet."""
+    """`torchvision.ops.batched_nms` shifts few boxes by their class, and lets these two
+    meet."""
     box = torch.tensor([[0.0, 0, 100, 100], [-101, -101, 0, 0]])
     labels = torch.tensor([0, 1])
     assert overlaps(box[None], labels[None], 0.5).sum() == 0
@@ -210,7 +212,7 @@ def test_the_first_places_come_in_order():
     assert index[1, 0] == 5
 
 
-# --- half precision ------------------------------------------------------------------------------
+# --- half precision ---------------------------------------------------------------------------
 
 
 def test_folding_a_normalisation_changes_nothing():
@@ -282,7 +284,7 @@ def test_a_half_precision_engine_builds_without_a_gpu(half, tmp_path):
     assert report.bytes > 0 and not report.warnings
 
 
-# --- the file ------------------------------------------------------------------------------------
+# --- the file ---------------------------------------------------------------------------------
 
 
 def test_onnx_reference_computes_the_same_file(small):

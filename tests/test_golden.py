@@ -1,4 +1,5 @@
-"""The numbers of the official implementation: activations, detections, targets, losses, gradients."""
+"""The numbers of the official implementation: activations, detections, targets, losses,
+gradients."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The kernel source, compiled for the host, for devices, and for a device played by the host.
 
-No GPU is needed: `emulated_kernels.cpp` runs the text of kernels.cu block by block, called by `ops.cuda` with
-the launches and arguments that a device would get.
+No GPU is needed: `emulated_kernels.cpp` runs the text of kernels.cu block by block, called by
+`ops.cuda` with the launches and arguments that a device would get.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def check_windows(shape, lam, dtype, implementation, count=4) -> None:
     assert error(got, expected, float(grad.abs().max())) <= OP_REL[dtype]
 
 
-# --- the host library ---------------------------------------------------------------------------------
+# --- the host library -------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -258,7 +258,7 @@ def test_an_infinite_value_reaches_its_own_outputs_alone(compiled_host):
     check_infinity(compiled_host)
 
 
-# --- the host library: compiling and caching ---------------------------------------------------------------
+# --- the host library: compiling and caching --------------------------------------------------
 
 
 @pytest.fixture
@@ -408,7 +408,7 @@ def test_a_mistake_in_the_arithmetic_is_noticed(name, tmp_path, monkeypatch, com
             check_forward(*CASES[case], torch.float64, host)
 
 
-# --- the device kernels, played by the host ---------------------------------------------------------------
+# --- the device kernels, played by the host ---------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -431,7 +431,8 @@ def emulator(tmp_path_factory):
 
 
 def guarded(tensor: torch.Tensor, allocated: list) -> torch.Tensor:
-    """The tensor between margins that a stray write would change, and full of NaN until it is written."""
+    """The tensor between margins that a stray write would change, and full of NaN until it is
+    written."""
     margin = 64
     memory = tensor.new_full((tensor.numel() + 2 * margin,), 77)
     inner = memory[margin : margin + tensor.numel()]
@@ -597,7 +598,7 @@ def test_paper_sized_calls_fit_the_tile_kernels():
             assert cuda.backward_launch(shape, lam, 8).blocks
 
 
-# --- the device kernels, compiled -------------------------------------------------------------------------
+# --- the device kernels, compiled -------------------------------------------------------------
 
 FORWARD_REGISTERS = (
     168  # two blocks of five warps share the 65536 registers of a multiprocessor

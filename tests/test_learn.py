@@ -1,4 +1,5 @@
-"""Exercises: the right answer passes, another right answer passes, each wrong idea gets its own sentence."""
+"""Exercises: the right answer passes, another right answer passes, each wrong idea gets its own
+sentence."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ from tensormask_edu.learn.exercise import EXERCISES, SOLUTIONS, is_untouched
 PAD = -6.0
 
 
-# --- window_mask ------------------------------------------------------------------------------------------
+# --- window_mask ------------------------------------------------------------------------------
 
 
 def window_mask_by_einsum(aligned, y, x, pad_value=PAD):
@@ -92,7 +93,7 @@ def window_mask_as_list(aligned, y, x, pad_value=PAD):
     return window_mask_by_einsum(aligned, y, x, pad_value).tolist()
 
 
-# --- nat2align ----------------------------------------------------------------------------------------------
+# --- nat2align --------------------------------------------------------------------------------
 
 
 def slide(x, step, fill):
@@ -156,7 +157,7 @@ def nat2align_in_place(x, pad_value=PAD):
     return x
 
 
-# --- align2nat ----------------------------------------------------------------------------------------------
+# --- align2nat --------------------------------------------------------------------------------
 
 
 def align2nat_by_slices(x, sigma_vu=1, pad_value=PAD):
@@ -206,7 +207,7 @@ def align2nat_zero_outside(x, sigma_vu=1, pad_value=PAD):
     return slide(x, sigma_vu, 0.0)
 
 
-# --- align2nat_view -----------------------------------------------------------------------------------------
+# --- align2nat_view ---------------------------------------------------------------------------
 
 
 def view_by_unfold(padded, height, width):
@@ -262,7 +263,7 @@ def view_detached(padded, height, width):
     return view_by_unfold(padded.detach(), height, width)
 
 
-# --- taps ---------------------------------------------------------------------------------------------------
+# --- taps -------------------------------------------------------------------------------------
 
 
 def taps_in_integers(v, lam):
@@ -304,7 +305,7 @@ def taps_clamped(v, lam):
     return two_taps(place)
 
 
-# --- shifted_taps -------------------------------------------------------------------------------------------
+# --- shifted_taps -----------------------------------------------------------------------------
 
 
 def shifted_taps_by_parity(v, y, lam, num_v):
@@ -336,7 +337,7 @@ def shifted_taps_upper(v, y, lam, num_v):
     return [(math.ceil(lam * y + v - (lam * num_v - 1) / 2), 1)]
 
 
-# --- swap_align2nat -----------------------------------------------------------------------------------------
+# --- swap_align2nat ---------------------------------------------------------------------------
 
 
 def loops(x, lam, pad_value, axis_v=None, axis_y=None, read=None):
@@ -411,7 +412,7 @@ def swap_unfused(x, lam, pad_value=PAD):
     return reference.subsample(reference.up_align2nat(x, lam, pad_value=pad_value), lam).copy()
 
 
-# --- swap_elements ------------------------------------------------------------------------------------------
+# --- swap_elements ----------------------------------------------------------------------------
 
 
 def elements_by_numpy(num_v, num_u, height, width, lam):
@@ -606,7 +607,7 @@ def test_every_exercise_belongs_to_a_lesson_and_has_three_hints(name):
     assert len(set(found.hints)) == 3
 
 
-# --- the mechanism ------------------------------------------------------------------------------------------
+# --- the mechanism ----------------------------------------------------------------------------
 
 
 def test_an_untouched_stub_becomes_the_packages_version_and_says_so(capsys):
@@ -736,7 +737,7 @@ def test_unknown_names_and_numbers_are_refused():
         hint("taps", 4)
 
 
-# --- looks ------------------------------------------------------------------------------------------------
+# --- looks ------------------------------------------------------------------------------------
 
 
 def test_peek_prints_name_shape_and_range(capsys):

@@ -1,4 +1,5 @@
-"""Tensors that live at once, counted: mask operators one at a time, pasting in bounded patches."""
+"""Tensors that live at once, counted: mask operators one at a time, pasting in bounded
+patches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The lessons: they run, untouched and solved; they are what their text says; they repeat nothing."""
+"""The lessons: they run, untouched and solved; they are what their text says; they repeat
+nothing."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ def test_an_untouched_lesson_runs_to_its_end(twin):
 
 @pytest.mark.parametrize("twin", EXERCISE_LESSONS, ids=lambda twin: twin.stem)
 def test_with_the_solutions_switched_on_every_check_passes(twin, monkeypatch, capsys):
-    """The stubs and checks alone: an untouched stub is the same function, so the other cells ran above."""
+    """The stubs and checks alone: an untouched stub is the same function, so the other cells
+    ran above."""
     monkeypatch.setenv("TENSORMASK_EDU_SOLUTIONS", "1")
     names = {"learn": learn}
     for cell in code_cells(read(twin)):
@@ -164,11 +166,12 @@ def test_links_of_a_lesson_lead_somewhere(twin):
     assert not [link for link in links if not (FOLDER / link).is_file()]
 
 
-# --- nothing twice ----------------------------------------------------------------------------------------
+# --- nothing twice ----------------------------------------------------------------------------
 
 
 def bodies(tree: ast.AST) -> dict[str, str]:
-    """Function name -> its body without docstring, for functions of more than a docstring and dots."""
+    """Function name -> its body without docstring, for functions of more than a docstring and
+    dots."""
     found = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):

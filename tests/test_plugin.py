@@ -1,4 +1,5 @@
-"""The TensorRT plugins in C++ and Python, without a GPU: on an emulated device, and as users build them."""
+"""The TensorRT plugins in C++ and Python, without a GPU: on an emulated device, and as users
+build them."""
 
 from __future__ import annotations
 
@@ -98,7 +99,7 @@ class Output:
         return self.tensor
 
 
-# --- launches: those of the torch op, and right --------------------------------------------------------
+# --- launches: those of the torch op, and right -----------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +205,7 @@ def test_a_window_outside_the_grid_is_padding_and_reads_nothing(cell, emulator):
     assert (out.written() == PAD).all()
 
 
-# --- the plugin in C++, on the emulated device ---------------------------------------------------------
+# --- the plugin in C++, on the emulated device ------------------------------------------------
 
 FLOAT, HALF, INT32, INT64, LINEAR, CHW2 = 0, 1, 3, 8, 0, 1  # DataType and TensorFormat
 FIELD_FLOAT64, FIELD_FLOAT32, FIELD_INT32 = 2, 1, 5
@@ -375,7 +376,7 @@ def test_the_cpp_creator_refuses_wrong_attributes_in_one_line(name, case, cpp, c
     assert capfd.readouterr().err == f"{name}: {message}\n"
 
 
-# --- the plugin in Python ------------------------------------------------------------------------------
+# --- the plugin in Python ---------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -408,7 +409,8 @@ PAD6 = np.array([PAD], np.float32)
 def test_the_python_plugin_computes_in_tensorrts_memory(
     name, dtype, rtx, emulator, monkeypatch
 ):
-    """Addresses of host memory play those of a device, and the emulator runs what is launched."""
+    """Addresses of host memory play those of a device, and the emulator runs what is
+    launched."""
     shape, lam = (2, 3, 2, 7, 9), 2
     x, index = draw(shape, dtype), cells(shape, lam, 4)
     windows = name == SWAP_WINDOWS
@@ -491,7 +493,7 @@ def test_the_python_creator_refuses_wrong_attributes_in_one_line(values, message
     assert capfd.readouterr().err == f"SwapAlign2Nat: {message}\n"
 
 
-# --- which plugin is taken -----------------------------------------------------------------------------
+# --- which plugin is taken --------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -570,7 +572,7 @@ def test_a_process_holds_one_form_of_the_plugin(monkeypatch, tmp_path):
             plugin.load(trt, *other)
 
 
-# --- the library, built as its users build it ----------------------------------------------------------
+# --- the library, built as its users build it -------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -181,7 +181,7 @@ def test_a_missing_picture_leaves_no_half_report(tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
-# --- The demo's way with its stages ----------------------------------------------------------------
+# --- The demo's way with its stages -----------------------------------------------------------
 
 
 def run_with(monkeypatch, tmp_path, **stages) -> tuple[int, dict]:

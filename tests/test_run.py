@@ -1,4 +1,5 @@
-"""Exported models at work: sessions, predictions, timings, and what is refused before an engine loads."""
+"""Exported models at work: sessions, predictions, timings, and what is refused before an engine
+loads."""
 
 from __future__ import annotations
 
@@ -82,7 +83,7 @@ def images(*shape: int) -> np.ndarray:
     return np.random.default_rng(sum(shape)).random(shape, dtype=np.float32)
 
 
-# --- sessions ------------------------------------------------------------------------------------
+# --- sessions ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 64, 96), (2, 3, 32, 64)])
@@ -208,7 +209,7 @@ def test_a_shape_outside_the_profile_names_the_options_that_include_it(folder, s
     )
 
 
-# --- engines: what is checked before one is loaded -----------------------------------------------
+# --- engines: what is checked before one is loaded --------------------------------------------
 
 
 def change(engine: Path, part: str, **fields) -> None:
@@ -342,7 +343,7 @@ def test_tensorrt_says_why_it_does_not_load_a_plan(engine, spoil):
         engine_run.load_plan(trt.Runtime(logger), plan, logger)
 
 
-# --- engines: as much of a run as needs no GPU ---------------------------------------------------
+# --- engines: as much of a run as needs no GPU ------------------------------------------------
 
 
 @needs_rtx
@@ -370,7 +371,8 @@ def test_the_calls_of_a_run_exist_in_tensorrt():
 
 
 class CpuEngine:
-    """What an engine is to `EngineReady`, computed by ONNX Runtime on addresses in this machine's memory."""
+    """What an engine is to `EngineReady`, computed by ONNX Runtime on addresses in this
+    machine's memory."""
 
     def __init__(self, path: Path, extra: int = 0) -> None:
         self.session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -528,7 +530,7 @@ def test_an_engine_of_other_outputs_is_refused(folder):
         engine_run.check_tensors(trt, engine)
 
 
-# --- timings -------------------------------------------------------------------------------------
+# --- timings ----------------------------------------------------------------------------------
 
 
 def test_a_benchmark_measures_the_model_and_pytorch_in_processes_of_their_own(folder):
@@ -567,7 +569,7 @@ def test_a_runtime_that_dies_is_an_error_message():
         bench.in_own_process("some model", os._exit, 3)
 
 
-# --- the script for the day a GPU is at hand -----------------------------------------------------
+# --- the script for the day a GPU is at hand --------------------------------------------------
 
 
 @pytest.fixture
@@ -606,7 +608,7 @@ def test_the_script_says_what_it_does_without_a_gpu(script, monkeypatch, capsys)
     assert "only --steps build runs here" in capsys.readouterr().err
 
 
-# --- the command line ----------------------------------------------------------------------------
+# --- the command line -------------------------------------------------------------------------
 
 
 def test_the_commands_run_an_onnx_file(folder, tmp_path, capsys):

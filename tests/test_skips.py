@@ -1,4 +1,5 @@
-"""Which checks may stay undone, and when. A new skip fails here until it is listed with its reason."""
+"""Which checks may stay undone, and when. A new skip fails here until it is listed with its
+reason."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ ON_CUDA = {
     "test_transforms_equal_the_reference_on_every_case",
 }
 
-# The C++ plugin is compiled where TensorRT's headers are; its launches, shared with the torch op, run always.
+# The C++ plugin is compiled where TensorRT's headers are; its launches, shared with the torch
+# op, run always.
 ON_EMULATOR = {
     "test_layers_that_differ_do_not_share_timings",
     "test_the_cpp_creator_refuses_wrong_attributes_in_one_line",

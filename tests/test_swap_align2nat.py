@@ -41,7 +41,7 @@ def gather(out: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     return out[n, :, :, y, x]
 
 
-# --- values -------------------------------------------------------------------------------------------
+# --- values -----------------------------------------------------------------------------------
 
 
 def assert_golden_by_reference(case: Golden) -> None:
@@ -280,7 +280,7 @@ def test_check_ops_fails_for_a_wrong_op(mistake, monkeypatch):
     assert max(result["grad_error"] for result in results) > OP_REL[torch.bfloat16]
 
 
-# --- gradients ----------------------------------------------------------------------------------------
+# --- gradients --------------------------------------------------------------------------------
 
 
 @everywhere
@@ -342,7 +342,7 @@ def test_backward_gives_the_same_bits_in_every_run(device, chosen):
     assert torch.equal(grads[0], grads[2])
 
 
-# --- dtype --------------------------------------------------------------------------------------------
+# --- dtype ------------------------------------------------------------------------------------
 
 
 @everywhere
@@ -356,7 +356,7 @@ def test_the_op_keeps_its_inputs_dtype_under_autocast(device, chosen):
     assert torch.autograd.grad(out.sum() + windows.sum(), x)[0].dtype == torch.float32
 
 
-# --- rejects ------------------------------------------------------------------------------------------
+# --- rejects ----------------------------------------------------------------------------------
 
 X = torch.zeros(1, 2, 2, 4, 4)
 BAD = {
@@ -438,7 +438,7 @@ def test_the_reference_rejects_bad_input_too(call, message):
         call()
 
 
-# --- choice of implementation -------------------------------------------------------------------------
+# --- choice of implementation -----------------------------------------------------------------
 
 
 def test_status_says_what_runs_and_why():
@@ -458,7 +458,7 @@ def test_a_forced_choice_that_cannot_run_raises():
         ops.swap_align2nat(X, 2)
 
 
-# --- registration, export, compile --------------------------------------------------------------------
+# --- registration, export, compile ------------------------------------------------------------
 
 
 # opcheck itself reads .grad of tensors that are no leaves.

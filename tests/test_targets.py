@@ -1,4 +1,5 @@
-"""Assignment and mask targets: the loops of the reference, and the official code's known answers."""
+"""Assignment and mask targets: the loops of the reference, and the official code's known
+answers."""
 
 from __future__ import annotations
 
@@ -106,14 +107,16 @@ def test_the_papers_rules_accept_fewer_windows_but_never_lose_a_small_object():
     on_a_cell, between_cells = (66, 66, 126, 126), (70, 70, 130, 130)
     for box in (on_a_cell, between_cells):
         assert {p for p in positives([box], paper)} < {p for p in positives([box])}
-    # On level 1 a stride is 8 px and a bin 4; (100, 100) is 5.7 px from the four cells around it. Windows of
-    # both sizes take an object of 60 px there: 88 - 8 and 120 - 8 are at most twice that.
+    # On level 1 a stride is 8 px and a bin 4; (100, 100) is 5.7 px from the four cells around
+    # it. Windows of both sizes take an object of 60 px there: 88 - 8 and 120 - 8 are at most
+    # twice that.
     assert sum(place[0] == 1 for place in positives([between_cells])) == 4 * 2
     assert not any(place[0] == 1 for place in positives([between_cells], paper))
     assert positives(
         [(100, 100, 103, 104)], paper
     )  # the smallest window takes what is below half its side
-    # A window of 88 px is at most twice an object of 44 px: 43 is too small for the paper, not for the code.
+    # A window of 88 px is at most twice an object of 44 px: 43 is too small for the paper, not
+    # for the code.
     small = (42.5, 42.5, 85.5, 85.5)
     assert {place[0] for place in positives([small])} == {0, 1}
     assert {place[0] for place in positives([small], paper)} == {0}

@@ -48,7 +48,8 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
-    """Wide and tall pictures with polygons, and what a run that nobody disturbs makes of them."""
+    """Wide and tall pictures with polygons, and what a run that nobody disturbs makes of
+    them."""
     folder = write_pictures(tmp_path_factory.mktemp("mixed"), MIXED)
     train(CHANGING, folder, folder / "undisturbed")
     return folder
@@ -75,7 +76,7 @@ def files(output):
     return {path.name: path.read_bytes() for path in output.rglob("*") if path.is_file()}
 
 
-# --- the schedule and the optimizer ---------------------------------------------------------------
+# --- the schedule and the optimizer -----------------------------------------------------------
 
 
 def test_the_learning_rate_rises_falls_and_ends_at_zero():
@@ -126,7 +127,7 @@ def test_the_official_recipe_decays_biases_but_no_normalisation():
     assert {names[id(p)] for p in plain["params"]} >= {"network.backbone.body.stem.1.weight"}
 
 
-# --- a run ----------------------------------------------------------------------------------------
+# --- a run ------------------------------------------------------------------------------------
 
 
 def test_training_lowers_the_loss_and_leaves_a_checkpoint(world, tmp_path):
@@ -285,7 +286,7 @@ def test_training_starts_from_imagenet_weights_or_a_checkpoint(tmp_path):
         assert torch.allclose(value, first.state_dict()[name], atol=1e-9), name
 
 
-# --- interruptions --------------------------------------------------------------------------------
+# --- interruptions ----------------------------------------------------------------------------
 
 
 def start(folder, output, *options, recipe=CHANGING):
@@ -396,7 +397,7 @@ def test_a_new_run_forgets_the_state_of_the_old_one(world, tmp_path, monkeypatch
         train(recipe(steps=1), world, tmp_path, resume=True)
 
 
-# --- what goes wrong ------------------------------------------------------------------------------
+# --- what goes wrong --------------------------------------------------------------------------
 
 
 def test_a_full_disk_is_one_clear_error_and_the_last_checkpoint_stays(world, tmp_path):
@@ -419,7 +420,8 @@ def test_a_full_disk_is_one_clear_error_and_the_last_checkpoint_stays(world, tmp
 
 
 def test_a_read_only_folder_is_one_clear_error(world, tmp_path, monkeypatch):
-    """A stand-in, since root may write everywhere but on a read-only disk, which says this to every call."""
+    """A stand-in, since root may write everywhere but on a read-only disk, which says this to
+    every call."""
     train(recipe(steps=1), world, tmp_path)
     before = files(tmp_path)
 

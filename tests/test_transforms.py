@@ -33,7 +33,7 @@ def random(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).normal(size=shape)
 
 
-# --- the definitions, against facts of the paper --------------------------------------------------------
+# --- the definitions, against facts of the paper ----------------------------------------------
 
 
 def test_align2nat_reads_each_bin_at_its_own_pixel():
@@ -111,7 +111,7 @@ def test_subsample_starts_at_0_and_keeps_the_last_partial_step():
     assert (reference.subsample(x, 3)[0, 0, 0] == x[0, 0, 0, [0, 3, 6]][:, [0, 3]]).all()
 
 
-# --- PyTorch against the definitions --------------------------------------------------------------------
+# --- PyTorch against the definitions ----------------------------------------------------------
 
 
 @everywhere
@@ -228,7 +228,7 @@ def test_every_op_has_its_place_in_the_documentation():
     assert all(f"`{name}" in page for name in set(reference.__all__) & set(ops.__all__))
 
 
-# --- rejects --------------------------------------------------------------------------------------------
+# --- rejects ----------------------------------------------------------------------------------
 
 X = torch.zeros(1, 3, 2, 4, 4)
 BAD = {
@@ -263,7 +263,7 @@ def test_bad_input_is_one_error_that_names_the_argument(call, message):
         call(reference, X.numpy())
 
 
-# --- the command ----------------------------------------------------------------------------------------
+# --- the command ------------------------------------------------------------------------------
 
 
 def test_check_ops_lists_every_op_and_what_did_not_run():

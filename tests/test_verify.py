@@ -1,4 +1,5 @@
-"""Verification: it passes what is equal, finds what is not, and says what it could not compare."""
+"""Verification: it passes what is equal, finds what is not, and says what it could not
+compare."""
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ def changed(path, folder, name: str, change):
     return folder / "changed.onnx"
 
 
-# --- what is equal -------------------------------------------------------------------------------
+# --- what is equal ----------------------------------------------------------------------------
 
 
 def test_the_tiny_model_equals_pytorch_for_two_batches_and_two_sizes(tiny):
@@ -102,7 +103,8 @@ def test_without_a_checkpoint_the_samples_speak(small, capsys):
 
 @pytest.mark.skipif(NO_EXTENSIONS, reason="onnxruntime_extensions is not installed")
 def test_the_numpy_loops_compute_the_nodes_inside_onnx_runtime(small, tmp_path):
-    """A pad value that the loops read and the function body's copy does not: then they differ."""
+    """A pad value that the loops read and the function body's copy does not: then they
+    differ."""
     proto = read_onnx(small[1])
     runtimes, _ = find_runtimes(proto, ["onnxruntime", "numpy"])
     images = torch.rand(1, 3, 16, 16)
@@ -125,7 +127,7 @@ def test_loops_that_would_take_hours_are_left_out_and_said(small, monkeypatch):
     assert any("the loops take up to 10" in why for why in report.not_run.values())
 
 
-# --- what is not ---------------------------------------------------------------------------------
+# --- what is not ------------------------------------------------------------------------------
 
 
 def test_a_changed_weight_is_found(small, tmp_path, capsys):
@@ -173,7 +175,7 @@ def test_nms_that_did_not_come_to_rest_fails(small):
     assert not match(("runtime", "picture"), found, found, False, LIMITS["float32"]).passed
 
 
-# --- matching ------------------------------------------------------------------------------------
+# --- matching ---------------------------------------------------------------------------------
 
 
 def some_detections(count: int) -> dict[str, np.ndarray]:
@@ -228,7 +230,7 @@ def test_boxes_that_coincide_are_told_apart_by_their_scores():
     assert match_pairs(expected, only(expected, [1, 0])) == [(0, 1), (1, 0)]
 
 
-# --- pictures and scores -------------------------------------------------------------------------
+# --- pictures and scores ----------------------------------------------------------------------
 
 
 def test_a_picture_file_is_prepared_as_the_checkpoint_says(tiny, tmp_path, capsys):
@@ -254,7 +256,8 @@ def test_a_picture_file_is_prepared_as_the_checkpoint_says(tiny, tmp_path, capsy
 
 
 def test_a_coco_folder_gives_the_ap_of_both(small, tmp_path, capsys):
-    """Only the exported twin counts: the model need not be trained, nor know all of the folder's classes."""
+    """Only the exported twin counts: the model need not be trained, nor know all of the
+    folder's classes."""
     write_shapes(tmp_path / "shapes", train=1, val=6, size_px=48)
     words = [
         "verify",
@@ -276,7 +279,7 @@ def test_a_coco_folder_gives_the_ap_of_both(small, tmp_path, capsys):
     assert "on 5 pictures: segm AP" in said and "7 pictures" in said and "worst of 7" in said
 
 
-# --- errors and gaps -----------------------------------------------------------------------------
+# --- errors and gaps --------------------------------------------------------------------------
 
 
 def test_another_checkpoint_than_the_exported_one_is_refused(small, tmp_path):

@@ -1,4 +1,5 @@
-"""Weights of others: a pickle can bring arrays and nothing else; names map one to one; nothing is lost."""
+"""Weights of others: a pickle can bring arrays and nothing else; names map one to one; nothing
+is lost."""
 
 from __future__ import annotations
 
@@ -134,7 +135,8 @@ CALL_ENCODE, CALL_DICTIONARY = b"c_codecs\nencode\n", b"ccollections\nOrderedDic
 
 
 def many(function, text, times=50):
-    """One argument, called with again and again: a file of kilobytes for as many megabytes as wanted."""
+    """One argument, called with again and again: a file of kilobytes for as many megabytes as
+    wanted."""
     if text is None:
         pairs = b"".join(b"]" + b"K" + bytes([n]) + b"aNa" + b"a" for n in range(200))
         argument = b"]" + pairs + b"\x85q\x01"
@@ -146,7 +148,8 @@ def many(function, text, times=50):
 
 
 def attacks(trace):
-    """Name -> (a pickle that would make the file `trace`, or take all memory, what the error says)."""
+    """Name -> (a pickle that would make the file `trace`, or take all memory, what the error
+    says)."""
     touch = f"touch {trace}"
     code = f"open({str(trace)!r}, 'w').close()"
     import os

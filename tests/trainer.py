@@ -1,9 +1,10 @@
-"""A training run as a program of its own, for the tests that kill it, fill its disk, or start several of it.
+"""A training run as a program of its own, for the tests that kill it, fill its disk, or start
+several of it.
 
     python trainer.py FOLDER OUTPUT RECIPE.json [--resume] [--die WHERE FILE TIME]
 
-`--die` ends the process by SIGKILL when FILE is written for the TIME-th time: "inside" half-way through its
-bytes, "after" once it has its name.
+`--die` ends the process by SIGKILL when FILE is written for the TIME-th time: "inside" half-way
+through its bytes, "after" once it has its name.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from tensormask_edu import config
 from tensormask_edu.base.files import write_json
 from tensormask_edu.config import RECIPES, AugmentConfig, Recipe
 
-# Pictures of both orientations change size, place and light at random: everything a resumed run must repeat.
+# Pictures of both orientations change size, place and light at random: everything a resumed run
+# must repeat.
 SHAKEN = AugmentConfig(flip=True, scale=(0.8, 1.25), gamma=(0.8, 1.2), noise=0.05)
 
 
@@ -57,7 +59,8 @@ def load_recipe(path: Path) -> Recipe:
 
 
 def write_pictures(folder: Path, sizes: list[tuple[int, int]], split: str = "train") -> Path:
-    """Noisy pictures of the sizes (height, width) with two coloured rectangles each, as polygons."""
+    """Noisy pictures of the sizes (height, width) with two coloured rectangles each, as
+    polygons."""
     generator = np.random.default_rng(0)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     images, annotations = [], []

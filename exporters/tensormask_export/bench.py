@@ -1,9 +1,11 @@
-"""How long an exported model takes and how much memory, beside PyTorch if asked: a row per runtime.
+"""How long an exported model takes and how much memory, beside PyTorch if asked: a row per
+runtime.
 
     compute     the model alone, on an input that is already there: on a GPU, what the device needs
     end to end  from pictures in this machine's memory to detections there, masks pasted, copies included
 
-Every runtime works in a process of its own, so that its memory is its own and an abort is an error message.
+Every runtime works in a process of its own, so that its memory is its own and an abort is an
+error message.
 
 next: cli.py
 """
@@ -46,7 +48,7 @@ Result = TypeVar("Result")
 FEWEST = 5  # runs that a median is taken of, whatever `seconds` says
 DEFAULT_SHAPE: Shape = (1, 3, 256, 256)
 
-# --- what is measured ----------------------------------------------------------------------------
+# --- what is measured -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,9 @@ class Times:
 
 @dataclass(frozen=True)
 class Row:
-    """One runtime. setup_s: load, and the first run of this shape. memory_mb: what came into use on the GPU,
-    or without one the most that the process had; memory_at_start_mb: how much of that before loading."""
+    """One runtime. setup_s: load, and the first run of this shape. memory_mb: what came into
+    use on the GPU, or without one the most that the process had; memory_at_start_mb: how much
+    of that before loading."""
 
     runtime: str
     device: str
@@ -108,7 +111,8 @@ class Row:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """All rows, and what they were measured on. files: SHA-256 of the model and what belongs to it."""
+    """All rows, and what they were measured on. files: SHA-256 of the model and what belongs to
+    it."""
 
     model: str
     shape: Shape
@@ -171,11 +175,13 @@ def bench(
 
     Args:
         shape: of the input; default the shape the engine is tuned for, or `DEFAULT_SHAPE`.
-        eager, compiled: checkpoint folders to run in PyTorch as well, as it is and through torch.compile.
+        eager, compiled: checkpoint folders to run in PyTorch as well, as it is and through
+            torch.compile.
         engine_options: see `run.open_session`.
 
     Raises:
-        InputError: as `open_session`; a shape that the model does not take; a checkpoint of other weights.
+        InputError: as `open_session`; a shape that the model does not take; a checkpoint of
+            other weights.
     """
     effort = effort or Effort()
     subjects = [Subject("model", str(model), engine_options)]
@@ -224,11 +230,12 @@ def check_weights(checkpoint: str | Path, expected: str) -> None:
         raise bad_input("checkpoint", expected, f"other weights in {checkpoint}")
 
 
-# --- measuring, in a process of its own ----------------------------------------------------------
+# --- measuring, in a process of its own -------------------------------------------------------
 
 
 def in_own_process(what: str, work: Callable[..., Result], *arguments: Any) -> Result:
-    """work(*arguments) in a fresh process; its errors are raised here, and its death is an InputError."""
+    """work(*arguments) in a fresh process; its errors are raised here, and its death is an
+    InputError."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             return pool.submit(work, *arguments).result()
@@ -239,7 +246,8 @@ def in_own_process(what: str, work: Callable[..., Result], *arguments: Any) -> R
 
 
 def measure(subject: Subject, shape: Shape, effort: Effort) -> Row:
-    """Load, warm up, time. Compute and end to end take turns, so that a slow moment meets both."""
+    """Load, warm up, time. Compute and end to end take turns, so that a slow moment meets
+    both."""
     if effort.threads:
         torch.set_num_threads(effort.threads)
     images = np.random.default_rng(0).random(shape, dtype=np.float32)
@@ -293,7 +301,8 @@ class Memory:
         self.resident_mb = process_mb("VmRSS")
 
     def used_mb(self, on_cpu: bool) -> tuple[float, float]:
-        """On the CPU the process's peak, and what it had at the start; else the GPU's growth, and 0."""
+        """On the CPU the process's peak, and what it had at the start; else the GPU's growth,
+        and 0."""
         if on_cpu:
             return process_mb("VmHWM"), self.resident_mb
         return (self.free - torch.cuda.mem_get_info()[0]) / 1e6, 0.0
@@ -307,7 +316,7 @@ def process_mb(name: str) -> float:
     return 0.0
 
 
-# --- runtimes ------------------------------------------------------------------------------------
+# --- runtimes ---------------------------------------------------------------------------------
 
 
 class Runner(Protocol):
@@ -348,7 +357,8 @@ class ModelRunner:
 
 
 class TorchRunner:
-    """A checkpoint in PyTorch, as `tensormask-edu predict` runs it. Masks are pasted in `compute_ms` too.
+    """A checkpoint in PyTorch, as `tensormask-edu predict` runs it. Masks are pasted in
+    `compute_ms` too.
 
     compiled: its network by torch.compile. half: on a GPU in float16, by autocast."""
 

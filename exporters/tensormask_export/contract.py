@@ -1,25 +1,29 @@
-"""What both sides of an exported file agree on: op names, attributes, tensor names, metadata keys.
+"""What both sides of an exported file agree on: op names, attributes, tensor names, metadata
+keys.
 
-The only place for these strings: the exporter writes them; the verifier, the runner, the engine builder and
-the TensorRT plugin read them.
+The only place for these strings: the exporter writes them; the verifier, the runner, the engine
+builder and the TensorRT plugin read them.
 
 next: graph.py
 """
 
 from __future__ import annotations
 
-# The custom ops. Their PyTorch twins are `swap_align2nat` and `swap_align2nat_windows` in tensormask_edu.ops.
+# The custom ops. Their PyTorch twins are `swap_align2nat` and `swap_align2nat_windows` in
+# tensormask_edu.ops.
 DOMAIN = "tensormask_edu"
 DOMAIN_VERSION = 1
 OPSET = 20  # of the standard ops around them; explicit INT8 Q/DQ needs at least 19
 SWAP = "SwapAlign2Nat"
 SWAP_WINDOWS = "SwapAlign2NatWindows"
-NORM = "InstanceNormalization"  # a standard name in our domain: see `onnx_body.InstanceNormalization`
+# a standard name in our domain: see `onnx_body.InstanceNormalization`
+NORM = "InstanceNormalization"
 LAM = "lam"
 PAD_VALUE = "pad_value"
 
-# How TensorRT's parser finds the plugin of a node. The namespace must be written on every node: with it the
-# parser prefers a registered plugin to the function body of the same name, without it the body always wins.
+# How TensorRT's parser finds the plugin of a node. The namespace must be written on every node:
+# with it the parser prefers a registered plugin to the function body of the same name, without
+# it the body always wins.
 PLUGIN_ATTRIBUTES = {"plugin_namespace": DOMAIN, "plugin_version": "1"}
 
 # Input
@@ -32,23 +36,27 @@ BATCH, ROWS, COLUMNS = (
     "columns",
 )  # names of the free dimensions; rows * padding_px = H
 
-# Outputs: D = min(detections_per_image, candidates) places per image, of which the first `count` are
-# detections, best first; beyond them boxes, scores, labels, windows and masks are 0. Lengths are pixels of
-# `images`; boxes are not clipped. The same names, shapes and types in every precision.
+# Outputs: D = min(detections_per_image, candidates) places per image, of which the first
+# `count` are detections, best first; beyond them boxes, scores, labels, windows and masks are
+# 0. Lengths are pixels of `images`; boxes are not clipped. The same names, shapes and types in
+#   every precision.
 BOXES = "boxes"  # (N, D, 4) float32 xyxy
 SCORES = "scores"  # (N, D) float32, descending
 LABELS = "labels"  # (N, D) int64
 WINDOWS_OUT = (
     "windows"  # (N, D, 4) int64 (level, size_id, y, x): the window that each mask lives in
 )
-MASKS_OUT = "masks"  # (N, D, P, Q) float32 probabilities on a canvas, 0 outside the window: `detections.py`
+# (N, D, P, Q) float32 probabilities on a canvas, 0 outside the window: `detections.py`
+MASKS_OUT = "masks"
 COUNT = "count"  # (N,) int64
-CONVERGED = "nms_converged"  # (N,) bool: the NMS iterations sufficed, so the result is that of greedy NMS
+# (N,) bool: the NMS iterations sufficed, so the result is that of greedy NMS
+CONVERGED = "nms_converged"
 OUTPUTS = (BOXES, SCORES, LABELS, WINDOWS_OUT, MASKS_OUT, COUNT, CONVERGED)
 CANVAS_BORDER = 2  # P = H / strides_px[0] + 2, Q = W / strides_px[0] + 2
 
 
-# Tensors inside, named so that `verify` (or anyone) can add them to the outputs; `--raw` leaves them there.
+# Tensors inside, named so that `verify` (or anyone) can add them to the outputs; `--raw` leaves
+# them there.
 def logits(level: int) -> str:
     """(N, A*K, H_l, W_l) class logits, channel size_id*K + k."""
     return f"logits_{level}"

@@ -1,4 +1,5 @@
-"""Segment image files with an ONNX file or an engine: the pictures that `tensormask-edu predict` makes.
+"""Segment image files with an ONNX file or an engine: the pictures that
+`tensormask-edu predict` makes.
 
 next: bench.py
 """
@@ -63,7 +64,8 @@ def predict(
 
 
 def detect_image(session: Session, image: Tensor, score: float = 0.0) -> dict[str, Tensor]:
-    """Detections (boxes, scores, labels, masks) of one uint8 image (3, H, W), in its own pixels."""
+    """Detections (boxes, scores, labels, masks) of one uint8 image (3, H, W), in its own
+    pixels."""
     input_config = from_json(InputConfig, session.metadata[contract.INPUT_CONFIG], "metadata")
     prepared = prepare(image, input_config).numpy()
     found = detect(session, [prepared], [(image.shape[1], image.shape[2])])[0]

@@ -1,4 +1,5 @@
-"""Make `sample.npz`, the stored picture of lesson 00: one picture, its truth, a trained model's detections.
+"""Make `sample.npz`, the stored picture of lesson 00: one picture, its truth, a trained model's
+detections.
 
     python notebooks/data/make_sample.py CHECKPOINT [--index 21] [--score 0.5]
 

@@ -9,17 +9,17 @@
 # %% [markdown]
 # # Start here
 #
-# **The question of the course:** how can one network, without cutting the image into crops, draw the exact
-# outline of every object in it?
+# **The question of the course:** how can one network, without cutting the image into crops,
+# draw the exact outline of every object in it?
 #
-# This page takes half a minute. It shows that everything runs here, one finished result, and the way
-# through the lessons. *To run: 10 seconds. Exercises: none. Random numbers: none.*
+# This page takes half a minute. It shows that everything runs here, one finished result, and
+# the way through the lessons. *To run: 10 seconds. Exercises: none. Random numbers: none.*
 #
 # ## 1. What comes out at the end
 #
-# Below is a small picture of overlapping shapes. A network that trained about twelve minutes on two
-# processor cores drew the dashed outlines. We stored its answer in a small file, so nothing has to be
-# trained or downloaded here.
+# Below is a small picture of overlapping shapes. A network that trained about twelve minutes on
+# two processor cores drew the dashed outlines. We stored its answer in a small file, so nothing
+# has to be trained or downloaded here.
 
 # %%
 from tensormask_edu import learn
@@ -30,9 +30,9 @@ image, truth, found, class_names = learn.stored_sample("data/sample.npz")
 lessons.truth_beside_prediction(image, truth, found, class_names)
 
 # %% [markdown]
-# Six shapes hide parts of each other, and each pixel belongs to one of them. How close is the network?
-# Compare every true mask with the best of the found ones by *IoU*: the pixels both have, divided by the
-# pixels either has. 1 is perfect.
+# Six shapes hide parts of each other, and each pixel belongs to one of them. How close is the
+# network? Compare every true mask with the best of the found ones by *IoU*: the pixels both
+# have, divided by the pixels either has. 1 is perfect.
 
 # %%
 for mask, label in zip(truth["masks"], truth["labels"], strict=True):
@@ -40,13 +40,15 @@ for mask, label in zip(truth["masks"], truth["labels"], strict=True):
     print(f"{class_names[label]:10} {mask.sum():5} px   IoU {iou:.2f}")
 
 # %% [markdown]
-# The small star has lost its points: it is 78 pixels, seen through bins of 4 x 4 pixels. How many bins a
-# mask should have is the question of lesson 06. The picture was chosen because it is crowded and all six
-# were found; on others the same network misses shapes, and lesson 09 counts how often.
+# The small star has lost its points: it is 78 pixels, seen through bins of 4 x 4 pixels. How
+# many bins a mask should have is the question of lesson 06. The picture was chosen because it
+# is crowded and all six were found; on others the same network misses shapes, and lesson 09
+# counts how often.
 #
 # ## 2. What runs on your machine
 #
-# The lessons need the first six lines. A `no` says what to type; "not needed" means what it says.
+# The lessons need the first six lines. A `no` says what to type; "not needed" means what it
+# says.
 
 # %%
 for ability in doctor.abilities():
@@ -56,8 +58,8 @@ for ability in doctor.abilities():
 # %% [markdown]
 # ## 3. The map of the course
 #
-# Every lesson asks one question, starts with a picture, and runs on a laptop without a GPU. You may begin
-# with lesson 04: it explains the (V, U, H, W) tensor from nothing.
+# Every lesson asks one question, starts with a picture, and runs on a laptop without a GPU. You
+# may begin with lesson 04: it explains the (V, U, H, W) tensor from nothing.
 #
 # | | question | state |
 # |---|---|---|
@@ -78,9 +80,9 @@ for ability in doctor.abilities():
 #
 # ## 4. How an exercise works
 #
-# You write the body of a function and run `learn.check` below it. A stub you leave alone becomes the
-# package's own version, so "Run All" always reaches the end. Here is an answer to lesson 04's first
-# exercise, with a typical wrong idea in it:
+# You write the body of a function and run `learn.check` below it. A stub you leave alone
+# becomes the package's own version, so "Run All" always reaches the end. Here is an answer to
+# lesson 04's first exercise, with a typical wrong idea in it:
 
 
 # %%
@@ -92,8 +94,8 @@ def window_mask(aligned, y, x, pad_value=-6.0):
 learn.check(window_mask)
 
 # %% [markdown]
-# The check goes from easy to hard, stops at the first failure, says which idea is probably wrong, and draws
-# what was expected beside what came. `learn.hint("window_mask", 1)`, then 2 and 3, help step by step;
-# `learn.solution("window_mask")` prints the package's own source.
+# The check goes from easy to hard, stops at the first failure, says which idea is probably
+# wrong, and draws what was expected beside what came. `learn.hint("window_mask", 1)`, then 2
+# and 3, help step by step; `learn.solution("window_mask")` prints the package's own source.
 #
 # **Next:** [04 Two ways to file a mask](04_two_ways_to_file_a_mask.ipynb).

@@ -9,12 +9,12 @@
 # %% [markdown]
 # # 04 Two ways to file a mask
 #
-# **The question:** a network must store many small masks, one for each place in the image. Under which
-# address should it file each value: under the *window* the value belongs to, or under the *pixel* it speaks
-# of?
+# **The question:** a network must store many small masks, one for each place in the image.
+# Under which address should it file each value: under the *window* the value belongs to, or
+# under the *pixel* it speaks of?
 #
-# You need PyTorch and NumPy, and nothing about TensorMask. *To run: 10 seconds. To work through with the
-# four exercises: 60 minutes. Seed: 0.*
+# You need PyTorch and NumPy, and nothing about TensorMask. *To run: 10 seconds. To work through
+# with the four exercises: 60 minutes. Seed: 0.*
 
 # %%
 import numpy as np
@@ -28,9 +28,10 @@ rng = np.random.default_rng(0)
 # %% [markdown]
 # ## 1. A wall of windows
 #
-# Lay a grid of **cells** over an image, here one every 16 pixels. At each cell hangs a **window**, a square
-# centred on the cell. Each window holds a small picture of one object, here the triangle, as seen from
-# there: 5 x 5 **bins**, 1 where at least half of the bin is object, else 0.
+# Lay a grid of **cells** over an image, here one every 16 pixels. At each cell hangs a
+# **window**, a square centred on the cell. Each window holds a small picture of one object,
+# here the triangle, as seen from there: 5 x 5 **bins**, 1 where at least half of the bin is
+# object, else 0.
 
 # %%
 image, truth, _, _ = learn.stored_sample("data/sample.npz")
@@ -39,13 +40,15 @@ wall = gallery.wall_of(triangle)  # the mask, cropped at every window
 viz.window_wall(wall, image, sigma_hw=16, sigma_vu=8, mask=triangle, window=(4, 5))
 
 # %% [markdown]
-# All these little masks together are one array of four dimensions, the **mask tensor** (V, U, H, W):
+# All these little masks together are one array of four dimensions, the **mask tensor** (V, U,
+# H, W):
 #
 # - `y, x` choose the cell: H rows and W columns of cells;
 # - `v, u` choose the bin inside that cell's window: V rows and U columns of bins.
 #
-# `v` goes with `y` (both run down), `u` with `x` (both run right). In memory the order is (N, V, U, H, W),
-# N images: a convolution with V * U output channels gives exactly this, after `unflatten(1, (V, U))`.
+# `v` goes with `y` (both run down), `u` with `x` (both run right). In memory the order is (N,
+# V, U, H, W), N images: a convolution with V * U output channels gives exactly this, after
+# `unflatten(1, (V, U))`.
 
 # %%
 learn.peek(wall=wall)
@@ -60,13 +63,13 @@ print(wall[:, :, 4, 5].astype(int), "is the window marked above")
 # | σ_VU, `sigma_vu` | pixels from one bin to the next | 8 px |
 # | α = σ_VU / σ_HW, `alpha` | cells from one bin to the next | 0.5 |
 #
-# For most of this lesson α = 1: bins are as far apart as cells. Then "one bin down" and "one cell
-# down" are the same step, and every bin of every window lies exactly on a cell.
+# For most of this lesson α = 1: bins are as far apart as cells. Then "one bin down" and "one
+# cell down" are the same step, and every bin of every window lies exactly on a cell.
 #
 # ## 2. One pixel, nine answers
 #
-# Make it tiny: a mask of 7 x 7 pixels, a cell at every pixel, windows of 3 x 3 bins. `natural_of` copies
-# what each window sees.
+# Make it tiny: a mask of 7 x 7 pixels, a cell at every pixel, windows of 3 x 3 bins.
+# `natural_of` copies what each window sees.
 
 # %%
 tiny = gallery.small_mask().astype(float)
@@ -76,11 +79,11 @@ print("the mask\n", tiny.astype(int))
 print("the window at (2, 4)\n", natural[:, :, 2, 4].astype(int))
 
 # %% [markdown]
-# Bins count from the window's *centre*: with V = 3, `v` is -1, 0 or 1, and its array index is `v + 1`. So
-# bin `(v, u)` of the window at `(y, x)` speaks of pixel `(y + v, x + u)`.
+# Bins count from the window's *centre*: with V = 3, `v` is -1, 0 or 1, and its array index is
+# `v + 1`. So bin `(v, u)` of the window at `(y, x)` speaks of pixel `(y + v, x + u)`.
 #
-# Turn that round. Which entries speak of pixel (3, 3)? Nine of them, in nine different windows: the window
-# one cell *above* sees it one bin *below* its centre, and so on.
+# Turn that round. Which entries speak of pixel (3, 3)? Nine of them, in nine different windows:
+# the window one cell *above* sees it one bin *below* its centre, and so on.
 
 # %%
 for v in (-1, 0, 1):
@@ -89,22 +92,23 @@ for v in (-1, 0, 1):
         print(f"window ({3 - v}, {3 - u}), bin ({v:2}, {u:2}): {value:.0f}")
 
 # %% [markdown]
-# All nine agree, for here they were copied from one mask. In a network nine different places would have
-# to come to the same answer about one pixel. That is the idea behind the second way to file.
+# All nine agree, for here they were copied from one mask. In a network nine different places
+# would have to come to the same answer about one pixel. That is the idea behind the second way
+# to file.
 #
 # ## 3. The two representations
 #
-# Both walls below hold the same values. Follow the purple dots: all that is said about pixel (3, 3). Follow
-# the green crosses: the mask of window (2, 2).
+# Both walls below hold the same values. Follow the purple dots: all that is said about pixel
+# (3, 3). Follow the green crosses: the mask of window (2, 2).
 
 # %%
 viz.two_representations(natural)
 
 # %% [markdown]
-# - **Natural**, filed under the window. A block is one window's mask, ready to use. What is known about one
-#   pixel is scattered.
-# - **Aligned**, filed under the pixel. A block is one pixel's nine answers. One window's mask is scattered:
-#   its bin `v` lies `v` blocks further down.
+# - **Natural**, filed under the window. A block is one window's mask, ready to use. What is
+#   known about one pixel is scattered.
+# - **Aligned**, filed under the pixel. A block is one pixel's nine answers. One window's mask
+#   is scattered: its bin `v` lies `v` blocks further down.
 #
 # Now the formulas. F is natural, F̂ aligned, α = 1:
 #
@@ -115,14 +119,16 @@ viz.two_representations(natural)
 #
 # Only `y` and `x` move; `v` and `u` stay.
 #
-# **Why care?** A convolution's output at (y, x) is computed from features *at* (y, x). In the aligned form
-# all it has to know is this one pixel: does it belong to the object of the window here, one cell up, two to
-# the left? In the natural form the same features must describe pixels up to V/2 cells away. The paper
-# measures the difference (lesson 10): it grows as bins get coarser.
+# **Why care?** A convolution's output at (y, x) is computed from features *at* (y, x). In the
+# aligned form all it has to know is this one pixel: does it belong to the object of the window
+# here, one cell up, two to the left? In the natural form the same features must describe pixels
+# up to V/2 cells away. The paper measures the difference (lesson 10): it grows as bins get
+# coarser.
 #
-# In a running notebook, drag the sliders: (y, x) is the pixel, and the window stays one cell up and left of
-# it. (A web page has no sliders; the picture above is one of their positions.) Near the border some dots
-# drop out of the left wall: beyond the grid there is no window to speak of that pixel.
+# In a running notebook, drag the sliders: (y, x) is the pixel, and the window stays one cell up
+# and left of it. (A web page has no sliders; the picture above is one of their positions.) Near
+# the border some dots drop out of the left wall: beyond the grid there is no window to speak of
+# that pixel.
 
 # %%
 learn.explore(lambda y, x: viz.two_representations(natural, pixel=(y, x)), y=7, x=7)
@@ -130,15 +136,17 @@ learn.explore(lambda y, x: viz.two_representations(natural, pixel=(y, x)), y=7, 
 # %% [markdown]
 # ## 4. Exercise: read one window (10 min, ●○○)
 #
-# You have the aligned tensor and want the mask of the window at `(y, x)`. Collect it, bin by bin. Outside
-# the grid nobody said anything: there the answer is `pad_value`. It is -6 because the network stores
+# You have the aligned tensor and want the mask of the window at `(y, x)`. Collect it, bin by
+# bin. Outside the grid nobody said anything: there the answer is `pad_value`. It is -6 because
+# the network stores
 # *logits*: sigmoid(-6) = 0.0025, "surely not object".
 
 
 # %%
 @learn.exercise
 def window_mask(aligned, y, x, pad_value=-6.0):
-    """aligned: array (V, U, H, W), V and U odd -> array (V, U), the window centred at cell (y, x)."""
+    """aligned: array (V, U, H, W), V and U odd -> array (V, U), the window centred at cell (y,
+    x)."""
     # v counts from the centre: v = index - (V - 1) // 2
     ...
 
@@ -147,20 +155,22 @@ def window_mask(aligned, y, x, pad_value=-6.0):
 learn.check(window_mask)
 
 # %% [markdown]
-# Stuck? Run `learn.hint("window_mask", 1)`, then 2, then 3; `learn.solution("window_mask")` shows the
-# package's own. So it is with every exercise.
+# Stuck? Run `learn.hint("window_mask", 1)`, then 2, then 3; `learn.solution("window_mask")`
+# shows the package's own. So it is with every exercise.
 #
 # ## 5. Exercise: refile the whole tensor (10 min, ●●○)
 #
-# Now all windows at once, in the other direction: from natural to aligned. In the check by hand every value
-# is the name of its pixel, 10 * row + column. Aligned, every block must then hold one name nine times.
+# Now all windows at once, in the other direction: from natural to aligned. In the check by hand
+# every value is the name of its pixel, 10 * row + column. Aligned, every block must then hold
+# one name nine times.
 
 
 # %%
 @learn.exercise
 def nat2align(x, pad_value=-6.0):
     """x: array (N, V, U, H, W), natural, alpha = 1 -> array of the same shape, aligned."""
-    # aligned (v, u, y, x) = natural (v, u, y - v, x - u), or pad_value where y - v or x - u is outside
+    # aligned (v, u, y, x) = natural (v, u, y - v, x - u), or pad_value where y - v or x - u is
+    # outside
     ...
 
 
@@ -170,8 +180,8 @@ learn.check(nat2align)
 # %% [markdown]
 # ## 6. There and back: what gets lost
 #
-# Refile twice and compare. Use a random tensor: windows that do *not* agree, so that nothing is equal by
-# luck.
+# Refile twice and compare. Use a random tensor: windows that do *not* agree, so that nothing is
+# equal by luck.
 
 # %%
 x = rng.normal(size=(1, 3, 3, 7, 7))
@@ -186,14 +196,14 @@ lessons.survivors(
 )
 
 # %% [markdown]
-# The lost ones are bins that hang over the image's edge. They spoke of a pixel that does not exist, so the
-# aligned form has no place for them; on the way back they read `pad_value`. Inside, nothing is lost: filing
-# is only moving.
+# The lost ones are bins that hang over the image's edge. They spoke of a pixel that does not
+# exist, so the aligned form has no place for them; on the way back they read `pad_value`.
+# Inside, nothing is lost: filing is only moving.
 #
 # ## 7. The shear, and a step longer than a cell
 #
-# Look at one column of cells only, so that the tensor is a (v, y) plane. `align2nat` slides row `v` by `v`
-# cells. Columns become diagonals: a **shear**.
+# Look at one column of cells only, so that the tensor is a (v, y) plane. `align2nat` slides row
+# `v` by `v` cells. Columns become diagonals: a **shear**.
 
 # %%
 viz.diagonal_shear()
@@ -227,7 +237,8 @@ print(
 # %%
 @learn.exercise
 def align2nat(x, sigma_vu=1, pad_value=-6.0):
-    """x: array (N, V, U, H, W), aligned, bins sigma_vu cells apart -> natural, the same shape."""
+    """x: array (N, V, U, H, W), aligned, bins sigma_vu cells apart -> natural, the same
+    shape."""
     ...
 
 
@@ -237,8 +248,8 @@ learn.check(align2nat)
 # %% [markdown]
 # ## 9. No loop at all: the same memory, read along the diagonal
 #
-# A tensor is a strip of numbers and five **strides**: how far to walk in the strip for one step along each
-# axis. Entry (n, v, u, y, x) lies at
+# A tensor is a strip of numbers and five **strides**: how far to walk in the strip for one step
+# along each axis. Entry (n, v, u, y, x) lies at
 #
 # ```text
 # n·s_n + v·s_v + u·s_u + y·s_y + x·s_x
@@ -250,8 +261,8 @@ learn.check(align2nat)
 # n·s_n + v·s_v + u·s_u + (y + v)·s_y + (x + u)·s_x
 # ```
 #
-# Collect what belongs to `v` and to `u`, and read off new strides: the strip stays, two strides change. To
-# keep the border in the strip, it is padded first; then `v` may count from 0.
+# Collect what belongs to `v` and to `u`, and read off new strides: the strip stays, two strides
+# change. To keep the border in the strip, it is padded first; then `v` may count from 0.
 
 # %%
 small = torch.from_numpy(aligned[:, :, :, :5, :5].copy())
@@ -262,14 +273,15 @@ print("strides of padded, in n v u y x:", padded.stride())
 # %% [markdown]
 # ### Exercise: the strided view (15 min, ●●●)
 #
-# `tensor.as_strided(size, strides)` gives a view of the same memory. Do not assume how the memory is laid
-# out: ask the tensor.
+# `tensor.as_strided(size, strides)` gives a view of the same memory. Do not assume how the
+# memory is laid out: ask the tensor.
 
 
 # %%
 @learn.exercise
 def align2nat_view(padded, height, width):
-    """padded: tensor (N, V, U, height + V - 1, width + U - 1) -> a view (N, V, U, height, width)."""
+    """padded: tensor (N, V, U, height + V - 1, width + U - 1) -> a view (N, V, U, height,
+    width)."""
     ...
 
 
@@ -277,8 +289,8 @@ def align2nat_view(padded, height, width):
 learn.check(align2nat_view)
 
 # %% [markdown]
-# A transform of millions of values that moves none of them. (To fit other units, borders and exporters the
-# package gathers instead; the numbers are equal.)
+# A transform of millions of values that moves none of them. (To fit other units, borders and
+# exporters the package gathers instead; the numbers are equal.)
 
 # %%
 view = align2nat_view(padded, 5, 5)
@@ -290,8 +302,8 @@ print(
 # %% [markdown]
 # ## 10. The way back: where gradients go
 #
-# Training compares *natural* masks with the truth, while the network predicts *aligned* ones. So the
-# gradient of one window's loss runs backwards through `align2nat`. Where does it arrive?
+# Training compares *natural* masks with the truth, while the network predicts *aligned* ones.
+# So the gradient of one window's loss runs backwards through `align2nat`. Where does it arrive?
 
 # %%
 x = torch.zeros(1, 3, 3, 5, 5, requires_grad=True)
@@ -299,8 +311,9 @@ ops.align2nat(x)[0, :, :, 2, 2].sum().backward()
 lessons.gradient_paths(x.grad[0], "One window's gradient, in the aligned tensor")
 
 # %% [markdown]
-# In nine blocks, one bin each: every pixel of the window is told about itself. And because the transform
-# only moves values, its derivative is again such a move. PyTorch's own numerical test agrees:
+# In nine blocks, one bin each: every pixel of the window is told about itself. And because the
+# transform only moves values, its derivative is again such a move. PyTorch's own numerical test
+# agrees:
 
 # %%
 x = torch.rand(1, 3, 3, 4, 4, dtype=torch.float64, requires_grad=True)
@@ -333,7 +346,8 @@ except ValueError as error:
 # ## Recap
 #
 # - A mask tensor (V, U, H, W) has a window of V x U bins at each of H x W cells.
-# - Natural files a value under its window, aligned under its pixel. `nat2align` and `align2nat` refile.
+# - Natural files a value under its window, aligned under its pixel. `nat2align` and `align2nat`
+#   refile.
 # - With α = 1 that is a shear: one stride per axis changes. Beyond the border lies `pad_value`.
 #
 # | paper | code | lesson |
@@ -346,6 +360,6 @@ except ValueError as error:
 # | `nat2align`, section 3.3 | `reference.nat2align`, `ops.nat2align` | 04, part 5 |
 # | unequal units, appendix A.1 | `aligned_sigma_hw`, `aligned_sigma_vu` | 06 |
 #
-# **You can now** say where any mask value lives, in both forms, and move it. **Next:** lesson 05 makes few
-# bins into many; [lesson 06](06_swap_and_bipyramid.ipynb) uses that to give big objects bigger masks.
-# Words: [glossary](../docs/glossary.md).
+# **You can now** say where any mask value lives, in both forms, and move it. **Next:** lesson
+# 05 makes few bins into many; [lesson 06](06_swap_and_bipyramid.ipynb) uses that to give big
+# objects bigger masks. Words: [glossary](../docs/glossary.md).

@@ -11,9 +11,9 @@
 #
 # **The question:** why should big objects get bigger masks, and how can that cost nothing?
 #
-# You need [lesson 04](04_two_ways_to_file_a_mask.ipynb): the (V, U, H, W) tensor, natural and aligned.
-# Everything else is explained here. *To run: 20 seconds. To work through with the four exercises: 75
-# minutes. Seed: 0.*
+# You need [lesson 04](04_two_ways_to_file_a_mask.ipynb): the (V, U, H, W) tensor, natural and
+# aligned. Everything else is explained here. *To run: 20 seconds. To work through with the four
+# exercises: 75 minutes. Seed: 0.*
 
 # %%
 import time
@@ -30,13 +30,14 @@ from tensormask_edu.viz import lessons
 # %% [markdown]
 # ## 1. The same mask for an ant and an elephant
 #
-# Detectors look for objects on several **levels**: a fine grid of cells for small objects, coarser grids
-# for big ones. From level to level cells are twice as far apart and windows twice as wide. In a **feature
-# pyramid** every window has the same number of bins, so bins grow with the window. In the **tensor
-# bipyramid** bins keep their size in pixels, so big windows have more of them.
+# Detectors look for objects on several **levels**: a fine grid of cells for small objects,
+# coarser grids for big ones. From level to level cells are twice as far apart and windows twice
+# as wide. In a **feature pyramid** every window has the same number of bins, so bins grow with
+# the window. In the **tensor bipyramid** bins keep their size in pixels, so big windows have
+# more of them.
 #
-# No network yet. Take one big object, give each way of making bins the *true* mask, and see what the bins
-# can say.
+# No network yet. Take one big object, give each way of making bins the *true* mask, and see
+# what the bins can say.
 
 # %%
 bipyramid = model_config("tiny")
@@ -59,9 +60,9 @@ lessons.one_object(
 )
 
 # %% [markdown]
-# Both were given perfect knowledge; the left one just has no room to say it. *IoU* is the measure: pixels
-# in both masks over pixels in either. How does it depend on size? Do the same for every object of many
-# pictures.
+# Both were given perfect knowledge; the left one just has no room to say it. *IoU* is the
+# measure: pixels in both masks over pixels in either. How does it depend on size? Do the same
+# for every object of many pictures.
 
 # %%
 found = {name: [] for name in masks}  # per object: long side, IoU
@@ -91,10 +92,10 @@ means = {
 viz.reachable_iou([round((low * high) ** 0.5) for low, high in groups], means)
 
 # %% [markdown]
-# An object of 14 px is three or four bins long in both, and looks alike. From there the bipyramid climbs
-# and the pyramid stays: 7 x 7 bins are 7 x 7 bins, whatever they show. This curve is a *ceiling*: a trained
-# network reaches less. In the paper the bipyramid lifts mask AP (COCO's score, see the glossary) from 29.7
-# to 33.8, for large objects from 40.7 to 47.7.
+# An object of 14 px is three or four bins long in both, and looks alike. From there the
+# bipyramid climbs and the pyramid stays: 7 x 7 bins are 7 x 7 bins, whatever they show. This
+# curve is a *ceiling*: a trained network reaches less. In the paper the bipyramid lifts mask AP
+# (COCO's score, see the glossary) from 29.7 to 33.8, for large objects from 40.7 to 47.7.
 #
 # ## 2. True scale
 
@@ -110,16 +111,17 @@ for level, (stride, lam) in enumerate(zip(geometry.strides_px, geometry.lams, st
     )
 
 # %% [markdown]
-# On level k, λ = 2ᵏ, in code `lam`, is how many bipyramid bins fit along one pyramid bin. And here is the
-# trouble. A mask branch is a convolution with V * U output channels. At level 5 that would be 480² =
-# 230,400 channels. No network has them.
+# On level k, λ = 2ᵏ, in code `lam`, is how many bipyramid bins fit along one pyramid bin. And
+# here is the trouble. A mask branch is a convolution with V * U output channels. At level 5
+# that would be 480² = 230,400 channels. No network has them.
 #
 # ## 3. The swap
 #
-# The way out is to predict *coarse bins on a fine grid*, and trade. In the aligned form the cell is the
-# pixel, and the bin only says which window is asking. So coarse bins on a fine grid mean: every fine pixel
-# answers, but only for windows in coarse steps. The outline is all there. What is missing are the answers
-# for the windows in between; those change slowly, so interpolation fills them in. Three steps:
+# The way out is to predict *coarse bins on a fine grid*, and trade. In the aligned form the
+# cell is the pixel, and the bin only says which window is asking. So coarse bins on a fine grid
+# mean: every fine pixel answers, but only for windows in coarse steps. The outline is all
+# there. What is missing are the answers for the windows in between; those change slowly, so
+# interpolation fills them in. Three steps:
 #
 # 1. `up_bilinear`: each V x U sub-tensor becomes λV × λU, by bilinear interpolation
 #    (lesson 05);
@@ -138,20 +140,20 @@ learn.peek(x=x, up=up, natural=natural, swapped=swapped)
 # Read the units. Before: σ_VU = λ σ_HW, bins λ cells wide. After:
 # σ_HW = λ σ_VU, cells λ bins apart. The units have **swapped**, and the
 # tensor has as many numbers as before. Only the steps between are λ² times larger, and a fused
-# `swap_align2nat` never makes them. To write it we need to know, for one output entry, which inputs it
-# reads.
+# `swap_align2nat` never makes them. To write it we need to know, for one output entry, which
+# inputs it reads.
 #
 # ## 4. Half cells
 #
-# First the bins. A coarse bin is cut into λ fine ones. A bin's value belongs to its *centre*, so
-# measure from centre to centre, in coarse bins:
+# First the bins. A coarse bin is cut into λ fine ones. A bin's value belongs to its *centre*,
+# so measure from centre to centre, in coarse bins:
 
 # %%
 lessons.half_cells(num_v=3, lam=2)
 
 # %% [markdown]
-# Fine bin v has its centre (v + 1/2)/λ from the window's edge, coarse bin k has it at k + 1/2. So, counted
-# in coarse bins, v lies at
+# Fine bin v has its centre (v + 1/2)/λ from the window's edge, coarse bin k has it at k + 1/2.
+# So, counted in coarse bins, v lies at
 #
 # ```text
 # (v + 1/2)/λ − 1/2
@@ -185,9 +187,9 @@ learn.check(taps)
 # λy + v − (λV − 1)/2
 # ```
 #
-# An odd number of bins has a middle one: a whole number. An even number has none: every bin then falls
-# exactly between two cells, and takes the mean of both. For V = 15 this happens at every level but the
-# first.
+# An odd number of bins has a middle one: a whole number. An even number has none: every bin
+# then falls exactly between two cells, and takes the mean of both. For V = 15 this happens at
+# every level but the first.
 #
 # ### Exercise: the taps in y (10 min, ●●○)
 
@@ -195,7 +197,8 @@ learn.check(taps)
 # %%
 @learn.exercise
 def shifted_taps(v, y, lam, num_v):
-    """The input cells that bin v of output cell y reads: pairs (cell, weight); num_v is the coarse V."""
+    """The input cells that bin v of output cell y reads: pairs (cell, weight); num_v is the
+    coarse V."""
     ...
 
 
@@ -205,8 +208,8 @@ learn.check(shifted_taps)
 # %% [markdown]
 # ## 6. Sixteen taps
 #
-# Two in v, two in u, two in y, two in x: at most 2⁴ = 16 input entries make one output entry, and each
-# weight is a product of four.
+# Two in v, two in u, two in y, two in x: at most 2⁴ = 16 input entries make one output entry,
+# and each weight is a product of four.
 
 # %%
 viz.sixteen_taps(side_bins=3, lam=2, output=(4, 1, 2, 2))
@@ -214,8 +217,8 @@ viz.sixteen_taps(side_bins=3, lam=2, output=(4, 1, 2, 2))
 # %% [markdown]
 # ### Exercise: the fused op (20 min, ●●●)
 #
-# Loops are welcome; building `up` is not. What is outside, in v, u, y or x, counts as `pad_value`.
-# `taps` and `shifted_taps` are there to be used.
+# Loops are welcome; building `up` is not. What is outside, in v, u, y or x, counts as
+# `pad_value`. `taps` and `shifted_taps` are there to be used.
 
 
 # %%
@@ -223,7 +226,8 @@ viz.sixteen_taps(side_bins=3, lam=2, output=(4, 1, 2, 2))
 def swap_align2nat(x, lam, pad_value=-6.0):
     """x: array (N, V, U, H, W) -> array (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam)).
 
-    A sum over taps(v, lam), taps(u, lam), shifted_taps(v, y, lam, V), shifted_taps(u, x, lam, U).
+    A sum over taps(v, lam), taps(u, lam), shifted_taps(v, y, lam, V), shifted_taps(u, x, lam,
+    U).
     """
     ...
 
@@ -232,8 +236,8 @@ def swap_align2nat(x, lam, pad_value=-6.0):
 learn.check(swap_align2nat)
 
 # %% [markdown]
-# Three independent ways must agree: your loops (or the reference's), the three steps above, and the fast
-# PyTorch op.
+# Three independent ways must agree: your loops (or the reference's), the three steps above, and
+# the fast PyTorch op.
 
 # %%
 loops = swap_align2nat(x, 2)
@@ -241,8 +245,8 @@ learn.compare(loops, swapped, "loops and three steps")
 learn.compare(loops, ops.swap_align2nat(torch.from_numpy(x), 2), "loops and ops")
 
 # %% [markdown]
-# And a fixed number: fill a tensor by a rule, and the sum is known. It was computed by the arithmetic of
-# the official CUDA kernel, so this line ties our definition to theirs.
+# And a fixed number: fill a tensor by a rule, and the sum is known. It was computed by the
+# arithmetic of the official CUDA kernel, so this line ties our definition to theirs.
 
 # %%
 i = np.arange(1 * 3 * 3 * 12 * 14)
@@ -253,16 +257,17 @@ print(f"sum {out.sum().item():.4f}, expected -3024.1909")
 # %% [markdown]
 # ## 7. The rim
 #
-# A tap outside the window reads `pad_value`, and is not pulled back to the edge. So the outermost ⌊λ/2⌋
-# bins are blended with "surely not". Fill a window with object everywhere and see how much pad is in each
-# bin:
+# A tap outside the window reads `pad_value`, and is not pulled back to the edge. So the
+# outermost ⌊λ/2⌋ bins are blended with "surely not". Fill a window with object everywhere and
+# see how much pad is in each bin:
 
 # %%
 lessons.rim(side_bins=3, lams=(1, 2, 4))
 
 # %% [markdown]
-# `torch.nn.functional.interpolate` clamps instead: it has no rim. Both are reasonable; only one is what the
-# published weights were trained with. One line of bins through the middle of a window shows the difference:
+# `torch.nn.functional.interpolate` clamps instead: it has no rim. Both are reasonable; only one
+# is what the published weights were trained with. One line of bins through the middle of a
+# window shows the difference:
 
 # %%
 ones = np.ones((1, 3, 3, 16, 16))
@@ -282,7 +287,8 @@ print("clamp ", clamped.round(2))
 # %%
 @learn.exercise
 def swap_elements(num_v, num_u, height, width, lam):
-    """Numbers in (the tensor before subsampling, the fused result), for an input (V, U, H, W)."""
+    """Numbers in (the tensor before subsampling, the fused result), for an input (V, U, H,
+    W)."""
     ...
 
 
@@ -290,8 +296,8 @@ def swap_elements(num_v, num_u, height, width, lam):
 learn.check(swap_elements)
 
 # %% [markdown]
-# Now the published model on a photo of 800 x 1344 pixels: 15 x 15 bins on the finest grid of 200 x 336
-# cells.
+# Now the published model on a photo of 800 x 1344 pixels: 15 x 15 bins on the finest grid of
+# 200 x 336 cells.
 
 # %%
 counts = [swap_elements(15, 15, 200, 336, lam) for lam in geometry.lams]
@@ -300,8 +306,8 @@ names = [f"{level}\nλ = {lam}" for level, lam in enumerate(geometry.lams)]
 lessons.memory_bars(names, between, fused)
 
 # %% [markdown]
-# The fused result stays at about 60 MiB on every level; the tensor between would reach 58 GiB for one
-# image. That is why the op exists. On a grid small enough to afford both:
+# The fused result stays at about 60 MiB on every level; the tensor between would reach 58 GiB
+# for one image. That is why the op exists. On a grid small enough to afford both:
 
 # %%
 x = torch.randn(1, 15, 15, *learn.full_or_smoke((32, 32), (16, 16)))
@@ -328,11 +334,12 @@ for words, op in {
 #
 # ## Recap
 #
-# - With bins of fixed size, the reachable IoU grows with the object; with a fixed number of bins it does
-#   not.
-# - `swap_align2nat` = `subsample` after `align2nat` after `up_bilinear`: coarse bins on a fine grid become
-#   fine bins on a coarse grid, without the tensor between.
-# - Each output reads at most 16 inputs. Even λV: half cells. Outside: `pad_value`, hence the rim.
+# - With bins of fixed size, the reachable IoU grows with the object; with a fixed number of
+#   bins it does not.
+# - `swap_align2nat` = `subsample` after `align2nat` after `up_bilinear`: coarse bins on a fine
+#   grid become fine bins on a coarse grid, without the tensor between.
+# - Each output reads at most 16 inputs. Even λV: half cells. Outside: `pad_value`, hence the
+#   rim.
 #
 # | paper | code | lesson |
 # |---|---|---|
@@ -343,6 +350,6 @@ for words, op in {
 # | `subsample`, section 4.2 | `reference.subsample`, `ops.subsample` | 06, part 3 |
 # | `swap_align2nat`, section 4.2 | `reference.swap_align2nat`, `ops.swap_align2nat` | 06, parts 4 to 8 |
 #
-# **You can now** say which inputs any mask bin of the model reads, and why. **Next:** in the package,
-# `network.MaskBranch` makes the coarse bins on the fine grid, and `ops/swap_align2nat.py` swaps them fast.
-# Words: [glossary](../docs/glossary.md).
+# **You can now** say which inputs any mask bin of the model reads, and why. **Next:** in the
+# package, `network.MaskBranch` makes the coarse bins on the fine grid, and
+# `ops/swap_align2nat.py` swaps them fast. Words: [glossary](../docs/glossary.md).

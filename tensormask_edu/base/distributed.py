@@ -22,10 +22,11 @@ FROM_TORCHRUN = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT
 
 @contextmanager
 def processes() -> Iterator[torch.device]:
-    """Join the processes torchrun started, if it did, and leave them at the end; yields this one's device.
+    """Join the processes torchrun started, if it did, and leave them at the end; yields this
+    one's device.
 
-    On GPUs every process takes the one of its local rank and they speak NCCL, on CPUs Gloo. Where a caller
-    has joined already, nothing is joined or left.
+    On GPUs every process takes the one of its local rank and they speak NCCL, on CPUs Gloo.
+    Where a caller has joined already, nothing is joined or left.
     """
     cuda = torch.cuda.is_available()
     device = (

@@ -23,7 +23,8 @@ def make_folder(folder: str | Path) -> Path:
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure.
+    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on
+    failure.
 
     The temporary name keeps the suffix, so writers that choose a format by suffix still work.
     """
@@ -42,7 +43,8 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 
 def _to_disk(path: Path) -> None:
-    """Wait until a file is on the disk: else a power cut after the rename could leave an empty one."""
+    """Wait until a file is on the disk: else a power cut after the rename could leave an empty
+    one."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -51,7 +53,8 @@ def _to_disk(path: Path) -> None:
 
 
 def remove_leftovers(path: str | Path) -> None:
-    """Remove temporaries of `path` whose writer was killed. Only for a file that nobody is writing."""
+    """Remove temporaries of `path` whose writer was killed. Only for a file that nobody is
+    writing."""
     path = Path(path)
     for temporary in path.parent.glob(f".{path.stem}.*{path.suffix}"):
         temporary.unlink(missing_ok=True)

@@ -1,8 +1,9 @@
-"""`tensormask-edu check-ops`: every operator, implementation and dtype present, against the NumPy reference.
+"""`tensormask-edu check-ops`: every operator, implementation and dtype present, against the
+NumPy reference.
 
-Each case is computed in float64 by `reference/` from the inputs *as rounded* to the dtype, so what remains is
-the implementation's own error. Compared are values, gradients (against the transposed reference), and bits of
-two runs. Needs PyTorch and NumPy only.
+Each case is computed in float64 by `reference/` from the inputs *as rounded* to the dtype, so
+what remains is the implementation's own error. Compared are values, gradients (against the
+transposed reference), and bits of two runs. Needs PyTorch and NumPy only.
 
 next: ../exporters/tensormask_export/contract.py
 """
@@ -39,7 +40,8 @@ KERNEL_OPS = ("swap_align2nat", "swap_align2nat_windows")
 
 @dataclass(frozen=True)
 class Case:
-    """One input and why it is in the table. shape: (N, V, U, H, W); windows: how many cells are chosen."""
+    """One input and why it is in the table. shape: (N, V, U, H, W); windows: how many cells are
+    chosen."""
 
     op: str
     why: str
@@ -56,7 +58,8 @@ class Case:
 def _swap(
     why: str, shape: tuple[int, int, int, int, int], lam: int, pad: float = -6.0, **kind: Any
 ) -> list[Case]:
-    """The dense case and the same with windows: every cell once in random order, then three again."""
+    """The dense case and the same with windows: every cell once in random order, then three
+    again."""
     arguments = {"lam": lam, "pad_value": pad}
     cells = shape[0] * math.ceil(shape[3] / lam) * math.ceil(shape[4] / lam)
     return [
@@ -155,7 +158,8 @@ CASES = SWAP_CASES + TRANSFORM_CASES
 
 
 def scaled_error(got: np.ndarray, expected: np.ndarray, scale: float) -> float:
-    """Largest |got - expected| / max(|expected|, 1 % of scale); 0 for empty arrays, inf for another shape."""
+    """Largest |got - expected| / max(|expected|, 1 % of scale); 0 for empty arrays, inf for
+    another shape."""
     if got.shape != expected.shape:
         return math.inf
     if expected.size == 0:
@@ -166,7 +170,8 @@ def scaled_error(got: np.ndarray, expected: np.ndarray, scale: float) -> float:
 
 @dataclass(frozen=True)
 class Sample:
-    """A case in numbers, float64 holding values of a smaller dtype, with the reference's answers."""
+    """A case in numbers, float64 holding values of a smaller dtype, with the reference's
+    answers."""
 
     x: np.ndarray
     grad: np.ndarray
@@ -177,7 +182,8 @@ class Sample:
 
 @cache
 def sample(number: int, dtype: torch.dtype) -> Sample:
-    """Case `number` of CASES for a dtype: inputs rounded to it, outputs and gradient of the reference."""
+    """Case `number` of CASES for a dtype: inputs rounded to it, outputs and gradient of the
+    reference."""
     case = CASES[number]
     random = np.random.default_rng(number)
     x = _rounded(random.uniform(-8, 8, case.shape), dtype)
@@ -188,7 +194,8 @@ def sample(number: int, dtype: torch.dtype) -> Sample:
 
 
 def window_index(case: Case, random: np.random.Generator) -> np.ndarray | None:
-    """(K, 3) cells: each once in random order, then some again; None for ops without windows."""
+    """(K, 3) cells: each once in random order, then some again; None for ops without
+    windows."""
     if case.windows is None:
         return None
     lam = case.arguments["lam"]
@@ -219,7 +226,8 @@ def reference_gradient(case: Case, index: np.ndarray | None, grad: np.ndarray) -
 
 
 def _transposed_transform(case: Case, grad: np.ndarray) -> np.ndarray:
-    """The gradient from the definition of a matrix: column i is the op's answer to input i alone."""
+    """The gradient from the definition of a matrix: column i is the op's answer to input i
+    alone."""
     entries = math.prod(case.shape[1:])
     impulses = np.eye(entries).reshape(entries, *case.shape[1:])
     pad = {} if case.op in ("up_nearest", "subsample") else {"pad_value": 0.0}
@@ -234,7 +242,8 @@ def _rounded(values: np.ndarray, dtype: torch.dtype) -> np.ndarray:
 def run_case(
     number: int, implementation: str, device: str, dtype: torch.dtype
 ) -> dict[str, Any]:
-    """One case by one implementation: errors of values and gradient, and whether two runs are bit-equal."""
+    """One case by one implementation: errors of values and gradient, and whether two runs are
+    bit-equal."""
     case, expected = CASES[number], sample(number, dtype)
     with ops.use(implementation):
         out, grad = _forward_backward(case, expected, device, dtype)
@@ -285,8 +294,8 @@ def _missing(kind: str, name: str) -> str:
 def check_ops(device: str = "all") -> dict[str, Any]:
     """Run the whole table on "cpu", "cuda" or "all".
 
-    Returns {"passed", "results": a row per op x implementation x dtype with its cases, "not_run", "machine"}.
-    Raises InputError if `device` is "cuda" and there is none.
+    Returns {"passed", "results": a row per op x implementation x dtype with its cases,
+    "not_run", "machine"}. Raises InputError if `device` is "cuda" and there is none.
     """
     if device not in ("cpu", "cuda", "all"):
         raise bad_input("device", "'cpu', 'cuda' or 'all'", repr(device))
@@ -388,7 +397,8 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """The command: print the table, write the JSON if asked. 0: all equal, 1: something differs."""
+    """The command: print the table, write the JSON if asked. 0: all equal, 1: something
+    differs."""
     report = check_ops(args.device)
     if args.json:
         write_json(args.json, report)

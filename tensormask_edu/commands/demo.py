@@ -1,7 +1,9 @@
-"""The spine in one run: from a mask to an engine, every number compared with another way to get it.
+"""The spine in one run: from a mask to an engine, every number compared with another way to get
+it.
 
-Stages run in order and leave their numbers in the report. A stage that needs an optional package that is
-not here says so and is left out; anything else that goes wrong makes the exit code 1. The exporter is
+Stages run in order and leave their numbers in the report. A stage that needs an optional
+package that is not here says so and is left out; anything else that goes wrong makes the exit
+code 1. The exporter is
 another program: it runs as a child process and answers in JSON.
 
 next: doctor.py
@@ -61,7 +63,8 @@ QUICK: dict[str, Any] = {"steps": 40, "log_every": 2}
 
 
 class NotRun(Exception):
-    """A stage that cannot run here for lack of an optional package; the message says what to do."""
+    """A stage that cannot run here for lack of an optional package; the message says what to
+    do."""
 
 
 class Failed(Exception):
@@ -122,7 +125,7 @@ class Run:
         self.report.pictures.append(Picture(file, title, caption, part))
 
 
-# --- The stages: each returns what it found, in words ----------------------------------------------
+# --- The stages: each returns what it found, in words -----------------------------------------
 
 
 def look_around(run: Run) -> str:
@@ -223,7 +226,8 @@ def train_model(run: Run) -> str:
 
 
 def compare_sparse_with_dense(run: Run) -> str:
-    """The mask loss evaluated at positive windows only, and from the dense tensors of all windows."""
+    """The mask loss evaluated at positive windows only, and from the dense tensors of all
+    windows."""
     model, input_config = run.trained
     samples = [run.held_out[index] for index in range(min(4, len(run.held_out)))]
     images = [prepare(image, input_config) for image, _ in samples]
@@ -253,7 +257,8 @@ def compare_sparse_with_dense(run: Run) -> str:
 def mask_losses(
     model: TensorMask, images: list[torch.Tensor], targets: list[dict[str, Any]]
 ) -> tuple[float, float, float]:
-    """(mask loss by the windows operator, by the dense operator, largest scaled difference of the logits)."""
+    """(mask loss by the windows operator, by the dense operator, largest scaled difference of
+    the logits)."""
     geometry, network = model.config.geometry, model.network
     batch = model.batch(images)
     output, grid_sizes = network(batch), geometry.grid_sizes(*batch.shape[-2:])
@@ -416,7 +421,7 @@ def _infinite_if_none(value: float | None) -> float:
     return float("inf") if value is None else value
 
 
-# --- The run ---------------------------------------------------------------------------------------
+# --- The run ----------------------------------------------------------------------------------
 
 Work = Callable[[Run], str]
 
@@ -446,11 +451,13 @@ def run_demo(
 
     Args:
         minutes: training stops here at the latest.
-        seed: of the weights and the order of the images; the images themselves are always the same.
+        seed: of the weights and the order of the images; the images themselves are always the
+            same.
         quick: a smoke test of under a minute: few images, 40 steps; it learns nothing.
 
     Returns:
-        0, or 1 if a stage failed or a claim does not hold. An absent optional package is no failure.
+        0, or 1 if a stage failed or a claim does not hold. An absent optional package is no
+        failure.
 
     Raises:
         InputError: a bad number, or a place that cannot be written.

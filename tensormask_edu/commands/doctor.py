@@ -1,7 +1,8 @@
 """What is installed, what runs here, and what to do about the rest.
 
-Reads the packages' metadata and imports as little as possible, so it works where little is installed.
-The required versions are the ones the package itself declares. Paste its output into a bug report.
+Reads the packages' metadata and imports as little as possible, so it works where little is
+installed. The required versions are the ones the package itself declares. Paste its output into
+a bug report.
 
 next: demo.py
 """
@@ -37,7 +38,8 @@ SHOWN_EXTRAS = (
 
 @dataclass(frozen=True)
 class Package:
-    """One package we declare: `extra` is "" for a required one; `state` ok, missing or too old."""
+    """One package we declare: `extra` is "" for a required one; `state` ok, missing or too
+    old."""
 
     name: str
     version: str
@@ -69,7 +71,7 @@ class Ability:
     needed: bool = False  # part of what every installation must do
 
 
-# --- What is installed -----------------------------------------------------------------------------
+# --- What is installed ------------------------------------------------------------------------
 
 
 def packages() -> list[Package]:
@@ -98,7 +100,8 @@ def installed_version(name: str) -> str:
 
 
 def _declared() -> list[tuple[str, str]]:
-    """(requirement, extra) pairs: from the checkout's pyproject if we run in one, else as installed."""
+    """(requirement, extra) pairs: from the checkout's pyproject if we run in one, else as
+    installed."""
     pyproject = Path(__file__).resolve().parents[2] / "pyproject.toml"
     pairs = _from_pyproject(pyproject) if pyproject.is_file() else _from_metadata()
     return [
@@ -147,7 +150,7 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-# --- What runs here --------------------------------------------------------------------------------
+# --- What runs here ---------------------------------------------------------------------------
 
 
 def abilities() -> list[Ability]:
@@ -183,7 +186,8 @@ def abilities() -> list[Ability]:
 
 
 def _ability(name: str, needs: str, how: Callable[[], str], extra: str = "") -> Ability:
-    """Able if every package of `needs` is installed and `how`, which may import them, does not fail.
+    """Able if every package of `needs` is installed and `how`, which may import them, does not
+    fail.
 
     Needed unless an `extra` brings it."""
     fix = f'pip install "{DISTRIBUTION}[{extra}]"' if extra else f"pip install {needs}"
@@ -280,7 +284,7 @@ def _gpu_words() -> str:
     return f"{torch.cuda.get_device_name()}, compute capability {major}.{minor}, CUDA {torch.version.cuda}"
 
 
-# --- The report ------------------------------------------------------------------------------------
+# --- The report -------------------------------------------------------------------------------
 
 
 def examine() -> dict[str, Any]:

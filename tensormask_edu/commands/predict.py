@@ -1,4 +1,5 @@
-"""Segment image files: one PNG with the masks drawn on it and one JSON of detections per run."""
+"""Segment image files: one PNG with the masks drawn on it and one JSON of detections per
+run."""
 
 from __future__ import annotations
 
@@ -61,12 +62,12 @@ def write_predictions(
     class_names: Sequence[str],
     output: str | Path,
 ) -> list[Path]:
-    """Pictures with detections drawn on them, and `output/detections.json`, which lists them in COCO's result
-    form, with the file name as `image_id`.
+    """Pictures with detections drawn on them, and `output/detections.json`, which lists them in
+    COCO's result form, with the file name as `image_id`.
 
     Args:
-        detect: boxes (d, 4), scores, labels (d,) and masks (d, H, W) of a uint8 image (3, H, W), whatever
-            computes them.
+        detect: boxes (d, 4), scores, labels (d,) and masks (d, H, W) of a uint8 image (3, H,
+            W), whatever computes them.
     """
     pictures, found = [], []
     for file in tqdm(files, desc="predict", unit="image", disable=len(files) == 1):
@@ -105,7 +106,8 @@ def image_files(source: Path) -> list[Path]:
 def detect(
     model: TensorMask, image: Tensor, input_config: InputConfig, score: float = 0.0
 ) -> dict[str, Tensor]:
-    """Detections (boxes, scores, labels, masks) of one uint8 image (3, H, W), in its own pixels."""
+    """Detections (boxes, scores, labels, masks) of one uint8 image (3, H, W), in its own
+    pixels."""
     size = (image.shape[-2], image.shape[-1])
     prepared = prepare(image, input_config).to(model.pixel_mean.device)
     detection = model([prepared], output_sizes=[size])[0]

@@ -1,8 +1,8 @@
 """A run's report from plain data: report.json, and from it the same page as HTML and as text.
 
-Every number stands beside another way to get it: a claim names what it was checked against, the difference
-and the limit. The HTML is one file with the pictures inside: no links, no scripts, readable on a phone and
-in print.
+Every number stands beside another way to get it: a claim names what it was checked against, the
+difference and the limit. The HTML is one file with the pictures inside: no links, no scripts,
+readable on a phone and in print.
 
 next: demo.py
 """
@@ -69,7 +69,8 @@ class Picture:
 class Report:
     """Everything the page shows.
 
-    scores: {"segm": {score name: value}, "bbox": {...}, "ceiling": {"segm": {...}}}, as evaluate gives them.
+    scores: {"segm": {score name: value}, "bbox": {...}, "ceiling": {"segm": {...}}}, as
+    evaluate gives them.
     onnx: per raw output the largest absolute difference over all inputs.
     engine: what was built, in words: {"backend": ..., "size": ...}.
     """
@@ -115,7 +116,7 @@ class Report:
         return ", ".join(parts) + "."
 
 
-# --- Tables, once for both forms -------------------------------------------------------------------
+# --- Tables, once for both forms --------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ def _number(value: float) -> str:
     return f"{value:.3g}"
 
 
-# --- Text ------------------------------------------------------------------------------------------
+# --- Text -------------------------------------------------------------------------------------
 
 
 def to_text(report: Report) -> str:
@@ -220,7 +221,7 @@ def _text_table(table: Table) -> str:
     return "\n".join(f"  {row}".rstrip() for row in rows)
 
 
-# --- HTML ------------------------------------------------------------------------------------------
+# --- HTML -------------------------------------------------------------------------------------
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 0 auto; padding: 1rem; }
@@ -286,7 +287,8 @@ def _html_table(table: Table) -> str:
 
 
 def _html_cells(table: Table, row: Sequence[str]) -> str:
-    """One row; each cell knows its column's name, which a narrow screen shows instead of the header."""
+    """One row; each cell knows its column's name, which a narrow screen shows instead of the
+    header."""
     cells = []
     for head, cell in zip(table.head, row, strict=True):
         mark = ' class="bad"' if cell.startswith(("FAILS", "failed")) else ""
@@ -306,7 +308,8 @@ def _html_picture(picture: Picture, folder: Path) -> str:
 
 
 def write_report(report: Report, folder: str | Path) -> Path:
-    """Write report.json, report.txt and report.html into `folder`, each whole; returns the HTML's path."""
+    """Write report.json, report.txt and report.html into `folder`, each whole; returns the
+    HTML's path."""
     folder = Path(folder)
     claims = [{**asdict(claim), "holds": claim.holds} for claim in report.claims]
     write_json(

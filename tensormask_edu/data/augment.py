@@ -1,8 +1,9 @@
 """From a picture file to the model's input, and random changes of it for training.
 
-`prepare` is what every picture goes through, in training, evaluation and prediction alike: contrast and size.
-`Augment` changes a training picture at random. Every random number comes from the generator passed in, and
-`TrainingSet` seeds one per position, so sample 1234 of a run is the same whoever computes it, and when.
+`prepare` is what every picture goes through, in training, evaluation and prediction alike:
+contrast and size. `Augment` changes a training picture at random. Every random number comes
+from the generator passed in, and `TrainingSet` seeds one per position, so sample 1234 of a run
+is the same whoever computes it, and when.
 
 next: evaluate.py
 """
@@ -24,11 +25,12 @@ from ..base.errors import bad_input
 from ..config import AugmentConfig, InputConfig
 from .coco import CocoFolder, Region, Target, crop, crop_target, map_points, select
 
-# --- always: contrast and size -------------------------------------------------------------------
+# --- always: contrast and size ----------------------------------------------------------------
 
 
 def prepare(image: Tensor, config: InputConfig) -> Tensor:
-    """The model's input for a picture. Results return to the file's pixels by the model's `output_sizes`.
+    """The model's input for a picture. Results return to the file's pixels by the model's
+    `output_sizes`.
 
     Args:
         image: uint8 (3, H, W) RGB
@@ -53,7 +55,8 @@ def input_size(height: int, width: int, config: InputConfig) -> tuple[int, int]:
 
 
 def intensity_range(image: Tensor, config: InputConfig) -> tuple[float, float]:
-    """The pixel values, 0..255, that become 0 and 1: the config's percentiles over all pixels and colours."""
+    """The pixel values, 0..255, that become 0 and 1: the config's percentiles over all pixels
+    and colours."""
     if config.stretch_percentiles is None:
         return 0.0, 255.0
     histogram = torch.bincount(image.reshape(-1), minlength=256).cumsum(0)
@@ -63,7 +66,8 @@ def intensity_range(image: Tensor, config: InputConfig) -> tuple[float, float]:
 
 
 def stretch(image: Tensor, values: tuple[float, float]) -> Tensor:
-    """uint8 to float32 in [0, 1]: `values` = (low, high) become 0 and 1, what lies beyond is cut."""
+    """uint8 to float32 in [0, 1]: `values` = (low, high) become 0 and 1, what lies beyond is
+    cut."""
     low, high = values
     return image.float().sub_(low).div_(high - low).clamp_(0, 1)
 
@@ -71,8 +75,8 @@ def stretch(image: Tensor, values: tuple[float, float]) -> Tensor:
 def resize_target(target: Target, size: tuple[int, int]) -> Target:
     """A target in a picture of another size (height, width).
 
-    Boxes and polygons are scaled exactly, masks take the nearest pixel: a scaled tight box is within a pixel
-    of its scaled mask.
+    Boxes and polygons are scaled exactly, masks take the nearest pixel: a scaled tight box is
+    within a pixel of its scaled mask.
     """
     height, width = target["masks"].shape[-2:]
     if (height, width) == tuple(size):
@@ -92,7 +96,8 @@ def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _resize_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Nearest pixel centre. NumPy's take copies bytes several times faster than torch's indexing."""
+    """Nearest pixel centre. NumPy's take copies bytes several times faster than torch's
+    indexing."""
     rows, columns = (
         ((np.arange(new) + 0.5) * (old / new)).astype(np.intp)
         for new, old in zip(size, masks.shape[-2:], strict=True)
@@ -105,14 +110,15 @@ def _scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
     return height, width
 
 
-# --- at random: place, symmetry, light -----------------------------------------------------------
+# --- at random: place, symmetry, light --------------------------------------------------------
 
 
 class Augment:
-    """Random changes of a prepared picture and its target: scale and crop, the square's symmetries, light.
+    """Random changes of a prepared picture and its target: scale and crop, the square's
+    symmetries, light.
 
-    ``augment(image, target, generator)`` with image float32 (3, h, w) in [0, 1] and a target of `CocoFolder`.
-    The same generator state gives the same result, bit for bit.
+    ``augment(image, target, generator)`` with image float32 (3, h, w) in [0, 1] and a target of
+    `CocoFolder`. The same generator state gives the same result, bit for bit.
     """
 
     def __init__(self, config: AugmentConfig) -> None:
@@ -129,7 +135,8 @@ class Augment:
         return self.after_crop(image, target, generator)
 
     def choose_size(self, config: InputConfig, generator: Generator) -> InputConfig:
-        """The input configuration with a short side drawn for this picture, if it is to be random."""
+        """The input configuration with a short side drawn for this picture, if it is to be
+        random."""
         if self.config.short_side_px is None:
             return config
         low, high = self.config.short_side_px
@@ -145,7 +152,8 @@ class Augment:
             model_size: the same as it would enter the model, without augmentation.
 
         Returns:
-            region: in the file's pixels, None for the whole. Cutting comes first: the rest is then cheap.
+            region: in the file's pixels, None for the whole. Cutting comes first: the rest is
+                then cheap.
             size: (height, width) to which the region is resized.
         """
         scale = math.exp(_uniform(generator, *map(math.log, self.config.scale)))
@@ -216,7 +224,8 @@ def transpose(image: Tensor, target: Target) -> tuple[Tensor, Target]:
 
 
 def change_light(image: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
-    """Colour order, grey, inversion, gamma, gain, offset and noise, in this order, then cut to [0, 1]."""
+    """Colour order, grey, inversion, gamma, gain, offset and noise, in this order, then cut to
+    [0, 1]."""
     if config.shuffle_channels and _uniform(generator) < config.shuffle_channels:
         image = image[torch.randperm(3, generator=generator)]
     if config.grey and _uniform(generator) < config.grey:
@@ -243,21 +252,22 @@ def _integer(generator: Generator, below: int) -> int:
     return int(torch.randint(below, (), generator=generator))
 
 
-# --- the order of a run --------------------------------------------------------------------------
+# --- the order of a run -----------------------------------------------------------------------
 
 
 class TrainingSet(Dataset[tuple[Tensor, Target]]):
-    """The endless stream of training samples of a run, as a pure function of the position in it.
+    """The endless stream of training samples of a run, as a pure function of the position in
+    it.
 
     ``training_set[position]`` is picture `training_set.index(position)`, changed by
-    `generator_at(seed, position)`. A run that stopped after some positions continues from there and sees
-    what it would have seen:
+    `generator_at(seed, position)`. A run that stopped after some positions continues from there
+    and sees what it would have seen:
 
         DataLoader(training_set, batch_size=4, sampler=range(start, end), collate_fn=collate)
 
     Args:
-        group_size: batches of this many positions hold wide pictures or tall ones, at most two an epoch
-            hold both; None leaves the order as it was shuffled.
+        group_size: batches of this many positions hold wide pictures or tall ones, at most two
+            an epoch hold both; None leaves the order as it was shuffled.
     """
 
     def __init__(
@@ -303,12 +313,13 @@ class TrainingSet(Dataset[tuple[Tensor, Target]]):
 def grouped(order: Tensor, wide: Tensor, size: int, begun: int = 0) -> Tensor:
     """An epoch's order with pictures of one orientation side by side, `size` at a time.
 
-    A batch comes where its last picture stood in the shuffled order, so batches stay shuffled too. The
-    pictures that fill no batch end the epoch.
+    A batch comes where its last picture stood in the shuffled order, so batches stay shuffled
+    too. The pictures that fill no batch end the epoch.
 
     Args:
         order: (n,) the shuffled pictures. wide: (pictures,) bool, their orientation.
-        begun: how many pictures the last batch of the epoch before still wants; they come first.
+        begun: how many pictures the last batch of the epoch before still wants; they come
+            first.
     """
     batches, ends, rest = [], [], []
     for orientation in (False, True):
@@ -330,7 +341,8 @@ def training_sample(
     augment: Augment,
     generator: Generator,
 ) -> tuple[Tensor, Target]:
-    """Picture `index`, prepared and augmented: image float32 (3, h, w) in [0, 1] and its target.
+    """Picture `index`, prepared and augmented: image float32 (3, h, w) in [0, 1] and its
+    target.
 
     The same steps as `prepare`, then `augment`, but cut in the file's pixels and resized once.
     """
@@ -348,7 +360,8 @@ def training_sample(
 
 
 def sample_index(seed: int, position: int, length: int) -> int:
-    """Which of `length` pictures stands at `position` of the run: every epoch is a shuffle of its own."""
+    """Which of `length` pictures stands at `position` of the run: every epoch is a shuffle of
+    its own."""
     epoch, place = divmod(position, length)
     return int(_epoch_order(seed, epoch, length)[place])
 

@@ -5,7 +5,8 @@ Two layouts are understood, for `split` = "train", "val", ...:
     images/                 instances_train.json  instances_val.json
     train2017/  val2017/    annotations/instances_train2017.json  ...      (COCO's own)
 
-Everything in the JSON is checked once, at construction. Pictures and masks are read when asked for.
+Everything in the JSON is checked once, at construction. Pictures and masks are read when asked
+for.
 
 next: data/transforms.py
 """
@@ -28,10 +29,12 @@ from ..base.errors import InputError, bad_input
 from ..base.files import read_json
 from ..masks import decode, polygons_of, run_lengths, to_rle
 
-# Compressed run lengths: numbers of at most seven characters, all but the last of which have bit 5 set.
+# Compressed run lengths: numbers of at most seven characters, all but the last of which have
+# bit 5 set.
 _COMPRESSED = re.compile("([P-o]{0,6}[0-O])+")
 
-# top, left, height, width in the file's pixels; a region may reach beyond the picture (zeros there)
+# top, left, height, width in the file's pixels; a region may reach beyond the picture (zeros
+# there)
 Region = tuple[int, int, int, int]
 Target = dict[str, Any]
 Points = NDArray[np.float64]
@@ -47,18 +50,19 @@ class CocoFolder(Dataset[tuple[Tensor, Target]]):
         target: boxes: float32 (m, 4) xyxy px; labels: int64 (m,) in 0..K-1;
             masks: bool (m, H, W); image_id: int; polygons (only if asked for)
 
-    The box of a run-length mask is the mask's own tight box, its last pixel included (x1 = last + 1); the
-    box of a polygon is the annotation's, clipped to the picture (as the official code trains). Crowds,
-    polygons of fewer than three points and instances with an empty box are left out of targets; evaluation
-    sees the whole JSON.
+    The box of a run-length mask is the mask's own tight box, its last pixel included (x1 = last
+    + 1); the box of a polygon is the annotation's, clipped to the picture (as the official code
+    trains). Crowds, polygons of fewer than three points and instances with an empty box are
+    left out of targets; evaluation sees the whole JSON.
 
     Args:
         folder: the data set; see the module for its layouts.
         split: "train", "val" or what the file name says.
-        keep_empty: keep pictures without any instance (evaluation needs them, training does not).
+        keep_empty: keep pictures without any instance (evaluation needs them, training does
+            not).
         cache: keep decoded pictures and run-length masks in memory.
-        polygons: add ``target["polygons"]``: per instance a list of float64 arrays x0, y0, x1, y1, ... in
-            pixels. A crop moves them, and does not cut them.
+        polygons: add ``target["polygons"]``: per instance a list of float64 arrays x0, y0, x1,
+            y1, ... in pixels. A crop moves them, and does not cut them.
 
     Raises:
         InputError: the first thing that is wrong with the folder or its JSON.
@@ -128,10 +132,11 @@ class CocoFolder(Dataset[tuple[Tensor, Target]]):
         return image
 
     def target(self, index: int, region: Region | None = None) -> Target:
-        """The instances of picture `index`, or of a region of it; coordinates count from the region's corner.
+        """The instances of picture `index`, or of a region of it; coordinates count from the
+        region's corner.
 
-        Only the instances that meet the region are drawn, which makes small crops of crowded pictures cheap.
-        What a region cuts gets the tight box of the part that is left.
+        Only the instances that meet the region are drawn, which makes small crops of crowded
+        pictures cheap. What a region cuts gets the tight box of the part that is left.
         """
         annotations = self._annotations[self.image_ids[index]]
         rles, size = self._rles(index), self.size(index)
@@ -164,15 +169,15 @@ class CocoFolder(Dataset[tuple[Tensor, Target]]):
         return rles
 
 
-# --- pictures ------------------------------------------------------------------------------------
+# --- pictures ---------------------------------------------------------------------------------
 
 
 def read_image(path: str | Path) -> Tensor:
     """A picture file as uint8 (3, H, W) RGB.
 
-    Turned upright as its EXIF orientation says, as viewers show it. Grey and palette become RGB; transparency
-    is ignored. Pictures of more than 8 bits per grey value are scaled from their own minimum and maximum to 0
-    and 255. Of several frames the first is read.
+    Turned upright as its EXIF orientation says, as viewers show it. Grey and palette become
+    RGB; transparency is ignored. Pictures of more than 8 bits per grey value are scaled from
+    their own minimum and maximum to 0 and 255. Of several frames the first is read.
     """
     path = Path(path)
     if not path.is_file():
@@ -202,11 +207,12 @@ def _to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
     return np.array(picture.convert("RGB"))
 
 
-# --- targets -------------------------------------------------------------------------------------
+# --- targets ----------------------------------------------------------------------------------
 
 
 def tight_boxes(masks: Tensor) -> Tensor:
-    """The boxes of masks, bool (m, H, W): float32 (m, 4) xyxy px, last pixel included, 0 if empty."""
+    """The boxes of masks, bool (m, H, W): float32 (m, 4) xyxy px, last pixel included, 0 if
+    empty."""
     array: NDArray[np.bool_] = masks.numpy()
     if not array.size:
         return torch.zeros(masks.shape[0], 4)
@@ -219,7 +225,8 @@ def tight_boxes(masks: Tensor) -> Tensor:
 
 
 def crop_target(target: Target, region: Region) -> Target:
-    """The part of a target inside `region`: cut masks with their tight boxes; what is not visible is gone."""
+    """The part of a target inside `region`: cut masks with their tight boxes; what is not
+    visible is gone."""
     top, left = region[:2]
     masks = crop(target["masks"], region).contiguous()
     boxes = tight_boxes(masks)
@@ -286,7 +293,7 @@ def _meets(boxes: NDArray[np.float64], region: Region) -> NDArray[np.bool_]:
     return ~(beside | (boxes[:, 1] >= top + height) | (boxes[:, 3] <= top))
 
 
-# --- the JSON ------------------------------------------------------------------------------------
+# --- the JSON ---------------------------------------------------------------------------------
 
 
 def find_split(folder: Path, split: str) -> tuple[Path, Path]:
@@ -314,7 +321,8 @@ def find_split(folder: Path, split: str) -> tuple[Path, Path]:
 
 
 def read_ground_truth(path: Path) -> dict[str, Any]:
-    """The COCO instances JSON at `path`, checked: every annotation can be used without further questions."""
+    """The COCO instances JSON at `path`, checked: every annotation can be used without further
+    questions."""
     dataset = read_json(path, "ground truth")
     lists = ("images", "annotations", "categories")
     if not isinstance(dataset, dict) or not all(

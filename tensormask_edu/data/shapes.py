@@ -1,9 +1,10 @@
 """The overlap world: small pictures of shapes drawn over each other, written as a COCO folder.
 
-A picture has 2 to 6 shapes of four classes, each with a random colour, place, rotation, aspect 0.55-1 and a
-long side of 10-110 px (log-uniform; for pictures of 128 px). Later shapes hide earlier ones, and a mask is
-the part that stays visible. The background is a colour gradient; noise lies over everything. An instance of
-fewer than 20 px, or with under 30 % of its shape visible, is not annotated.
+A picture has 2 to 6 shapes of four classes, each with a random colour, place, rotation, aspect
+0.55-1 and a long side of 10-110 px (log-uniform; for pictures of 128 px). Later shapes hide
+earlier ones, and a mask is the part that stays visible. The background is a colour gradient;
+noise lies over everything. An instance of fewer than 20 px, or with under 30 % of its shape
+visible, is not annotated.
 
 next: data/coco.py
 """
@@ -47,9 +48,11 @@ def write_shapes(
     seed: int = 0,
     progress: bool = True,
 ) -> bool:
-    """Write the overlap world to `folder`: `images/`, `instances_train.json`, `instances_val.json`.
+    """Write the overlap world to `folder`: `images/`, `instances_train.json`,
+    `instances_val.json`.
 
-    Every picture depends on (seed, split, its number) only, so a larger set begins with the smaller one.
+    Every picture depends on (seed, split, its number) only, so a larger set begins with the
+    smaller one.
     The JSON files come last and whole: a folder without them is no data set.
 
     Returns:

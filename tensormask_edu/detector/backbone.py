@@ -1,9 +1,10 @@
-"""Image to a pyramid of feature maps: a small residual network or torchvision's ResNet, then an FPN.
+"""Image to a pyramid of feature maps: a small residual network or torchvision's ResNet, then an
+FPN.
 
-Two quirks of the official model are kept because its weights depend on them: the stride of a ResNet
-stage sits in its first 1x1 convolution (torchvision has it in the 3x3: same names, same shapes, other
-numbers, so the place must be that of the weights), and the FPN merges by the mean of lateral and
-upsampled map, "for stability" (paper, section 5), where torchvision's FPN adds.
+Two quirks of the official model are kept because its weights depend on them: the stride of a
+ResNet stage sits in its first 1x1 convolution (torchvision has it in the 3x3: same names, same
+shapes, other numbers, so the place must be that of the weights), and the FPN merges by the mean
+of lateral and upsampled map, "for stability" (paper, section 5), where torchvision's FPN adds.
 
 next: network.py
 """
@@ -21,7 +22,8 @@ from torchvision.ops import FrozenBatchNorm2d
 
 
 class TinyBody(nn.Module):
-    """Stem and four residual blocks, each halving the grid: (N, 3, H, W) -> strides 4, 8, 16, 32."""
+    """Stem and four residual blocks, each halving the grid: (N, 3, H, W) -> strides 4, 8, 16,
+    32."""
 
     out_channels = (48, 64, 96, 128)
 
@@ -52,7 +54,8 @@ def _shortcut(before: int, after: int) -> nn.Sequential:
 
 
 class ResNetBody(nn.Module):
-    """Torchvision's ResNet without its classifier: (N, 3, H, W) -> res2 .. res5, strides 4, 8, 16, 32.
+    """Torchvision's ResNet without its classifier: (N, 3, H, W) -> res2 .. res5, strides 4, 8,
+    16, 32.
 
     Normalisation is frozen; stem and res2 are not trained (as in the official recipe).
     """
@@ -80,8 +83,9 @@ class ResNetBody(nn.Module):
 
 
 class FeaturePyramid(nn.Module):
-    """FPN with mean merges: maps of strides 4 .. 32 -> maps of `channels` channels at the same strides,
-    then `num_extra` coarser ones (p6 from the last body map, p7 from ReLU(p6), ...)."""
+    """FPN with mean merges: maps of strides 4 .. 32 -> maps of `channels` channels at the same
+    strides, then `num_extra` coarser ones (p6 from the last body map, p7 from ReLU(p6),
+    ...)."""
 
     def __init__(self, in_channels: tuple[int, ...], channels: int, num_extra: int) -> None:
         super().__init__()
@@ -109,7 +113,8 @@ class FeaturePyramid(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Body and FPN: (N, 3, H, W), H and W multiples of 32 -> one (N, channels, H_l, W_l) map per level."""
+    """Body and FPN: (N, 3, H, W), H and W multiples of 32 -> one (N, channels, H_l, W_l) map
+    per level."""
 
     def __init__(
         self, name: str, channels: int, num_levels: int, stride_in_1x1: bool = True
@@ -132,7 +137,8 @@ _RESNETS = {"resnet50": resnet50, "resnet101": resnet101}
 
 
 def _init_like_caffe2(module: nn.Module) -> None:
-    """Uniform Kaiming with a = 1, zero bias: the FPN initialisation the official recipe was tuned with."""
+    """Uniform Kaiming with a = 1, zero bias: the FPN initialisation the official recipe was
+    tuned with."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_uniform_(module.weight, a=1)
         assert module.bias is not None

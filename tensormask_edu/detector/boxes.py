@@ -1,4 +1,5 @@
-"""Box deltas: how far, in window sides, an object's box lies from its window (Faster R-CNN's code)."""
+"""Box deltas: how far, in window sides, an object's box lies from its window (Faster R-CNN's
+code)."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def encode(window_px: Tensor, box_px: Tensor, weights: tuple[float, ...]) -> Ten
 
 
 def decode(window_px: Tensor, deltas: Tensor, weights: tuple[float, ...]) -> Tensor:
-    """Boxes (P, 4) xyxy pixels from windows (P, 4) and deltas (P, 4): the inverse of `encode`."""
+    """Boxes (P, 4) xyxy pixels from windows (P, 4) and deltas (P, 4): the inverse of
+    `encode`."""
     window_centre, window_size = _centre_and_size(window_px)
     shift, log_ratio = (deltas / deltas.new_tensor(weights)).split(2, dim=1)
     centre = window_centre + shift * window_size

@@ -1,6 +1,8 @@
-"""From the network's output to detections: select, decode, NMS, masks of the kept windows, paste.
+"""From the network's output to detections: select, decode, NMS, masks of the kept windows,
+paste.
 
-Scores choose, boxes suppress, and a mask is pasted from its *window*, not from the predicted box.
+Scores choose, boxes suppress, and a mask is pasted from its *window*, not from the predicted
+box.
 
 next: data/coco.py
 """
@@ -25,8 +27,8 @@ PATCH_PIXELS = 1 << 22  # drawn at a time: 16 bytes each, 64 MiB
 
 
 class Kept(NamedTuple):
-    """Detections of one image before their masks: boxes (D, 4) xyxy in input pixels, scores (D,),
-    labels (D,), window (D,) the position of each detection's window."""
+    """Detections of one image before their masks: boxes (D, 4) xyxy in input pixels, scores
+    (D,), labels (D,), window (D,) the position of each detection's window."""
 
     boxes: Tensor
     scores: Tensor
@@ -54,8 +56,9 @@ def keep(logits: Tensor, deltas: Tensor, windows: Windows, config: ModelConfig) 
 def suppress(box: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
     """Greedy NMS within each class: the kept positions, ascending; scores must descend.
 
-    Class by class, because `batched_nms` moves classes apart by adding to their boxes where there are few:
-    that rounds IoUs, and boxes with negative coordinates can still meet another class's.
+    Class by class, because `batched_nms` moves classes apart by adding to their boxes where
+    there are few: that rounds IoUs, and boxes with negative coordinates can still meet another
+    class's.
     """
     kept = torch.zeros_like(labels, dtype=torch.bool)
     for label in labels.unique():
@@ -65,11 +68,13 @@ def suppress(box: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> T
 
 
 def paste(masks: Iterable[WindowMasks], window_px: Tensor, height: int, width: int) -> Tensor:
-    """Draw windows' mask logits on the image: bool (D, height, width), true where probability >= 0.5.
+    """Draw windows' mask logits on the image: bool (D, height, width), true where probability
+    >= 0.5.
 
-    The probability at a pixel centre is interpolated bilinearly between bin centres, zero outside the
-    window. Windows of one size cover equally many pixels, so they are drawn as batches of patches, of
-    `PATCH_PIXELS` at most: beside the result nothing grows with the number of detections.
+    The probability at a pixel centre is interpolated bilinearly between bin centres, zero
+    outside the window. Windows of one size cover equally many pixels, so they are drawn as
+    batches of patches, of `PATCH_PIXELS` at most: beside the result nothing grows with the
+    number of detections.
 
     Args:
         masks: logits grouped by window size, `where` pointing into the D rows of `window_px`.
@@ -93,7 +98,8 @@ def paste(masks: Iterable[WindowMasks], window_px: Tensor, height: int, width: i
 def _draw(
     canvas: Tensor, rows: Tensor, logits: Tensor, window: Tensor, patch: tuple[int, ...]
 ) -> None:
-    """Draw logits (P, V, U) of windows (P, 4) on `rows` of the canvas, in patches of (width, height)."""
+    """Draw logits (P, V, U) of windows (P, 4) on `rows` of the canvas, in patches of (width,
+    height)."""
     patch_w, patch_h = patch
     x0 = window[:, 0].floor().long().clamp(0, canvas.shape[2] - patch_w)
     y0 = window[:, 1].floor().long().clamp(0, canvas.shape[1] - patch_h)
@@ -109,13 +115,15 @@ def _draw(
 
 
 def _unit_coordinates(start: Tensor, count: int, low: Tensor, high: Tensor) -> Tensor:
-    """Pixel centres start + i + 1/2 of each patch, with [low, high] mapped to [-1, 1]: (P, count)."""
+    """Pixel centres start + i + 1/2 of each patch, with [low, high] mapped to [-1, 1]: (P,
+    count)."""
     pixel = start[:, None] + torch.arange(count, device=start.device) + 0.5
     return (pixel - low[:, None]) / (high - low)[:, None] * 2 - 1
 
 
 def scaled(box_px: Tensor, input_size: tuple[int, int], output_size: tuple[int, int]) -> Tensor:
-    """Boxes (D, 4) xyxy in an image of `input_size` (height, width), in pixels of `output_size`."""
+    """Boxes (D, 4) xyxy in an image of `input_size` (height, width), in pixels of
+    `output_size`."""
     height, width = output_size[0] / input_size[0], output_size[1] / input_size[1]
     return box_px * box_px.new_tensor([width, height, width, height])
 
@@ -123,7 +131,8 @@ def scaled(box_px: Tensor, input_size: tuple[int, int], output_size: tuple[int, 
 def to_output_size(
     kept: Kept, input_size: tuple[int, int], output_size: tuple[int, int]
 ) -> Kept:
-    """The detections in output pixels: boxes scaled, clipped to the image, the empty ones dropped."""
+    """The detections in output pixels: boxes scaled, clipped to the image, the empty ones
+    dropped."""
     box = clip_boxes_to_image(scaled(kept.boxes, input_size, output_size), output_size)
     remaining = remove_small_boxes(box, min_size=torch.finfo(box.dtype).tiny)
     return Kept(box[remaining], *(field[remaining] for field in kept[1:]))

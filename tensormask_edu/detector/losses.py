@@ -1,8 +1,10 @@
-"""The three losses (paper, section 4.3 and implementation notes), all divided by the number of positives.
+"""The three losses (paper, section 4.3 and implementation notes), all divided by the number of
+positives.
 
-Whose positives, where several processes train together: "process" takes each one's own (official); "global"
-takes the mean over the processes. Their gradients are averaged, so with "global" n processes with a part of
-the batch each do what one does with the whole, and with "process" a part with few positives weighs more.
+Whose positives, where several processes train together: "process" takes each one's own
+(official); "global" takes the mean over the processes. Their gradients are averaged, so with
+"global" n processes with a part of the batch each do what one does with the whole, and with
+"process" a part with few positives weighs more.
 
 next: inference.py
 """
@@ -18,7 +20,8 @@ from .network import WindowMasks
 
 
 def class_loss(logits: Tensor, labels: Tensor, gamma: float, alpha: float) -> Tensor:
-    """FL* of RetinaNet's appendix, summed: -(alpha_t / gamma) * log sigmoid(gamma * x * y), y = +-1.
+    """FL* of RetinaNet's appendix, summed: -(alpha_t / gamma) * log sigmoid(gamma * x * y), y =
+    +-1.
 
     Args:
         logits: (N, M, K). labels: (N, M) int64, a class or -1 for "none of them".
@@ -42,7 +45,8 @@ def mask_loss(
 ) -> Tensor:
     """Binary cross-entropy, the mean over each window's bins, summed over windows.
 
-    Foreground bins weigh `positive_weight`. A window counts the same whatever its number of bins.
+    Foreground bins weigh `positive_weight`. A window counts the same whatever its number of
+    bins.
     """
     total = torch.zeros(())
     for predicted, target in zip(logits, targets, strict=True):
@@ -56,7 +60,8 @@ def mask_loss(
 
 
 def normaliser(num_positives: int, scope: str, device: torch.device) -> float | Tensor:
-    """What divides the losses: the positives of this process or their mean over all; at least one in all."""
+    """What divides the losses: the positives of this process or their mean over all; at least
+    one in all."""
     if scope == "process":
         return max(1, num_positives)
     mean = distributed.mean(torch.tensor(float(num_positives), device=device))

@@ -32,18 +32,20 @@ class TensorMask(nn.Module):
 
     Args of a call:
         images: list of (3, H, W) RGB float tensors in [0, 1], any sizes; nothing is resized.
-        targets: in training, per image a dict of `boxes` (G, 4) float xyxy pixels, `labels` (G,) int64
-            in 0..K-1, and `masks` (G, H, W) bool or `polygons` (per object a list of flat xy arrays);
-            or what `build_targets` made of them.
-        output_sizes: per image (height, width) to which results are scaled; default the image's own.
+        targets: in training, per image a dict of `boxes` (G, 4) float xyxy pixels, `labels`
+            (G,) int64 in 0..K-1, and `masks` (G, H, W) bool or `polygons` (per object a list of
+            flat xy arrays); or what `build_targets` made of them.
+        output_sizes: per image (height, width) to which results are scaled; default the image's
+            own.
 
     Returns:
-        in training a dict of scalars `loss_class`, `loss_box`, `loss_mask`; their sum is minimised;
-        in evaluation per image a dict of `boxes` (D, 4) xyxy output pixels, `scores` (D,), descending,
-        `labels` (D,), `masks` (D, height, width) bool.
+        in training a dict of scalars `loss_class`, `loss_box`, `loss_mask`; their sum is
+        minimised; in evaluation per image a dict of `boxes` (D, 4) xyxy output pixels, `scores`
+        (D,), descending, `labels` (D,), `masks` (D, height, width) bool.
 
-    Half precision: call it under ``torch.autocast``; boxes, scores and losses stay float32. Compiled:
-    ``model.network.compile(fullgraph=True)``; what follows the network depends on its numbers and is not.
+    Half precision: call it under ``torch.autocast``; boxes, scores and losses stay float32.
+    Compiled: ``model.network.compile(fullgraph=True)``; what follows the network depends on its
+    numbers and is not.
     """
 
     pixel_mean: Tensor
@@ -80,7 +82,8 @@ class TensorMask(nn.Module):
         return self.detections(output, windows, sizes, output_sizes or sizes)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """RGB in [0, 1], (..., 3, H, W), to what the network was trained on: scale, order, mean, spread."""
+        """RGB in [0, 1], (..., 3, H, W), to what the network was trained on: scale, order,
+        mean, spread."""
         ordered = images.flip(-3) if self.config.bgr else images
         return (ordered * self.config.pixel_scale - self.pixel_mean) / self.pixel_std
 
@@ -112,7 +115,8 @@ class TensorMask(nn.Module):
         masks = list(self.network.mask_logits(output, targets.image, windows[targets.window]))
         normaliser = losses.normaliser(len(targets.window), config.normaliser, logits.device)
         mask_loss = losses.mask_loss(masks, targets.masks, config.mask_positive_weight)
-        # Without a positive of some size its predictor would get no gradient; DDP wants a zero one.
+        # Without a positive of some size its predictor would get no gradient; DDP wants a zero
+        # one.
         mask_loss = mask_loss + sum(p.sum() * 0 for p in self.network.mask_branch.parameters())
         return {
             "loss_class": losses.class_loss(
@@ -131,7 +135,8 @@ class TensorMask(nn.Module):
         input_sizes: list[tuple[int, int]],
         output_sizes: list[tuple[int, int]],
     ) -> Detections:
-        """Detections of a batch; masks are evaluated at the kept windows only, image by image."""
+        """Detections of a batch; masks are evaluated at the kept windows only, image by
+        image."""
         num_sizes = self.config.geometry.num_sizes
         logits, deltas = (
             per_window(output.logits, num_sizes),

@@ -1,6 +1,7 @@
 """The network of the paper: image in; class logits, box deltas and mask features out.
 
-It knows neither losses nor targets, so a lesson or an exporter can hold it without training code.
+It knows neither losses nor targets, so a lesson or an exporter can hold it without training
+code.
 Parts in order: tower, predictors, bipyramid, whole (paper, sections 4 and 5).
 
 next: model.py
@@ -41,12 +42,15 @@ class OnDemand(Generic[Item]):
 
 
 class NetworkOutput(NamedTuple):
-    """What the network says about a batch; lists run over levels, A = window sizes, K = classes.
+    """What the network says about a batch; lists run over levels, A = window sizes, K =
+    classes.
 
     features: (N, C, H_l, W_l) of the feature pyramid.
     logits: (N, A*K, H_l, W_l), channel a*K + k.
-    deltas: (N, A*4, H_l, W_l), channel a*4 + (dx, dy, dw, dh), weighted as the box loss wants them.
-    mask_features: (N, C, H, W), what the 1x1 mask predictors read. In the bipyramid every level has the
+    deltas: (N, A*4, H_l, W_l), channel a*4 + (dx, dy, dw, dh), weighted as the box loss wants
+    them.
+    mask_features: (N, C, H, W), what the 1x1 mask predictors read. In the bipyramid every level
+    has the
         finest grid (H_0, W_0).
     mask_predictors: one 1x1 convolution per window size.
     """
@@ -59,9 +63,9 @@ class NetworkOutput(NamedTuple):
 
     @property
     def aligned(self) -> OnDemand[OnDemand[Tensor]]:
-        """`aligned[level][size_id]`: (N, V, U, H, W), mask logits in the aligned representation, before
-        `swap_align2nat(lam)`. At 800 x 1344 px all of them are half a gigabyte per image, so each is
-        predicted where it is used, and dropped."""
+        """`aligned[level][size_id]`: (N, V, U, H, W), mask logits in the aligned
+        representation, before `swap_align2nat(lam)`. At 800 x 1344 px all of them are half a
+        gigabyte per image, so each is predicted where it is used, and dropped."""
         num_sizes = len(self.mask_predictors)
         return OnDemand(
             len(self.mask_features),
@@ -83,7 +87,8 @@ class NetworkOutput(NamedTuple):
 
 
 class WindowMasks(NamedTuple):
-    """Masks of the windows that share one size. where: (P,) their positions in the list asked for;
+    """Masks of the windows that share one size. where: (P,) their positions in the list asked
+    for;
     values: (P, side, side), logits or targets."""
 
     where: Tensor
@@ -104,11 +109,13 @@ def tower(before: int, after: int, num_convs: int, norm_groups: int) -> nn.Seque
 
 
 class MaskBranch(nn.Module):
-    """Features of all levels -> what the 1x1 predictors of aligned mask logits read, all levels.
+    """Features of all levels -> what the 1x1 predictors of aligned mask logits read, all
+    levels.
 
-    With the bipyramid (section 4.2) each level's map is upsampled to the finest grid and fused with the
-    finest map, so that a coarse level predicts at every fine position; `swap_align2nat` then trades
-    positions for bins. Level 0 is fused with itself, as in the official code.
+    With the bipyramid (section 4.2) each level's map is upsampled to the finest grid and fused
+    with the finest map, so that a coarse level predicts at every fine position;
+    `swap_align2nat` then trades positions for bins. Level 0 is fused with itself, as in the
+    official code.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -173,8 +180,9 @@ class TensorMaskNet(nn.Module):
         self._init_head()
 
     def _init_head(self) -> None:
-        """Predictors (and, without normalisation, every head convolution) start small; the class bias
-        starts at the prior, so that the many negatives do not swamp the first steps."""
+        """Predictors (and, without normalisation, every head convolution) start small; the
+        class bias starts at the prior, so that the many negatives do not swamp the first
+        steps."""
         predictors = [self.class_predictor, self.box_predictor, *self.mask_branch.predictors]
         towers = [self.class_tower, self.box_tower, self.mask_branch]
         plain = [m for t in towers for m in t.modules() if isinstance(m, nn.Conv2d)]

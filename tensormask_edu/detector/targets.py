@@ -1,8 +1,9 @@
-"""What each window should say: label, box deltas, mask (paper, section 3.3; rules of the official code).
+"""What each window should say: label, box deltas, mask (paper, section 3.3; rules of the
+official code).
 
-A window is positive for an object when it contains its box, is at most about twice as long, is centred
-within one unit of the box centre, and no other object claims it too. "About" and the unit are two fields
-of the configuration, because the paper and the official code differ there.
+A window is positive for an object when it contains its box, is at most about twice as long, is
+centred within one unit of the box centre, and no other object claims it too. "About" and the
+unit are two fields of the configuration, because the paper and the official code differ there.
 
 next: losses.py
 """
@@ -32,7 +33,8 @@ class Targets:
     """Targets of a batch of N images with M windows each, P of them positive.
 
     labels: (N, M) int64, the class of a positive window, -1 for a negative one.
-    image, window, instance: (P,) int64, position of each positive in its image's list of windows.
+    image, window, instance: (P,) int64, position of each positive in its image's list of
+    windows.
     deltas: (P, 4) box deltas. masks: bool targets of the positives, grouped by size.
     """
 
@@ -53,8 +55,8 @@ class Targets:
 def assign(box_px: Tensor, config: ModelConfig, grid_sizes: GridSizes) -> Tensor:
     """Which object each window is positive for.
 
-    Centrality says where to look: only cells within one stride of a box centre can be positive, so
-    4 x 4 cells per object and level are examined, not every window.
+    Centrality says where to look: only cells within one stride of a box centre can be positive,
+    so 4 x 4 cells per object and level are examined, not every window.
 
     Args:
         box_px: (G, 4) float32 object boxes, xyxy in padded-input pixels.
@@ -91,7 +93,8 @@ def assign(box_px: Tensor, config: ModelConfig, grid_sizes: GridSizes) -> Tensor
 def _cells_near(
     centre: Tensor, geometry: Geometry, grid_sizes: GridSizes, level: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(instance, y, x, size_id) of the windows at 4 x 4 cells around each centre, inside the grid."""
+    """(instance, y, x, size_id) of the windows at 4 x 4 cells around each centre, inside the
+    grid."""
     rows, columns = grid_sizes[level]
     near = torch.arange(-1, 3, device=centre.device)
     sizes = torch.arange(geometry.num_sizes, device=centre.device)
@@ -109,8 +112,9 @@ def build_targets(
     grid_sizes: GridSizes,
     config: ModelConfig,
 ) -> Targets:
-    """Targets for a batch. `instances`: per image a dict of `boxes` (G, 4) xyxy pixels, `labels` (G,)
-    and `polygons` (per object a list of [x0, y0, x1, y1, ...] arrays) or `masks` (G, H, W) bool."""
+    """Targets for a batch. `instances`: per image a dict of `boxes` (G, 4) xyxy pixels,
+    `labels` (G,) and `polygons` (per object a list of [x0, y0, x1, y1, ...] arrays) or `masks`
+    (G, H, W) bool."""
     geometry = config.geometry
     labels, image, pairs, deltas = [], [], [], []
     for number, target in enumerate(instances):
@@ -163,9 +167,11 @@ def _crop(target: dict[str, Any], instance: Tensor, window_px: Tensor, side: int
 
 
 def crop_masks(masks: Tensor, instance: Tensor, window_px: Tensor, side: int) -> Tensor:
-    """Bool masks (G, H, W) seen through windows (P, 4) of objects `instance` (P,): (P, side, side) bool.
+    """Bool masks (G, H, W) seen through windows (P, 4) of objects `instance` (P,): (P, side,
+    side) bool.
 
-    A bin is set when at least half of it is covered (ROIAlign's average, as the official code)."""
+    A bin is set when at least half of it is covered (ROIAlign's average, as the official
+    code)."""
     used, row = instance.unique(return_inverse=True)
     rois = torch.cat([row[:, None].to(window_px), window_px], dim=1)
     cover = roi_align(masks[used].to(window_px)[:, None], rois, side, aligned=True)
@@ -173,8 +179,8 @@ def crop_masks(masks: Tensor, instance: Tensor, window_px: Tensor, side: int) ->
 
 
 def draw_polygons(polygons: list[Any], window_px: list[float], side: int) -> np.ndarray:
-    """The union of polygons [x0, y0, x1, y1, ...] drawn on the window's bins by COCO's rasteriser:
-    (side, side) bool."""
+    """The union of polygons [x0, y0, x1, y1, ...] drawn on the window's bins by COCO's
+    rasteriser: (side, side) bool."""
     x0, y0, x1, y1 = window_px
     scale = [side / max(x1 - x0, 0.1), side / max(y1 - y0, 0.1)]
     flat = [

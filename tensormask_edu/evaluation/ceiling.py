@@ -1,7 +1,8 @@
-"""The ceiling: the AP of the true masks seen through windows, the best any model of this geometry can do.
+"""The ceiling: the AP of the true masks seen through windows, the best any model of this
+geometry can do.
 
-Each object is drawn from its best positive window's target, with score 1. What is lost is lost to bins
-and missing windows, not to learning; an AP reads only beside it.
+Each object is drawn from its best positive window's target, with score 1. What is lost is lost
+to bins and missing windows, not to learning; an AP reads only beside it.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def ceiling(
 def best_windows(
     config: ModelConfig, image: Tensor, target: dict[str, Any], input_config: InputConfig
 ) -> tuple[Tensor, Tensor]:
-    """The objects (B,) that have a window, and the mask each one's best window gives (B, H, W) bool."""
+    """The objects (B,) that have a window, and the mask each one's best window gives (B, H, W)
+    bool."""
     height, width = image.shape[-2:]
     prepared = prepare(image, input_config)
     input_size = (prepared.shape[-2], prepared.shape[-1])
@@ -86,7 +88,8 @@ def best_windows(
 def evaluate_checkpoint(
     checkpoint: str | Path, folder: str | Path, split: str = "val"
 ) -> dict[str, Any]:
-    """Scores of a checkpoint on a data set's split, masks and boxes, with the ceiling beside them.
+    """Scores of a checkpoint on a data set's split, masks and boxes, with the ceiling beside
+    them.
 
     Raises:
         InputError: no checkpoint, no data set, or classes that differ between the two.

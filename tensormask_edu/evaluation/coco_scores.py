@@ -1,6 +1,7 @@
 """COCO scores: pycocotools behind one function, and the way from a model's detections to it.
 
-Under torchrun every process takes its share of the batches, and all return what one process would.
+Under torchrun every process takes its share of the batches, and all return what one process
+would.
 
 next: train.py
 """
@@ -72,7 +73,8 @@ def evaluate(
         {"segm": {score name: value}, "bbox": {...}, "images": number, "detections": number}
 
     Raises:
-        InputError: the data set leaves out pictures without instances, where detections are wrong too.
+        InputError: the data set leaves out pictures without instances, where detections are
+            wrong too.
     """
     if not dataset.keep_empty:
         raise bad_input(
@@ -102,8 +104,9 @@ def evaluate_model(
     """Detections of a model on all pictures of a data set, in the files' own pixels.
 
     Args:
-        model: in evaluation mode, ``model(images, output_sizes=[(H, W), ...])`` is a list of dicts of
-            boxes (d, 4) xyxy px, scores (d,), labels (d,) and masks, bool (d, H, W). Its mode is restored.
+        model: in evaluation mode, ``model(images, output_sizes=[(H, W), ...])`` is a list of
+            dicts of boxes (d, 4) xyxy px, scores (d,), labels (d,) and masks, bool (d, H, W).
+            Its mode is restored.
 
     Returns:
         the detections as objects of a COCO results file, and the number of pictures.
@@ -138,7 +141,8 @@ def to_coco(
 
     Args:
         image_id: of the data set, or a file name where there is none
-        detection: boxes (d, 4) xyxy px, scores (d,), labels (d,) in 0..K-1, masks bool (d, H, W)
+        detection: boxes (d, 4) xyxy px, scores (d,), labels (d,) in 0..K-1, masks bool (d, H,
+            W)
         category_ids: K ids, the data set's category of each label
     """
     boxes, scores, labels = (detection[name].tolist() for name in ("boxes", "scores", "labels"))
@@ -166,13 +170,15 @@ def score(
     iou: Literal["segm", "bbox"] = "segm",
     area_ranges: AreaRanges | None = None,
 ) -> dict[str, float]:
-    """The twelve COCO scores by name, computed by pycocotools; -1 where no object is in the range.
+    """The twelve COCO scores by name, computed by pycocotools; -1 where no object is in the
+    range.
 
     Args:
         ground_truth: an instances JSON, or one loaded by `load_ground_truth`.
         detections: a COCO results JSON, or its content.
         iou: "segm" compares masks, "bbox" boxes.
-        area_ranges: other bounds of small, medium and large than COCO's, such as `SHAPES_AREAS`.
+        area_ranges: other bounds of small, medium and large than COCO's, such as
+            `SHAPES_AREAS`.
 
     Raises:
         InputError: a file is missing or broken, or a detection does not fit the ground truth.
@@ -201,10 +207,12 @@ def score(
 
 
 def table(scores: Mapping[str, Any]) -> str:
-    """Scores as text: a row per score, a column for masks, boxes and the masks' ceiling, where given.
+    """Scores as text: a row per score, a column for masks, boxes and the masks' ceiling, where
+    given.
 
     Args:
-        scores: of `evaluate`, or {"segm" or "bbox": of `score`}; "ceiling" may hold another such dict.
+        scores: of `evaluate`, or {"segm" or "bbox": of `score`}; "ceiling" may hold another
+            such dict.
     """
     columns = {"masks": scores.get("segm"), "boxes": scores.get("bbox")}
     columns["ceiling"] = scores.get("ceiling", {}).get("segm")
@@ -238,7 +246,8 @@ def load_ground_truth(path: str | Path) -> COCO:
 def _completed(
     annotation: dict[str, Any], number: int, size: tuple[int, int]
 ) -> dict[str, Any]:
-    """An annotation with every field pycocotools reads, numbered from 1: it takes id 0 for "no match"."""
+    """An annotation with every field pycocotools reads, numbered from 1: it takes id 0 for "no
+    match"."""
     from pycocotools import mask as mask_utils
 
     if not {"area", "bbox"} <= annotation.keys():
@@ -299,8 +308,8 @@ def _check_known(number: Any, known: Mapping[int, Any], what: str, kind: str) ->
 
 
 def _results(detections: Sequence[Detection], ground_truth: COCO, field: str) -> COCO:
-    """Detections as pycocotools wants them. Not by its loadRes, which needs at least one, writes into them,
-    and takes the area of a mask from the box if both are there."""
+    """Detections as pycocotools wants them. Not by its loadRes, which needs at least one,
+    writes into them, and takes the area of a mask from the box if both are there."""
     annotations = [
         {name: detection[name] for name in ("image_id", "category_id", "score")}
         | {"id": number, "iscrowd": 0}

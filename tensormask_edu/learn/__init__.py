@@ -1,4 +1,5 @@
-"""What the lessons need beside the package: exercises that explain mistakes, short looks at tensors.
+"""What the lessons need beside the package: exercises that explain mistakes, short looks at
+tensors.
 
     exercise.py   the decorator of a stub; check, hint, solution
     checks.py     the stages of a check, and what it says

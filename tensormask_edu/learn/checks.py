@@ -7,8 +7,8 @@
     input        it left its input as it was
     (more)       what one exercise asks on top: a view that shares memory, no large intermediate
 
-A wrong answer is compared with the answers of *known wrong ideas*: if one of them gives the same numbers, its
-sentence is printed. So a message is about the idea, not about the symptom.
+A wrong answer is compared with the answers of *known wrong ideas*: if one of them gives the
+same numbers, its sentence is printed. So a message is about the idea, not about the symptom.
 
 next: learn/lesson_04.py
 """
@@ -63,7 +63,8 @@ class Exercise:
     """One exercise: what is right, what is tried, which mistakes are known.
 
     evaluate: from an answer and a case's arguments to one array; by default a call.
-    interior: from a case's arguments to where (bool, shape of the array) no border matters; None: everywhere.
+    interior: from a case's arguments to where (bool, shape of the array) no border matters;
+    None: everywhere.
     shown: the functions whose source is the solution.
     """
 
@@ -86,7 +87,8 @@ class Exercise:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found: the stages passed, and for a failure its stage, message and arrays."""
+    """What a check found: the stages passed, and for a failure its stage, message and
+    arrays."""
 
     done: tuple[str, ...]
     stage: str = ""
@@ -220,7 +222,8 @@ def _check_extra(extra: Extra, answer: Answer) -> None:
 
 
 def _try(exercise: Exercise, answer: Answer, case: Case) -> Any:
-    """The answer's result; an exception of its own becomes a failure with the line that raised it."""
+    """The answer's result; an exception of its own becomes a failure with the line that raised
+    it."""
     try:
         return exercise.evaluate(answer, *copy.deepcopy(case.args))
     except IndexError as error:
@@ -250,7 +253,8 @@ def _close(one: Array, other: Array) -> bool:
 
 
 def as_numbers(value: Any) -> Any:
-    """A float64 array of a tensor, array, number or nested list of numbers; None of anything else."""
+    """A float64 array of a tensor, array, number or nested list of numbers; None of anything
+    else."""
     if isinstance(value, Tensor):
         value = value.detach().cpu().to(torch.float64).numpy()
     try:

@@ -1,4 +1,5 @@
-"""Exercises in a notebook: write the body of a stub, check it, ask for hints, read the package's own source.
+"""Exercises in a notebook: write the body of a stub, check it, ask for hints, read the
+package's own source.
 
     @learn.exercise
     def nat2align(x, pad_value=-6.0):
@@ -6,9 +7,10 @@
 
     learn.check(nat2align)
 
-A stub left as it is becomes the package's function and says so: "Run All" always reaches the end. With the
-environment variable TENSORMASK_EDU_SOLUTIONS set, every stub becomes the package's function *as an answer*:
-it is checked like one, and a failing check raises. The tests run the lessons that way.
+A stub left as it is becomes the package's function and says so: "Run All" always reaches the
+end. With the environment variable TENSORMASK_EDU_SOLUTIONS set, every stub becomes the
+package's function *as an answer*: it is checked like one, and a failing check raises. The tests
+run the lessons that way.
 
 next: learn/checks.py
 """
@@ -33,7 +35,8 @@ EXERCISES: dict[str, Exercise] = {
 
 
 def exercise(stub: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate an exercise's function, named as the exercise; an untouched one becomes the package's.
+    """Decorate an exercise's function, named as the exercise; an untouched one becomes the
+    package's.
 
     Raises InputError if there is no exercise of that name.
     """
@@ -57,7 +60,8 @@ def _package_version(found: Exercise) -> Callable[..., Any]:
 
 
 def is_untouched(function: Callable[..., Any]) -> bool:
-    """Whether a function's body is a docstring, `...` or `pass`, and no more: it only returns None."""
+    """Whether a function's body is a docstring, `...` or `pass`, and no more: it only returns
+    None."""
     steps = [
         step for step in dis.get_instructions(function) if step.opname not in ("RESUME", "NOP")
     ]
@@ -66,9 +70,11 @@ def is_untouched(function: Callable[..., Any]) -> bool:
 
 
 def check(answer: Callable[..., Any]) -> Any:
-    """Try an answer, from simple to hard, up to the first failure; say which idea is probably wrong.
+    """Try an answer, from simple to hard, up to the first failure; say which idea is probably
+    wrong.
 
-    Returns the picture expected / yours / difference of the failing case, None if there is none.
+    Returns the picture expected / yours / difference of the failing case, None if there is
+    none.
     """
     name = answer.__name__
     found = _find(name)

@@ -1,4 +1,5 @@
-"""Short looks at tensors, for lessons: name, shape, range; how far apart two are; something to drag.
+"""Short looks at tensors, for lessons: name, shape, range; how far apart two are; something to
+drag.
 
 next: learn/lesson_04.py
 """
@@ -26,7 +27,8 @@ Value = TypeVar("Value")
 
 
 def full_or_smoke(full: Value, smoke: Value) -> Value:
-    """`full`, or `smoke` where the environment variable TENSORMASK_EDU_SMOKE asks for a short run."""
+    """`full`, or `smoke` where the environment variable TENSORMASK_EDU_SMOKE asks for a short
+    run."""
     return smoke if os.environ.get(SMOKE) else full
 
 
@@ -62,16 +64,19 @@ def compare(one: Any, other: Any, words: str = "the two") -> None:
 
 
 def mask_iou(one: Any, other: Any) -> Array:
-    """IoU of masks that pair up, (..., H, W) bool each: pixels in both over pixels in either; (...)."""
+    """IoU of masks that pair up, (..., H, W) bool each: pixels in both over pixels in either;
+    (...)."""
     a, b = as_array(one), as_array(other)
     either = (a | b).sum((-2, -1))
     return np.asarray((a & b).sum((-2, -1)) / np.maximum(either, 1))
 
 
 def explore(draw: Callable[..., Any], **ranges: int) -> Any:
-    """Sliders that redraw a picture: ``explore(draw, y=7, x=7)`` calls draw(y=..., x=...), each in 0..6.
+    """Sliders that redraw a picture: ``explore(draw, y=7, x=7)`` calls draw(y=..., x=...), each
+    in 0..6.
 
-    Needs ipywidgets; without it a sentence says so, and the lesson's still picture says the same.
+    Needs ipywidgets; without it a sentence says so, and the lesson's still picture says the
+    same.
     """
     try:
         from ipywidgets import IntSlider, interactive
@@ -88,10 +93,11 @@ def explore(draw: Callable[..., Any], **ranges: int) -> Any:
 def stored_sample(
     path: str | Path,
 ) -> tuple[Array, dict[str, Array], dict[str, Array], list[str]]:
-    """The picture that `notebooks/data/make_sample.py` stored: (image, truth, found, class_names).
+    """The picture that `notebooks/data/make_sample.py` stored: (image, truth, found,
+    class_names).
 
-    image: (3, H, W) uint8. truth, found: boxes (m, 4) xyxy px, labels (m,), masks (m, H, W) bool; found also
-    scores (m,), as a trained model gave them.
+    image: (3, H, W) uint8. truth, found: boxes (m, 4) xyxy px, labels (m,), masks (m, H, W)
+    bool; found also scores (m,), as a trained model gave them.
 
     Raises:
         InputError: there is no such file.
@@ -120,7 +126,8 @@ def picture_with_truth(
 
     Returns:
         image: (3, size_px, size_px) uint8
-        target: masks (m, size_px, size_px) bool, boxes (m, 4) float32 xyxy px, labels (m,) int64
+        target: masks (m, size_px, size_px) bool, boxes (m, 4) float32 xyxy px, labels (m,)
+            int64
     """
     pixels, masks, labels = shapes.draw(seed, "train", number, size_px)
     found = torch.from_numpy(masks)

@@ -1,4 +1,5 @@
-"""The host build of the kernel source: compiled with the machine's C++ compiler at first use, then cached.
+"""The host build of the kernel source: compiled with the machine's C++ compiler at first use,
+then cached.
 
 Each dtype is a library of its own, so that the first use waits for one alone.
 
@@ -6,8 +7,9 @@ Each dtype is a library of its own, so that the first use waits for one alone.
     out:   (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))            its dtype
     index: (K, 3) int64, the cells (n, y, x) of K windows;  windows op: out (K, lam*V, lam*U)
 
-The functions trust their arguments: the public op checks them once. Results do not depend on the number of
-threads, at most `torch.get_num_threads()`. Source: `plugins/swap_align2nat/host.cpp`.
+The functions trust their arguments: the public op checks them once. Results do not depend on
+the number of threads, at most `torch.get_num_threads()`. Source:
+`plugins/swap_align2nat/host.cpp`.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ COMMON_FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC", "-pthread", "-fvisibili
 # The first set that the compiler takes: not every compiler knows -march=native.
 FLAG_SETS = (("-march=native", *COMMON_FLAGS), COMMON_FLAGS)
 
-# Elements written from which on a second thread pays. An element of a window costs more than one among all.
+# Elements written from which on a second thread pays. An element of a window costs more than
+# one among all.
 SHARED_WORK = 1 << 17
 SHARED_WINDOWS = 1 << 12
 
@@ -64,7 +67,8 @@ def forward(x: Tensor, lam: int, pad_value: float) -> Tensor:
 
 
 def backward(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
-    """The adjoint of `forward`: gradient of the output -> gradient (N, V, U, height, width) of the input."""
+    """The adjoint of `forward`: gradient of the output -> gradient (N, V, U, height, width) of
+    the input."""
     n, fine_v, fine_u = grad.shape[:3]
     grad_x = grad.new_empty(n, fine_v // lam, fine_u // lam, height, width)
     if grad_x.numel():
@@ -75,7 +79,8 @@ def backward(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
 
 
 def forward_windows(x: Tensor, lam: int, index: Tensor, pad_value: float) -> Tensor:
-    """The windows at the cells `index` alone: (K, lam*V, lam*U). Raises InputError if one is outside."""
+    """The windows at the cells `index` alone: (K, lam*V, lam*U). Raises InputError if one is
+    outside."""
     count = index.shape[0]
     out = x.new_empty(count, lam * x.shape[1], lam * x.shape[2])
     if out.numel():
@@ -107,18 +112,21 @@ def _grid(shape: torch.Size, lam: int) -> tuple[int, int, int]:
 
 
 def _threads(written: Tensor, shared: int = SHARED_WORK) -> int:
-    """How many threads write this tensor: starting one costs more than it helps with a small one."""
+    """How many threads write this tensor: starting one costs more than it helps with a small
+    one."""
     return torch.get_num_threads() if written.numel() >= shared else 1
 
 
 def available() -> tuple[bool, str]:
-    """Whether the host kernels run here, and the reason in words. Compiles those of float32 at first."""
+    """Whether the host kernels run here, and the reason in words. Compiles those of float32 at
+    first."""
     library, reason = _load(torch.float32)
     return library is not None, reason
 
 
 def kernel_folder() -> Path:
-    """The folder of the kernel sources: data of the installed package, or `plugins/` of a checkout."""
+    """The folder of the kernel sources: data of the installed package, or `plugins/` of a
+    checkout."""
     here = Path(__file__).resolve()
     candidates = (
         here.parent / "_kernels" / "swap_align2nat",
@@ -190,7 +198,8 @@ def _compiled(compiler: str, dtype: torch.dtype, folder: Path) -> Path:
 
 
 def _key(compiler: str, source: Path) -> str:
-    """Changes with the sources, the flags, the compiler and, because of -march=native, the processor."""
+    """Changes with the sources, the flags, the compiler and, because of -march=native, the
+    processor."""
     version = subprocess.run(
         [compiler, "--version"], capture_output=True, text=True, check=True
     ).stdout
@@ -263,9 +272,11 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
 
 @cache
 def _threads_of_torch() -> int | None:
-    """The address of `GOMP_parallel` in the OpenMP library that PyTorch has loaded, None if there is none.
+    """The address of `GOMP_parallel` in the OpenMP library that PyTorch has loaded, None if
+    there is none.
 
-    Threads of our own would take turns with PyTorch's, which wait for their next task without sleeping.
+    Threads of our own would take turns with PyTorch's, which wait for their next task without
+    sleeping.
     """
     try:
         mapped = Path("/proc/self/maps").read_text().split()

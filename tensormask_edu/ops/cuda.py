@@ -4,10 +4,12 @@
     out:   (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))            its dtype
     index: (K, 3) int64, the cells (n, y, x) of K windows;  windows op: out (K, lam*V, lam*U)
 
-Kernels run on torch's current stream; nothing waits for the device and all memory is torch's, so the calls
-may be captured in a CUDA graph once the kernels are loaded (run the op once before). The functions trust
-their arguments: the public op checks them once. Source: `plugins/swap_align2nat/kernels.cu`. No compiler is
-needed on the user's machine, only cuda-core, nvidia-cuda-nvrtc and, for 16-bit types, nvidia-cuda-runtime.
+Kernels run on torch's current stream; nothing waits for the device and all memory is torch's,
+so the calls may be captured in a CUDA graph once the kernels are loaded (run the op once
+before). The functions trust
+their arguments: the public op checks them once. Source: `plugins/swap_align2nat/kernels.cu`. No
+compiler is needed on the user's machine, only cuda-core, nvidia-cuda-nvrtc and, for 16-bit
+types, nvidia-cuda-runtime.
 """
 
 from __future__ import annotations
@@ -43,11 +45,12 @@ HEADERS = {"SWAP_NEEDS_HALF": "cuda_fp16.h", "SWAP_NEEDS_BFLOAT16": "cuda_bf16.h
 _lock = threading.Lock()
 
 
-# --- the four functions -------------------------------------------------------------------------------
+# --- the four functions -----------------------------------------------------------------------
 
 
 def forward(x: Tensor, lam: int, pad_value: float, out: Tensor | None = None) -> Tensor:
-    """(N, V, U, H, W) -> (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam)), into `out` if there is one."""
+    """(N, V, U, H, W) -> (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam)), into `out` if there is
+    one."""
     x = x.contiguous()
     n, v, u, height, width = x.shape
     if out is None:
@@ -65,7 +68,8 @@ def forward(x: Tensor, lam: int, pad_value: float, out: Tensor | None = None) ->
 
 
 def backward(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
-    """The adjoint of `forward`: gradient of the output -> gradient (N, V, U, height, width) of the input."""
+    """The adjoint of `forward`: gradient of the output -> gradient (N, V, U, height, width) of
+    the input."""
     grad = grad.contiguous()
     n, fine_v, fine_u = grad.shape[:3]
     grad_x = grad.new_empty(n, fine_v // lam, fine_u // lam, height, width)
@@ -125,7 +129,7 @@ def cell_lists(index: Tensor, shape: tuple[int, ...], lam: int) -> tuple[Tensor,
     return torch.searchsorted(cells, every_cell), order
 
 
-# --- launch shapes: the numbers of kernels.cu, which a test holds equal ----------------------------------
+# --- launch shapes: the numbers of kernels.cu, which a test holds equal -----------------------
 
 GROUPS, STEPS, FORWARD_ROWS, BACKWARD_ROWS, PASSES = 2, 8, 2, 4, 2
 FORWARD_THREADS, BACKWARD_THREADS, ELEMENT_THREADS = 160, 384, 256
@@ -184,7 +188,8 @@ def element_launch(elements: int) -> Launch:
 
 
 def columns_at_once(x: Tensor) -> int:
-    """Columns that a thread of `forward_tiles` reads at once: 4 where rows and address allow it, else 1."""
+    """Columns that a thread of `forward_tiles` reads at once: 4 where rows and address allow
+    it, else 1."""
     aligned = x.shape[4] % 4 == 0 and x.data_ptr() % (4 * x.element_size()) == 0
     return 4 if aligned and x.element_size() <= 4 else 1
 
@@ -211,7 +216,7 @@ def _offsets_fit(shape: tuple[int, ...], lam: int, item_bytes: int) -> bool:
     return (GROUPS + 2) * u * most * item_bytes < 1 << 31
 
 
-# --- compiling and launching ------------------------------------------------------------------------------
+# --- compiling and launching ------------------------------------------------------------------
 
 
 def kernel_names(dtype: torch.dtype) -> list[str]:
@@ -225,7 +230,8 @@ def kernel_names(dtype: torch.dtype) -> list[str]:
 
 
 def available() -> tuple[bool, str]:
-    """Whether the device kernels run here, and the reason in words. Compiles or loads those of float32."""
+    """Whether the device kernels run here, and the reason in words. Compiles or loads those of
+    float32."""
     try:
         import cuda.core  # noqa: F401
     except ImportError as error:
@@ -255,7 +261,8 @@ class Usage(NamedTuple):
 
 
 def compile_all(architecture: str) -> dict[str, Usage]:
-    """Compiles every kernel for e.g. "sm_90", with or without a GPU: name -> registers, spills, stack."""
+    """Compiles every kernel for e.g. "sm_90", with or without a GPU: name -> registers, spills,
+    stack."""
     report: dict[str, Usage] = {}
     for dtype in TYPES:
         _, symbols, log = _compile(dtype, architecture)
@@ -362,7 +369,8 @@ def _compile(dtype: torch.dtype, architecture: str) -> tuple[bytes, dict[str, st
 
 
 def _header_folder(header: str) -> str:
-    """The folder of a CUDA header: the nvidia-cuda-runtime package, else a toolkit on the machine."""
+    """The folder of a CUDA header: the nvidia-cuda-runtime package, else a toolkit on the
+    machine."""
     for folder in _header_candidates():
         if (folder / header).is_file():
             return str(folder)

@@ -4,8 +4,9 @@
 - "host": the same kernel source compiled for this processor at first use (CPU tensors);
 - "formula": PyTorch operations, anywhere.
 
-By default the first that can run for a tensor's device runs, in this order; `use` forces one. Each is a
-module with the functions `forward`, `backward`, `forward_windows`, `backward_windows`.
+By default the first that can run for a tensor's device runs, in this order; `use` forces one.
+Each is a module with the functions `forward`, `backward`, `forward_windows`,
+`backward_windows`.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ _forced = "auto"
 
 @contextmanager
 def use(name: str) -> Iterator[None]:
-    """Within the block, run `name` ("cuda", "host", "formula") or raise; "auto" is the default choice.
+    """Within the block, run `name` ("cuda", "host", "formula") or raise; "auto" is the default
+    choice.
 
-    Holds for the whole process, because the backward pass of a CUDA tensor runs in another thread.
-    Raises InputError if `name` is unknown or cannot run here.
+    Holds for the whole process, because the backward pass of a CUDA tensor runs in another
+    thread. Raises InputError if `name` is unknown or cannot run here.
     """
     global _forced
     if name not in ("auto", "cuda", "host", "formula"):
@@ -54,12 +56,14 @@ def missing(name: str) -> str:
 
 
 def status() -> dict[str, dict[str, str]]:
-    """What runs and why, per kind of device: {"cpu": {"runs": "host", "why": "compiled with ..."}, ...}."""
+    """What runs and why, per kind of device: {"cpu": {"runs": "host", "why": "compiled with
+    ..."}, ...}."""
     return {device: _status(device) for device in ORDER}
 
 
 def implementation(tensor: Tensor) -> ModuleType:
-    """The module that computes the op for this tensor. Raises InputError if a forced one cannot."""
+    """The module that computes the op for this tensor. Raises InputError if a forced one
+    cannot."""
     return _chosen(tensor.device.type, tensor.dtype, _forced)
 
 

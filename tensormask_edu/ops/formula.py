@@ -1,12 +1,13 @@
-"""The formula of `swap_align2nat` in PyTorch operations: what runs where no kernel of ours does.
+"""The formula of `swap_align2nat` in PyTorch operations: what runs where no kernel of ours
+does.
 
     x:     (N, V, U, H, W)                                        any floating dtype, any device
     out:   (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))            its dtype
     index: (K, 3) int64, the cells (n, y, x) of K windows;  windows op: out (K, lam*V, lam*U)
 
-Y = pad + L(X - pad) by the tables of `transforms.py`, one axis pair after the other: no Python loop over
-windows, nothing lam times larger than the output. The functions trust their arguments: the public op checks
-them once. `host.py` and `cuda.py` have the same four functions.
+Y = pad + L(X - pad) by the tables of `transforms.py`, one axis pair after the other: no Python
+loop over windows, nothing lam times larger than the output. The functions trust their
+arguments: the public op checks them once. `host.py` and `cuda.py` have the same four functions.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def forward(x: Tensor, lam: int, pad_value: float) -> Tensor:
 
 
 def backward(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
-    """L transposed: gradient of the output -> (N, V, U, height, width), each entry gathers its readers."""
+    """L transposed: gradient of the output -> (N, V, U, height, width), each entry gathers its
+    readers."""
     size = [grad.shape[1] // lam, grad.shape[2] // lam, height, width]
     if grad.numel() == 0:
         return grad.new_zeros((len(grad), *size))
@@ -40,7 +42,8 @@ def backward(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
 
 
 def forward_windows(x: Tensor, lam: int, index: Tensor, pad_value: float) -> Tensor:
-    """The windows at the cells `index` alone, (K, lam*V, lam*U): those rows of the same tables."""
+    """The windows at the cells `index` alone, (K, lam*V, lam*U): those rows of the same
+    tables."""
     n, y, x_cell = index.unbind(1)
     if _dense_is_cheaper(len(index), x.shape, lam):
         return forward(x, lam, pad_value)[n, :, :, y, x_cell]
@@ -57,7 +60,8 @@ def forward_windows(x: Tensor, lam: int, index: Tensor, pad_value: float) -> Ten
 
 
 def backward_windows(grad: Tensor, lam: int, index: Tensor, size: Sequence[int]) -> Tensor:
-    """L transposed for windows: each adds its gradient to the entries it read; size = (N, V, U, H, W)."""
+    """L transposed for windows: each adds its gradient to the entries it read; size = (N, V, U,
+    H, W)."""
     if _dense_is_cheaper(len(index), size, lam):
         dense = grad.new_zeros(
             (size[0], *out_size(size[1:], lam)), dtype=accumulation_dtype(grad.dtype)
@@ -90,7 +94,8 @@ def out_size(size: Sequence[int], lam: int) -> list[int]:
 def _tables(
     like: Tensor, size: Sequence[int], lam: int, transpose: bool
 ) -> tuple[Table, Table]:
-    """The tables of the axis pairs (v, y) and (u, x), for an input of extents size = (V, U, H, W)."""
+    """The tables of the axis pairs (v, y) and (u, x), for an input of extents size = (V, U, H,
+    W)."""
     num_v, num_u, height, width = size
     out_v, out_u, out_y, out_x = out_size(size, lam)
     rule = (float(lam), 1.0, "pad")
@@ -104,7 +109,8 @@ def _tables(
 def _window_tables(
     like: Tensor, size: Sequence[int], lam: int, index: Tensor
 ) -> tuple[Table, Table]:
-    """Per tap and window: place in the flat input and weight, (T, K, V') and (T, K, U'); outside (K, .)."""
+    """Per tap and window: place in the flat input and weight, (T, K, V') and (T, K, U');
+    outside (K, .)."""
     _, num_v, num_u, height, width = size
     kind = (lam, accumulation_dtype(like.dtype), like.device)
     n, y, x = index.unbind(1)
@@ -115,7 +121,8 @@ def _window_tables(
 
 
 def _tap_pairs(vy: Table, ux: Table) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Every tap of (v, y) with every tap of (u, x): their places and weights, (K, V', 1) and (K, 1, U')."""
+    """Every tap of (v, y) with every tap of (u, x): their places and weights, (K, V', 1) and
+    (K, 1, U')."""
     for vy_place, vy_weight in zip(vy.place, vy.weight, strict=True):
         for ux_place, ux_weight in zip(ux.place, ux.weight, strict=True):
             yield (
@@ -142,9 +149,11 @@ def _window_table(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Table:
-    """The pair table by cell: place and weight (T, H', V'), outside (H', V'); place counts flat entries of x.
+    """The pair table by cell: place and weight (T, H', V'), outside (H', V'); place counts flat
+    entries of x.
 
-    extents: (V, H) of the input; strides: flat entries from one v to the next, from one y to the next.
+    extents: (V, H) of the input; strides: flat entries from one v to the next, from one y to
+    the next.
     """
     size = (lam * extents[0], -(-extents[1] // lam))
     table = cached_table(extents, size, (float(lam), 1.0, "pad"), False, dtype, device)
@@ -158,7 +167,8 @@ def _window_table(
 
 
 def _dense_is_cheaper(num_windows: int, size: Sequence[int], lam: int) -> bool:
-    """Measured: a window with 16 taps, read at scattered places, costs about two of the dense form."""
+    """Measured: a window with 16 taps, read at scattered places, costs about two of the dense
+    form."""
     num, num_v, num_u, height, width = size
     taps = (2 if lam > 1 else 1) ** 2 * (2 - lam * num_v % 2) * (2 - lam * num_u % 2)
     return num_windows * taps > 8 * num * -(-height // lam) * -(-width // lam)

@@ -1,15 +1,18 @@
-"""`swap_align2nat` in PyTorch, O(V*U*H*W) for any lam: the op of the tensor bipyramid (paper section 4.2).
+"""`swap_align2nat` in PyTorch, O(V*U*H*W) for any lam: the op of the tensor bipyramid (paper
+section 4.2).
 
     swap_align2nat = subsample(lam) after align2nat after up_bilinear(lam)
 
-It takes an aligned tensor with coarse bins on a fine grid (sigma_vu = lam * sigma_hw) to a natural tensor
-with fine bins on a coarse grid (sigma_hw = lam * sigma_vu), without the lam*lam times larger tensor between.
-Output entry (v, u, y, x) is the 4-D linear interpolation of the input at
+It takes an aligned tensor with coarse bins on a fine grid (sigma_vu = lam * sigma_hw) to a
+natural tensor with fine bins on a coarse grid (sigma_hw = lam * sigma_vu), without the lam*lam
+times larger tensor between. Output entry (v, u, y, x) is the 4-D linear interpolation of the
+input at
 
     (v + 1/2)/lam - 1/2,   (u + 1/2)/lam - 1/2,   lam*y + v - (lam*V - 1)/2,   lam*x + u - (lam*U - 1)/2
 
-with `pad_value` outside: Y = pad + L(X - pad) with L linear. So the backward pass is L transposed, which
-needs neither X nor the pad, and the derivative of that is the op itself with pad 0.
+with `pad_value` outside: Y = pad + L(X - pad) with L linear. So the backward pass is L
+transposed, which needs neither X nor the pad, and the derivative of that is the op itself with
+pad 0.
 
 twin: reference/swap_align2nat.py   next: ../network.py
 """
@@ -30,7 +33,7 @@ from .transforms import check_index, check_integer_lam, check_pad, check_tensor,
 
 _OPS = torch.ops.tensormask_edu
 
-# --- the public ops: check once, then call ------------------------------------------------------------
+# --- the public ops: check once, then call ----------------------------------------------------
 
 
 def swap_align2nat(x: Tensor, lam: int, pad_value: float = -6.0) -> Tensor:
@@ -38,7 +41,8 @@ def swap_align2nat(x: Tensor, lam: int, pad_value: float = -6.0) -> Tensor:
 
     x: (N, V, U, H, W) any floating dtype, any strides
     out: (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam)) dtype of x, contiguous
-    Raises InputError for a wrong shape or dtype, lam no integer >= 1, or a pad that is not finite.
+    Raises InputError for a wrong shape or dtype, lam no integer >= 1, or a pad that is not
+    finite.
     """
     _check(x, lam, pad_value)
     return _OPS.swap_align2nat(x, lam, pad_value)
@@ -52,8 +56,9 @@ def swap_align2nat_windows(
     x: (N, V, U, H, W) any floating dtype, any strides
     index: (K, 3) int64, (n, y, x) of output cells, repeats allowed: their gradients add
     out: (K, lam*V, lam*U) dtype of x, contiguous
-    Raises InputError for a wrong shape, dtype or device, lam no integer >= 1, a pad that is not finite, or an
-    index outside the output grid (for CUDA tensors an asynchronous device assertion, which costs no wait).
+    Raises InputError for a wrong shape, dtype or device, lam no integer >= 1, a pad that is not
+    finite, or an index outside the output grid (for CUDA tensors an asynchronous device
+    assertion, which costs no wait).
     """
     _check(x, lam, pad_value)
     if not isinstance(index, Tensor) or index.dim() != 2 or index.shape[1] != 3:
@@ -77,7 +82,7 @@ def _check(x: Tensor, lam: int, pad_value: float) -> None:
     check_pad(pad_value)
 
 
-# --- registration: schema, kernel, shape rule, derivative ---------------------------------------------
+# --- registration: schema, kernel, shape rule, derivative -------------------------------------
 
 
 def _forward(x: Tensor, lam: int, pad_value: float) -> Tensor:

@@ -1,13 +1,18 @@
-"""The paper's coordinate transforms in PyTorch: the names of `reference/transforms.py`, fast, differentiable.
+"""The paper's coordinate transforms in PyTorch: the names of `reference/transforms.py`, fast,
+differentiable.
 
-A mask tensor has shape (N, V, U, H, W): at every cell (y, x) of an H x W grid it holds a V x U sub-tensor;
-sigma_hw and sigma_vu are the pixels between neighbouring cells and sub-tensor entries. Every transform is
-linear interpolation and treats the axis pairs (v, y) and (u, x) alike, so all are one operator, `resample`,
-with other numbers: for each output (v', y') a table lists the few inputs (v, y) to sum and their weights, the
-same for (u', x'); weight that falls outside the tensor goes to the pad value. The backward pass gathers
-through the transposed tables: no atomics, the same bits in every run. It is linear: all derivatives exist.
+A mask tensor has shape (N, V, U, H, W): at every cell (y, x) of an H x W grid it holds a V x U
+sub-tensor; sigma_hw and sigma_vu are the pixels between neighbouring cells and sub-tensor
+entries. Every transform is linear interpolation and treats the axis pairs (v, y) and (u, x)
+alike, so all are one operator, `resample`,
+with other numbers: for each output (v', y') a table lists the few inputs (v, y) to sum and
+their weights, the same for (u', x'); weight that falls outside the tensor goes to the pad
+value. The backward pass gathers
+through the transposed tables: no atomics, the same bits in every run. It is linear: all
+derivatives exist.
 
-Any floating dtype (16-bit ones are summed in float32), any device, any strides, empty batches and grids.
+Any floating dtype (16-bit ones are summed in float32), any device, any strides, empty batches
+and grids.
 
 twin: reference/transforms.py   next: swap_align2nat.py
 """
@@ -60,7 +65,8 @@ def nat2align(
     aligned_sigma_vu: float | None = None,
     pad_value: float = -6.0,
 ) -> Tensor:
-    """Natural to aligned representation: the inverse map of coordinates (section 3.3, appendix A.1).
+    """Natural to aligned representation: the inverse map of coordinates (section 3.3, appendix
+    A.1).
 
     F^(v^, u^, y^, x^) = F(v, u, y, x) with v = (aligned_sigma_vu / sigma_vu) * v^ and
     y = (aligned_sigma_hw * y^ - aligned_sigma_vu * v^) / sigma_hw; u and x alike.
@@ -80,9 +86,10 @@ def nat2align(
 def up_bilinear(x: Tensor, lam: float, edge: str = "pad", pad_value: float = -6.0) -> Tensor:
     """Bilinear upscaling of every sub-tensor by lam, half-pixel centres (section 3.4).
 
-    x: (N, V, U, H, W) -> out: (N, lam*V, lam*U, H, W). lam: real >= 1 with lam*V, lam*U integers.
-    edge: beyond the sub-tensor's border lies `pad_value` ("pad") or the border entry repeated ("clamp").
-    Raises InputError for any other lam or edge.
+    x: (N, V, U, H, W) -> out: (N, lam*V, lam*U, H, W). lam: real >= 1 with lam*V, lam*U
+    integers.
+    edge: beyond the sub-tensor's border lies `pad_value` ("pad") or the border entry repeated
+    ("clamp"). Raises InputError for any other lam or edge.
     """
     _check_edge(edge)
     return _resample(x, _upscaled_size(x, lam), 1, 0, edge, pad_value)
@@ -91,17 +98,20 @@ def up_bilinear(x: Tensor, lam: float, edge: str = "pad", pad_value: float = -6.
 def up_nearest(x: Tensor, lam: float) -> Tensor:
     """Nearest-neighbour upscaling of every sub-tensor by lam, half-pixel centres (section 3.4).
 
-    x: (N, V, U, H, W) -> out: (N, lam*V, lam*U, H, W), out[v, u] = x[floor((v+1/2)/lam), floor((u+1/2)/lam)].
-    Raises InputError unless lam >= 1 and lam*V, lam*U are integers.
+    x: (N, V, U, H, W) -> out: (N, lam*V, lam*U, H, W), out[v, u] = x[floor((v+1/2)/lam),
+    floor((u+1/2)/lam)]. Raises InputError unless lam >= 1 and lam*V, lam*U are integers.
     """
     return _resample(x, _upscaled_size(x, lam), 1, 0, "nearest", 0.0)
 
 
 def up_align2nat(x: Tensor, lam: float, edge: str = "pad", pad_value: float = -6.0) -> Tensor:
-    """`align2nat` after `up_bilinear`: a coarse aligned tensor to a fine natural one (section 3.4).
+    """`align2nat` after `up_bilinear`: a coarse aligned tensor to a fine natural one (section
+    3.4).
 
-    x: (N, V, U, H, W), sigma_vu = lam * sigma_hw -> out: (N, lam*V, lam*U, H, W), sigma_vu = sigma_hw.
-    Arguments and errors: see `up_bilinear`. One pass: upscaling moves v and u only, the shift y and x only.
+    x: (N, V, U, H, W), sigma_vu = lam * sigma_hw -> out: (N, lam*V, lam*U, H, W), sigma_vu =
+    sigma_hw.
+    Arguments and errors: see `up_bilinear`. One pass: upscaling moves v and u only, the shift y
+    and x only.
     """
     _check_edge(edge)
     return _resample(x, _upscaled_size(x, lam), 1, 1, edge, pad_value)
@@ -136,7 +146,8 @@ def check_integer_lam(lam: int) -> None:
 
 
 def check_index(index: Tensor, bounds: Sequence[int]) -> None:
-    """Every (n, y, x) lies in the output grid. Values exist only when the op runs, so it is checked there."""
+    """Every (n, y, x) lies in the output grid. Values exist only when the op runs, so it is
+    checked there."""
     if index.device.type == "cuda":
         inside = (index >= 0).all()
         for column, bound in zip(index.unbind(1), bounds, strict=True):
@@ -169,7 +180,8 @@ def _check_edge(edge: str) -> None:
 
 
 def _scaled_size(x: Tensor, vu: tuple[float, float], hw: tuple[float, float]) -> list[int]:
-    """Output extents (V, U, H, W): V and U scaled by vu[0] / vu[1], H and W by hw[0] / hw[1]."""
+    """Output extents (V, U, H, W): V and U scaled by vu[0] / vu[1], H and W by hw[0] /
+    hw[1]."""
     check_tensor(x)
     if not all(unit > 0 for unit in (*vu, *hw)):
         raise bad_input("sigma_vu, sigma_hw", "positive units", f"sigma_vu {vu}, sigma_hw {hw}")
@@ -212,9 +224,11 @@ def _resample(
 
 
 class Table(NamedTuple):
-    """One axis pair's part of L: output j sums input place[t, j] with weight[t, j] over its taps t.
+    """One axis pair's part of L: output j sums input place[t, j] with weight[t, j] over its
+    taps t.
 
-    place: (T, J) int64, weight: (T, J), J = V' * H' outputs; outside: (J,) the weight left for the pad value.
+    place: (T, J) int64, weight: (T, J), J = V' * H' outputs; outside: (J,) the weight left for
+    the pad value.
     """
 
     place: Tensor
@@ -251,7 +265,8 @@ def pair_table(
 
 
 def _taps(coordinate: Tensor, extent: int) -> list[tuple[Tensor, Tensor]]:
-    """The two neighbours of a real index, with linear weights; outside 0..extent-1 the weight is 0."""
+    """The two neighbours of a real index, with linear weights; outside 0..extent-1 the weight
+    is 0."""
     lower = coordinate.floor()
     fraction = coordinate - lower
     taps = []
@@ -262,7 +277,8 @@ def _taps(coordinate: Tensor, extent: int) -> list[tuple[Tensor, Tensor]]:
 
 
 def transposed(table: Table, num_inputs: int) -> Table:
-    """The table of the transposed map: input i sums the outputs that read it. Nothing falls outside."""
+    """The table of the transposed map: input i sums the outputs that read it. Nothing falls
+    outside."""
     taps, outputs = table.weight.nonzero(as_tuple=True)
     inputs, weight = table.place[taps, outputs], table.weight[taps, outputs]
     order = inputs.argsort(stable=True)
@@ -285,7 +301,8 @@ def cached_table(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Table:
-    """The table of a map, or its transpose, kept: a network asks for the same few again and again."""
+    """The table of a map, or its transpose, kept: a network asks for the same few again and
+    again."""
     table = pair_table(extents, size, *rule)
     if transpose:
         table = transposed(table, extents[0] * extents[1])
@@ -295,7 +312,8 @@ def cached_table(
 
 
 def apply_tables(x: Tensor, vy: Table, ux: Table, size: list[int], pad_value: float) -> Tensor:
-    """Both axis pairs in turn, each a gather of rows: (N, V, U, H, W) -> (N, V', U', H', W') = (N, *size)."""
+    """Both axis pairs in turn, each a gather of rows: (N, V, U, H, W) -> (N, V', U', H', W') =
+    (N, *size)."""
     num, num_v, num_u, height, width = x.shape
     out_v, out_u, out_y, out_x = size
     rows = x.permute(0, 1, 3, 2, 4).reshape(num, num_v * height, num_u * width)
@@ -305,7 +323,8 @@ def apply_tables(x: Tensor, vy: Table, ux: Table, size: list[int], pad_value: fl
 
 
 def _gather_rows(rows: Tensor, table: Table, pad_value: float) -> Tensor:
-    """(N, I, R) -> (N, J, R): every output row is a weighted sum of a few input rows and the pad value."""
+    """(N, I, R) -> (N, J, R): every output row is a weighted sum of a few input rows and the
+    pad value."""
     size = (len(rows), len(table.outside), rows.shape[2])
     out = (table.outside * pad_value)[:, None].expand(size).contiguous()
     # One buffer for all taps: fresh memory costs more time than the arithmetic.
@@ -337,7 +356,8 @@ def _resample_kernel(
 def _resample_adjoint_kernel(
     grad: Tensor, size: list[int], step: float, skew: float, edge: str
 ) -> Tensor:
-    """(N, V', U', H', W') -> (N, *size): the transposed map, size = (V, U, H, W) of the forward input."""
+    """(N, V', U', H', W') -> (N, *size): the transposed map, size = (V, U, H, W) of the forward
+    input."""
     if grad.numel() == 0 or 0 in size:
         return grad.new_zeros((len(grad), *size))
     dtype = accumulation_dtype(grad.dtype)

@@ -1,6 +1,7 @@
 """The definitions, in NumPy loops: what every fast implementation is compared with.
 
-Nothing here imports PyTorch or any other part of the package, so that an oracle cannot share its bugs.
+Nothing here imports PyTorch or any other part of the package, so that an oracle cannot share
+its bugs.
 """
 
 from .swap_align2nat import (

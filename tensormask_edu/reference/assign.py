@@ -1,4 +1,5 @@
-"""The label assignment, one window and one object at a time (paper, section 3.3; rules of the official code).
+"""The label assignment, one window and one object at a time (paper, section 3.3; rules of the
+official code).
 
 next: losses.py
 """
@@ -15,8 +16,10 @@ def is_positive(
 
     Args:
         window, box: (4,) xyxy pixels.
-        unit: how far apart their centres may be, pixels: the level's stride (official) or bin (paper).
-        slack: what the window may be longer than twice the object, pixels: the stride or nothing.
+        unit: how far apart their centres may be, pixels: the level's stride (official) or bin
+            (paper).
+        slack: what the window may be longer than twice the object, pixels: the stride or
+            nothing.
         smallest: an object is treated as at least half this long, pixels.
     """
     contained = (

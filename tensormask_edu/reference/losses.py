@@ -1,4 +1,5 @@
-"""The three losses as loops over single numbers (paper, section 4.3; FL* from RetinaNet's appendix).
+"""The three losses as loops over single numbers (paper, section 4.3; FL* from RetinaNet's
+appendix).
 
 next: ../network.py
 """
@@ -14,7 +15,8 @@ def log_sigmoid(x: float) -> float:
 
 
 def class_loss(logits: np.ndarray, labels: np.ndarray, gamma: float, alpha: float) -> float:
-    """FL*: sum over windows m and classes k of -(alpha_t / gamma) log sigmoid(gamma x y), y = +-1.
+    """FL*: sum over windows m and classes k of -(alpha_t / gamma) log sigmoid(gamma x y), y =
+    +-1.
 
     Args:
         logits: (M, K). labels: (M,) int, a class or -1 for "none of them".
@@ -35,7 +37,8 @@ def box_loss(deltas: np.ndarray, targets: np.ndarray) -> float:
 def mask_loss(
     logits: list[np.ndarray], targets: list[np.ndarray], positive_weight: float
 ) -> float:
-    """Per positive window the mean cross-entropy over its bins, foreground weighted; summed over windows.
+    """Per positive window the mean cross-entropy over its bins, foreground weighted; summed
+    over windows.
 
     Args:
         logits, targets: per window (side, side), targets 0 or 1.

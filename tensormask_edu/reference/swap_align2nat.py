@@ -1,16 +1,19 @@
-"""`swap_align2nat` as its definition: the op of the tensor bipyramid (paper section 4.2), in loops.
+"""`swap_align2nat` as its definition: the op of the tensor bipyramid (paper section 4.2), in
+loops.
 
     swap_align2nat = subsample(lam) after align2nat after up_bilinear(lam)
 
-It takes an aligned tensor with coarse bins on a fine grid (sigma_vu = lam * sigma_hw) to a natural tensor
-with fine bins on a coarse grid (sigma_hw = lam * sigma_vu): the units swap, the size stays about the same.
-Output entry (v, u, y, x) is the 4-D linear interpolation of the input at
+It takes an aligned tensor with coarse bins on a fine grid (sigma_vu = lam * sigma_hw) to a
+natural tensor with fine bins on a coarse grid (sigma_hw = lam * sigma_vu): the units swap, the
+size stays about the same. Output entry (v, u, y, x) is the 4-D linear interpolation of the
+input at
 
     (v + 1/2)/lam - 1/2,   (u + 1/2)/lam - 1/2,   lam*y + v - (lam*V - 1)/2,   lam*x + u - (lam*U - 1)/2
 
-with `pad_value` outside the input in any axis: no clamping, no renormalisation. So for lam >= 2 the outermost
-lam // 2 entries of every window are blended with the pad: the rim. (v, y) and (u, x) never mix: at most
-2 x 2 taps for each of the two axis pairs, 16 in all, and their weights are fractions of integers.
+with `pad_value` outside the input in any axis: no clamping, no renormalisation. So for lam >= 2
+the outermost lam // 2 entries of every window are blended with the pad: the rim. (v, y) and (u,
+x) never mix: at most 2 x 2 taps for each of the two axis pairs, 16 in all, and their weights
+are fractions of integers.
 
 twin: ops/swap_align2nat.py   next: ../network.py
 """
@@ -51,7 +54,8 @@ def swap_align2nat_windows(
     x: (N, V, U, H, W) any floating dtype (computed in float64)
     index: (K, 3) int64, (n, y, x) of output cells, repeats allowed
     out: (K, lam*V, lam*U) dtype of x
-    Raises ValueError for a wrong shape or dtype, lam no integer >= 1, or an index outside the output grid.
+    Raises ValueError for a wrong shape or dtype, lam no integer >= 1, or an index outside the
+    output grid.
     """
     _check(x, lam)
     _check_index(index, x.shape, lam)
@@ -81,9 +85,11 @@ def swap_align2nat_adjoint(grad: Array, lam: int, height: int, width: int) -> Ar
 def swap_align2nat_windows_adjoint(
     grad: Array, lam: int, index: NDArray[np.int64], shape: tuple[int, ...]
 ) -> Array:
-    """The transposed linear map of `swap_align2nat_windows`; the gradients of repeated windows add.
+    """The transposed linear map of `swap_align2nat_windows`; the gradients of repeated windows
+    add.
 
-    grad: (K, lam*V, lam*U), index: (K, 3) int64, shape: (N, V, U, H, W) of x -> gradient of that shape
+    grad: (K, lam*V, lam*U), index: (K, 3) int64, shape: (N, V, U, H, W) of x -> gradient of
+    that shape
     """
     grad_x = np.zeros(shape)
     for k, v, u in np.ndindex(grad.shape):
@@ -99,7 +105,8 @@ def taps(v: int, lam: int) -> list[tuple[int, float]]:
 
 
 def shifted_taps(v: int, y: int, lam: int, num_v: int) -> list[tuple[int, float]]:
-    """The cells around lam*y + v - (lam*V - 1)/2: one if lam*V is odd, else two with weight 1/2."""
+    """The cells around lam*y + v - (lam*V - 1)/2: one if lam*V is odd, else two with weight
+    1/2."""
     lower, remainder = divmod(1 - lam * num_v, 2)
     return [(lam * y + v + lower, 1 - remainder / 2), (lam * y + v + lower + 1, remainder / 2)]
 
@@ -107,7 +114,8 @@ def shifted_taps(v: int, y: int, lam: int, num_v: int) -> list[tuple[int, float]
 def _contributions(
     shape: tuple[int, ...], lam: int, cell: NDArray[np.int64], v: int, u: int
 ) -> Iterator[tuple[tuple[int, ...], float]]:
-    """The input entries (n, v, u, y, x), with weights, that sum to bin (v, u) of the window at `cell`."""
+    """The input entries (n, v, u, y, x), with weights, that sum to bin (v, u) of the window at
+    `cell`."""
     n, y, x = (int(i) for i in cell)
     axes = (
         taps(v, lam),

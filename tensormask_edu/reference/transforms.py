@@ -1,16 +1,21 @@
-"""The paper's coordinate transforms as their definitions: slow loops, exact numbers, NumPy only.
+"""The paper's coordinate transforms as their definitions: slow loops, exact numbers, NumPy
+only.
 
-A mask tensor has shape (N, V, U, H, W): at every cell (y, x) of an H x W grid it holds a V x U sub-tensor.
-Two units (section 3.1): `sigma_hw`, pixels between neighbouring cells, and `sigma_vu`, pixels between
-neighbouring sub-tensor entries. v and u count from the centre of the sub-tensor, y and x from 0.
+A mask tensor has shape (N, V, U, H, W): at every cell (y, x) of an H x W grid it holds a V x U
+sub-tensor. Two units (section 3.1): `sigma_hw`, pixels between neighbouring cells, and
+`sigma_vu`, pixels between neighbouring sub-tensor entries. v and u count from the centre of the
+sub-tensor, y and x from 0.
 
-- natural: F(v, u, y, x) is the mask value at pixel (sigma_hw*y + sigma_vu*v, sigma_hw*x + sigma_vu*u)
+- natural: F(v, u, y, x) is the mask value at pixel (sigma_hw*y + sigma_vu*v, sigma_hw*x +
+sigma_vu*u)
   in the window centred at cell (y, x).
-- aligned: F^(v, u, y, x) is the mask value *at the pixel of cell (y, x)*, in the window centred at pixel
+- aligned: F^(v, u, y, x) is the mask value *at the pixel of cell (y, x)*, in the window centred
+at pixel
   (sigma_hw*y - sigma_vu*v, sigma_hw*x - sigma_vu*u).
 
-Every transform treats (v, y) and (u, x) alike, so each is one formula on an axis pair: where in the input
-an output entry (v, y) lies. Values between entries are 4-D linear interpolation; outside is `pad_value`.
+Every transform treats (v, y) and (u, x) alike, so each is one formula on an axis pair: where in
+the input an output entry (v, y) lies. Values between entries are 4-D linear interpolation;
+outside is `pad_value`.
 
 twin: ops/transforms.py   next: swap_align2nat.py
 """
@@ -67,7 +72,8 @@ def nat2align(
     aligned_sigma_vu: float | None = None,
     pad_value: float = -6.0,
 ) -> Array:
-    """Natural to aligned representation: the inverse map of coordinates (section 3.3, appendix A.1).
+    """Natural to aligned representation: the inverse map of coordinates (section 3.3, appendix
+    A.1).
 
     F^(v^, u^, y^, x^) = F(v, u, y, x) with v = (aligned_sigma_vu / sigma_vu) * v^ and
     y = (aligned_sigma_hw * y^ - aligned_sigma_vu * v^) / sigma_hw; u and x alike.
@@ -91,9 +97,10 @@ def nat2align(
 def up_bilinear(x: Array, lam: float, edge: str = "pad", pad_value: float = -6.0) -> Array:
     """Bilinear upscaling of every sub-tensor by lam, half-pixel centres (section 3.4).
 
-    x: (N, V, U, H, W) -> out: (N, lam*V, lam*U, H, W). lam: real >= 1 with lam*V, lam*U integers.
-    edge: beyond the sub-tensor's border lies `pad_value` ("pad") or the border entry repeated ("clamp").
-    Raises ValueError for any other lam or edge.
+    x: (N, V, U, H, W) -> out: (N, lam*V, lam*U, H, W). lam: real >= 1 with lam*V, lam*U
+    integers.
+    edge: beyond the sub-tensor's border lies `pad_value` ("pad") or the border entry repeated
+    ("clamp"). Raises ValueError for any other lam or edge.
     """
     size = (*_upscaled_size(x, lam), *x.shape[3:])
     return _resample(x, size, lambda v, y: (v / lam, y), edge, pad_value)
@@ -102,8 +109,8 @@ def up_bilinear(x: Array, lam: float, edge: str = "pad", pad_value: float = -6.0
 def up_nearest(x: Array, lam: float) -> Array:
     """Nearest-neighbour upscaling of every sub-tensor by lam, half-pixel centres (section 3.4).
 
-    x: (N, V, U, H, W) -> out: (N, lam*V, lam*U, H, W), out[v, u] = x[floor((v+1/2)/lam), floor((u+1/2)/lam)].
-    Raises ValueError unless lam >= 1 and lam*V, lam*U are integers.
+    x: (N, V, U, H, W) -> out: (N, lam*V, lam*U, H, W), out[v, u] = x[floor((v+1/2)/lam),
+    floor((u+1/2)/lam)]. Raises ValueError unless lam >= 1 and lam*V, lam*U are integers.
     """
     num_v, num_u = _upscaled_size(x, lam)
     out = np.empty((x.shape[0], num_v, num_u, *x.shape[3:]), x.dtype)
@@ -116,9 +123,11 @@ def up_nearest(x: Array, lam: float) -> Array:
 
 
 def up_align2nat(x: Array, lam: float, edge: str = "pad", pad_value: float = -6.0) -> Array:
-    """`align2nat` after `up_bilinear`: a coarse aligned tensor to a fine natural one (section 3.4).
+    """`align2nat` after `up_bilinear`: a coarse aligned tensor to a fine natural one (section
+    3.4).
 
-    x: (N, V, U, H, W), sigma_vu = lam * sigma_hw -> out: (N, lam*V, lam*U, H, W), sigma_vu = sigma_hw.
+    x: (N, V, U, H, W), sigma_vu = lam * sigma_hw -> out: (N, lam*V, lam*U, H, W), sigma_vu =
+    sigma_hw.
     Arguments and errors: see `up_bilinear`.
     """
     return align2nat(up_bilinear(x, lam, edge, pad_value), pad_value=pad_value)
@@ -152,7 +161,8 @@ def check_integer_lam(lam: int) -> None:
 def _resample(
     x: Array, size: tuple[int, ...], place: Place, edge: str, pad_value: float
 ) -> Array:
-    """out[v, u, y, x] = x interpolated at (place(v, y), place(u, x)), v and u counted from the centre."""
+    """out[v, u, y, x] = x interpolated at (place(v, y), place(u, x)), v and u counted from the
+    centre."""
     if edge not in ("pad", "clamp"):
         raise ValueError(f"edge: expected 'pad' or 'clamp', got {edge!r}")
     values = x.astype(np.float64)
@@ -169,7 +179,8 @@ def _resample(
 
 
 def _interpolate(values: Array, place: tuple[float, ...], pad_value: float) -> Array | float:
-    """values (N, V, U, H, W) at the real indices place = (v, u, y, x): 4-D linear, pad_value outside. (N,)"""
+    """values (N, V, U, H, W) at the real indices place = (v, u, y, x): 4-D linear, pad_value
+    outside. (N,)"""
     total: Array | float = 0.0
     for taps in itertools.product(*(_taps(coordinate) for coordinate in place)):
         v, u, y, x = (tap for tap, _ in taps)
@@ -191,7 +202,8 @@ def _taps(coordinate: float) -> list[tuple[int, float]]:
 def _scaled_size(
     x: Array, vu: tuple[float, float], hw: tuple[float, float]
 ) -> tuple[int, int, int, int]:
-    """Output extents (V, U, H, W): V and U scaled by vu[0] / vu[1], H and W by hw[0] / hw[1]."""
+    """Output extents (V, U, H, W): V and U scaled by vu[0] / vu[1], H and W by hw[0] /
+    hw[1]."""
     check_tensor(x)
     if not all(unit > 0 for unit in (*vu, *hw)):
         raise ValueError(f"sigma: expected positive units, got sigma_vu {vu} and sigma_hw {hw}")

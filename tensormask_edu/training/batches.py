@@ -1,7 +1,9 @@
-"""Batches with all a step needs: pictures, labels, deltas, and the masks drawn once per positive window.
+"""Batches with all a step needs: pictures, labels, deltas, and the masks drawn once per
+positive window.
 
-Targets depend on boxes and the grid, not on what the network says. So they are made here, ahead of the step
-and in processes of their own where there are cores to spare; the step finds them ready.
+Targets depend on boxes and the grid, not on what the network says. So they are made here, ahead
+of the step and in processes of their own where there are cores to spare; the step finds them
+ready.
 
 next: journal.py
 """
@@ -30,7 +32,8 @@ GPU_WORKERS = (
 
 @dataclass(frozen=True)
 class Batch:
-    """Images float32 (3, h, w) in [0, 1], the targets of them all, and which pictures they are."""
+    """Images float32 (3, h, w) in [0, 1], the targets of them all, and which pictures they
+    are."""
 
     images: list[Tensor]
     targets: Targets
@@ -61,8 +64,8 @@ class Batch:
 class Batches(Dataset[list[Batch]]):
     """`batches[step]` is the share that this process has of a step, in `accumulate` parts.
 
-    What is in it depends on (seed, step) alone: a resumed run sees what the uninterrupted one would have
-    seen, and so do several processes, together.
+    What is in it depends on (seed, step) alone: a resumed run sees what the uninterrupted one
+    would have seen, and so do several processes, together.
     """
 
     def __init__(
@@ -97,7 +100,8 @@ class Batches(Dataset[list[Batch]]):
 def load(
     batches: Batches, steps: range, workers: int | None, device: torch.device
 ) -> DataLoader[list[Batch]]:
-    """The batches of `steps` in order, prepared by `workers` processes ahead of time, or here if 0."""
+    """The batches of `steps` in order, prepared by `workers` processes ahead of time, or here
+    if 0."""
     on_gpu = device.type == "cuda"
     if workers is None:
         workers = GPU_WORKERS if on_gpu else 0
@@ -112,5 +116,6 @@ def load(
 
 
 def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the training process decides what it means."""
+    """Ctrl-C reaches every process of a terminal; the training process decides what it
+    means."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

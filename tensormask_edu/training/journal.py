@@ -1,7 +1,9 @@
-"""What an interrupted run needs to go on as if nothing had happened, and the log it goes on with.
+"""What an interrupted run needs to go on as if nothing had happened, and the log it goes on
+with.
 
-`resume.pt` holds weights, optimizer, scaler and position together: one file, published by one rename, so
-whatever is on the disk after a power cut belongs together. It is read without running code from it.
+`resume.pt` holds weights, optimizer, scaler and position together: one file, published by one
+rename, so whatever is on the disk after a power cut belongs together. It is read without
+running code from it.
 
 next: distributed.py
 """
@@ -55,7 +57,8 @@ def clean(output: Path) -> None:
 
 
 def store(path: Path, value: Any) -> None:
-    """Tensors and plain values into a file, whole or not at all; `torch.load(weights_only=True)` reads it."""
+    """Tensors and plain values into a file, whole or not at all;
+    `torch.load(weights_only=True)` reads it."""
     memory = io.BytesIO()  # torch's own file writer does not say why it failed
     torch.save(value, memory)
     with written_whole(
@@ -113,7 +116,8 @@ def append_log(output: Path, record: dict[str, Any]) -> None:
 
 @contextmanager
 def interrupts(noted: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C calls `noted`, so that a step is done or not begun; a second Ctrl-C stops at once."""
+    """Ctrl-C calls `noted`, so that a step is done or not begun; a second Ctrl-C stops at
+    once."""
     if threading.current_thread() is not threading.main_thread():  # where no signal arrives
         yield
         return

@@ -1,8 +1,10 @@
-"""Training as a page: batches in a seeded order, one step function, a schedule that knows its end.
+"""Training as a page: batches in a seeded order, one step function, a schedule that knows its
+end.
 
-The schedule runs on *progress*, the larger of steps done / steps and time spent / minutes allowed, so a
-run ends with its last learning rate whichever limit comes first. Under torchrun every process takes its part
-of each batch, gradients are averaged, and the first process writes.
+The schedule runs on *progress*, the larger of steps done / steps and time spent / minutes
+allowed, so a run ends with its last learning rate whichever limit comes first. Under torchrun
+every process takes its part of each batch, gradients are averaged, and the first process
+writes.
 
 next: loader.py
 """
@@ -39,7 +41,8 @@ class Diverged(RuntimeError):
 
 
 def lr_at(progress: float, config: TrainConfig) -> float:
-    """Learning rate at `progress` in [0, 1]: linear warm-up, then steps down or a cosine to zero."""
+    """Learning rate at `progress` in [0, 1]: linear warm-up, then steps down or a cosine to
+    zero."""
     if progress < config.warmup:
         return config.lr * (
             config.warmup_start + (1 - config.warmup_start) * progress / config.warmup
@@ -51,7 +54,8 @@ def lr_at(progress: float, config: TrainConfig) -> float:
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW or SGD; no weight decay on normalisation parameters and, unless `decay_biases`, on biases."""
+    """AdamW or SGD; no weight decay on normalisation parameters and, unless `decay_biases`, on
+    biases."""
     norms = {
         p
         for m in model.modules()
@@ -74,7 +78,8 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
 
 @dataclass
 class Run:
-    """What changes during training and must survive an interruption, and the step that changes it."""
+    """What changes during training and must survive an interruption, and the step that changes
+    it."""
 
     model: TensorMask
     config: TrainConfig
@@ -119,7 +124,8 @@ class Run:
         self.step, self.seconds, self.recent = state["step"], state["seconds"], state["recent"]
 
     def train_step(self, parts: list[Batch], lr: float, began: float) -> None:
-        """One update. Processes agree on the losses, on the time since `began`, and whether to stop."""
+        """One update. Processes agree on the losses, on the time since `began`, and whether to
+        stop."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad()
@@ -145,7 +151,8 @@ class Run:
         self.recent.append(record)
 
     def backward(self, part: Batch, last: bool) -> dict[str, Tensor]:
-        """Add the gradients of a part of the batch; with the last one, processes average theirs."""
+        """Add the gradients of a part of the batch; with the last one, processes average
+        theirs."""
         half = HALF.get(self.config.precision)
         with nullcontext() if last else getattr(self.network, "no_sync", nullcontext)():
             with torch.autocast(self.device.type, half, enabled=half is not None):
@@ -155,7 +162,8 @@ class Run:
         return {name: value.detach() for name, value in ({"loss": total} | losses).items()}
 
     def check(self, record: dict[str, float], gradient_norm: float, parts: list[Batch]) -> None:
-        """Stop before weights change for the worse. Float16 gradients may overflow: its scaler skips them."""
+        """Stop before weights change for the worse. Float16 gradients may overflow: its scaler
+        skips them."""
         if math.isfinite(sum(record.values())) and (
             math.isfinite(gradient_norm) or self.scaler.is_enabled()
         ):
@@ -192,14 +200,17 @@ def train(
     resume: bool = False,
     weights: str | Path | None = None,
 ) -> TensorMask:
-    """Train on `folder`'s train split; write `output/checkpoint`, `output/log.jsonl`, `output/resume.pt`.
+    """Train on `folder`'s train split; write `output/checkpoint`, `output/log.jsonl`,
+    `output/resume.pt`.
 
-    The class names come from the data. Ctrl-C saves a usable checkpoint and returns. Training starts from
-    scratch or from `weights`: a checkpoint folder, or torchvision's of ImageNet for a ResNet.
+    The class names come from the data. Ctrl-C saves a usable checkpoint and returns. Training
+    starts from scratch or from `weights`: a checkpoint folder, or torchvision's of ImageNet for
+    a ResNet.
 
     Raises:
         InputError: a folder that is no data set, nothing to resume, a full disk.
-        Diverged: the loss became infinite or NaN; the batch is saved, the last checkpoint stays.
+        Diverged: the loss became infinite or NaN; the batch is saved, the last checkpoint
+            stays.
     """
     output, config = Path(output), recipe.train
     dataset = CocoFolder(folder, "train", cache=config.cache, polygons=config.polygons)

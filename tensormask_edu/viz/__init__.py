@@ -1,16 +1,17 @@
 """All drawing, one visual code.
 
-Four roles look the same in every picture, by colour *and* by line, marker or hatch, so that print and
-colour-blind eyes lose nothing (colours after Okabe and Ito):
+Four roles look the same in every picture, by colour *and* by line, marker or hatch, so that
+print and colour-blind eyes lose nothing (colours after Okabe and Ito):
 
     truth            blue, solid line
     prediction       orange-red, dashed line
     positive window  green, dash-dotted line, or x where a line pattern does not fit
     ignored          grey, hatched: outside the tensor, or not used
 
-A fifth, wine red with a dot, follows one value through the transforms. Functions return a `Picture`, a
-matplotlib figure outside pyplot: it needs no display, stays in no global list, and shows itself as the
-last line of a notebook cell. `save` writes it whole.
+A fifth, wine red with a dot, follows one value through the transforms. Functions return a
+`Picture`, a
+matplotlib figure outside pyplot: it needs no display, stays in no global list, and shows itself
+as the last line of a notebook cell. `save` writes it whole.
 
     look.py     the code itself: roles, sizes, saving
     images.py   instances and windows on images

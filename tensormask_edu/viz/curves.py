@@ -21,7 +21,8 @@ def loss_curve(log: Sequence[Mapping[str, float]]) -> Figure:
     """The losses of a run over its steps, and the learning rate below.
 
     Args:
-        log: one dict per line of `log.jsonl`: step, seconds, lr, loss, loss_class, loss_box, loss_mask.
+        log: one dict per line of `log.jsonl`: step, seconds, lr, loss, loss_class, loss_box,
+            loss_mask.
     """
     from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -59,7 +60,8 @@ def _run_title(log: Sequence[Mapping[str, float]]) -> str:
 
 
 def _smooth(values: Array, span: float = 0.05) -> Array:
-    """Running mean over `span` of the run on either side together; shorter at the ends, never shifted."""
+    """Running mean over `span` of the run on either side together; shorter at the ends, never
+    shifted."""
     half = int(len(values) * span / 2)
     total = np.concatenate([[0.0], np.cumsum(values)])
     centre = np.arange(len(values))
@@ -71,7 +73,8 @@ def _smooth(values: Array, span: float = 0.05) -> Array:
 def reachable_iou(
     sizes_px: Sequence[float], iou_by_name: Mapping[str, Sequence[float]]
 ) -> Figure:
-    """The best IoU a mask of so many bins can reach, by object size: one line per way of making bins.
+    """The best IoU a mask of so many bins can reach, by object size: one line per way of making
+    bins.
 
     Args:
         sizes_px: long sides of objects, ascending.

@@ -55,7 +55,8 @@ def method(image: Any, target: dict[str, Any], config: ModelConfig) -> Iterator[
 
     Args:
         image: (3, H, W) uint8, sides multiples of the model's padding.
-        target: boxes (m, 4) xyxy px and masks (m, H, W) of its m >= 1 objects, of which one is shown.
+        target: boxes (m, 4) xyxy px and masks (m, H, W) of its m >= 1 objects, of which one is
+            shown.
         config: whose windows are drawn.
     """
     instance = _instance_of_wall_size(target["boxes"])
@@ -106,7 +107,8 @@ def small_mask() -> Array:
 
 
 def wall_of(mask: torch.Tensor) -> Array:
-    """The natural tensor of a mask (H, W) for the wall: cells of 16 px, windows of 5 x 5 bins of 8 px."""
+    """The natural tensor of a mask (H, W) for the wall: cells of 16 px, windows of 5 x 5 bins
+    of 8 px."""
     rows, columns = (-(-extent // CELL_PX) for extent in mask.shape)
     y, x = (
         grid.flatten() * CELL_PX

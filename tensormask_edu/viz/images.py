@@ -47,11 +47,13 @@ def draw_instances(
     look: Look | None = None,
     boxes: bool = True,
 ) -> Figure:
-    """Masks, boxes and labels on one image. Beyond 25 instances outlines alone, or labels hide the image.
+    """Masks, boxes and labels on one image. Beyond 25 instances outlines alone, or labels hide
+    the image.
 
     Args:
         image: (3, H, W) RGB, uint8 or floats in [0, 1]; tensor or array.
-        instances: `boxes` (D, 4) xyxy pixels, `labels` (D,), `masks` (D, H, W) bool, maybe `scores` (D,).
+        instances: `boxes` (D, 4) xyxy pixels, `labels` (D,), `masks` (D, H, W) bool, maybe
+            `scores` (D,).
         class_names: name of each label.
         title: over the picture.
         ax: where to draw; a new picture if None.
@@ -160,7 +162,8 @@ def truth_and_prediction(
 
 
 def show_image(ax: Axes, image: Any) -> tuple[int, int]:
-    """Show (3, H, W) pixels with pixel edges at whole coordinates, as boxes count; returns (H, W)."""
+    """Show (3, H, W) pixels with pixel edges at whole coordinates, as boxes count; returns (H,
+    W)."""
     pixels = np.moveaxis(as_array(image), 0, -1)
     height, width = pixels.shape[:2]
     ax.imshow(pixels, extent=(0, width, height, 0), interpolation="nearest")
@@ -185,7 +188,7 @@ def outline_mask(ax: Axes, mask: Any, look: Look, width: float = 1.6) -> None:
     )
 
 
-# --- Labels that keep clear of each other ----------------------------------------------------------
+# --- Labels that keep clear of each other -----------------------------------------------------
 
 
 class Label(NamedTuple):

@@ -1,4 +1,5 @@
-"""Pictures that only lessons need: an answer beside the right one, half cells, the rim, the price in memory.
+"""Pictures that only lessons need: an answer beside the right one, half cells, the rim, the
+price in memory.
 
 next: learn/exercise.py
 """
@@ -46,8 +47,8 @@ def expected_and_yours(expected: Any, yours: Any, tolerance: float = 1e-5) -> Fi
     """An answer beside the right one, and where they differ: every wrong entry has a cross.
 
     Args:
-        expected, yours: equal shapes; (..., V, U, H, W) is drawn as a wall (of the first image), a
-            matrix as numbers.
+        expected, yours: equal shapes; (..., V, U, H, W) is drawn as a wall (of the first
+            image), a matrix as numbers.
         tolerance: a difference beyond it is wrong.
     """
     right, given = _at_most_4d(expected), _at_most_4d(yours)
@@ -132,7 +133,8 @@ def _cross_out(ax: Axes, wrong: Array) -> None:
 
 @styled
 def half_cells(num_v: int = 3, lam: int = 2) -> Figure:
-    """Where the fine bins of a window lie among its coarse bins: centres between centres, a rim outside.
+    """Where the fine bins of a window lie among its coarse bins: centres between centres, a rim
+    outside.
 
     Args:
         num_v: coarse bins V.
@@ -178,7 +180,8 @@ def half_cells(num_v: int = 3, lam: int = 2) -> Figure:
 
 @styled
 def rim(side_bins: int, lams: Sequence[int] = (1, 2, 4)) -> Figure:
-    """The pad value's share in every bin of a window that is full of object: the rim of the fused op.
+    """The pad value's share in every bin of a window that is full of object: the rim of the
+    fused op.
 
     Args:
         side_bins: V = U of the input.
@@ -204,7 +207,8 @@ def rim(side_bins: int, lams: Sequence[int] = (1, 2, 4)) -> Figure:
 
 
 def _pad_share(side_bins: int, lam: int) -> Array:
-    """Per bin of a window in the middle of the grid the weight that falls outside: the op on ones, pad 0."""
+    """Per bin of a window in the middle of the grid the weight that falls outside: the op on
+    ones, pad 0."""
     from ..reference import swap_align2nat_windows
 
     cells = 3 * side_bins * lam
@@ -307,7 +311,8 @@ def truth_beside_prediction(
 
 @styled
 def gradient_paths(grad: Any, title: str = "") -> Figure:
-    """Where a gradient arrives in an aligned tensor: a wall with a dot in every bin that gets some.
+    """Where a gradient arrives in an aligned tensor: a wall with a dot in every bin that gets
+    some.
 
     Args:
         grad: (V, U, H, W).

@@ -99,7 +99,8 @@ def new_picture(height_inches: float, title: str = "") -> Figure:
 def png(figure: Figure, dpi: int = PRINT_DPI, palette: bool = False) -> bytes:
     """The whole figure as PNG bytes: the canvas grows where something would be cut off.
 
-    palette: 256 colours instead of all, a quarter of the bytes. Drawings lose nothing, photographs a little.
+    palette: 256 colours instead of all, a quarter of the bytes. Drawings lose nothing,
+    photographs a little.
     """
     from PIL import Image
 
@@ -125,7 +126,8 @@ def save(figure: Figure, path: str | Path, dpi: int = PRINT_DPI, palette: bool =
 def draw_box(
     ax: Axes, box: Sequence[float], look: Look, width: float = 1.6, fill: bool = False
 ) -> None:
-    """A rectangle xyxy in axis units, on a white band; clipped by the axes like everything else."""
+    """A rectangle xyxy in axis units, on a white band; clipped by the axes like everything
+    else."""
     from matplotlib.patches import Rectangle
 
     x0, y0, x1, y1 = box

@@ -43,7 +43,8 @@ ENTRY = Look("entry", "#D0D0D0", "solid")
 
 
 def natural_of(mask: Any, side_bins: int, outside: float = 0.0) -> Array:
-    """The natural tensor of one mask with alpha = 1: every cell stores the mask inside its own window.
+    """The natural tensor of one mask with alpha = 1: every cell stores the mask inside its own
+    window.
 
     Args:
         mask: (H, W) values, one per cell.
@@ -65,7 +66,8 @@ def _outside_as_nan(tensor: Array) -> Array:
 
 @dataclass(frozen=True)
 class Wall:
-    """A (V, U, H, W) tensor laid out in the plane: H x W blocks of V x U bins, `gap` bins between them."""
+    """A (V, U, H, W) tensor laid out in the plane: H x W blocks of V x U bins, `gap` bins
+    between them."""
 
     v: int
     u: int
@@ -83,7 +85,8 @@ class Wall:
 
 
 def draw_wall(ax: Axes, tensor: Any, first: tuple[int, int] = (0, 0), title: str = "") -> Wall:
-    """Draw a tensor as a wall: each cell (y, x) shows its V x U values. NaN is drawn as ignored.
+    """Draw a tensor as a wall: each cell (y, x) shows its V x U values. NaN is drawn as
+    ignored.
 
     Args:
         tensor: (V, U, H, W) values in [0, 1], or NaN.
@@ -129,7 +132,8 @@ def mark_block(ax: Axes, box: Sequence[float], look: Look) -> None:
 
 
 def mark_bin(ax: Axes, box: Sequence[float], look: Look) -> None:
-    """Outline one bin of a wall; a line pattern does not fit there, so the role's marker goes inside."""
+    """Outline one bin of a wall; a line pattern does not fit there, so the role's marker goes
+    inside."""
     x0, y0, x1, y1 = box
     inset = 0.06 * (x1 - x0)
     draw_box(
@@ -157,7 +161,8 @@ def window_wall(
     Args:
         tensor: (V, U, H, W) natural mask values in [0, 1].
         image: (3, Himage, Wimage).
-        sigma_hw: pixels between cells; cell (y, x) is centred at pixel (x * sigma_hw, y * sigma_hw).
+        sigma_hw: pixels between cells; cell (y, x) is centred at pixel (x * sigma_hw, y *
+            sigma_hw).
         sigma_vu: pixels between bins.
         mask: (Himage, Wimage) of the object the tensor describes, outlined in the image.
         window: (y, x) of the window marked in both; by default the middle.
@@ -217,7 +222,8 @@ def two_representations(
     Args:
         natural: (V, U, H, W) mask values in [0, 1], alpha = 1, V = U odd.
         pixel: (y, x) whose values are followed; by default the middle.
-        window: (y, x) of the window that is marked; by default one cell up and left of the pixel.
+        window: (y, x) of the window that is marked; by default one cell up and left of the
+            pixel.
     """
     from .. import reference
 
@@ -251,7 +257,8 @@ def two_representations(
 def diagonal_shear(
     extent: int = 9, side_bins: int = 5, pixel: int = 4, window: int = 3
 ) -> Figure:
-    """align2nat in the (v, y) plane: every row v slides by v cells, so stripes turn into diagonals.
+    """align2nat in the (v, y) plane: every row v slides by v cells, so stripes turn into
+    diagonals.
 
     Numbers are pixels: each entry says which pixel it speaks of.
 
@@ -389,8 +396,9 @@ def _tap_weights(side_bins: int, lam: int, output: tuple[int, int, int, int]) ->
 
 @styled
 def bipyramid(geometry: Geometry) -> Figure:
-    """The largest window of each level at true scale, filled with the same object: above with bins that
-    grow with the stride (feature pyramid), below with bins of one size (tensor bipyramid).
+    """The largest window of each level at true scale, filled with the same object: above with
+    bins that grow with the stride (feature pyramid), below with bins of one size (tensor
+    bipyramid).
 
     Args:
         geometry: strides and sides; both rows are drawn whatever its `bipyramid` says.

@@ -1,7 +1,8 @@
 """A checkpoint is a folder: `model.safetensors` (weights) and `config.json` (model and input).
 
-Nothing is unpickled; the configuration is enough to rebuild the model. Weights of others come in through
-`load_official` and `load_torchvision`; `convert` makes a checkpoint of a published file.
+Nothing is unpickled; the configuration is enough to rebuild the model. Weights of others come
+in through `load_official` and `load_torchvision`; `convert` makes a checkpoint of a published
+file.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
 def save_checkpoint(folder: str | Path, model: TensorMask, input_config: InputConfig) -> None:
-    """Write the model's weights and configuration into `folder`, each file whole or not at all."""
+    """Write the model's weights and configuration into `folder`, each file whole or not at
+    all."""
     folder = Path(folder)
     state = {
         name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
@@ -65,7 +67,8 @@ def load_checkpoint(folder: str | Path) -> tuple[TensorMask, InputConfig]:
     """Rebuild a model from a checkpoint folder, in evaluation mode.
 
     Raises:
-        InputError: not a checkpoint, a broken file, or weights that belong to another configuration.
+        InputError: not a checkpoint, a broken file, or weights that belong to another
+            configuration.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -100,8 +103,9 @@ def load_weights(model: TensorMask, path: str | Path) -> None:
 
 
 def build_from(weights: str | Path, config: ModelConfig) -> TensorMask:
-    """A model that starts from weights: all of them from a checkpoint folder, or the body of a ResNet from
-    torchvision's ImageNet weights (`.pth`), which makes the configuration one for them.
+    """A model that starts from weights: all of them from a checkpoint folder, or the body of a
+    ResNet from torchvision's ImageNet weights (`.pth`), which makes the configuration one for
+    them.
 
     Raises:
         InputError: no such file, or weights of another model.
@@ -116,10 +120,12 @@ def build_from(weights: str | Path, config: ModelConfig) -> TensorMask:
 
 
 def convert(weights: str | Path, preset: str, folder: str | Path) -> TensorMask:
-    """Make a checkpoint of a published `.pkl`: COCO's classes, pictures of 800 px at the short side.
+    """Make a checkpoint of a published `.pkl`: COCO's classes, pictures of 800 px at the short
+    side.
 
     Raises:
-        InputError: a file that is not whole, does more than hold arrays, or is not of this preset.
+        InputError: a file that is not whole, does more than hold arrays, or is not of this
+            preset.
     """
     model = build_model(preset)
     load_official(model, weights)

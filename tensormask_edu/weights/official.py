@@ -1,8 +1,9 @@
-"""Weights of others: the names of the published checkpoints and of torchvision's ResNets, and ours.
+"""Weights of others: the names of the published checkpoints and of torchvision's ResNets, and
+ours.
 
-The official model stores 319 tensors under detectron2's names (`backbone.bottom_up.res2.0.conv1.norm.weight`,
-`head.mask_pred_15.bias`); all of them have one counterpart here with the same shape and meaning. One rule
-table is read in both directions.
+The official model stores 319 tensors under detectron2's names
+(`backbone.bottom_up.res2.0.conv1.norm.weight`, `head.mask_pred_15.bias`); all of them have one
+counterpart here with the same shape and meaning. One rule table is read in both directions.
 
 next: checkpoint.py
 """
@@ -77,7 +78,8 @@ def load_official(model: TensorMask, state: State | str | Path) -> None:
         state: the tensors or arrays by official name, or the path of a published `.pkl`.
 
     Raises:
-        InputError: a tensor is missing, left over, or of another shape; a file that is none of weights.
+        InputError: a tensor is missing, left over, or of another shape; a file that is none of
+            weights.
     """
     state = state if isinstance(state, Mapping) else read_state(state)
     given = {name: value for name, value in state.items() if "cell_anchors" not in name}
@@ -91,15 +93,19 @@ def official_state(model: TensorMask) -> dict[str, Tensor]:
 
 
 def load_torchvision(model: TensorMask, state: State | str | Path) -> None:
-    """Load a torchvision ResNet, trained on ImageNet, into the model's body; its classifier is left out.
+    """Load a torchvision ResNet, trained on ImageNet, into the model's body; its classifier is
+    left out.
 
     Args:
-        model: one of `config.for_torchvision_body(...)`: torchvision strides in the 3x3 convolutions and was
-            trained on normalised RGB. Names and shapes of another model would match, its numbers would not.
-        state: `torchvision.models.resnet50(weights=...).state_dict()`, or the path of such a `.pth`.
+        model: one of `config.for_torchvision_body(...)`: torchvision strides in the 3x3
+            convolutions and was trained on normalised RGB. Names and shapes of another model
+            would match, its numbers would not.
+        state: `torchvision.models.resnet50(weights=...).state_dict()`, or the path of such a
+            `.pth`.
 
     Raises:
-        InputError: a model that would compute something else with these weights, or wrong names and shapes.
+        InputError: a model that would compute something else with these weights, or wrong names
+            and shapes.
     """
     if model.config != for_torchvision_body(model.config):
         fix = "build_model(config.for_torchvision_body(config))"
@@ -117,7 +123,8 @@ def load_torchvision(model: TensorMask, state: State | str | Path) -> None:
 
 
 def read_state(path: str | Path) -> State:
-    """The tensors of a weights file: a pickle of arrays (`.pkl`) or PyTorch's archive (`.pth`)."""
+    """The tensors of a weights file: a pickle of arrays (`.pkl`) or PyTorch's archive
+    (`.pth`)."""
     if zipfile.is_zipfile(path):
         try:
             values = torch.load(path, map_location="cpu", weights_only=True)
@@ -136,7 +143,8 @@ def read_state(path: str | Path) -> State:
 
 
 def _fill(model: TensorMask, names: dict[str, str], given: State, what: str) -> None:
-    """Copy `given` into the model's tensors: ours -> theirs by `names`, all of them, no other."""
+    """Copy `given` into the model's tensors: ours -> theirs by `names`, all of them, no
+    other."""
     if missing := sorted(set(names.values()) - set(given)):
         raise InputError(f"state: {len(missing)} {what} are missing, the first is {missing[0]}")
     if extra := sorted(set(given) - set(names.values())):

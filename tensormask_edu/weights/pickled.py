@@ -1,14 +1,18 @@
 """Published weights are pickles, and a pickle is a program: it may call any function it names.
 
-This reader lets it name eight, all defined here, which build NumPy arrays of numbers and plain containers.
-Four walls, each enough for a known trick:
+This reader lets it name eight, all defined here, which build NumPy arrays of numbers and plain
+containers. Four walls, each enough for a known trick:
 
-- every opcode is looked at before the first one runs: none that asks for a class by number or calls
+- every opcode is looked at before the first one runs: none that asks for a class by number or
+calls
   `__new__`, no memo slot beyond the file's own length (a large one would fill the memory);
-- a global outside the eight is an error, and what stands for one of them is not NumPy's function but
+- a global outside the eight is an error, and what stands for one of them is not NumPy's
+function but
   ours, and no attribute of it can be set;
-- an array is made from bytes of exactly its size, of a dtype of `NUMBERS`: no objects, no structures;
-- what is made in all is no larger than what the file holds: no string becomes a thousand arrays.
+- an array is made from bytes of exactly its size, of a dtype of `NUMBERS`: no objects, no
+structures;
+- what is made in all is no larger than what the file holds: no string becomes a thousand
+arrays.
 
 next: official.py
 """
@@ -43,7 +47,8 @@ def read_pickled(path: str | Path) -> Any:
     Strings of Python 2 are read as Latin-1, as its NumPy wrote bytes into them.
 
     Raises:
-        InputError: no such file, cut off, or anything in it that weights do not need; nothing was executed.
+        InputError: no such file, cut off, or anything in it that weights do not need; nothing
+            was executed.
     """
     path = Path(path)
     try:
@@ -207,7 +212,8 @@ def _text(value: Any) -> str:
 
 
 def _finished(value: Any, done: dict[int, Any]) -> Any:
-    """The arrays themselves, where they stand in containers. `done`: what is shared is visited once."""
+    """The arrays themselves, where they stand in containers. `done`: what is shared is visited
+    once."""
     if id(value) not in done:
         done[id(value)] = _plain(value, done)
     return done[id(value)]

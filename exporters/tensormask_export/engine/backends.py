@@ -1,4 +1,5 @@
-"""TensorRT and TensorRT-RTX behind one view: which is here, what it builds for, what its tool is called.
+"""TensorRT and TensorRT-RTX behind one view: which is here, what it builds for, what its tool
+is called.
 
     tensorrt      builds on the machine with the GPU, for that GPU
     tensorrt_rtx  builds on any machine, for a family of GPUs; each compiles the last step when it loads
@@ -52,7 +53,8 @@ class Backend:
         return "tensorrt_rtx" if self.is_rtx else "trtexec"
 
     def targets(self, sm: Sequence[int]) -> dict[str, Any]:
-        """For which compute capabilities an engine is built. later: those above the lowest may do as well."""
+        """For which compute capabilities an engine is built. later: those above the lowest may
+        do as well."""
         if not self.is_rtx:
             device = find_device()
             here, name = ([device.capability], f", {device.name}") if device else ([], "")
@@ -126,8 +128,9 @@ def network_flags(trt: Any) -> int:
 def child_environment(backend: Backend) -> Iterator[dict[str, str]]:
     """The environment in which a child process can use the backend and this package.
 
-    The ONNX parser of TensorRT-RTX opens its library by a name without version, which the wheel does not
-    ship; without a link of that name on LD_LIBRARY_PATH, a node that maps to a plugin aborts the process.
+    The ONNX parser of TensorRT-RTX opens its library by a name without version, which the wheel
+    does not ship; without a link of that name on LD_LIBRARY_PATH, a node that maps to a plugin
+    aborts the process.
     """
     packages = [import_module(name) for name in ("tensormask_edu", "tensormask_export")]
     roots = {str(Path(package.__file__ or "").parents[1]) for package in packages}

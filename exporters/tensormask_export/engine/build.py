@@ -1,9 +1,10 @@
-"""An engine from an ONNX file: parse, build, manifest. Runs without a GPU where TensorRT-RTX is installed.
+"""An engine from an ONNX file: parse, build, manifest. Runs without a GPU where TensorRT-RTX is
+installed.
 
-The build runs in a child process: a builder that aborts then becomes an error message, and the library path
-that TensorRT-RTX needs can be set before it starts. Our ops run as the plugin that was asked for or as their
-function bodies. The parser's layers are counted by type and its outputs compared with the file's, so nobody
-has to guess.
+The build runs in a child process: a builder that aborts then becomes an error message, and the
+library path that TensorRT-RTX needs can be set before it starts. Our ops run as the plugin that
+was asked for or as their function bodies. The parser's layers are counted by type and its
+outputs compared with the file's, so nobody has to guess.
 
 next: builder.py
 """
@@ -38,14 +39,16 @@ Shape = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Profile:
-    """The input shapes (N, 3, H, W) an engine accepts: smallest, the one it is tuned for, largest."""
+    """The input shapes (N, 3, H, W) an engine accepts: smallest, the one it is tuned for,
+    largest."""
 
     min: Shape = (1, 3, 128, 128)
     opt: Shape = (1, 3, 256, 256)
     max: Shape = (4, 3, 512, 512)
 
     def check(self, padding_px: int) -> None:
-        """Raise InputError unless min <= opt <= max and every side is a multiple of `padding_px`."""
+        """Raise InputError unless min <= opt <= max and every side is a multiple of
+        `padding_px`."""
         for name, shape in asdict(self).items():
             sides_fit = all(side > 0 and side % padding_px == 0 for side in shape[2:])
             if len(shape) != 4 or shape[0] < 1 or shape[1] != 3 or not sides_fit:
@@ -68,8 +71,8 @@ def shape_name(shape: Sequence[int]) -> str:
 class Effort:
     """How hard the builder tries; None: its own choice.
 
-    workspace_mib: scratch memory on the GPU; optimization_level: 0 to 5; timing_cache: a file, read if it is
-    there and written after the build, which makes the next build faster.
+    workspace_mib: scratch memory on the GPU; optimization_level: 0 to 5; timing_cache: a file,
+    read if it is there and written after the build, which makes the next build faster.
     """
 
     workspace_mib: float | None = None
@@ -77,7 +80,8 @@ class Effort:
     timing_cache: str | None = None
 
     def check(self, backend: Backend) -> None:
-        """Raise InputError for a number that means nothing, and for what the backend does not have."""
+        """Raise InputError for a number that means nothing, and for what the backend does not
+        have."""
         if self.timing_cache and backend.is_rtx:
             fix = "leave it away: its builds take seconds, and the last step happens when the engine loads"
             raise bad_input(
@@ -136,19 +140,20 @@ def build_engine(
     plugin_library: str | Path | None = None,
     effort: Effort | None = None,
 ) -> EngineReport:
-    """Build `engine_path` from our ONNX file, and `<engine_path>.json`, its manifest, beside it.
+    """Build `engine_path` from our ONNX file, and `<engine_path>.json`, its manifest, beside
+    it.
 
     Args:
         profile: accepted input shapes; all three equal for an engine of one shape.
-        sm: compute capabilities, 86 for 8.6; TensorRT-RTX only. By default what TensorRT-RTX targets by
-            itself, which includes later GPUs.
+        sm: compute capabilities, 86 for 8.6; TensorRT-RTX only. By default what TensorRT-RTX
+            targets by itself, which includes later GPUs.
         backend: "auto", "tensorrt" or "tensorrt_rtx".
         plugin, plugin_library: how our ops run, see `plugin.choose`.
         effort: how hard the builder tries.
 
     Raises:
-        InputError: no backend, a file that is not ours, wrong shapes or targets, a plugin that is not there
-            or that a node did not take, a build that failed.
+        InputError: no backend, a file that is not ours, wrong shapes or targets, a plugin that
+            is not there or that a node did not take, a build that failed.
     """
     chosen, profile, effort = find_backend(backend), profile or Profile(), effort or Effort()
     chosen.check_targets(sm)
@@ -222,7 +227,8 @@ def count_ops(graph: onnx.GraphProto) -> Counter[str]:
 
 
 def check_outputs(proto: onnx.ModelProto, outputs: dict[str, list[int]]) -> None:
-    """Raise InputError unless the parser gave every output the name and shape of the ONNX file."""
+    """Raise InputError unless the parser gave every output the name and shape of the ONNX
+    file."""
     for value in proto.graph.output:
         dimensions = [d.dim_value or -1 for d in value.type.tensor_type.shape.dim]
         found = outputs.get(value.name, [])
@@ -292,7 +298,8 @@ def equivalent_command(
 
 
 def _how_ops_run(ops: Counter[str], layers: dict[str, int], plugin: Plugin) -> dict[str, str]:
-    """Per custom node type: as a plugin, as the backend's own layer, or as its function body."""
+    """Per custom node type: as a plugin, as the backend's own layer, or as its function
+    body."""
     swaps = "function body" if plugin.kind == "none" else f"{plugin.kind} plugin"
     norm = (
         "built-in layer"
@@ -307,7 +314,8 @@ def _how_ops_run(ops: Counter[str], layers: dict[str, int], plugin: Plugin) -> d
 
 
 def _build_in_child(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
-    """Run `builder.py` as a program; returns its answer or raises what went wrong as an InputError."""
+    """Run `builder.py` as a program; returns its answer or raises what went wrong as an
+    InputError."""
     with tempfile.TemporaryDirectory() as folder, child_environment(backend) as env:
         path, answer = Path(folder) / "request.json", Path(folder) / "answer.json"
         write_json(path, {**request, "answer": str(answer)})

@@ -1,7 +1,8 @@
-"""The child process that parses and builds: `python -m tensormask_export.engine.child REQUEST.json`.
+"""The child process that parses and builds:
+`python -m tensormask_export.engine.child REQUEST.json`.
 
-It reads what to do from a JSON file and writes what came of it to another, because the libraries it loads may
-end the process. So it imports little, and no PyTorch.
+It reads what to do from a JSON file and writes what came of it to another, because the
+libraries it loads may end the process. So it imports little, and no PyTorch.
 
 next: cli.py
 """
@@ -24,7 +25,8 @@ from .backends import find_backend, make_builder, network_flags
 
 PLUGIN_LAYERS = ("PLUGIN", "PLUGIN_V2", "PLUGIN_V3")
 
-# Remarks that say nothing: a function used twice repeats its node names, and int64 outputs stay int64.
+# Remarks that say nothing: a function used twice repeats its node names, and int64 outputs stay
+# int64.
 HARMLESS = ("already exists, the output tensors of this new instance", "has Int64 binding")
 
 
@@ -75,8 +77,8 @@ def _parse_and_build(trt: Any, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_plugins(layers: Counter[str], kind: str, nodes: dict[str, int]) -> None:
-    """Every node of ours became a plugin layer, or none did, as asked: the parser itself takes the function
-    body of a node without a word where it finds no plugin for it."""
+    """Every node of ours became a plugin layer, or none did, as asked: the parser itself takes
+    the function body of a node without a word where it finds no plugin for it."""
     found, wanted = sum(layers[name] for name in PLUGIN_LAYERS), sum(nodes.values())
     if found != (0 if kind == "none" else wanted):
         names = ", ".join(f"{count} {name}" for name, count in nodes.items())

@@ -1,8 +1,8 @@
 """An engine file and its manifest, checked before TensorRT sees a byte of it. Needs no GPU.
 
-TensorRT trusts an engine: it holds machine code. So first comes the hash in the manifest beside it, and the
-bytes that were hashed are the bytes that are loaded. Then comes what TensorRT would say less clearly: another
-version, another GPU, a plugin library that is missing or another one.
+TensorRT trusts an engine: it holds machine code. So first comes the hash in the manifest beside
+it, and the bytes that were hashed are the bytes that are loaded. Then comes what TensorRT would
+say less clearly: another version, another GPU, a plugin library that is missing or another one.
 
 next: device.py
 """
@@ -106,8 +106,8 @@ class EngineFile:
         """Arguments of `plugin.load`: the plugin that the engine was built with.
 
         Args:
-            library: where the C++ library lies now; by default `$TENSORMASK_PLUGIN`, else beside the engine,
-                else where it lay when the engine was built.
+            library: where the C++ library lies now; by default `$TENSORMASK_PLUGIN`, else
+                beside the engine, else where it lay when the engine was built.
 
         Raises:
             InputError: no library there, or another one.

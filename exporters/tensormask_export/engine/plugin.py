@@ -1,4 +1,5 @@
-"""Which form our ops take in an engine: a plugin in C++, one in Python, or none, and how it gets in.
+"""Which form our ops take in an engine: a plugin in C++, one in Python, or none, and how it
+gets in.
 
     cpp     the library that plugins/CMakeLists.txt builds: for every program that loads the engine
     python  `python_plugin.py`, on the kernels that NVRTC compiles: for Python programs that register it
@@ -47,11 +48,13 @@ class Plugin:
 
 
 def choose(asked: str, backend: Backend, library: str | Path | None = None) -> Plugin:
-    """The plugin asked for; "auto": the C++ library if there is one, else Python's for TensorRT, else none.
+    """The plugin asked for; "auto": the C++ library if there is one, else Python's for
+    TensorRT, else none.
 
     Args:
         asked: "auto", "cpp", "python" or "none".
-        library: the C++ library; by default `$TENSORMASK_PLUGIN`, or the checkout's build/plugins.
+        library: the C++ library; by default `$TENSORMASK_PLUGIN`, or the checkout's
+            build/plugins.
 
     Raises:
         InputError: an unknown word, a library that is not there.
@@ -86,7 +89,8 @@ def choose(asked: str, backend: Backend, library: str | Path | None = None) -> P
 
 
 def find_library(given: str | Path | None) -> tuple[Path | None, str]:
-    """The C++ plugin (path, why this one); no path where nobody named one and none was built."""
+    """The C++ plugin (path, why this one); no path where nobody named one and none was
+    built."""
     named, why = (
         (given, "asked for") if given else (os.environ.get(VARIABLE), f"named by {VARIABLE}")
     )
@@ -99,13 +103,15 @@ def find_library(given: str | Path | None) -> tuple[Path | None, str]:
 
 
 def load(trt: Any, kind: str, library: str | Path | None = None) -> None:
-    """Make the plugin known to TensorRT in this process: before parsing, and before an engine is loaded.
+    """Make the plugin known to TensorRT in this process: before parsing, and before an engine
+    is loaded.
 
-    The registry belongs to the process and keeps the first plugin of a name, so it holds one form: asking for
-    the same again is free, asking for another is an error.
+    The registry belongs to the process and keeps the first plugin of a name, so it holds one
+    form: asking for the same again is free, asking for another is an error.
 
     Raises:
-        InputError: a library that is none, or one of another version; another form than the one loaded.
+        InputError: a library that is none, or one of another version; another form than the one
+            loaded.
     """
     form = kind if library is None else f"{kind} {Path(library).resolve()}"
     if kind == "none" or _loaded.get(trt.__name__) == form:

@@ -1,9 +1,10 @@
 """The two plugins in Python: the same names, attributes and kernels as in C++, and no compiler.
 
-`register(trt)` puts them into the registry of TensorRT 10, 11 or TensorRT-RTX; then the parser finds them,
-and engines that contain them load in this process. TensorRT calls the methods below: while building for
-shapes and types, while running `enqueue`, which needs PyTorch and tensormask-edu[cuda] and hands the kernel
-to the engine's stream. Twin: plugins/swap_align2nat/trt_plugin.cpp.
+`register(trt)` puts them into the registry of TensorRT 10, 11 or TensorRT-RTX; then the parser
+finds them, and engines that contain them load in this process. TensorRT calls the methods
+below: while building for shapes and types, while running `enqueue`, which needs PyTorch and
+tensormask-edu[cuda] and hands the kernel to the engine's stream. Twin:
+plugins/swap_align2nat/trt_plugin.cpp.
 
 next: to_tensorrt.py
 """
@@ -179,7 +180,8 @@ class SwapPlugin:
         workspace: int,
         stream: int,
     ) -> None:
-        """Queue the kernel of `tensormask_edu.ops.cuda` on TensorRT's stream, on TensorRT's memory."""
+        """Queue the kernel of `tensormask_edu.ops.cuda` on TensorRT's stream, on TensorRT's
+        memory."""
         from tensormask_edu.ops import cuda
 
         half = input_descriptions[0].type == self.trt.DataType.HALF

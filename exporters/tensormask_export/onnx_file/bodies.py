@@ -1,13 +1,16 @@
-"""The two custom ops as ONNX functions of standard operators: what runs wherever there is no plugin.
+"""The two custom ops as ONNX functions of standard operators: what runs wherever there is no
+plugin.
 
-A node `SwapAlign2Nat` with a model-local function of the same name runs in ONNX Runtime, in onnx.reference
-and in TensorRT without the plugin; TensorRT with the plugin takes the plugin. Both bodies work on
-x - pad_value with zeros outside: tap weights sum to one, so that is exactly the padding rule.
+A node `SwapAlign2Nat` with a model-local function of the same name runs in ONNX Runtime, in
+onnx.reference and in TensorRT without the plugin; TensorRT with the plugin takes the plugin.
+Both bodies work on x - pad_value with zeros outside: tap weights sum to one, so that is exactly
+the padding rule.
 
-The decorated functions are never called: `onnxscript` reads their source text and writes the function.
-Helpers take no attributes: TensorRT-RTX 1.7 reads an attribute that one function hands on to another as 0,
-without a word. Positions are int64 or float32 and become the type of x only as weights, so half precision is
-safe.
+The decorated functions are never called: `onnxscript` reads their source text and writes the
+function.
+Helpers take no attributes: TensorRT-RTX 1.7 reads an attribute that one function hands on to
+another as 0, without a word. Positions are int64 or float32 and become the type of x only as
+weights, so half precision is safe.
 
 next: translations.py
 """
@@ -24,7 +27,8 @@ from onnxscript import script, values
 from .. import contract
 
 DOMAIN = values.Opset(contract.DOMAIN, contract.DOMAIN_VERSION)
-# Entries before and after each axis of (N, V, U, H, W). A tensor, since onnx 1.20 checks no other form.
+# Entries before and after each axis of (N, V, U, H, W). A tensor, since onnx 1.20 checks no
+# other form.
 BORDER = onnx.helper.make_tensor("border", onnx.TensorProto.INT64, [10], [0, 1, 1, 2, 2] * 2)
 
 
@@ -49,8 +53,8 @@ def SwapAlign2Nat(x, lam: int, pad_value: float):  # noqa: N802
     x: (N, V, U, H, W)
     out: (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam)) dtype of x
 
-    Letters: v u y x index the input, p q j i the output in the same order. The row axes are done first, so
-    that the largest intermediate is lam, not lam * lam, times the input.
+    Letters: v u y x index the input, p q j i the output in the same order. The row axes are
+    done first, so that the largest intermediate is lam, not lam * lam, times the input.
     """
     zero = op.Constant(value_int=0)
     one = op.Constant(value_int=1)
@@ -85,8 +89,8 @@ def SwapAlign2Nat(x, lam: int, pad_value: float):  # noqa: N802
 def HalfStep(x, bins, axis):  # noqa: N802
     """x between neighbours of `axis`: their mean if `bins` is even, else the first of the two.
 
-    A window of `bins` fine bins is centred on its cell: bin centres fall on cells if their number is odd,
-    midway between cells if it is even, for the whole tensor alike.
+    A window of `bins` fine bins is centred on its cell: bin centres fall on cells if their
+    number is odd, midway between cells if it is even, for the whole tensor alike.
 
     x: (..., L, ...), bins: int64 scalar, axis: (1,) int64
     out: (..., L - 1, ...)
@@ -126,7 +130,8 @@ def Taps(cell, bins, extent, ratio):  # noqa: N802
 
 @script(DOMAIN, default_opset=op)
 def SwapAlign2NatWindows(x, index, lam: int, pad_value: float):  # noqa: N802
-    """The same numbers for K windows: four reads per bin instead of products with whole hat matrices.
+    """The same numbers for K windows: four reads per bin instead of products with whole hat
+    matrices.
 
     x: (N, V, U, H, W), index: (K, 3) int64 (n, y, x)
     out: (K, lam*V, lam*U) dtype of x
@@ -175,11 +180,13 @@ def SwapAlign2NatWindows(x, index, lam: int, pad_value: float):  # noqa: N802
 
 @script(DOMAIN, default_opset=op)
 def InstanceNormalization(x, scale, bias, epsilon: float):  # noqa: N802
-    """The standard operator, with exact means: each channel of each image to mean 0 and variance 1.
+    """The standard operator, with exact means: each channel of each image to mean 0 and
+    variance 1.
 
-    A channel may have a million entries. ONNX Runtime's own operator adds them one after the other in float32
-    and is off by 1e-4 and more; means of rows, then of their means, are as exact as PyTorch, and faster.
-    TensorRT goes by the name alone, takes its fused layer and never reads this body.
+    A channel may have a million entries. ONNX Runtime's own operator adds them one after the
+    other in float32 and is off by 1e-4 and more; means of rows, then of their means, are as
+    exact as PyTorch, and faster. TensorRT goes by the name alone, takes its fused layer and
+    never reads this body.
 
     x: (N, C, H, W), scale, bias: (C,)
     out: (N, C, H, W)

@@ -1,12 +1,13 @@
 """The exported detector: images in, a fixed number of detections per image out, in one graph.
 
-It is `model.detections` in shapes that do not depend on the data, as TensorRT needs them. The model's own
-methods are called where they can be; three steps are written anew:
+It is `model.detections` in shapes that do not depend on the data, as TensorRT needs them. The
+model's own methods are called where they can be; three steps are written anew:
 
     candidates  the windows whose best class scores best, then the best (window, class) pairs of those: the
                 same pairs in the same order as sorting all pairs
     suppress    greedy NMS as an iteration on the matrix of overlaps: one step decides at least one more box
-                for good, in practice most of them; when a step changes nothing, greedy NMS is done
+                for good, in practice most of them; when a step changes nothing, greedy NMS is
+                done
     masks       every bin of a window lies on a grid of the picture, whatever the level; so all masks of a
                 picture fit one array, a *canvas* per detection
 
@@ -41,7 +42,8 @@ NMS_ITERATIONS = 32
 
 
 class Candidates(NamedTuple):
-    """C (window, class) pairs per image, best first; window: (N, C) position in `Geometry.windows`."""
+    """C (window, class) pairs per image, best first; window: (N, C) position in
+    `Geometry.windows`."""
 
     box: Tensor
     scores: Tensor
@@ -50,16 +52,18 @@ class Candidates(NamedTuple):
 
 
 class DetectorGraph(nn.Module):
-    """(N, 3, H, W) RGB in [0, 1], H and W multiples of `geometry.padding_px` -> tensors by `contract` names.
+    """(N, 3, H, W) RGB in [0, 1], H and W multiples of `geometry.padding_px` -> tensors by
+    `contract` names.
 
     Pixels beyond the picture must hold `padding_colour`: zero once normalised, as in training.
 
     Args:
         model: its weights are used as they are; put it in evaluation mode.
-        masks: "windows" computes the masks of the kept windows; "dense" those of all windows, and reads the
+        masks: "windows" computes the masks of the kept windows; "dense" those of all windows,
+            and reads the
             kept ones there: for study.
-        candidates: (window, class) pairs that enter NMS; default the model's `topk_candidates`, at most
-            TensorRT's limit. `config` holds the number taken.
+        candidates: (window, class) pairs that enter NMS; default the model's `topk_candidates`,
+            at most TensorRT's limit. `config` holds the number taken.
         nms_iterations: see `suppress`.
     """
 
@@ -133,8 +137,9 @@ class DetectorGraph(nn.Module):
         logits = per_window(output.logits, num_sizes).float()
         deltas = per_window(output.deltas, num_sizes).float()
         num_windows, num_classes = logits.shape[1:]
-        # The C best pairs belong to the C windows with the best best class. Zeros behind the last window make
-        # sure that there are C; ascending order breaks ties among pairs as the order of all pairs would.
+        # The C best pairs belong to the C windows with the best best class. Zeros behind the
+        # last window make sure that there are C; ascending order breaks ties among pairs as the
+        # order of all pairs would.
         best = nn.functional.pad(logits.amax(dim=2).sigmoid(), (0, count))
         window = best.topk(count).indices.sort(dim=1).values
         present = window < num_windows
@@ -151,11 +156,13 @@ class DetectorGraph(nn.Module):
         return Candidates(box.unflatten(0, (-1, count)), scores, labels, window)
 
     def suppress(self, candidates: Candidates) -> tuple[Tensor, Tensor]:
-        """Greedy NMS per class: keep (N, C) bool, and (N,) bool whether the iteration came to rest.
+        """Greedy NMS per class: keep (N, C) bool, and (N,) bool whether the iteration came to
+        rest.
 
-        keep[j] = 1 if j is valid and no kept i before j overlaps it, for all j at once, again and again: in
-        numbers, relu(valid - keep @ hits). After t steps the first t boxes are decided, and with them every
-        chain of overlaps shorter than t. A state that repeats is the one fixed point, the greedy one.
+        keep[j] = 1 if j is valid and no kept i before j overlaps it, for all j at once, again
+        and again: in numbers, relu(valid - keep @ hits). After t steps the first t boxes are
+        decided, and with them every chain of overlaps shorter than t. A state that repeats is
+        the one fixed point, the greedy one.
         """
         hits = overlaps(candidates.box, candidates.labels, self.config.nms_threshold).float()
         valid = (candidates.scores > self.config.score_threshold).float()[:, None]
@@ -165,10 +172,11 @@ class DetectorGraph(nn.Module):
         return keep[:, 0] > 0, (keep == before).all(dim=2)[:, 0]
 
     def canvas(self, output: NetworkOutput, place: Tensor, found: Tensor) -> Tensor:
-        """Mask probabilities (N, D, P, Q) of the windows at `place` (N, D, 4); `contract.MASKS_OUT`.
+        """Mask probabilities (N, D, P, Q) of the windows at `place` (N, D, 4);
+        `contract.MASKS_OUT`.
 
-        Every level and size computes D masks per image, because that is the one number known beforehand;
-        each detection then reads its own.
+        Every level and size computes D masks per image, because that is the one number known
+        beforehand; each detection then reads its own.
         """
         level, size_id, y, x = place.unbind(2)
         number = torch.arange(y.numel(), device=y.device).view_as(y)
@@ -194,7 +202,8 @@ class DetectorGraph(nn.Module):
         return torch.where(inside, torch.cat(bins)[flat].float().sigmoid(), 0.0)
 
     def window_tables(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Per level and size: lam, bins per side, and how many bins the levels and sizes before it have."""
+        """Per level and size: lam, bins per side, and how many bins the levels and sizes before
+        it have."""
         geometry = self.config.geometry
         levels, sizes = range(geometry.num_levels), range(geometry.num_sizes)
         side = torch.tensor(
@@ -206,7 +215,8 @@ class DetectorGraph(nn.Module):
         return lam.to(like.device), side.to(like.device), before.to(like.device)
 
     def bins_at(self, output: NetworkOutput, level: int, size_id: int, index: Tensor) -> Tensor:
-        """Mask logits (B, side, side) of the windows at `index` (B, 3) of one level and size."""
+        """Mask logits (B, side, side) of the windows at `index` (B, 3) of one level and
+        size."""
         lam, pad_value = self.config.geometry.lams[level], self.config.pad_value
         aligned = output.aligned[level][size_id]
         if self.masks == "windows":
@@ -223,7 +233,8 @@ def at(values: Tensor, index: Tensor) -> Tensor:
 
 
 def overlaps(box: Tensor, labels: Tensor, threshold: float) -> Tensor:
-    """(N, C, C) bool at [i, j], i < j: same class and IoU > threshold, in torchvision's arithmetic."""
+    """(N, C, C) bool at [i, j], i < j: same class and IoU > threshold, in torchvision's
+    arithmetic."""
     x0, y0, x1, y1 = box.unbind(2)
     area = (x1 - x0) * (y1 - y0)
     width = shared_length(x0, x1)
@@ -243,7 +254,8 @@ def shared_length(low: Tensor, high: Tensor) -> Tensor:
 
 
 def first_places(keep: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The first `count` true places of each row of (N, C): index (N, count), and which of them exist."""
+    """The first `count` true places of each row of (N, C): index (N, count), and which of them
+    exist."""
     length = keep.shape[1]
     rank = length - torch.arange(length, device=keep.device)
     best, index = torch.where(keep, rank, 0).float().topk(count)
@@ -253,7 +265,8 @@ def first_places(keep: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def bins_on_canvas(centre: Tensor, side: Tensor, length: int) -> tuple[Tensor, Tensor]:
     """For each window and canvas row: its bin (N, D, length), and whether it has one there.
 
-    centre, side: (N, D) the window's centre in bins from the picture's corner, and its bins per side.
+    centre, side: (N, D) the window's centre in bins from the picture's corner, and its bins per
+    side.
     """
     bins = torch.arange(length, device=centre.device) - 1 + (side // 2 - centre)[..., None]
     inside = (bins >= 0) & (bins < side[..., None])
@@ -261,13 +274,15 @@ def bins_on_canvas(centre: Tensor, side: Tensor, length: int) -> tuple[Tensor, T
 
 
 def padding_colour(model: TensorMask) -> tuple[float, ...]:
-    """The RGB colour, in [0, 1], that is zero once normalised: what pads a picture to a multiple."""
+    """The RGB colour, in [0, 1], that is zero once normalised: what pads a picture to a
+    multiple."""
     colour = [mean / model.config.pixel_scale for mean in model.config.pixel_mean]
     return tuple(colour[::-1] if model.config.bgr else colour)
 
 
 def pad_to_multiple(model: TensorMask, images: Tensor) -> Tensor:
-    """(N, 3, H, W) in [0, 1], extended at the right and bottom to multiples of `geometry.padding_px`."""
+    """(N, 3, H, W) in [0, 1], extended at the right and bottom to multiples of
+    `geometry.padding_px`."""
     multiple = model.config.geometry.padding_px
     num, _, height, width = images.shape
     padded = images.new_tensor(padding_colour(model)).view(1, 3, 1, 1)

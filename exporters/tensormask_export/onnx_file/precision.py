@@ -1,15 +1,15 @@
 """The model in half precision, with islands of float32.
 
-A strongly typed export: TensorRT 11 and RTX compute each tensor in the type that the file gives it. Weights
-and activations of the network are float16. What stays float32, and why:
+A strongly typed export: TensorRT 11 and RTX compute each tensor in the type that the file gives
+it. Weights and activations of the network are float16. What stays float32, and why:
 
     pixels       normalisation subtracts means of 100 from values up to 255
     statistics   group normalisation sums up to a million values (`translations.group_norm`)
     detector     candidates, boxes, overlaps: coordinates beyond 2048 px have no float16 of their own
     sigmoid      of mask bins, after the detections' own bins are picked
 
-Batch normalisation is folded into the convolution before it, in float64: its running variances may lie below
-the smallest float16.
+Batch normalisation is folded into the convolution before it, in float64: its running variances
+may lie below the smallest float16.
 
 next: onnx_body.py
 """
@@ -30,7 +30,8 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "float16")
 
 
 def in_precision(model: TensorMask, precision: Precision) -> TensorMask:
-    """`model` itself for float32; for float16 a copy in evaluation mode whose network is float16."""
+    """`model` itself for float32; for float16 a copy in evaluation mode whose network is
+    float16."""
     if precision == "float32":
         return model
     half = copy.deepcopy(model).eval()
@@ -45,7 +46,8 @@ def precision_of(model: TensorMask) -> Precision:
 
 
 def fold_norms(module: nn.Module) -> None:
-    """Fold every batch normalisation (frozen or not, as in evaluation) into the convolution before it."""
+    """Fold every batch normalisation (frozen or not, as in evaluation) into the convolution
+    before it."""
     before: nn.Module | None = None
     for name, part in module.named_children():
         if isinstance(part, nn.BatchNorm2d | FrozenBatchNorm2d) and isinstance(

@@ -1,7 +1,8 @@
-"""Small inputs inside the file, with what PyTorch gave: any runtime can be checked without the checkpoint.
+"""Small inputs inside the file, with what PyTorch gave: any runtime can be checked without the
+checkpoint.
 
-A sample is a picture of a few coloured discs, stored at a quarter of its size (a kilobyte), with some numbers
-of every raw output and the best detections.
+A sample is a picture of a few coloured discs, stored at a quarter of its size (a kilobyte),
+with some numbers of every raw output and the best detections.
 
 next: pictures.py
 """

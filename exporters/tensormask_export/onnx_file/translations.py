@@ -1,8 +1,9 @@
 """PyTorch operators that torch.onnx.export translates our way instead of its own.
 
-Ours become bare nodes: the exporter inlines script functions, and only an op known by its schema alone stays
-a node. Group normalisation becomes our instance normalisation, which is accurate in ONNX Runtime and fused in
-TensorRT. The exporter reads the annotations of these functions, so they must be complete.
+Ours become bare nodes: the exporter inlines script functions, and only an op known by its
+schema alone stays a node. Group normalisation becomes our instance normalisation, which is
+accurate in ONNX Runtime and fused in TensorRT. The exporter reads the annotations of these
+functions, so they must be complete.
 
 next: to_onnx.py
 """
@@ -36,7 +37,7 @@ def table() -> dict[Any, Callable[..., Any]]:
     }
 
 
-# --- our ops -------------------------------------------------------------------------------------
+# --- our ops ----------------------------------------------------------------------------------
 
 
 def _bare_op(name: str, inputs: dict[str, str], attributes: dict[str, Any]) -> values.Op:
@@ -82,7 +83,7 @@ def swap_windows_node(x: FLOAT, lam: int, index: INT64, pad_value: float = -6.0)
     return _SWAP_WINDOWS(x, index, **_attributes(lam, pad_value))
 
 
-# --- group normalisation -------------------------------------------------------------------------
+# --- group normalisation ----------------------------------------------------------------------
 
 
 def group_norm(
@@ -93,9 +94,9 @@ def group_norm(
     eps: float = 1e-5,
     cudnn_enabled: bool = True,
 ) -> FLOAT:
-    """Channels of (N, C, H, W) in `groups` groups, each with mean 0 and variance 1, then scaled and shifted:
-    instance normalisation of (N, groups, C/groups*H, W). In a shape, 0 means: as in the input. Half precision
-    is left for the statistics, whose sums it cannot hold."""
+    """Channels of (N, C, H, W) in `groups` groups, each with mean 0 and variance 1, then scaled
+    and shifted: instance normalisation of (N, groups, C/groups*H, W). In a shape, 0 means: as
+    in the input. Half precision is left for the statistics, whose sums it cannot hold."""
     grouped = op.Reshape(x, op.Constant(value_ints=[0, groups, -1, 0]))
     one, zero = (
         op.Constant(value_floats=[1.0] * groups),

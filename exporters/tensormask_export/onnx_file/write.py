@@ -1,7 +1,7 @@
 """A trained model as one ONNX file that every runtime takes.
 
-Three steps: torch.onnx.export with our ops left as bare nodes; the ops' bodies and the metadata put into the
-file; the ONNX checker. The file appears whole or not at all.
+Three steps: torch.onnx.export with our ops left as bare nodes; the ops' bodies and the metadata
+put into the file; the ONNX checker. The file appears whole or not at all.
 
 next: detections.py
 """
@@ -49,8 +49,8 @@ TRACED_CELLS = (
 
 @dataclass(frozen=True)
 class OnnxReport:
-    """What was exported. detector: see `contract.DETECTOR`; nodes: our custom nodes by name; notes: what
-    differs from the checkpoint; seconds: of the whole export."""
+    """What was exported. detector: see `contract.DETECTOR`; nodes: our custom nodes by name;
+    notes: what differs from the checkpoint; seconds: of the whole export."""
 
     path: str
     bytes: int
@@ -81,7 +81,8 @@ def export_onnx(
 
     Args:
         masks, candidates: see `graph.DetectorGraph`.
-        precision: of weights and activations, see `precision.py`; inputs and outputs stay float32.
+        precision: of weights and activations, see `precision.py`; inputs and outputs stay
+            float32.
         raw: keep the network's logits and deltas among the outputs.
         input_config: how a picture file becomes the model's input; stored for the file's users.
 
@@ -114,7 +115,8 @@ def required(package: str, extra: str) -> ModuleType:
 
 
 def capture(graph: DetectorGraph) -> onnx.ModelProto:
-    """The graph as ONNX with free batch, height and width; our ops are bare nodes without a body yet."""
+    """The graph as ONNX with free batch, height and width; our ops are bare nodes without a
+    body yet."""
     from .translations import table
 
     geometry = graph.model.config.geometry
@@ -161,7 +163,8 @@ def quiet() -> Iterator[None]:
 def _name_free_dimensions(proto: onnx.ModelProto) -> None:
     """Rename the exporter's symbols (s18) to rows and columns, as the input has them.
 
-    The coarsest level's logits (the last of their kind) are stride_px times smaller than the input."""
+    The coarsest level's logits (the last of their kind) are stride_px times smaller than the
+    input."""
     symbols = {
         symbol: name
         for value in proto.graph.output
@@ -181,8 +184,8 @@ def _name_free_dimensions(proto: onnx.ModelProto) -> None:
 
 
 def _drop_notes(proto: onnx.ModelProto) -> None:
-    """Of the exporter's notes on a node keep the module it belongs to: the rest is bulky, and its source
-    lines hold paths of this machine."""
+    """Of the exporter's notes on a node keep the module it belongs to: the rest is bulky, and
+    its source lines hold paths of this machine."""
     for node in proto.graph.node:
         kept = [note for note in node.metadata_props if note.key == NODE_SCOPE]
         del node.metadata_props[:]
@@ -190,7 +193,8 @@ def _drop_notes(proto: onnx.ModelProto) -> None:
 
 
 def hide_raw_outputs(proto: onnx.ModelProto) -> None:
-    """Make plain inner tensors of the outputs that are not the contract's; `expose` makes outputs of them."""
+    """Make plain inner tensors of the outputs that are not the contract's; `expose` makes
+    outputs of them."""
     inner = [value for value in proto.graph.output if value.name not in contract.OUTPUTS]
     outputs = [value for value in proto.graph.output if value.name in contract.OUTPUTS]
     del proto.graph.output[:]
@@ -310,7 +314,8 @@ def versions() -> dict[str, str]:
 
 
 def weights_sha256(model: TensorMask) -> str:
-    """SHA-256 of the weights as a safetensors file: that of a checkpoint's model.safetensors."""
+    """SHA-256 of the weights as a safetensors file: that of a checkpoint's
+    model.safetensors."""
     state: dict[str, Tensor] = {
         name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
     }

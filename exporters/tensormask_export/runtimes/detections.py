@@ -1,7 +1,8 @@
-"""From the detector's outputs to detections in a picture's own pixels: clip, scale, paste. NumPy alone.
+"""From the detector's outputs to detections in a picture's own pixels: clip, scale, paste.
+NumPy alone.
 
-What `inference.to_output_size` and `inference.paste` do in PyTorch, for whoever runs the ONNX file or an
-engine without PyTorch.
+What `inference.to_output_size` and `inference.paste` do in PyTorch, for whoever runs the ONNX
+file or an engine without PyTorch.
 
 next: runtimes.py
 """
@@ -26,7 +27,8 @@ def detections(
     input_sizes: Sequence[Size],
     output_sizes: Sequence[Size],
 ) -> list[dict[str, Array]]:
-    """Per picture a dict of `boxes` (d, 4), `scores`, `labels` (d,) and `masks` (d, height, width) bool.
+    """Per picture a dict of `boxes` (d, 4), `scores`, `labels` (d,) and `masks` (d, height,
+    width) bool.
 
     Args:
         outputs: by name, as `contract` says.
@@ -93,8 +95,8 @@ def paste(
 def _taps(
     centre_px: int, kind: Mapping[str, Any], input_length: int, output_length: int
 ) -> tuple[slice, Array, Array]:
-    """For one axis: the pixels inside the window, the first of the two bins that each lies between, and the
-    weight of the second. Between bins, a window's mask is linear."""
+    """For one axis: the pixels inside the window, the first of the two bins that each lies
+    between, and the weight of the second. Between bins, a window's mask is linear."""
     scale = input_length / output_length
     pixel = (np.arange(output_length) + 0.5) * scale
     inside = np.flatnonzero(np.abs(pixel - centre_px) <= kind["side_px"] / 2)

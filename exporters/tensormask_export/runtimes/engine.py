@@ -1,8 +1,9 @@
-"""A TensorRT engine as a session: plugin, engine, and per input shape a context, buffers and a CUDA graph.
+"""A TensorRT engine as a session: plugin, engine, and per input shape a context, buffers and a
+CUDA graph.
 
-Not run on a GPU yet. Without one, tests run the checks of the file, the plugin's registration, the buffers
-and the order of the calls; TensorRT-RTX itself reads an engine's header and then asks for a driver. `Stream`
-holds every call of torch.cuda that needs one.
+Not run on a GPU yet. Without one, tests run the checks of the file, the plugin's registration,
+the buffers and the order of the calls; TensorRT-RTX itself reads an engine's header and then
+asks for a driver. `Stream` holds every call of torch.cuda that needs one.
 
 next: predict.py
 """
@@ -31,9 +32,12 @@ class EngineSession(Session):
     """An engine on this machine's GPU.
 
     Args:
-        plugin_library: where the C++ plugin lies, if the engine has one; see `EngineFile.plugin`.
-        cuda_graph: record the engine's work once per input shape and replay it: less work for the CPU.
-        allow_host_code: accept an engine that carries code for the CPU, as one with a plugin library inside.
+        plugin_library: where the C++ plugin lies, if the engine has one; see
+            `EngineFile.plugin`.
+        cuda_graph: record the engine's work once per input shape and replay it: less work for
+            the CPU.
+        allow_host_code: accept an engine that carries code for the CPU, as one with a plugin
+            library inside.
 
     Raises:
         InputError: what `read_engine` and `EngineFile` check, then what TensorRT says.
@@ -94,7 +98,8 @@ def reasons(logger: Any) -> str:
 
 
 class EngineReady:
-    """An engine set up for one input shape. Each shape has its own context: a recorded graph stays valid."""
+    """An engine set up for one input shape. Each shape has its own context: a recorded graph
+    stays valid."""
 
     def __init__(
         self,
@@ -118,7 +123,8 @@ class EngineReady:
         for name, tensor in self.buffers.device.items():
             self.context.set_tensor_address(name, tensor.data_ptr())
         with stream.use():
-            self.enqueue()  # what TensorRT sets up at the first call must not be part of a graph
+            # what TensorRT sets up at the first call must not be part of a graph
+            self.enqueue()
         stream.wait()
         self.compute: Callable[[], None] = self.enqueue
         if cuda_graph and can_capture(self.context, stream.handle):
@@ -141,7 +147,8 @@ class EngineReady:
 
 
 def make_context(trt: Any, engine: Any) -> Any:
-    """A context for one shape. TensorRT-RTX compiles for it at once, not beside the first runs."""
+    """A context for one shape. TensorRT-RTX compiles for it at once, not beside the first
+    runs."""
     strategies = getattr(trt, "DynamicShapesKernelSpecializationStrategy", None)
     if strategies is None:
         return engine.create_execution_context()
@@ -170,7 +177,8 @@ def recorded(stream: Stream, work: Callable[[], None]) -> Callable[[], None]:
 def checked_plan(
     trt: Any, engine: Any, context: Any, plan: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Set the context's input shape; returns all tensors as the engine has them, which must be as planned."""
+    """Set the context's input shape; returns all tensors as the engine has them, which must be
+    as planned."""
     context.set_input_shape(contract.IMAGES, plan[contract.IMAGES].shape)
     if missing := context.infer_shapes():
         raise bad_input("engine", "one input", f"others without a shape: {missing}", AGAIN)
@@ -184,7 +192,8 @@ def checked_plan(
 
 
 class Buffers:
-    """Memory for every tensor, twice: on the device, and on this machine where the device can read it."""
+    """Memory for every tensor, twice: on the device, and on this machine where the device can
+    read it."""
 
     def __init__(self, plan: dict[str, Tensor], device: str) -> None:
         pinned = device != "cpu"

@@ -65,8 +65,8 @@ def find_runtimes(
         engines: built of `proto`.
 
     Raises:
-        InputError: an unknown name, no ONNX Runtime, a file that ONNX Runtime does not take, or an engine
-            that is damaged or of another model.
+        InputError: an unknown name, no ONNX Runtime, a file that ONNX Runtime does not take, or
+            an engine that is damaged or of another model.
     """
     if unknown := sorted(set(names) - set(NAMES)):
         raise bad_input("runtimes", f"some of {', '.join(NAMES)}", ", ".join(unknown))
@@ -127,8 +127,8 @@ class OnnxSession:
 
 
 class ReferenceSession(OnnxSession):
-    """ONNX Runtime that computes our nodes with the NumPy loops: a custom op of a node's name takes
-    precedence over the node's body."""
+    """ONNX Runtime that computes our nodes with the NumPy loops: a custom op of a node's name
+    takes precedence over the node's body."""
 
     kind = "numpy"
 
@@ -217,7 +217,8 @@ class Parsed:
 
 
 def check_engine(path: str | Path, proto: onnx.ModelProto) -> None:
-    """InputError if the engine or its manifest is damaged, or another file's: hashes say so without a GPU."""
+    """InputError if the engine or its manifest is damaged, or another file's: hashes say so
+    without a GPU."""
     stored = read_engine(path).metadata
     ours = read_metadata(proto, "the ONNX file")
     for key in (contract.WEIGHTS_SHA256, contract.DETECTOR):

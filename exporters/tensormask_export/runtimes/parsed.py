@@ -1,7 +1,9 @@
-"""What TensorRT's parser made of an ONNX file, computed on the CPU: a misreading shows without a GPU.
+"""What TensorRT's parser made of an ONNX file, computed on the CPU: a misreading shows without
+a GPU.
 
-TensorRT cannot run without a GPU, but it can parse. The parsed network is a list of layers with weights, and
-this file computes them one by one, with NumPy and PyTorch. It caught the parser reading an attribute as 0.
+TensorRT cannot run without a GPU, but it can parse. The parsed network is a list of layers with
+weights, and this file computes them one by one, with NumPy and PyTorch. It caught the parser
+reading an attribute as 0.
 
 next: plugin.py
 """
@@ -36,7 +38,8 @@ class NotComputed(Exception):
 
 
 def _without_plugins(proto: onnx.ModelProto) -> bytes:
-    """The file for a parser that must take function bodies, also where the process has loaded a plugin."""
+    """The file for a parser that must take function bodies, also where the process has loaded a
+    plugin."""
     changed = copy.deepcopy(proto)
     for node in changed.graph.node:
         if node.domain == contract.DOMAIN:
@@ -106,7 +109,7 @@ class ParsedNetwork:
         return True
 
 
-# --- layers: (layer, inputs) -> output -----------------------------------------------------------
+# --- layers: (layer, inputs) -> output --------------------------------------------------------
 
 ELEMENTWISE: dict[str, Callable[[Array, Array], Array]] = {
     "SUM": np.add,
@@ -146,13 +149,15 @@ def _axes(bits: int) -> tuple[int, ...]:
 
 
 def _given(inputs: Inputs, position: int, fixed: Any) -> Any:
-    """A layer's parameter: an input tensor if there is one, else what was fixed when parsing."""
+    """A layer's parameter: an input tensor if there is one, else what was fixed when
+    parsing."""
     found = inputs[position] if position < len(inputs) else None
     return fixed if found is None else found
 
 
 def _kind(layer: Layer) -> Any:
-    """`type` of an activation or a pooling: their base class has a `type` too, that of the layer."""
+    """`type` of an activation or a pooling: their base class has a `type` too, that of the
+    layer."""
     return type(layer).type.__get__(layer)
 
 

@@ -1,11 +1,12 @@
-"""Run an exported model: prepared pictures in, arrays out, with ONNX Runtime or from a TensorRT engine.
+"""Run an exported model: prepared pictures in, arrays out, with ONNX Runtime or from a TensorRT
+engine.
 
     with open_session("model.engine") as session:
         found = detect(session, pictures, sizes)  # as the PyTorch model: boxes, scores, labels, masks
 
-A session does what depends on the input's shape once per shape: output sizes, buffers, bindings. After that
-a run copies in, computes and copies out; it allocates nothing. This file holds what every runtime shares, and
-ONNX Runtime; `engine_run.py` holds what needs a GPU.
+A session does what depends on the input's shape once per shape: output sizes, buffers,
+bindings. After that a run copies in, computes and copies out; it allocates nothing. This file
+holds what every runtime shares, and ONNX Runtime; `engine_run.py` holds what needs a GPU.
 
 next: engine_file.py
 """
@@ -48,7 +49,8 @@ class Tensor(NamedTuple):
 
 
 class Ready(Protocol):
-    """A runtime set up for one input shape. host: its input and outputs in this machine's memory, by name."""
+    """A runtime set up for one input shape. host: its input and outputs in this machine's
+    memory, by name."""
 
     host: Named
 
@@ -56,13 +58,15 @@ class Ready(Protocol):
         """From `host`'s input to `host`'s outputs."""
 
     def compute_ms(self) -> float:
-        """Compute once more on the input that is already there, without copies; returns milliseconds."""
+        """Compute once more on the input that is already there, without copies; returns
+        milliseconds."""
 
 
 class Session(ABC):
     """A loaded model.
 
-    profile: the shapes it accepts; None: all whose sides are multiples of the metadata's `padding_px`.
+    profile: the shapes it accepts; None: all whose sides are multiples of the metadata's
+    `padding_px`.
     """
 
     def __init__(
@@ -120,7 +124,8 @@ def open_session(path: str | Path, threads: int = 0, **engine_options: Any) -> S
         engine_options: of `engine_run.EngineSession`; an ONNX file has no use for them.
 
     Raises:
-        InputError: not such a file, or one that cannot run here; the message says why and what to do.
+        InputError: not such a file, or one that cannot run here; the message says why and what
+            to do.
     """
     if not Path(path).is_file():
         raise bad_input("model", "an existing .onnx file or engine", path, "check the path")
@@ -131,7 +136,7 @@ def open_session(path: str | Path, threads: int = 0, **engine_options: Any) -> S
     return EngineSession(path, **engine_options)
 
 
-# --- shapes --------------------------------------------------------------------------------------
+# --- shapes -----------------------------------------------------------------------------------
 
 
 def input_plan(shape: Shape) -> dict[str, Tensor]:
@@ -140,7 +145,8 @@ def input_plan(shape: Shape) -> dict[str, Tensor]:
 
 
 def output_plan(metadata: Mapping[str, Any], shape: Shape) -> dict[str, Tensor]:
-    """The outputs' buffers for an input shape: fixed by the contract, so known before anything runs."""
+    """The outputs' buffers for an input shape: fixed by the contract, so known before anything
+    runs."""
     num, _, *sides_px = shape
     places = metadata[contract.DETECTOR]["detections"]
     stride_px = metadata[contract.STRIDES_PX][0]
@@ -181,7 +187,8 @@ def check_shape(
 
 
 def excluded(shape: Sequence[int], profile: Profile) -> InputError:
-    """The error for a shape outside the profile, with the options that build an engine for it."""
+    """The error for a shape outside the profile, with the options that build an engine for
+    it."""
     lower, upper = (
         shape_name([choose(a, b) for a, b in zip(shape, bound, strict=True)])
         for choose, bound in ((min, profile.min), (max, profile.max))
@@ -201,8 +208,9 @@ def batch(
 ) -> Array:
     """Pictures (3, h, w) float32 in [0, 1] as one input (N, 3, H, W).
 
-    Each lies at the top left; beyond it is the padding colour, zero once normalised, as in training. Where a
-    profile asks for more than the pictures have, N and the sides are filled up in the same way.
+    Each lies at the top left; beyond it is the padding colour, zero once normalised, as in
+    training. Where a profile asks for more than the pictures have, N and the sides are filled
+    up in the same way.
     """
     for number, picture in enumerate(pictures):
         if picture.ndim != 3 or picture.shape[0] != 3 or not picture.size:
@@ -223,8 +231,9 @@ def batch(
 def detect(
     session: Session, pictures: Sequence[Array], output_sizes: Sequence[Size] | None = None
 ) -> list[Named]:
-    """Per picture (3, h, w) its `boxes` (d, 4) xyxy, `scores`, `labels` (d,) and `masks` (d, height, width),
-    in pixels of its output size. More pictures than an engine's largest batch run in several batches."""
+    """Per picture (3, h, w) its `boxes` (d, 4) xyxy, `scores`, `labels` (d,) and `masks` (d,
+    height, width), in pixels of its output size. More pictures than an engine's largest batch
+    run in several batches."""
     sizes = [(picture.shape[1], picture.shape[2]) for picture in pictures]
     output_sizes = output_sizes or sizes
     largest = session.profile.max[0] if session.profile else max(1, len(pictures))
@@ -243,11 +252,12 @@ NOT_CONVERGED = (
     "iterations. Some detections may differ from PyTorch's"
 )
 
-# --- ONNX Runtime --------------------------------------------------------------------------------
+# --- ONNX Runtime -----------------------------------------------------------------------------
 
 
 class OnnxSession(Session):
-    """ONNX Runtime on the CPU. threads: of one operator; 0: as many as the machine has cores."""
+    """ONNX Runtime on the CPU. threads: of one operator; 0: as many as the machine has
+    cores."""
 
     def __init__(self, path: str | Path, threads: int = 0) -> None:
         runtime = required("onnxruntime", "export")

@@ -1,7 +1,7 @@
 """How far two results are apart, and how far is still equal.
 
-Raw outputs are compared number by number. Detections are matched one to one: each of PyTorch's, best first,
-takes the unmatched one of the same class whose box overlaps it most.
+Raw outputs are compared number by number. Detections are matched one to one: each of PyTorch's,
+best first, takes the unmatched one of the same class whose box overlaps it most.
 
 next: samples.py
 """
@@ -29,8 +29,10 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Limits:
-    """What counts as equal. raw: of a raw output of order 1 to 10, in proportion beyond; box_px, score,
-    mask_iou: of a matched detection, which then agrees; agreed: the part of them that must agree."""
+    """What counts as equal. raw: of a raw output of order 1 to 10, in proportion beyond;
+    box_px, score,
+    mask_iou: of a matched detection, which then agrees; agreed: the part of them that must
+    agree."""
 
     raw: Tolerance
     box_px: Tolerance
@@ -95,8 +97,9 @@ class Difference:
 
 @dataclass(frozen=True)
 class Match:
-    """PyTorch's detections on one picture and a runtime's. agreed: matched within all limits; box_px, score:
-    largest differences of matched ones; mask_iou: the lowest; converged: the file's NMS came to rest."""
+    """PyTorch's detections on one picture and a runtime's. agreed: matched within all limits;
+    box_px, score: largest differences of matched ones; mask_iou: the lowest; converged: the
+    file's NMS came to rest."""
 
     runtime: str
     input: str
@@ -167,8 +170,8 @@ def match(
 def match_pairs(
     expected: Mapping[str, Array], found: Mapping[str, Array]
 ) -> list[tuple[int, int]]:
-    """(expected, found) positions, one to one. Boxes clipped at the border may coincide; there the closer
-    score decides."""
+    """(expected, found) positions, one to one. Boxes clipped at the border may coincide; there
+    the closer score decides."""
     overlap = box_iou(expected["boxes"], found["boxes"])
     fit = overlap - np.abs(expected["scores"][:, None] - found["scores"])
     fit[(expected["labels"][:, None] != found["labels"]) | (overlap < SAME_BOX)] = -np.inf

@@ -1,7 +1,8 @@
 """Where does a runtime leave PyTorch? Every layer's output on both sides, in order.
 
-The exporter notes on each node the module that it came from. A module may be called once per level; its nth
-call is the nth group of nodes with its name. The last node of the group makes what the module returned.
+The exporter notes on each node the module that it came from. A module may be called once per
+level; its nth call is the nth group of nodes with its name. The last node of the group makes
+what the module returned.
 
 next: verify.py
 """

@@ -40,7 +40,8 @@ class Pictures:
 def random_pictures(
     config: ModelConfig, sizes: Sequence[tuple[int, ...]], seed: int
 ) -> list[Pictures]:
-    """Soft random blobs with noise, for each (batch, height, width): edges and flat parts, as pictures have.
+    """Soft random blobs with noise, for each (batch, height, width): edges and flat parts, as
+    pictures have.
 
     Raises:
         InputError: sides that are no multiples of the model's padding.

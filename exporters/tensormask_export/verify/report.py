@@ -51,7 +51,8 @@ PYTORCH = "PyTorch"
 
 @dataclass
 class Findings:
-    """What comparisons gave so far. found: per runtime the detections of each picture of a COCO folder."""
+    """What comparisons gave so far. found: per runtime the detections of each picture of a COCO
+    folder."""
 
     limits: Limits
     differences: list[Difference] = field(default_factory=list)
@@ -62,7 +63,8 @@ class Findings:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """All comparisons. max_abs: the worst raw difference; not_run: what could not be compared here, and why;
+    """All comparisons. max_abs: the worst raw difference; not_run: what could not be compared
+    here, and why;
     layers: of every layer, where asked for."""
 
     model: str
@@ -100,7 +102,8 @@ class VerifyReport:
         )
 
     def table(self) -> str:
-        """Raw outputs per runtime, detections, scores, the first layer that differs, what was left out."""
+        """Raw outputs per runtime, detections, scores, the first layer that differs, what was
+        left out."""
         runtimes = list(dict.fromkeys(d.runtime for d in self.differences))
         parts = [
             _raw_table(name, [d for d in self.differences if d.runtime == name])
@@ -130,10 +133,12 @@ def verify(
     bisect: bool = False,
     seed: int = 0,
 ) -> VerifyReport:
-    """Compare the ONNX file with the samples in it, and with the checkpoint it was exported from.
+    """Compare the ONNX file with the samples in it, and with the checkpoint it was exported
+    from.
 
     Args:
-        sizes: (batch, height, width) of random pictures; sides multiples of the model's padding.
+        sizes: (batch, height, width) of random pictures; sides multiples of the model's
+            padding.
         images: picture files, prepared as the checkpoint's input configuration says.
         coco, split, limit: a COCO folder, and how many of its pictures (default: all).
         runtimes: some of `runtimes.NAMES`.
@@ -141,7 +146,8 @@ def verify(
         bisect: compare every layer, on the first input.
 
     Raises:
-        InputError: a missing package, a file that is not ours or another checkpoint's, a bad size or image.
+        InputError: a missing package, a file that is not ours or another checkpoint's, a bad
+            size or image.
     """
     start = time.perf_counter()
     if checkpoint is None and (images or coco or bisect):
@@ -193,7 +199,8 @@ def verify(
 def exported_graph(
     checkpoint: str | Path, metadata: Mapping[str, Any], onnx_path: str | Path
 ) -> DetectorGraph:
-    """What the file was exported from, in PyTorch; InputError if that was not the checkpoint's model."""
+    """What the file was exported from, in PyTorch; InputError if that was not the checkpoint's
+    model."""
     model, _ = load_checkpoint(checkpoint)
     if metadata[contract.WEIGHTS_SHA256] != weights_sha256(model):
         expected = "the one that the ONNX file was exported from"
@@ -222,8 +229,8 @@ def compare_pictures(
     runtimes: Sequence[Runtime],
     pictures: Iterable[Pictures],
 ) -> None:
-    """Compare runtimes with PyTorch on some pictures. A runtime that cannot compute one is left out from
-    there on."""
+    """Compare runtimes with PyTorch on some pictures. A runtime that cannot compute one is left
+    out from there on."""
     for batch in tqdm(pictures, desc="pictures", disable=None, leave=False):
         raw, expected = pytorch(graph, batch)
         _note(findings, PYTORCH, batch, expected)
@@ -290,7 +297,7 @@ def padded(graph: DetectorGraph, batch: Pictures) -> torch.Tensor:
     return pad_to_multiple(graph.model, torch.stack(batch.images))
 
 
-# --- tables --------------------------------------------------------------------------------------
+# --- tables -----------------------------------------------------------------------------------
 
 
 def _raw_table(title: str, differences: list[Difference]) -> str:
@@ -308,7 +315,8 @@ def _raw_table(title: str, differences: list[Difference]) -> str:
 
 
 def _match_table(matches: list[Match]) -> str:
-    """A line per runtime and input; many pictures share one, and those that differ have their own."""
+    """A line per runtime and input; many pictures share one, and those that differ have their
+    own."""
     rows = [
         [
             "detections",

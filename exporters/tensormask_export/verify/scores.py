@@ -22,7 +22,8 @@ Found = Sequence[tuple[int, Mapping[str, Any]]]  # (image id, detections of that
 
 @dataclass(frozen=True)
 class Scores:
-    """Mask and box AP on some pictures of a data set, of PyTorch (expected) and of a runtime (found)."""
+    """Mask and box AP on some pictures of a data set, of PyTorch (expected) and of a runtime
+    (found)."""
 
     runtime: str
     images: int

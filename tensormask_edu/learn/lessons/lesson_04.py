@@ -1,4 +1,5 @@
-"""The exercises of lesson 04: read and refile a mask tensor between its natural and aligned forms.
+"""The exercises of lesson 04: read and refile a mask tensor between its natural and aligned
+forms.
 
 In the cases by hand every value is the name of the pixel it speaks of: 10 * row + column.
 
@@ -22,11 +23,12 @@ LESSON = "04_two_ways_to_file_a_mask"
 PAD = -6.0
 
 
-# --- what the lesson builds and the package needs nowhere else ----------------------------------------
+# --- what the lesson builds and the package needs nowhere else --------------------------------
 
 
 def window_mask(aligned: Array, y: int, x: int, pad_value: float = PAD) -> Array:
-    """One window's mask out of an aligned tensor with alpha = 1 (section 3.3): a gather along diagonals.
+    """One window's mask out of an aligned tensor with alpha = 1 (section 3.3): a gather along
+    diagonals.
 
     aligned: (V, U, H, W), V and U odd -> (V, U): the window centred at cell (y, x).
     """
@@ -41,16 +43,19 @@ def window_mask(aligned: Array, y: int, x: int, pad_value: float = PAD) -> Array
 
 
 def align2nat_view(padded: Tensor, height: int, width: int) -> Tensor:
-    """`align2nat` for alpha = 1 without moving a value: the same memory, read with other strides.
+    """`align2nat` for alpha = 1 without moving a value: the same memory, read with other
+    strides.
 
-    padded: (N, V, U, height + V - 1, width + U - 1), an aligned tensor with its border around it, any strides
-    out: (N, V, U, height, width), a view; one step in v is also one step in y, one in u also one in x.
+    padded: (N, V, U, height + V - 1, width + U - 1), an aligned tensor with its border around
+    it, any strides
+    out: (N, V, U, height, width), a view; one step in v is also one step in y, one in u also
+    one in x.
     """
     n, v, u, y, x = padded.stride()
     return padded.as_strided((*padded.shape[:3], height, width), (n, v + y, u + x, y, x))
 
 
-# --- cases ---------------------------------------------------------------------------------------------
+# --- cases ------------------------------------------------------------------------------------
 
 
 def _pixel_names(rows: int, columns: int) -> Array:
@@ -63,7 +68,8 @@ def aligned_names(side: int, cells: int) -> Array:
 
 
 def natural_names(side: int, cells: int, step: int, first: int) -> Array:
-    """(1, V, U, H, W) natural, by hand: bin (v, u) of cell (y, x) names pixel (y + step * v, x + step * u).
+    """(1, V, U, H, W) natural, by hand: bin (v, u) of cell (y, x) names pixel (y + step * v, x
+    + step * u).
 
     v and u count from `first`.
     """
@@ -108,7 +114,7 @@ def _border_tensors(*more: Any) -> Callable[[np.random.Generator], Sequence[Case
     return cases
 
 
-# --- exercise 1: window_mask ---------------------------------------------------------------------------
+# --- exercise 1: window_mask ------------------------------------------------------------------
 
 
 def _window_cells(rng: np.random.Generator) -> Sequence[Case]:
@@ -216,13 +222,14 @@ WINDOW_MASK = Exercise(
 )
 
 
-# --- exercises 2 and 3: nat2align, align2nat -----------------------------------------------------------
+# --- exercises 2 and 3: nat2align, align2nat --------------------------------------------------
 
 
 def _shift(
     x: Array, step: int, pad_value: float, centred: bool = True, swapped: bool = False
 ) -> Array:
-    """out[v, u, y, x] = x[v, u, y + step * v, x + step * u], with the usual wrong ideas as switches."""
+    """out[v, u, y, x] = x[v, u, y + step * v, x + step * u], with the usual wrong ideas as
+    switches."""
     _, num_v, num_u, height, width = x.shape
     margin = max(num_v, num_u) * abs(step)
     padded = np.pad(x, ((0, 0),) * 3 + ((margin, margin),) * 2, constant_values=pad_value)
@@ -374,11 +381,12 @@ ALIGN2NAT = Exercise(
 )
 
 
-# --- exercise 4: the strided view ----------------------------------------------------------------------
+# --- exercise 4: the strided view -------------------------------------------------------------
 
 
 def _padded(rng: np.random.Generator, shape: tuple[int, ...], layout: str = "") -> Tensor:
-    """A padded aligned tensor (N, V, U, H + V - 1, W + U - 1); `layout` names an unusual one in memory."""
+    """A padded aligned tensor (N, V, U, H + V - 1, W + U - 1); `layout` names an unusual one in
+    memory."""
     num_v, num_u, height, width = shape
     size = (2, num_v, num_u, height + num_v - 1, width + num_u - 1)
     if layout == "transposed":

@@ -21,27 +21,28 @@ PAD = -6.0
 Taps = list[tuple[int, float]]
 
 
-# --- what the lesson builds and the package needs nowhere else ----------------------------------------
+# --- what the lesson builds and the package needs nowhere else --------------------------------
 
 
 def swap_elements(num_v: int, num_u: int, height: int, width: int, lam: int) -> tuple[int, int]:
     """How many numbers `swap_align2nat` needs: (with the tensor between, fused).
 
     num_v, num_u, height, width: of the input, V bins on a grid of H x W.
-    between: (lam*V, lam*U, H, W), before subsampling. fused: (lam*V, lam*U, ceil(H/lam), ceil(W/lam)).
+    between: (lam*V, lam*U, H, W), before subsampling. fused: (lam*V, lam*U, ceil(H/lam),
+    ceil(W/lam)).
     """
     bins = lam * num_v * lam * num_u
     return bins * height * width, bins * math.ceil(height / lam) * math.ceil(width / lam)
 
 
-# --- exercise 1: taps -----------------------------------------------------------------------------------
+# --- exercise 1: taps -------------------------------------------------------------------------
 
 REACH = 2  # taps that a picture shows beyond either end
 
 
 def weights_of_taps(answer: Answer, num_v: int, lam: int) -> Array:
-    """All taps of a window as a matrix (lam*V, V + 2*REACH): row v holds the weights of the entries "
-    "-REACH .. V+REACH-1."""
+    """All taps of a window as a matrix (lam*V, V + 2*REACH): row v holds the weights of the
+    entries " "-REACH .. V+REACH-1."""
     matrix = np.zeros((lam * num_v, num_v + 2 * REACH))
     for v in range(lam * num_v):
         _add(matrix[v], answer(v, lam), REACH)
@@ -158,11 +159,12 @@ TAPS = Exercise(
 )
 
 
-# --- exercise 2: shifted_taps -----------------------------------------------------------------------------
+# --- exercise 2: shifted_taps -----------------------------------------------------------------
 
 
 def weights_of_cells(answer: Answer, y: int, lam: int, num_v: int) -> Array:
-    """The cells each bin of the window at y reads: (lam*V, cells), from lam*y - lam*V to lam*y + lam*V."""
+    """The cells each bin of the window at y reads: (lam*V, cells), from lam*y - lam*V to lam*y
+    + lam*V."""
     reach = lam * num_v
     matrix = np.zeros((reach, 2 * reach + 1))
     for v in range(reach):
@@ -260,7 +262,7 @@ SHIFTED_TAPS = Exercise(
 )
 
 
-# --- exercise 3: the fused op ---------------------------------------------------------------------------
+# --- exercise 3: the fused op -----------------------------------------------------------------
 
 
 def _swap_cases(rng: np.random.Generator) -> Sequence[Case]:
@@ -348,7 +350,8 @@ def _no_intermediate(answer: Answer) -> str:
 
 
 def _named_windows(cells: int, side: int, lam: int) -> Array:
-    """By hand: bin (v, u) of output cell (y, x) names pixel (lam*y + v - (lam*V - 1)/2, ...)."""
+    """By hand: bin (v, u) of output cell (y, x) names pixel (lam*y + v - (lam*V - 1)/2,
+    ...)."""
     v = np.arange(lam * side) - (lam * side - 1) / 2
     place = lam * np.arange(cells // lam) + v[:, None]
     return (10 * place[:, None, :, None] + place[None, :, None, :])[None]
@@ -421,7 +424,7 @@ SWAP_ALIGN2NAT = Exercise(
 )
 
 
-# --- exercise 4: what the tensor between would cost -------------------------------------------------------
+# --- exercise 4: what the tensor between would cost -------------------------------------------
 
 
 def _elements_cases(
