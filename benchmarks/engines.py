@@ -29,11 +29,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tensormask_export.engine.build import Profile, build_engine
+from tensormask_export.engine.build import build_engine
 from tensormask_export.engine.plugin import find_library
 from tensormask_export.onnx_file.graph import MaskMode
 from tensormask_export.onnx_file.precision import Precision
 from tensormask_export.onnx_file.write import export_onnx
+from tensormask_export.shapes import Profile
 
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.base.files import make_folder, read_json, write_json

@@ -43,13 +43,14 @@ from tensormask_export.engine.backends import (
     make_builder,
     network_flags,
 )
-from tensormask_export.engine.build import Profile, build_engine
+from tensormask_export.engine.build import build_engine
 from tensormask_export.engine.device import find_device
 from tensormask_export.engine.manifest import read_engine
 from tensormask_export.onnx_file import bodies as onnx_body
 from tensormask_export.onnx_file.write import export_onnx
 from tensormask_export.runtimes import engine as engine_run
-from tensormask_export.runtimes.session import Array, Session, Tensor, detect
+from tensormask_export.runtimes.session import Array, Session, detect
+from tensormask_export.shapes import Profile
 from tensormask_export.verify.compare import LIMITS, match
 
 from tensormask_edu import reference
@@ -226,9 +227,9 @@ def run_node(path: Path, inputs: dict[str, Array], shape: tuple[int, ...]) -> Ar
     plugin.load(trt, "python")
     engine = engine_run.load_plan(trt.Runtime(logger), path.read_bytes(), logger)
     stream, context = engine_run.Stream(), engine_run.make_context(trt, engine)
-    plan = {name: Tensor(array.shape, array.dtype) for name, array in inputs.items()}
+    plan = {name: Buffer(array.shape, array.dtype) for name, array in inputs.items()}
     buffers = engine_run.Buffers(
-        plan | {"out": Tensor(shape, inputs["x"].dtype)}, stream.device
+        plan | {"out": Buffer(shape, inputs["x"].dtype)}, stream.device
     )
     for name, tensor in buffers.device.items():
         if name in inputs:

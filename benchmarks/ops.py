@@ -278,12 +278,12 @@ def cpu_claims(rows: list[Dense]) -> list[Claim]:
     rows = [
         row
         for row in rows
-        if row.direction == "forward" and row.dtype == "float32" and "host" in row.ms
+        if row.direction == "forward" and row.dtype == "float32" and "cpu" in row.ms
     ]
     large = [row for row in rows if row.lam >= 2 and "strided views" in row.ms]
-    cost = {at(row): row.ms["host"] / row.clone_ms for row in rows}
+    cost = {at(row): row.ms["cpu"] / row.clone_ms for row in rows}
     gain = {
-        at(row): min(row.ms["formula"], row.ms["strided views"]) / row.ms["host"]
+        at(row): min(row.ms["formula"], row.ms["strided views"]) / row.ms["cpu"]
         for row in large
     }
     return [

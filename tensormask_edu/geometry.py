@@ -19,11 +19,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from .base.errors import bad_input
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+def round_up(length: int, multiple: int) -> int:
+    """The smallest multiple of `multiple` that is at least `length`."""
+    return -(-length // multiple) * multiple
 
 
 @dataclass(frozen=True)
@@ -87,8 +94,7 @@ class Geometry:
     def padded_px(self, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
         """The one size (height, width) to which a batch of images of these sizes is padded."""
         height, width = (
-            -(-max(extents) // self.padding_px) * self.padding_px
-            for extents in zip(*sizes, strict=True)
+            round_up(max(extents), self.padding_px) for extents in zip(*sizes, strict=True)
         )
         return height, width
 
@@ -101,6 +107,8 @@ class Geometry:
     ) -> Windows:
         """All windows of one image, M = sum of rows * columns * sizes, in the one order used
         everywhere: level, then y, then x, then size_id (fastest)."""
+        import torch  # here, so that a geometry can be read where there is no torch
+
         parts = []
         for number, (rows, columns) in enumerate(grid_sizes):
             extents = (rows, columns, self.num_sizes)

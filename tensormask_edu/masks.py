@@ -1,4 +1,7 @@
-"""COCO's segmentations: polygons, run lengths and arrays, and the ways between them."""
+"""Masks: polygons, run lengths and arrays, the ways between them, tight boxes, overlap.
+
+Arrays are NumPy's; `iou` takes tensors as well. Needs no torch.
+"""
 
 from __future__ import annotations
 
@@ -100,3 +103,27 @@ def draw(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> NDArray[
     if not polygons:
         return np.zeros(size, dtype=bool)
     return decode([mask_utils.merge(mask_utils.frPyObjects(list(polygons), *size))], size)[0]
+
+
+def tight_boxes(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The boxes of masks, bool (m, H, W): (m, 4) xyxy px, last pixel included, 0 if empty."""
+    if not masks.size:
+        return np.zeros((len(masks), 4), np.float32)
+    columns, rows = masks.any(axis=1), masks.any(axis=2)  # (m, W), (m, H)
+    x0, y0 = columns.argmax(1), rows.argmax(1)
+    x1 = columns.shape[1] - columns[:, ::-1].argmax(1)  # one past the last pixel
+    y1 = rows.shape[1] - rows[:, ::-1].argmax(1)
+    boxes = np.stack([x0, y0, x1, y1], axis=1) * columns.any(1, keepdims=True)
+    return boxes.astype(np.float32)
+
+
+def iou(one: Any, other: Any, both_empty: float = 0.0) -> Any:
+    """Pixels in both masks over pixels in either, bool (..., H, W) each: (...).
+
+    Args:
+        one, other: NumPy arrays or tensors whose leading axes broadcast.
+        both_empty: the IoU of two empty masks.
+    """
+    shared = (one & other).sum((-2, -1))
+    either = (one | other).sum((-2, -1))
+    return shared / either.clip(min=1) + both_empty * (either == 0)

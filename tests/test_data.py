@@ -35,12 +35,17 @@ from tensormask_edu.data.augment import (
     sample_index,
     transpose,
 )
-from tensormask_edu.data.coco import CocoFolder, crop, crop_target, read_image, tight_boxes
+from tensormask_edu.data.coco import CocoFolder, crop, crop_target, read_image
 from tensormask_edu.masks import decode, encode, run_lengths, to_rle
+from tensormask_edu.masks import tight_boxes as tight_boxes_of_arrays
 
 # a box scaled exactly and a mask scaled to the nearest pixel round apart by at most this
 BOX_PX = 1.0
 LIGHT = 1e-6  # float32 arithmetic on values in [0, 1]
+
+
+def tight_boxes(masks: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(tight_boxes_of_arrays(masks.numpy()))
 
 
 # --- the overlap world ------------------------------------------------------------------------

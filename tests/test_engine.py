@@ -12,7 +12,7 @@ import pytest
 from exported import needs_rtx
 
 from tensormask_edu.base.errors import InputError
-from tensormask_edu.ops import cpu as host
+from tensormask_edu.ops import cpu
 from tensormask_edu.weights.checkpoint import load_checkpoint
 
 onnx = pytest.importorskip("onnx")
@@ -21,9 +21,10 @@ from tensormask_export import cli, contract
 from tensormask_export.engine import build as to_tensorrt
 from tensormask_export.engine import child as builder
 from tensormask_export.engine import plugin
-from tensormask_export.engine.build import Effort, Profile, build_engine
+from tensormask_export.engine.build import Effort, build_engine
 from tensormask_export.engine.plugin import Plugin
 from tensormask_export.onnx_file.write import export_onnx
+from tensormask_export.shapes import Profile
 
 pytestmark = needs_rtx
 
@@ -185,11 +186,11 @@ def text_file(folder):
 
 
 def compiled(folder, name: str, source: str):
-    if host._find_compiler() is None:
+    if cpu._find_compiler() is None:
         pytest.skip("no C++ compiler found")
     (folder / f"{name}.cpp").write_text(source)
     words = [
-        host._find_compiler(),
+        cpu._find_compiler(),
         "-shared",
         "-fPIC",
         folder / f"{name}.cpp",

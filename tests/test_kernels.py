@@ -1,4 +1,4 @@
-"""The kernel source, compiled for the host, for devices, and for a device played by the host.
+"""The kernel source, compiled for the host, for devices, and for a device played by the cpu.
 
 No GPU is needed: `emulated_kernels.cpp` runs the text of kernels.cu block by block, called by
 `ops.cuda` with the launches and arguments that a device would get.
@@ -29,8 +29,7 @@ from tolerances import OP_F32, OP_REL
 
 from tensormask_edu import reference
 from tensormask_edu.base.errors import InputError
-from tensormask_edu.ops import cpu as host
-from tensormask_edu.ops import cuda
+from tensormask_edu.ops import cpu, cuda
 
 DTYPES = list(OP_REL)
 # why: ((N, V, U, H, W), lam)
@@ -108,10 +107,10 @@ def check_windows(shape, lam, dtype, implementation, count=4) -> None:
 
 @pytest.fixture
 def compiled_host():
-    found, reason = host.available()
+    found, reason = cpu.available()
     if not found:
         pytest.skip(reason)
-    return host
+    return cpu
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -231,10 +230,10 @@ def test_host_results_do_not_depend_on_the_number_of_threads(dtype, compiled_hos
     threads = torch.get_num_threads()
     for count in (1, 2, 5, 5):
         torch.set_num_threads(count)
-        out, windows = host.forward(x, lam, -6.0), host.forward_windows(x, lam, index, -6.0)
+        out, windows = cpu.forward(x, lam, -6.0), cpu.forward_windows(x, lam, index, -6.0)
         grads = (
-            host.backward(out, lam, 30, 41),
-            host.backward_windows(windows, lam, index, shape),
+            cpu.backward(out, lam, 30, 41),
+            cpu.backward_windows(windows, lam, index, shape),
         )
         results.append((out, windows, *grads))
     torch.set_num_threads(threads)
@@ -264,22 +263,22 @@ def test_an_infinite_value_reaches_its_own_outputs_alone(compiled_host):
 @pytest.fixture
 def not_loaded():
     """The library is loaded anew, within the test and after it."""
-    host._load.cache_clear()
+    cpu._load.cache_clear()
     yield
-    host._load.cache_clear()
+    cpu._load.cache_clear()
 
 
 def test_no_compiler_is_a_reason_and_an_error(not_loaded, tmp_path, monkeypatch):
     monkeypatch.setenv("TENSORMASK_CACHE", str(tmp_path))
-    monkeypatch.setattr(host, "_find_compiler", lambda: None)
-    assert host.available() == (
+    monkeypatch.setattr(cpu, "_find_compiler", lambda: None)
+    assert cpu.available() == (
         False,
         "no C++ compiler found (looked for $CXX, c++, g++, clang++)",
     )
     with pytest.raises(
-        RuntimeError, match="the host kernels are not available: no C\\+\\+ compiler found"
+        RuntimeError, match="the CPU kernels are not available: no C\\+\\+ compiler found"
     ):
-        host.forward(torch.ones(1, 1, 1, 1, 1), 1, 0.0)
+        cpu.forward(torch.ones(1, 1, 1, 1, 1), 1, 0.0)
 
 
 def test_a_failing_compiler_is_quoted(not_loaded, tmp_path, monkeypatch):
@@ -288,16 +287,16 @@ def test_a_failing_compiler_is_quoted(not_loaded, tmp_path, monkeypatch):
     compiler.chmod(0o755)
     monkeypatch.setenv("TENSORMASK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("CXX", str(compiler))
-    found, reason = host.available()
+    found, reason = cpu.available()
     assert not found and "out of order" in reason
     assert not list((tmp_path / "cache").glob("*.so"))
 
 
 def test_processes_that_compile_at_once_do_not_meet(tmp_path, compiled_host):
     code = (
-        "from tensormask_edu.ops import host; import torch\n"
-        "host.FLAG_SETS = (('-O0', '-std=c++17', '-shared', '-fPIC', '-pthread'),)\n"
-        "print(host.available(), host.forward(torch.ones(1, 1, 1, 2, 2), 1, 0.).sum().item())"
+        "from tensormask_edu.ops import cpu; import torch\n"
+        "cpu.FLAG_SETS = (('-O0', '-std=c++17', '-shared', '-fPIC', '-pthread'),)\n"
+        "print(cpu.available(), cpu.forward(torch.ones(1, 1, 1, 2, 2), 1, 0.).sum().item())"
     )
     environment = {**os.environ, "TENSORMASK_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code]
@@ -328,11 +327,11 @@ def test_other_builds_of_the_host_kernels_are_right(name, tmp_path, compiled_hos
         "-std=c++17",
         "-pthread",
         "-DSWAP_DTYPE=1",
-        f"-I{host.kernel_folder()}",
+        f"-I{cpu.kernel_folder()}",
         *BUILDS[name],
     ]
     source, program = Path(__file__).with_name("host_checks.cpp"), tmp_path / "checks"
-    command = [host._find_compiler(), *flags, str(source), "-o", str(program)]
+    command = [cpu._find_compiler(), *flags, str(source), "-o", str(program)]
     built = subprocess.run(command, capture_output=True, text=True)
     if built.returncode and "sanitize" in name and "-lasan" in built.stderr:
         pytest.skip("the compiler has no sanitizers")
@@ -344,11 +343,11 @@ def test_other_builds_of_the_host_kernels_are_right(name, tmp_path, compiled_hos
 def test_threads_of_its_own_give_the_same_numbers(compiled_host):
     """Where PyTorch has no OpenMP threads, the kernels start their own."""
     x = torch.randn(1, 5, 6, 61, 83)
-    library, threads = host._load(torch.float32)[0], host._threads_of_torch()
-    out = host.forward(x, 4, -6.0)
+    library, threads = cpu._load(torch.float32)[0], cpu._threads_of_torch()
+    out = cpu.forward(x, 4, -6.0)
     library.swap_use_threads(None)
     try:
-        assert out.numel() >= host.SHARED_WORK and torch.equal(host.forward(x, 4, -6.0), out)
+        assert out.numel() >= cpu.SHARED_WORK and torch.equal(cpu.forward(x, 4, -6.0), out)
     finally:
         library.swap_use_threads(threads)
 
@@ -372,7 +371,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_in_the_arithmetic_is_noticed(name, tmp_path, monkeypatch, compiled_host):
-    shutil.copytree(host.kernel_folder(), tmp_path, dirs_exist_ok=True)
+    shutil.copytree(cpu.kernel_folder(), tmp_path, dirs_exist_ok=True)
     right, wrong = MISTAKES[name]
     assert right in (tmp_path / "core.h").read_text()
     (tmp_path / "core.h").write_text((tmp_path / "core.h").read_text().replace(right, wrong))
@@ -383,11 +382,11 @@ def test_a_mistake_in_the_arithmetic_is_noticed(name, tmp_path, monkeypatch, com
         "-shared",
         "-fPIC",
         "-pthread",
-        f"-DSWAP_DTYPE={host.DTYPES[torch.float64]}",
+        f"-DSWAP_DTYPE={cpu.DTYPES[torch.float64]}",
     ]
     subprocess.run(
         [
-            host._find_compiler(),
+            cpu._find_compiler(),
             *flags,
             str(tmp_path / "cpu" / "kernels.cpp"),
             "-o",
@@ -396,7 +395,7 @@ def test_a_mistake_in_the_arithmetic_is_noticed(name, tmp_path, monkeypatch, com
         check=True,
     )
     monkeypatch.setattr(
-        host, "_load", lambda dtype: (host._declared(ctypes.CDLL(str(library))), "")
+        cpu, "_load", lambda dtype: (cpu._declared(ctypes.CDLL(str(library))), "")
     )
     with pytest.raises(AssertionError):
         for case in (
@@ -405,7 +404,7 @@ def test_a_mistake_in_the_arithmetic_is_noticed(name, tmp_path, monkeypatch, com
             "rows_not_divisible",
             "wide_windows",
         ):
-            check_forward(*CASES[case], torch.float64, host)
+            check_forward(*CASES[case], torch.float64, cpu)
 
 
 # --- the device kernels, played by the host ---------------------------------------------------
@@ -414,7 +413,7 @@ def test_a_mistake_in_the_arithmetic_is_noticed(name, tmp_path, monkeypatch, com
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory):
     """kernels.cu compiled for the CPU, with fibres for threads."""
-    if host._find_compiler() is None:
+    if cpu._find_compiler() is None:
         pytest.skip("no C++ compiler found")
     library = tmp_path_factory.mktemp("emulator") / "emulated.so"
     source = Path(__file__).with_name("emulated_kernels.cpp")
@@ -424,9 +423,9 @@ def emulator(tmp_path_factory):
         "-shared",
         "-fPIC",
         "-Wno-unknown-pragmas",
-        f"-I{host.kernel_folder()}",
+        f"-I{cpu.kernel_folder()}",
     ]
-    subprocess.run([host._find_compiler(), *flags, str(source), "-o", str(library)], check=True)
+    subprocess.run([cpu._find_compiler(), *flags, str(source), "-o", str(library)], check=True)
     return ctypes.CDLL(str(library))
 
 
@@ -460,7 +459,7 @@ def device(emulator, monkeypatch):
         ]
         code = emulator.emulate(
             kernel.encode(),
-            host.DTYPES[like.dtype],
+            cpu.DTYPES[like.dtype],
             parameters[0] if parameters else 0,
             (ctypes.c_int64 * 4)(*shape),
             (ctypes.c_int64 * len(words))(*words),

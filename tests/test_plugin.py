@@ -27,8 +27,7 @@ from tolerances import OP_REL
 
 from tensormask_edu import reference
 from tensormask_edu.base.errors import InputError
-from tensormask_edu.ops import cpu as host
-from tensormask_edu.ops import cuda
+from tensormask_edu.ops import cpu, cuda
 
 TESTS, PLUGINS = ROOT / "tests", ROOT / "plugins"
 HEADERS = os.environ.get("TENSORRT_INCLUDE_DIR", "")
@@ -39,7 +38,7 @@ CUDA_HEADERS = [
 ]
 
 needs_compiler = pytest.mark.skipif(
-    host._find_compiler() is None, reason="no C++ compiler found"
+    cpu._find_compiler() is None, reason="no C++ compiler found"
 )
 needs_headers = pytest.mark.skipif(
     not HEADERS,
@@ -73,7 +72,7 @@ def compiled(folder: Path, *sources: Path) -> ctypes.CDLL:
         "-Wno-unknown-pragmas",
     ]
     library = folder / "emulated.so"
-    words = [host._find_compiler(), *flags, *includes, *map(str, sources), "-o", str(library)]
+    words = [cpu._find_compiler(), *flags, *includes, *map(str, sources), "-o", str(library)]
     subprocess.run(words, check=True)
     return ctypes.CDLL(str(library))
 
@@ -105,7 +104,7 @@ class Output:
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory):
     """launch.cu for the CPU."""
-    if host._find_compiler() is None:
+    if cpu._find_compiler() is None:
         pytest.skip("no C++ compiler found")
     return compiled(tmp_path_factory.mktemp("launch"), TESTS / "emulated_launch.cpp")
 
@@ -427,7 +426,7 @@ def test_the_python_plugin_computes_in_tensorrts_memory(
             struct.unpack("q", struct.pack("d" if isinstance(a, float) else "q", a))[0]
             for a in arguments
         ]
-        kind = (kernel.encode(), host.DTYPES[like.dtype], parameters[0] if parameters else 0)
+        kind = (kernel.encode(), cpu.DTYPES[like.dtype], parameters[0] if parameters else 0)
         assert (
             emulator.emulate(*kind, longs(*launched), longs(*words), ctypes.c_int64(len(words)))
             == 0
@@ -637,7 +636,8 @@ def test_tensorrt_rtx_takes_the_library_and_builds_an_engine_with_it(
     model, library, request, tmp_path
 ):
     pytest.importorskip("onnx")
-    from tensormask_export.engine.build import Profile, build_engine
+    from tensormask_export.engine.build import build_engine
+    from tensormask_export.shapes import Profile
 
     answer = loaded(sys.executable, library)
     assert answer["created"] == answer["refused"] == [SWAP, SWAP_WINDOWS]

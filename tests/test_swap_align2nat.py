@@ -442,7 +442,7 @@ def test_the_reference_rejects_bad_input_too(call, message):
 
 
 def test_status_says_what_runs_and_why():
-    assert ops.status()["cpu"]["runs"] in ("host", "formula")
+    assert ops.status()["cpu"]["runs"] in ("cpu", "formula")
     assert ops.status()["cpu"]["why"]
     with ops.use("formula"):
         assert ops.status()["cpu"] == {"runs": "formula", "why": "forced: 'formula'"}

@@ -275,7 +275,7 @@ def test_check_ops_lists_every_op_and_what_did_not_run():
         ops.__all__
     )
     listed = {row["implementation"] for row in report["results"] + report["not_run"]}
-    assert listed == {"host", "formula"}
+    assert listed == {"cpu", "formula"}
     text = check_ops.table(report)
     assert all(row["op"] in text for row in report["results"])
     assert all(row["why"] in text for row in report["not_run"])

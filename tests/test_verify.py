@@ -23,7 +23,7 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from tensormask_export import cli, contract
-from tensormask_export.onnx_file.write import read_metadata, read_onnx
+from tensormask_export.onnx_file.read import read_metadata, read_onnx
 from tensormask_export.runtimes.find import find_runtimes
 from tensormask_export.verify.compare import LIMITS, match, match_pairs
 from tensormask_export.verify.report import verify

@@ -25,23 +25,23 @@ import numpy as np
 import torch
 
 from tensormask_edu.base.errors import InputError, bad_input
+from tensormask_edu.base.files import file_sha256
 from tensormask_edu.commands.check_ops import machine
 from tensormask_edu.weights.checkpoint import load_checkpoint
 
 from . import contract
-from .engine.build import shape_name
 from .engine.device import find_device
 from .engine.manifest import read_engine
-from .onnx_file.write import file_sha256, weights_sha256
+from .onnx_file.write import weights_sha256
 from .runtimes.session import (
     Array,
     OnnxSession,
     Session,
-    Shape,
     check_shape,
     detect,
     open_session,
 )
+from .shapes import Shape, shape_name
 
 Result = TypeVar("Result")
 

@@ -272,7 +272,8 @@ def _engine(commands: Any) -> None:
 
 
 def _run_engine(args: argparse.Namespace) -> int:
-    from .engine.build import Effort, Profile, build_engine
+    from .engine.build import Effort, build_engine
+    from .shapes import Profile
 
     given = {name: getattr(args, name) for name in ("min", "opt", "max") if getattr(args, name)}
     if args.shapes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -79,3 +80,9 @@ def read_json(path: str | Path, what: str = "JSON file") -> Any:
         raise bad_input(
             what, "valid JSON", f"{path} ({error})", "the file may be cut off"
         ) from None
+
+
+def file_sha256(path: str | Path) -> str:
+    """What `sha256sum` says."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

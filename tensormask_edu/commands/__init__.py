@@ -1,0 +1,1 @@
+"""What each command does, and the report of the demo."""

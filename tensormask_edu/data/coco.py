@@ -27,7 +27,7 @@ from torch.utils.data import Dataset
 
 from ..base.errors import InputError, bad_input
 from ..base.files import read_json
-from ..masks import decode, polygons_of, run_lengths, to_rle
+from ..masks import decode, polygons_of, run_lengths, tight_boxes, to_rle
 
 # Compressed run lengths: numbers of at most seven characters, all but the last of which have
 # bit 5 set.
@@ -210,26 +210,12 @@ def _to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
 # --- targets ----------------------------------------------------------------------------------
 
 
-def tight_boxes(masks: Tensor) -> Tensor:
-    """The boxes of masks, bool (m, H, W): float32 (m, 4) xyxy px, last pixel included, 0 if
-    empty."""
-    array: NDArray[np.bool_] = masks.numpy()
-    if not array.size:
-        return torch.zeros(masks.shape[0], 4)
-    columns, rows = np.asarray(array.any(axis=1)), np.asarray(array.any(axis=2))
-    x0, y0 = columns.argmax(1), rows.argmax(1)
-    x1 = columns.shape[1] - columns[:, ::-1].argmax(1)
-    y1 = rows.shape[1] - rows[:, ::-1].argmax(1)
-    boxes = np.stack([x0, y0, x1, y1], axis=1) * columns.any(1, keepdims=True)
-    return torch.from_numpy(boxes.astype(np.float32))
-
-
 def crop_target(target: Target, region: Region) -> Target:
     """The part of a target inside `region`: cut masks with their tight boxes; what is not
     visible is gone."""
     top, left = region[:2]
     masks = crop(target["masks"], region).contiguous()
-    boxes = tight_boxes(masks)
+    boxes = torch.from_numpy(tight_boxes(masks.numpy()))
     visible = boxes[:, 2] > boxes[:, 0]
     cropped = select(target | {"boxes": boxes, "masks": masks}, visible)
     if "polygons" in cropped:

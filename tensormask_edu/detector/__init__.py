@@ -1,0 +1,1 @@
+"""The paper: picture to detections, and what training needs of it."""

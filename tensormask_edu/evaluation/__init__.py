@@ -1,0 +1,1 @@
+"""COCO scores, and the ceiling that windows set."""

@@ -22,6 +22,7 @@ from ..data.coco import CocoFolder
 from ..detector import inference
 from ..detector.network import WindowMasks
 from ..detector.targets import assign, mask_targets
+from ..masks import iou
 from ..weights.checkpoint import load_checkpoint
 from . import coco_scores as evaluate
 
@@ -80,7 +81,7 @@ def best_windows(
     window_px = inference.scaled(windows.box_px, input_size, (height, width))
     drawn = inference.paste(logits, window_px, height, width)
     truth = target["masks"][instance]
-    overlap = (drawn & truth).sum((1, 2)) / (drawn | truth).sum((1, 2)).clamp(min=1)
+    overlap = iou(drawn, truth)
     best = [int(torch.where(instance == g, overlap, -1).argmax()) for g in instance.unique()]
     return instance[best], drawn[best]
 

@@ -118,7 +118,7 @@ def _threads(written: Tensor, shared: int = SHARED_WORK) -> int:
 
 
 def available() -> tuple[bool, str]:
-    """Whether the host kernels run here, and the reason in words. Compiles those of float32 at
+    """Whether the CPU kernels run here, and the reason in words. Compiles those of float32 at
     first."""
     library, reason = _load(torch.float32)
     return library is not None, reason
@@ -157,7 +157,7 @@ def _call(name: str, tensor: Tensor, shape: torch.Size, lam: int, *arguments: fl
     """0, or the code for an index outside; raises for what else can happen."""
     library, reason = _load(tensor.dtype)
     if library is None:
-        raise RuntimeError(f"the host kernels are not available: {reason}")
+        raise RuntimeError(f"the CPU kernels are not available: {reason}")
     code: int = getattr(library, name)(DTYPES[tensor.dtype], _Sizes(*shape, lam), *arguments)
     if code not in (0, INDEX_OUTSIDE):
         raise MemoryError(
@@ -190,7 +190,7 @@ def _find_compiler() -> str | None:
 
 def _compiled(compiler: str, dtype: torch.dtype, folder: Path) -> Path:
     source = kernel_folder() / "cpu" / "kernels.cpp"
-    path = folder / f"host-{str(dtype).removeprefix('torch.')}-{_key(compiler, source)}.so"
+    path = folder / f"cpu-{str(dtype).removeprefix('torch.')}-{_key(compiler, source)}.so"
     if not path.is_file():
         with written_whole(path) as temporary:
             _compile(compiler, source, dtype, temporary)

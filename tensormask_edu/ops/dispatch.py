@@ -1,7 +1,7 @@
 """Which implementation of `swap_align2nat` runs: said in words, never chosen silently.
 
 - "cuda": our CUDA kernels, compiled at first use (CUDA tensors);
-- "host": the same kernel source compiled for this processor at first use (CPU tensors);
+- "cpu": the same kernel source compiled for this processor at first use (CPU tensors);
 - "formula": PyTorch operations, anywhere.
 
 By default the first that can run for a tensor's device runs, in this order; `use` forces one.
@@ -23,22 +23,22 @@ from torch import Tensor
 from ..base.errors import bad_input
 
 # Best first, per kind of device.
-ORDER = {"cpu": ("host", "formula"), "cuda": ("cuda", "formula")}
+ORDER = {"cpu": ("cpu", "formula"), "cuda": ("cuda", "formula")}
 KERNEL_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _forced = "auto"
 
 
 @contextmanager
 def use(name: str) -> Iterator[None]:
-    """Within the block, run `name` ("cuda", "host", "formula") or raise; "auto" is the default
+    """Within the block, run `name` ("cuda", "cpu", "formula") or raise; "auto" is the default
     choice.
 
     Holds for the whole process, because the backward pass of a CUDA tensor runs in another
     thread. Raises InputError if `name` is unknown or cannot run here.
     """
     global _forced
-    if name not in ("auto", "cuda", "host", "formula"):
-        raise bad_input("implementation", "'auto', 'cuda', 'host' or 'formula'", repr(name))
+    if name not in ("auto", "cuda", "cpu", "formula"):
+        raise bad_input("implementation", "'auto', 'cuda', 'cpu' or 'formula'", repr(name))
     if name != "auto" and (reason := missing(name)):
         raise bad_input(
             "implementation", "one that can run here", f"{name!r}: {reason}", "see ops.status()"
@@ -56,7 +56,7 @@ def missing(name: str) -> str:
 
 
 def status() -> dict[str, dict[str, str]]:
-    """What runs and why, per kind of device: {"cpu": {"runs": "host", "why": "compiled with
+    """What runs and why, per kind of device: {"cpu": {"runs": "cpu", "why": "compiled with
     ..."}, ...}."""
     return {device: _status(device) for device in ORDER}
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from ..base.errors import bad_input
-from . import cpu as host
+from . import cpu
 from .dispatch import implementation
 from .formula import out_size
 from .transforms import check_index, check_integer_lam, check_pad, check_tensor, register
@@ -95,7 +95,7 @@ def _backward(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
 
 def _forward_windows(x: Tensor, lam: int, index: Tensor, pad_value: float) -> Tensor:
     chosen = implementation(x)
-    if chosen is not host:  # which looks at every index itself
+    if chosen is not cpu:  # which looks at every index itself
         check_index(index, (x.shape[0], *out_size(x.shape[1:], lam)[2:]))
     return chosen.forward_windows(x, lam, index, pad_value)
 

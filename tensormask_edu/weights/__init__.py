@@ -1,0 +1,1 @@
+"""Checkpoints, published weights, and a reader of pickles that runs nothing."""

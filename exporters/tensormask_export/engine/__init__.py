@@ -1,0 +1,1 @@
+"""A TensorRT engine of the file: built, described, loaded."""

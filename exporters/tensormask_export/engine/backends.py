@@ -156,3 +156,33 @@ def _rtx_library() -> Path:
 
 def _joined(*paths: str | None) -> str:
     return os.pathsep.join(path for path in paths if path)
+
+
+# Remarks that say nothing: a function used twice repeats its node names, and int64 outputs stay
+# int64.
+HARMLESS = ("already exists, the output tensors of this new instance", "has Int64 binding")
+
+
+def make_logger(trt: Any) -> Any:
+    """A logger that keeps what TensorRT says."""
+
+    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
+        """Keeps errors and warnings, each once."""
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+            self.warnings: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            kept = {
+                "INTERNAL_ERROR": self.errors,
+                "ERROR": self.errors,
+                "WARNING": self.warnings,
+            }
+            messages = kept.get(severity.name)
+            if messages is None or message in messages or any(h in message for h in HARMLESS):
+                return
+            messages.append(message)
+
+    return Logger()

@@ -24,47 +24,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensormask_edu.base.errors import InputError, bad_input
-from tensormask_edu.base.files import read_json, write_json, written_whole
+from tensormask_edu.base.files import file_sha256, read_json, write_json, written_whole
 
 from .. import contract
-from ..onnx_file.write import file_sha256, read_metadata, read_onnx
+from ..onnx_file.read import read_metadata, read_onnx
+from ..shapes import Profile, Shape, shape_name
 from .backends import Backend, child_environment, find_backend
 from .plugin import OPS, Plugin, choose
 
 if TYPE_CHECKING:
     import onnx
-
-Shape = tuple[int, int, int, int]
-
-
-@dataclass(frozen=True)
-class Profile:
-    """The input shapes (N, 3, H, W) an engine accepts: smallest, the one it is tuned for,
-    largest."""
-
-    min: Shape = (1, 3, 128, 128)
-    opt: Shape = (1, 3, 256, 256)
-    max: Shape = (4, 3, 512, 512)
-
-    def check(self, padding_px: int) -> None:
-        """Raise InputError unless min <= opt <= max and every side is a multiple of
-        `padding_px`."""
-        for name, shape in asdict(self).items():
-            sides_fit = all(side > 0 and side % padding_px == 0 for side in shape[2:])
-            if len(shape) != 4 or shape[0] < 1 or shape[1] != 3 or not sides_fit:
-                expected = f"Nx3xHxW with N >= 1, H and W multiples of {padding_px}"
-                raise bad_input(f"{name} shape", expected, shape_name(shape))
-        for lower, upper in ((self.min, self.opt), (self.opt, self.max)):
-            if any(a > b for a, b in zip(lower, upper, strict=True)):
-                raise bad_input("shapes", "min <= opt <= max in every axis", self.text())
-
-    def text(self) -> str:
-        return ", ".join(f"{name} {shape_name(shape)}" for name, shape in asdict(self).items())
-
-
-def shape_name(shape: Sequence[int]) -> str:
-    """(1, 3, 128, 128) as 1x3x128x128."""
-    return "x".join(map(str, shape))
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,9 @@ from tensormask_edu.base.files import read_json, write_json, written_whole
 
 from .. import contract
 from . import plugin
-from .backends import find_backend, make_builder, network_flags
+from .backends import find_backend, make_builder, make_logger, network_flags
 
 PLUGIN_LAYERS = ("PLUGIN", "PLUGIN_V2", "PLUGIN_V3")
-
-# Remarks that say nothing: a function used twice repeats its node names, and int64 outputs stay
-# int64.
-HARMLESS = ("already exists, the output tensors of this new instance", "has Int64 binding")
 
 
 class BuildFailed(Exception):
@@ -117,31 +113,6 @@ def _set_timing_cache(config: Any, path: Path) -> None:
         raise BuildFailed(
             f"the timing cache {path} is of another version or GPU, or damaged: remove it"
         )
-
-
-def make_logger(trt: Any) -> Any:
-    """A logger that keeps what TensorRT says."""
-
-    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
-        """Keeps errors and warnings, each once."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-            self.warnings: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            kept = {
-                "INTERNAL_ERROR": self.errors,
-                "ERROR": self.errors,
-                "WARNING": self.warnings,
-            }
-            messages = kept.get(severity.name)
-            if messages is None or message in messages or any(h in message for h in HARMLESS):
-                return
-            messages.append(message)
-
-    return Logger()
 
 
 def _progress_monitor(trt: Any) -> Any:

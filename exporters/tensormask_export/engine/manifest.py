@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from tensormask_edu.base.errors import InputError, bad_input
-from tensormask_edu.base.files import read_json
+from tensormask_edu.base.files import file_sha256, read_json
 
 from .. import contract
-from ..onnx_file.write import file_sha256
+from ..shapes import Profile
 from . import plugin
 from .backends import Backend, find_backend
-from .build import Profile
 from .device import Device
 
 # What a manifest must say, as the way to each field

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tensormask_edu.base.errors import InputError, bad_input
+from tensormask_edu.base.files import file_sha256
 
 from .. import contract
 
@@ -68,8 +69,6 @@ def choose(asked: str, backend: Backend, library: str | Path | None = None) -> P
     if asked in ("auto", "cpp"):
         path, where = find_library(library)
         if path is not None:
-            from ..onnx_file.write import file_sha256
-
             return Plugin("cpp", where, str(path), file_sha256(path))
         if asked == "cpp":
             raise bad_input(

@@ -1,0 +1,1 @@
+"""A trained model as one ONNX file, and that file read again."""

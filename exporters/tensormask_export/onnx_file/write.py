@@ -15,12 +15,11 @@ import platform
 import re
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,8 +27,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from tensormask_edu import __version__
-from tensormask_edu.base.errors import InputError, bad_input
-from tensormask_edu.base.files import written_whole
+from tensormask_edu.base.errors import bad_input
+from tensormask_edu.base.files import file_sha256, written_whole
+from tensormask_edu.base.packages import required
 from tensormask_edu.config import InputConfig, to_json
 from tensormask_edu.detector.model import TensorMask
 
@@ -103,15 +103,6 @@ def export_onnx(
             hide_raw_outputs(proto)
         save_checked(proto, temporary)
     return _report(proto, Path(path), graph, precision, time.perf_counter() - start)
-
-
-def required(package: str, extra: str) -> ModuleType:
-    """Import an optional package, or say how to install it."""
-    try:
-        return import_module(package)
-    except ImportError as error:
-        fix = f'pip install "tensormask-edu[{extra}]"'
-        raise bad_input(package, "this optional package", f"none ({error})", fix) from None
 
 
 def capture(graph: DetectorGraph) -> onnx.ModelProto:
@@ -200,28 +191,6 @@ def hide_raw_outputs(proto: onnx.ModelProto) -> None:
     del proto.graph.output[:]
     proto.graph.output.extend(outputs)
     proto.graph.value_info.extend(inner)
-
-
-def expose(proto: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
-    """A copy in which the inner tensors `names` are outputs as well."""
-    import onnx
-
-    exposed = onnx.ModelProto()
-    exposed.CopyFrom(proto)
-    known = {value.name: value for value in proto.graph.value_info}
-    present = {value.name for value in proto.graph.output}
-    exposed.graph.output.extend(
-        known.get(name) or onnx.ValueInfoProto(name=name)
-        for name in names
-        if name not in present
-    )
-    return exposed
-
-
-def raw_names(proto: onnx.ModelProto) -> list[str]:
-    """The network's logits and deltas in the file, outputs or not."""
-    made = [name for node in proto.graph.node for name in node.output]
-    return [name for name in made if re.fullmatch(r"(logits|deltas)_\d+", name)]
 
 
 def add_bodies(proto: onnx.ModelProto) -> None:
@@ -328,44 +297,6 @@ def save_checked(proto: onnx.ModelProto, path: str | Path) -> None:
 
     onnx.save(proto, path)
     onnx.checker.check_model(path, full_check=True)
-
-
-def read_onnx(path: str | Path) -> onnx.ModelProto:
-    """Read an ONNX file of ours; anything else is an InputError."""
-    onnx = required("onnx", "export")
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
-    if not Path(path).is_file():
-        raise bad_input("model", "an existing ONNX file", path, "check the path")
-    try:
-        proto = onnx.load(path)
-        onnx.checker.check_model(proto)
-    except (DecodeError, onnx.checker.ValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"model: {path} is not a whole ONNX file ({reason}); export it again"
-        ) from None
-    return proto
-
-
-def read_metadata(proto: onnx.ModelProto, path: str | Path) -> dict[str, Any]:
-    """The metadata that `add_metadata` wrote."""
-    found = {
-        p.key: p.value
-        for p in proto.metadata_props
-        if p.key.startswith(contract.METADATA_PREFIX)
-    }
-    if contract.MODEL_CONFIG not in found:
-        raise bad_input(
-            "model", "an ONNX file of tensormask-export", f"{path} without its metadata"
-        )
-    return {key: json.loads(value) for key, value in found.items()}
-
-
-def file_sha256(path: str | Path) -> str:
-    """What `sha256sum` says."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _report(

@@ -1,0 +1,1 @@
+"""Whatever can compute an exported file, behind one session."""

@@ -22,10 +22,10 @@ from tensormask_edu.base.errors import InputError, bad_input
 
 from .. import contract
 from ..engine import plugin
-from ..engine.child import make_logger
+from ..engine.backends import make_logger
 from ..engine.device import find_device
 from ..engine.manifest import AGAIN, read_engine
-from .session import Ready, Session, Tensor
+from .session import Buffer, Ready, Session
 
 
 class EngineSession(Session):
@@ -64,7 +64,7 @@ class EngineSession(Session):
         check_tensors(self.trt, self.engine)
         self.cuda_graph, self.stream = cuda_graph, Stream()
 
-    def prepare(self, plan: dict[str, Tensor]) -> Ready:
+    def prepare(self, plan: dict[str, Buffer]) -> Ready:
         return EngineReady(
             self.trt, self.engine, self.logger, self.stream, plan, self.cuda_graph
         )
@@ -107,7 +107,7 @@ class EngineReady:
         engine: Any,
         logger: Any,
         stream: Stream,
-        plan: dict[str, Tensor],
+        plan: dict[str, Buffer],
         cuda_graph: bool,
     ) -> None:
         self.logger, self.stream = logger, stream
@@ -175,8 +175,8 @@ def recorded(stream: Stream, work: Callable[[], None]) -> Callable[[], None]:
 
 
 def checked_plan(
-    trt: Any, engine: Any, context: Any, plan: dict[str, Tensor]
-) -> dict[str, Tensor]:
+    trt: Any, engine: Any, context: Any, plan: dict[str, Buffer]
+) -> dict[str, Buffer]:
     """Set the context's input shape; returns all tensors as the engine has them, which must be
     as planned."""
     context.set_input_shape(contract.IMAGES, plan[contract.IMAGES].shape)
@@ -185,7 +185,7 @@ def checked_plan(
     found = {}
     for name in (engine.get_tensor_name(i) for i in range(engine.num_io_tensors)):
         dtype = np.dtype(trt.nptype(engine.get_tensor_dtype(name)))
-        found[name] = Tensor(tuple(context.get_tensor_shape(name)), dtype)
+        found[name] = Buffer(tuple(context.get_tensor_shape(name)), dtype)
         if name in plan and found[name] != plan[name]:
             raise bad_input(f"engine's {name}", str(plan[name]), str(found[name]), AGAIN)
     return found
@@ -195,7 +195,7 @@ class Buffers:
     """Memory for every tensor, twice: on the device, and on this machine where the device can
     read it."""
 
-    def __init__(self, plan: dict[str, Tensor], device: str) -> None:
+    def __init__(self, plan: dict[str, Buffer], device: str) -> None:
         pinned = device != "cpu"
         self.on_host = {
             name: torch.empty(shape, dtype=torch_dtype(dtype), pin_memory=pinned)

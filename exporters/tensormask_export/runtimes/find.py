@@ -23,12 +23,13 @@ from torch import Tensor
 
 from tensormask_edu import reference
 from tensormask_edu.base.errors import InputError, bad_input
+from tensormask_edu.base.packages import required
 
 from .. import contract
 from ..engine.device import find_device
 from ..engine.manifest import read_engine
 from ..onnx_file.graph import DetectorGraph
-from ..onnx_file.write import read_metadata, required
+from ..onnx_file.read import read_metadata
 from .parsed import NotComputed, ParsedNetwork
 from .session import open_session
 

@@ -26,22 +26,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tensormask_edu.base.errors import InputError, bad_input
+from tensormask_edu.base.packages import required
 
 from .. import contract
-from ..engine.build import Profile, shape_name
-from ..onnx_file.write import required
+from ..shapes import Profile, Shape, shape_name
 from .detections import Size, detections
 
 Array = NDArray[Any]
 Named = dict[str, Array]
-Shape = tuple[int, int, int, int]
 
 KEPT_SHAPES = (
     4  # input shapes whose buffers a session keeps; the one used longest ago goes first
 )
 
 
-class Tensor(NamedTuple):
+class Buffer(NamedTuple):
     """What a buffer must hold."""
 
     shape: tuple[int, ...]
@@ -102,7 +101,7 @@ class Session(ABC):
         return self._ready[shape]
 
     @abstractmethod
-    def prepare(self, plan: dict[str, Tensor]) -> Ready:
+    def prepare(self, plan: dict[str, Buffer]) -> Ready:
         """Buffers and bindings for the tensors of `plan`."""
 
     def close(self) -> None:
@@ -139,12 +138,12 @@ def open_session(path: str | Path, threads: int = 0, **engine_options: Any) -> S
 # --- shapes -----------------------------------------------------------------------------------
 
 
-def input_plan(shape: Shape) -> dict[str, Tensor]:
+def input_plan(shape: Shape) -> dict[str, Buffer]:
     """The input's buffer."""
-    return {contract.IMAGES: Tensor(tuple(shape), np.dtype(np.float32))}
+    return {contract.IMAGES: Buffer(tuple(shape), np.dtype(np.float32))}
 
 
-def output_plan(metadata: Mapping[str, Any], shape: Shape) -> dict[str, Tensor]:
+def output_plan(metadata: Mapping[str, Any], shape: Shape) -> dict[str, Buffer]:
     """The outputs' buffers for an input shape: fixed by the contract, so known before anything
     runs."""
     num, _, *sides_px = shape
@@ -160,7 +159,7 @@ def output_plan(metadata: Mapping[str, Any], shape: Shape) -> dict[str, Tensor]:
         contract.COUNT: ((num,), np.int64),
         contract.CONVERGED: ((num,), np.bool_),
     }
-    return {name: Tensor(size, np.dtype(dtype)) for name, (size, dtype) in shapes.items()}
+    return {name: Buffer(size, np.dtype(dtype)) for name, (size, dtype) in shapes.items()}
 
 
 def check_images(images: Any, metadata: Mapping[str, Any], profile: Profile | None) -> None:
@@ -278,14 +277,14 @@ class OnnxSession(Session):
             f"onnxruntime {runtime.__version__}", "CPU", parse_metadata(stored, path)
         )
 
-    def prepare(self, plan: dict[str, Tensor]) -> Ready:
+    def prepare(self, plan: dict[str, Buffer]) -> Ready:
         return _OnnxReady(self.session, plan)
 
 
 class _OnnxReady:
     """Buffers bound to an ONNX Runtime session."""
 
-    def __init__(self, session: Any, plan: dict[str, Tensor]) -> None:
+    def __init__(self, session: Any, plan: dict[str, Buffer]) -> None:
         self.session, self.binding = session, session.io_binding()
         self.host = {
             name: np.empty(tensor.shape, tensor.dtype) for name, tensor in plan.items()

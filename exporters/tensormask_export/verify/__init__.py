@@ -1,0 +1,1 @@
+"""Does the file compute what PyTorch computes?"""

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tensormask_edu.masks import iou
+
 Array = NDArray[Any]
 
 
@@ -153,7 +155,9 @@ def match(
     a, b = np.array(pairs, np.int64).reshape(-1, 2).T
     box_px = np.abs(expected["boxes"][a] - found["boxes"][b]).max(axis=1, initial=0)
     score = np.abs(expected["scores"][a] - found["scores"][b])
-    ious = np.array([mask_iou(expected["masks"][i], found["masks"][j]) for i, j in pairs])
+    ious = np.array(
+        [iou(expected["masks"][i], found["masks"][j], both_empty=1.0) for i, j in pairs]
+    )
     agree = box_px <= limits.box_px.value
     agree &= (score <= limits.score.value) & (ious >= limits.mask_iou.value)
     counts = len(expected["scores"]) + others, len(found["scores"]), len(pairs) + others
@@ -193,12 +197,6 @@ def box_iou(a: Array, b: Array) -> Array:
     shared = (high - low).clip(0).prod(axis=2)
     area_a, area_b = ((box[:, 2:] - box[:, :2]).prod(axis=1) for box in (a, b))
     return shared / np.maximum(area_a[:, None] + area_b - shared, 1e-12)
-
-
-def mask_iou(a: Array, b: Array) -> float:
-    """Of two boolean masks; 1 if both are empty."""
-    union = int((a | b).sum())
-    return int((a & b).sum()) / union if union else 1.0
 
 
 def worst(rows: Sequence[Match]) -> Match:

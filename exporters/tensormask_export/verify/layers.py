@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..onnx_file.graph import DetectorGraph
-from ..onnx_file.write import NODE_SCOPE, expose
+from ..onnx_file.read import expose
+from ..onnx_file.write import NODE_SCOPE
 from ..runtimes.find import find_runtimes
 from .compare import Difference, Limits, difference
 

@@ -29,8 +29,9 @@ from tensormask_edu.weights.checkpoint import load_checkpoint
 
 from .. import contract
 from ..onnx_file.graph import DetectorGraph, pad_to_multiple
+from ..onnx_file.read import expose, raw_names, read_metadata, read_onnx
 from ..onnx_file.samples import replay
-from ..onnx_file.write import expose, raw_names, read_metadata, read_onnx, weights_sha256
+from ..onnx_file.write import weights_sha256
 from ..runtimes.detections import detections
 from ..runtimes.find import DEFAULT_NAMES, Named, Runtime, find_runtimes
 from ..runtimes.parsed import NotComputed

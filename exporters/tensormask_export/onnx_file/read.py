@@ -1,0 +1,74 @@
+"""An ONNX file of ours: its graph, its metadata, its inner tensors. Needs no torch.
+
+next: bodies.py
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tensormask_edu.base.errors import InputError, bad_input
+from tensormask_edu.base.packages import required
+
+from .. import contract
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def read_onnx(path: str | Path) -> onnx.ModelProto:
+    """Read an ONNX file of ours; anything else is an InputError."""
+    onnx = required("onnx", "export")
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    if not Path(path).is_file():
+        raise bad_input("model", "an existing ONNX file", path, "check the path")
+    try:
+        proto = onnx.load(path)
+        onnx.checker.check_model(proto)
+    except (DecodeError, onnx.checker.ValidationError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"model: {path} is not a whole ONNX file ({reason}); export it again"
+        ) from None
+    return proto
+
+
+def read_metadata(proto: onnx.ModelProto, path: str | Path) -> dict[str, Any]:
+    """The metadata that `add_metadata` wrote."""
+    found = {
+        p.key: p.value
+        for p in proto.metadata_props
+        if p.key.startswith(contract.METADATA_PREFIX)
+    }
+    if contract.MODEL_CONFIG not in found:
+        raise bad_input(
+            "model", "an ONNX file of tensormask-export", f"{path} without its metadata"
+        )
+    return {key: json.loads(value) for key, value in found.items()}
+
+
+def expose(proto: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
+    """A copy in which the inner tensors `names` are outputs as well."""
+    import onnx
+
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(proto)
+    known = {value.name: value for value in proto.graph.value_info}
+    present = {value.name for value in proto.graph.output}
+    exposed.graph.output.extend(
+        known.get(name) or onnx.ValueInfoProto(name=name)
+        for name in names
+        if name not in present
+    )
+    return exposed
+
+
+def raw_names(proto: onnx.ModelProto) -> list[str]:
+    """The network's logits and deltas in the file, outputs or not."""
+    made = [name for node in proto.graph.node for name in node.output]
+    return [name for name in made if re.fullmatch(r"(logits|deltas)_\d+", name)]

@@ -1,0 +1,52 @@
+"""What both commands share: a command with its help and example, and how errors end it."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .errors import InputError
+
+Parser = argparse.ArgumentParser
+
+
+def add_command(
+    commands: Any, name: str, run: Callable[..., int], text: str, example: str
+) -> Parser:
+    """A command `name` that calls `run(args)`: the first sentence of `text` stands in the list
+    of commands, `example` under its own `--help`.
+
+    Args:
+        commands: what `add_subparsers` of the whole command line gave.
+        example: a command line without the program's name; more lines as they are.
+    """
+    program = commands._prog_prefix.split()[0]
+    parser: Parser = commands.add_parser(
+        name,
+        help=re.split(r"\.\s", text)[0],
+        description=text,
+        epilog=f"example:\n  {program} {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run_command(
+    parser: Parser, arguments: Sequence[str] | None, when_interrupted: str = "stopped"
+) -> int:
+    """Parse and run; returns the exit code: what the command gave, 2 for bad input, 130 for
+    Ctrl-C."""
+    args = parser.parse_args(arguments)
+    try:
+        code: int = args.run(args)
+        return code
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(when_interrupted, file=sys.stderr)
+        return 130
