@@ -49,7 +49,7 @@ from tensormask_export.engine.manifest import read_engine
 from tensormask_export.onnx_file import bodies as onnx_body
 from tensormask_export.onnx_file.write import export_onnx
 from tensormask_export.runtimes import engine as engine_run
-from tensormask_export.runtimes.session import Array, Session, detect
+from tensormask_export.runtimes.session import Array, Buffer, Session, detect
 from tensormask_export.shapes import Profile
 from tensormask_export.verify.compare import LIMITS, match
 

@@ -109,7 +109,10 @@ def tight_boxes(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
     """The boxes of masks, bool (m, H, W): (m, 4) xyxy px, last pixel included, 0 if empty."""
     if not masks.size:
         return np.zeros((len(masks), 4), np.float32)
-    columns, rows = masks.any(axis=1), masks.any(axis=2)  # (m, W), (m, H)
+    columns, rows = (
+        np.asarray(masks.any(axis=1)),
+        np.asarray(masks.any(axis=2)),
+    )  # (m, W), (m, H)
     x0, y0 = columns.argmax(1), rows.argmax(1)
     x1 = columns.shape[1] - columns[:, ::-1].argmax(1)  # one past the last pixel
     y1 = rows.shape[1] - rows[:, ::-1].argmax(1)
