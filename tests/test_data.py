@@ -19,23 +19,13 @@ from trainer import write_pictures
 
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.config import RECIPES, AugmentConfig, InputConfig
+from tensormask_edu.data import prepare as preparing
 from tensormask_edu.data import shapes
-from tensormask_edu.data.augment import (
-    Augment,
-    TrainingSet,
-    change_light,
-    collate,
-    flip,
-    flip_vertical,
-    generator_at,
-    grouped,
-    input_size,
-    prepare,
-    resize_target,
-    sample_index,
-    transpose,
-)
-from tensormask_edu.data.coco import CocoFolder, crop, crop_target, read_image
+from tensormask_edu.data.augment import Augment, change_light, flip, flip_vertical, transpose
+from tensormask_edu.data.coco import CocoFolder
+from tensormask_edu.data.prepare import input_size
+from tensormask_edu.data.stream import TrainingSet, collate, generator_at, grouped, sample_index
+from tensormask_edu.data.truth import crop, crop_target, resize_target
 from tensormask_edu.masks import decode, encode, run_lengths, to_rle
 from tensormask_edu.masks import tight_boxes as tight_boxes_of_arrays
 
@@ -46,6 +36,14 @@ LIGHT = 1e-6  # float32 arithmetic on values in [0, 1]
 
 def tight_boxes(masks: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(tight_boxes_of_arrays(masks.numpy()))
+
+
+def read_image(path: Path) -> torch.Tensor:
+    return torch.from_numpy(preparing.read_image(path))
+
+
+def prepare(image: torch.Tensor, config: InputConfig) -> torch.Tensor:
+    return torch.from_numpy(preparing.prepare(image.numpy(), config))
 
 
 # --- the overlap world ------------------------------------------------------------------------

@@ -35,8 +35,8 @@ from tensormask_export.engine.build import build_engine
 from tensormask_export.engine.device import Device
 from tensormask_export.engine.manifest import read_engine
 from tensormask_export.predict import predict
-from tensormask_export.runtimes import session as run
 from tensormask_export.runtimes import engine as engine_run
+from tensormask_export.runtimes import session as run
 from tensormask_export.shapes import Profile
 
 PROFILE = Profile((1, 3, 32, 32), (1, 3, 64, 64), (2, 3, 96, 96))

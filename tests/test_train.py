@@ -24,9 +24,9 @@ from trainer import SHAKEN, save_recipe, small_recipe, write_pictures
 
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.config import RECIPES, AugmentConfig, TrainConfig
-from tensormask_edu.data.augment import TrainingSet
 from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.data.shapes import write_shapes
+from tensormask_edu.data.stream import TrainingSet
 from tensormask_edu.detector.model import build_model
 from tensormask_edu.training import train as training
 from tensormask_edu.training.batches import Batches

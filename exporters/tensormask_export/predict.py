@@ -10,15 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from tensormask_edu.commands.predict import check_score, image_files, write_predictions
 from tensormask_edu.config import InputConfig, from_json
-from tensormask_edu.data.augment import prepare
+from tensormask_edu.data.prepare import Pixels, prepare
 
 from . import contract
-from .runtimes.session import Session, detect, open_session
+from .runtimes.session import Named, Session, detect, open_session
 
 
 @dataclass(frozen=True)
@@ -63,11 +60,11 @@ def predict(
         )
 
 
-def detect_image(session: Session, image: Tensor, score: float = 0.0) -> dict[str, Tensor]:
+def detect_image(session: Session, image: Pixels, score: float = 0.0) -> Named:
     """Detections (boxes, scores, labels, masks) of one uint8 image (3, H, W), in its own
     pixels."""
     input_config = from_json(InputConfig, session.metadata[contract.INPUT_CONFIG], "metadata")
-    prepared = prepare(image, input_config).numpy()
+    prepared = prepare(image, input_config)
     found = detect(session, [prepared], [(image.shape[1], image.shape[2])])[0]
     chosen = found["scores"] >= score
-    return {name: torch.from_numpy(values[chosen]) for name, values in found.items()}
+    return {name: values[chosen] for name, values in found.items()}

@@ -31,9 +31,10 @@ from .. import __version__, ops, viz
 from ..base.errors import InputError
 from ..base.files import make_folder, read_json
 from ..config import RECIPES, InputConfig, Recipe
-from ..data.augment import prepare, resize_target
 from ..data.coco import CocoFolder
+from ..data.prepare import prepare
 from ..data.shapes import write_shapes
+from ..data.truth import resize_target
 from ..detector import losses
 from ..detector.model import TensorMask
 from ..detector.network import WindowMasks
@@ -230,7 +231,7 @@ def compare_sparse_with_dense(run: Run) -> str:
     windows."""
     model, input_config = run.trained
     samples = [run.held_out[index] for index in range(min(4, len(run.held_out)))]
-    images = [prepare(image, input_config) for image, _ in samples]
+    images = [torch.from_numpy(prepare(image.numpy(), input_config)) for image, _ in samples]
     targets = [
         resize_target(target, (image.shape[-2], image.shape[-1]))
         for image, (_, target) in zip(images, samples, strict=True)
@@ -316,7 +317,7 @@ def predict_images(run: Run) -> str:
     """Truth and prediction on six held-out images."""
     model, input_config = run.trained
     samples = [run.held_out[index] for index in range(min(DRAWN_IMAGES, len(run.held_out)))]
-    found = [detect(model, image, input_config, DRAWN_SCORE) for image, _ in samples]
+    found = [detect(model, image.numpy(), input_config, DRAWN_SCORE) for image, _ in samples]
     images, truths = zip(*samples, strict=True)
     figure = viz.truth_and_prediction(images, truths, found, model.config.class_names)
     caption = (

@@ -1,25 +1,27 @@
-"""Segment image files: one PNG with the masks drawn on it and one JSON of detections per
-run."""
+"""Segment image files: one PNG with the masks drawn on it and one JSON of detections per run.
+
+Whatever computes the detections: what writes them loads no torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from .. import viz
 from ..base.errors import bad_input
 from ..base.files import write_json
 from ..config import InputConfig
-from ..data.augment import prepare
-from ..data.coco import read_image
-from ..detector.model import TensorMask
-from ..evaluation import coco_scores as evaluate
-from ..weights.checkpoint import load_checkpoint
+from ..data.prepare import Pixels, prepare, read_image
+from ..evaluation.results import to_coco
 
+if TYPE_CHECKING:
+    from ..detector.model import TensorMask
+
+Arrays = Mapping[str, Any]
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -40,6 +42,10 @@ def predict(
     Returns:
         the pictures written into `output`, see `write_predictions`.
     """
+    import torch
+
+    from ..weights.checkpoint import load_checkpoint
+
     check_score(score)
     if precision not in PRECISIONS:
         raise bad_input("precision", " or ".join(PRECISIONS), precision)
@@ -58,7 +64,7 @@ def predict(
 
 def write_predictions(
     files: Sequence[Path],
-    detect: Callable[[Tensor], Mapping[str, Tensor]],
+    detect: Callable[[Pixels], Arrays],
     class_names: Sequence[str],
     output: str | Path,
 ) -> list[Path]:
@@ -77,7 +83,7 @@ def write_predictions(
         pictures.append(Path(output) / f"{file.stem}.png")
         viz.save(figure, pictures[-1])
         category_ids = list(range(1, len(class_names) + 1))
-        found += evaluate.to_coco(file.name, detection, category_ids)
+        found += to_coco(file.name, detection, category_ids)
     write_json(Path(output) / "detections.json", found)
     return pictures
 
@@ -102,14 +108,16 @@ def image_files(source: Path) -> list[Path]:
     return files
 
 
-@torch.inference_mode()
 def detect(
-    model: TensorMask, image: Tensor, input_config: InputConfig, score: float = 0.0
-) -> dict[str, Tensor]:
+    model: TensorMask, image: Pixels, input_config: InputConfig, score: float = 0.0
+) -> Arrays:
     """Detections (boxes, scores, labels, masks) of one uint8 image (3, H, W), in its own
     pixels."""
+    import torch
+
     size = (image.shape[-2], image.shape[-1])
-    prepared = prepare(image, input_config).to(model.pixel_mean.device)
-    detection = model([prepared], output_sizes=[size])[0]
+    prepared = torch.from_numpy(prepare(image, input_config)).to(model.pixel_mean.device)
+    with torch.inference_mode():
+        detection = model([prepared], output_sizes=[size])[0]
     chosen = detection["scores"] >= score
-    return {name: value[chosen].cpu() for name, value in detection.items()}
+    return {name: value[chosen].cpu().numpy() for name, value in detection.items()}

@@ -17,14 +17,16 @@ from tqdm import tqdm
 from ..base import distributed
 from ..base.errors import bad_input
 from ..config import InputConfig, ModelConfig
-from ..data.augment import prepare, resize_target
 from ..data.coco import CocoFolder
+from ..data.prepare import input_size
+from ..data.truth import resize_target
 from ..detector import inference
 from ..detector.network import WindowMasks
 from ..detector.targets import assign, mask_targets
 from ..masks import iou
 from ..weights.checkpoint import load_checkpoint
 from . import coco_scores as evaluate
+from . import results
 
 CERTAIN = 20.0  # logit of a bin that is surely inside; its negative surely outside
 
@@ -42,7 +44,7 @@ def ceiling(
         ``{"segm": {"AP": ...}, "windowed": share, "objects": count}``.
     """
     found: list[
-        tuple[list[evaluate.Detection], int]
+        tuple[list[results.Detection], int]
     ] = []  # per picture, with its number of objects
     pictures = distributed.share(range(len(dataset)))
     for index in tqdm(pictures, desc="ceiling", unit="image", disable=not progress):
@@ -54,7 +56,7 @@ def ceiling(
             "labels": target["labels"][best],
             "masks": masks,
         }
-        drawn = evaluate.to_coco(target["image_id"], detection, dataset.category_ids)
+        drawn = results.to_coco(target["image_id"], detection, dataset.category_ids)
         found.append((drawn, len(target["labels"])))
     found = distributed.joined(found)
     detections = [detection for drawn, _ in found for detection in drawn]
@@ -69,16 +71,15 @@ def best_windows(
     """The objects (B,) that have a window, and the mask each one's best window gives (B, H, W)
     bool."""
     height, width = image.shape[-2:]
-    prepared = prepare(image, input_config)
-    input_size = (prepared.shape[-2], prepared.shape[-1])
-    seen = resize_target(target, input_size)
+    size = input_size(height, width, input_config)
+    seen = resize_target(target, size)
     geometry = config.geometry
-    grid_sizes = geometry.grid_sizes(*geometry.padded_px([input_size]))
+    grid_sizes = geometry.grid_sizes(*geometry.padded_px([size]))
     pairs = assign(seen["boxes"], config, grid_sizes)
     windows, instance = geometry.windows(grid_sizes)[pairs[:, 0]], pairs[:, 1]
     masks = mask_targets([seen], torch.zeros_like(instance), instance, windows, geometry)
     logits = [WindowMasks(where, (values.float() * 2 - 1) * CERTAIN) for where, values in masks]
-    window_px = inference.scaled(windows.box_px, input_size, (height, width))
+    window_px = inference.scaled(windows.box_px, size, (height, width))
     drawn = inference.paste(logits, window_px, height, width)
     truth = target["masks"][instance]
     overlap = iou(drawn, truth)

@@ -16,16 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from ..base import distributed
 from ..base.errors import InputError, bad_input
 from ..base.files import read_json
 from ..config import InputConfig
-from ..data.augment import prepare
-from ..data.coco import CocoFolder, are_numbers, check_segmentation, read_ground_truth
-from ..masks import encode, to_rle
+from ..data.coco import CocoFolder
+from ..data.instances import are_numbers, check_segmentation, read_ground_truth
+from ..data.prepare import prepare
+from ..masks import to_rle
+from .results import Detection, to_coco
 
 if TYPE_CHECKING:
     from pycocotools.coco import COCO
@@ -53,10 +55,6 @@ SHAPES_AREAS: AreaRanges = {
     "medium": (20**2, 44**2),
     "large": (44**2, 1e10),
 }  # 128 px pictures
-
-Detection = dict[
-    str, Any
-]  # one object of a COCO results file: image_id, category_id, score, segmentation, bbox
 
 
 def evaluate(
@@ -123,7 +121,10 @@ def evaluate_model(
     try:
         share = distributed.share(batches)
         for batch in tqdm(share, desc="evaluating", unit="batch", disable=not progress):
-            images = [prepare(dataset.image(index), input_config).to(device) for index in batch]
+            images = [
+                torch.from_numpy(prepare(dataset.image(index).numpy(), input_config)).to(device)
+                for index in batch
+            ]
             with torch.inference_mode():
                 results = model(images, output_sizes=[dataset.size(index) for index in batch])
             found.append([])
@@ -132,36 +133,6 @@ def evaluate_model(
     finally:
         model.train(was_training)
     return [detection for batch in distributed.joined(found) for detection in batch], len(order)
-
-
-def to_coco(
-    image_id: int | str, detection: Mapping[str, Tensor], category_ids: Sequence[int]
-) -> list[Detection]:
-    """The detections of one picture as objects of a COCO results file.
-
-    Args:
-        image_id: of the data set, or a file name where there is none
-        detection: boxes (d, 4) xyxy px, scores (d,), labels (d,) in 0..K-1, masks bool (d, H,
-            W)
-        category_ids: K ids, the data set's category of each label
-    """
-    boxes, scores, labels = (detection[name].tolist() for name in ("boxes", "scores", "labels"))
-    if labels and max(labels) >= len(category_ids):
-        expected = f"labels below the data set's {len(category_ids)} classes"
-        raise bad_input(
-            "detection", expected, max(labels), "was the model trained on other classes?"
-        )
-    rles = encode(detection["masks"].cpu().numpy().astype(bool, copy=False))
-    return [
-        {
-            "image_id": image_id,
-            "category_id": category_ids[label],
-            "score": score,
-            "bbox": [x0, y0, x1 - x0, y1 - y0],
-            "segmentation": rle,
-        }
-        for (x0, y0, x1, y1), score, label, rle in zip(boxes, scores, labels, rles, strict=True)
-    ]
 
 
 def score(

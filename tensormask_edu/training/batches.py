@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..base import distributed
 from ..base.errors import bad_input
 from ..config import ModelConfig
-from ..data.augment import TrainingSet, collate
+from ..data.stream import TrainingSet, collate
 from ..detector.targets import Targets, build_targets
 
 GPU_WORKERS = (

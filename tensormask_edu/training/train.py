@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 from ..base import distributed
 from ..config import Recipe, TrainConfig
-from ..data.augment import TrainingSet
 from ..data.coco import CocoFolder
+from ..data.stream import TrainingSet
 from ..detector.model import TensorMask, build_model
 from ..weights.checkpoint import build_from, save_checkpoint
 from . import journal

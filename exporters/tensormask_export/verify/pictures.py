@@ -14,8 +14,8 @@ from torch import Tensor
 
 from tensormask_edu.base.errors import bad_input
 from tensormask_edu.config import InputConfig, ModelConfig
-from tensormask_edu.data.augment import prepare
-from tensormask_edu.data.coco import CocoFolder, read_image
+from tensormask_edu.data.coco import CocoFolder
+from tensormask_edu.data.prepare import prepare, read_image
 
 from ..runtimes.detections import Size
 
@@ -77,7 +77,9 @@ def picture_files(paths: Sequence[str | Path], input_config: InputConfig) -> lis
 def _of_file(path: str | Path, input_config: InputConfig, image_id: int = -1) -> Pictures:
     image = read_image(path)
     size = (image.shape[-2], image.shape[-1])
-    return Pictures(Path(path).name, [prepare(image, input_config)], size, image_id)
+    return Pictures(
+        Path(path).name, [torch.from_numpy(prepare(image, input_config))], size, image_id
+    )
 
 
 def coco_pictures(

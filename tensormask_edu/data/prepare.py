@@ -1,0 +1,123 @@
+"""From a picture file to the model's input: reading, contrast, size.
+
+Every picture goes through this, in training, evaluation and prediction alike, whatever computes
+the model: arrays are NumPy's, and no torch is loaded.
+
+next: data/augment.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..base.errors import bad_input
+from ..config import InputConfig
+
+Pixels = NDArray[np.uint8]  # (3, H, W) RGB
+Floats = NDArray[np.float32]  # (3, H, W) RGB in [0, 1]
+
+
+def read_image(path: str | Path) -> Pixels:
+    """A picture file as uint8 (3, H, W) RGB.
+
+    Turned upright as its EXIF orientation says, as viewers show it. Grey and palette become RGB;
+    transparency is ignored. Pictures of more than 8 bits per grey value are scaled from their
+    own minimum and maximum to 0 and 255. Of several frames the first is read.
+
+    Raises:
+        InputError: no such file, or none that Pillow reads.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise bad_input("image", "an existing file", path, "check the path")
+    try:
+        with Image.open(path) as opened:
+            rgb = _to_rgb(ImageOps.exif_transpose(opened))  # (H, W, 3)
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+    ) as error:
+        raise bad_input("image", "a picture that Pillow reads", f"{path} ({error})") from None
+    return np.ascontiguousarray(rgb.transpose(2, 0, 1))  # (3, H, W)
+
+
+def _to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
+    if picture.mode.startswith(("I", "F")):  # 16 and 32 bits, integer or float
+        values = np.asarray(picture).astype(np.float64)
+        span = max(float(values.max() - values.min()), 1e-12)
+        grey = ((values - values.min()) * (255 / span)).round().astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if "transparency" in picture.info:  # a palette with transparent entries
+        picture = picture.convert("RGBA")
+    return np.array(picture.convert("RGB"))
+
+
+def prepare(image: Pixels, config: InputConfig) -> Floats:
+    """The model's input for a picture: float32 (3, h, w) in [0, 1], (h, w) = `input_size`.
+
+    Results return to the file's pixels by the model's `output_sizes`.
+
+    Args:
+        image: uint8 (3, H, W) RGB
+
+    Raises:
+        InputError: an array of another shape or type.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[0] != 3:
+        raise bad_input("image", "uint8 (3, H, W)", f"{image.dtype} {tuple(image.shape)}")
+    size = input_size(image.shape[1], image.shape[2], config)
+    return resize(stretch(image, intensity_range(image, config)), size)
+
+
+def input_size(height: int, width: int, config: InputConfig) -> tuple[int, int]:
+    """Height and width in which a picture enters the model."""
+    factor = config.enlarge
+    if config.short_side_px is not None:
+        factor = min(
+            config.short_side_px / min(height, width), config.long_side_px / max(height, width)
+        )
+    return scaled((height, width), factor)
+
+
+def scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    """A size (height, width) times a factor, rounded, at least 1 px."""
+    height, width = (max(1, int(side * factor + 0.5)) for side in size)
+    return height, width
+
+
+def intensity_range(image: Pixels, config: InputConfig) -> tuple[float, float]:
+    """The pixel values, 0..255, that become 0 and 1: the config's percentiles over all pixels
+    and colours."""
+    if config.stretch_percentiles is None:
+        return 0.0, 255.0
+    counts = np.bincount(image.reshape(-1), minlength=256).cumsum()  # pixels up to each value
+    shares = np.array(config.stretch_percentiles) / 100 * counts[-1]
+    low, high = np.searchsorted(counts, shares).tolist()
+    return float(low), float(max(high, low + 1))  # a picture of one colour becomes 0
+
+
+def stretch(image: Pixels, values: tuple[float, float]) -> Floats:
+    """uint8 to float32 in [0, 1]: `values` = (low, high) become 0 and 1, what lies beyond is
+    cut."""
+    low, high = (np.float32(value) for value in values)
+    return ((image.astype(np.float32) - low) / (high - low)).clip(0, 1)
+
+
+def resize(image: Floats, size: tuple[int, int]) -> Floats:
+    """A picture in another size (height, width): bilinear, over all pixels that a smaller one
+    covers."""
+    if image.shape[-2:] == tuple(size):
+        return image
+    height, width = size
+    planes = [  # Pillow resizes floats one plane (H, W) at a time
+        np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR))
+        for plane in image
+    ]
+    return np.stack(planes).clip(0, 1)

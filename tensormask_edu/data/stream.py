@@ -1,0 +1,157 @@
+"""The order of a run: sample 1234 is the same whoever computes it, and when.
+
+next: training/batches.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import Dataset
+
+from ..base.errors import bad_input
+from ..config import AugmentConfig, InputConfig
+from .augment import Augment
+from .coco import CocoFolder
+from .prepare import input_size, intensity_range, resize, stretch
+from .truth import Target, crop, resize_target
+
+
+class TrainingSet(Dataset[tuple[Tensor, Target]]):
+    """The endless stream of training samples of a run, as a pure function of the position in
+    it.
+
+    ``training_set[position]`` is picture `training_set.index(position)`, changed by
+    `generator_at(seed, position)`. A run that stopped after some positions continues from there
+    and sees what it would have seen:
+
+        DataLoader(training_set, batch_size=4, sampler=range(start, end), collate_fn=collate)
+
+    Args:
+        group_size: batches of this many positions hold wide pictures or tall ones, at most two
+            an epoch hold both; None leaves the order as it was shuffled.
+    """
+
+    def __init__(
+        self,
+        dataset: CocoFolder,
+        input_config: InputConfig,
+        augment: AugmentConfig,
+        seed: int,
+        group_size: int | None = None,
+    ) -> None:
+        if not len(dataset):
+            raise bad_input("dataset", "at least one picture with an instance", "none")
+        self.dataset, self.input_config, self.augment = dataset, input_config, Augment(augment)
+        self.seed, self.group_size = seed, group_size
+        sizes = [dataset.size(index) for index in range(len(dataset))] if group_size else []
+        self.wide = torch.tensor([width > height for height, width in sizes], dtype=torch.bool)
+        self._grouped: tuple[int, Tensor] = (
+            -1,
+            torch.empty(0),
+        )  # the epoch last asked for, and its order
+
+    def __getitem__(self, position: int) -> tuple[Tensor, Target]:
+        generator = generator_at(self.seed, position)
+        return training_sample(
+            self.dataset, self.index(position), self.input_config, self.augment, generator
+        )
+
+    def index(self, position: int) -> int:
+        """Which picture stands at `position` of the run."""
+        length = len(self.dataset)
+        if not self.group_size:
+            return sample_index(self.seed, position, length)
+        epoch, place = divmod(position, length)
+        if self._grouped[0] != epoch:
+            begun = min(-epoch * length % self.group_size, length)
+            order = grouped(
+                _epoch_order(self.seed, epoch, length), self.wide, self.group_size, begun
+            )
+            self._grouped = epoch, order
+        return int(self._grouped[1][place])
+
+
+def grouped(order: Tensor, wide: Tensor, size: int, begun: int = 0) -> Tensor:
+    """An epoch's order with pictures of one orientation side by side, `size` at a time.
+
+    A batch comes where its last picture stood in the shuffled order, so batches stay shuffled
+    too. The pictures that fill no batch end the epoch.
+
+    Args:
+        order: (n,) the shuffled pictures. wide: (pictures,) bool, their orientation.
+        begun: how many pictures the last batch of the epoch before still wants; they come
+            first.
+    """
+    batches, ends, rest = [], [], []
+    for orientation in (False, True):
+        places = (wide[order[begun:]] == orientation).nonzero().squeeze(1) + begun
+        full = len(places) // size * size
+        batches.append(places[:full].view(-1, size))
+        ends.append(batches[-1][:, -1])
+        rest.append(places[full:])
+    by_end = torch.cat(batches)[torch.cat(ends).argsort()]
+    return order[
+        torch.cat([torch.arange(begun), by_end.flatten(), torch.cat(rest).sort().values])
+    ]
+
+
+def training_sample(
+    dataset: CocoFolder,
+    index: int,
+    input_config: InputConfig,
+    augment: Augment,
+    generator: Generator,
+) -> tuple[Tensor, Target]:
+    """Picture `index`, prepared and augmented: image float32 (3, h, w) in [0, 1] and its
+    target.
+
+    The same steps as `prepare`, then `augment`, but cut in the file's pixels and resized once.
+    """
+    image, file_size = dataset.image(index), dataset.size(index)
+    input_config = augment.choose_size(input_config, generator)
+    region, size = augment.choose_region(
+        file_size, input_size(*file_size, input_config), generator
+    )
+    values = intensity_range(image.numpy(), input_config)
+    part = image if region is None else crop(image, region)
+    truth = resize_target(dataset.target(index, region), size)
+    prepared = torch.from_numpy(resize(stretch(part.numpy(), values), size))
+    return augment.after_crop(prepared, truth, generator)
+
+
+def sample_index(seed: int, position: int, length: int) -> int:
+    """Which of `length` pictures stands at `position` of the run: every epoch is a shuffle of
+    its own."""
+    epoch, place = divmod(position, length)
+    return int(_epoch_order(seed, epoch, length)[place])
+
+
+def generator_at(seed: int, position: int) -> Generator:
+    """The generator of every random change at `position` of the run."""
+    return Generator().manual_seed(_mixed(seed, position, stream=1))
+
+
+@lru_cache(maxsize=4)
+def _epoch_order(seed: int, epoch: int, length: int) -> Tensor:
+    return torch.randperm(
+        length, generator=Generator().manual_seed(_mixed(seed, epoch, stream=0))
+    )
+
+
+def _mixed(seed: int, number: int, stream: int) -> int:
+    """One seed from three numbers; neighbours give unrelated generators."""
+    return int(
+        np.random.SeedSequence([seed, number, stream]).generate_state(1, np.uint64)[0]
+        >> np.uint64(1)
+    )
+
+
+def collate(samples: Sequence[tuple[Tensor, Target]]) -> tuple[list[Tensor], list[Target]]:
+    """A batch as the model takes it: a list of images and a list of targets."""
+    images, targets = zip(*samples, strict=True)
+    return list(images), list(targets)
