@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
-import torch
 
 from ..base.files import written_whole
 
@@ -188,8 +187,5 @@ def mask_shades() -> Any:
 
 def as_array(values: Any) -> Array:
     """A NumPy array of a tensor (any device) or array."""
-    return (
-        values.detach().cpu().numpy()
-        if isinstance(values, torch.Tensor)
-        else np.asarray(values)
-    )
+    is_tensor = hasattr(values, "detach")  # said without loading torch
+    return values.detach().cpu().numpy() if is_tensor else np.asarray(values)
