@@ -6,15 +6,18 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab notebooks docs bench lint format clean
+.PHONY: help demo test test-all lab notebooks docs map bench lint format clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
 
 demo: $(VENV)/.demo ## from nothing to outputs/demo/report.html, about ten minutes on two cores
 	$(BIN)/tensormask-edu demo --output outputs/demo
 
-test: $(VENV)/.dev ## all tests, CPU only; ends with the checks that did not run and why
+test: $(VENV)/.dev ## the tests, CPU only; ends with the checks that did not run and why
+	$(BIN)/python -m pytest -m "not long"
+
+test-all: $(VENV)/.dev ## the long tests as well
 	$(BIN)/python -m pytest
 
 lab: $(VENV)/.learn ## JupyterLab on the notebooks
@@ -27,12 +30,16 @@ docs: $(VENV)/.docs ## the site, into docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo docs/_build/html/index.html
 
+map: $(VENV)/.dev ## rewrite the README's tree and docs/reading.md from the docstrings
+	$(BIN)/python docs/make_map.py
+
 bench: $(VENV)/.dev ## time the operators, into benchmarks/results
 	$(BIN)/python benchmarks/ops.py --json benchmarks/results/ops-cpu.json
 
-lint: $(VENV)/.dev ## style, imports, types
+lint: $(VENV)/.dev ## style, floors, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
 format: $(VENV)/.dev ## rewrite in the house style
@@ -40,7 +47,7 @@ format: $(VENV)/.dev ## rewrite in the house style
 	$(BIN)/ruff format .
 
 clean: ## remove what make made, data and results included
-	rm -rf $(VENV) build dist outputs docs/_build .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) build dist outputs docs/_build .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 
 # One stamp per set of extras: reinstalled when the project's metadata or the pins change.
 $(VENV)/.base: pyproject.toml $(CONSTRAINTS)

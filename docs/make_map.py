@@ -1,0 +1,161 @@
+"""The map of the repository, from the docstrings: the README's tree and docs/reading.md.
+
+    python docs/make_map.py            write both
+    python docs/make_map.py --check    1 if they are not what the docstrings say
+
+The first line of a module's docstring says what it is; `next: ...` at its end names the module
+to read after it. The chain begins at geometry.py and visits every module once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = {
+    "tensormask_edu": ROOT / "tensormask_edu",
+    "tensormask_export": ROOT / "exporters" / "tensormask_export",
+}
+FIRST, LAST = "tensormask_edu/geometry.py", "tensormask_export/cli.py"
+WORDS_FROM = 26  # column where the tree's words begin
+
+# What has no docstring: path -> words, after the packages
+OTHERS = {
+    "plugins/swap_align2nat/": "native: core.h, and plain.cu, the kernel to read first",
+    "  cpu/": "the library for this processor",
+    "  gpu/": "the CUDA kernels, of the torch op and the plugin alike",
+    "  tensorrt/": "the plugin",
+    "notebooks/": "the lessons",
+    "tests/": "what holds, and where from; gpu/ needs a GPU",
+    "benchmarks/": "timings as ratios, results with device and date",
+    "docs/": "the site, and log.md: what was tried and did not pay",
+}
+
+
+def docstring(path: Path) -> str:
+    """A module's docstring."""
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+
+
+def words(path: Path) -> str:
+    """What a module or a room is, in one line: the first of its docstring."""
+    return docstring(path / "__init__.py" if path.is_dir() else path).split("\n")[0].rstrip(".")
+
+
+def modules() -> dict[str, Path]:
+    """Every module by its name in the chain, `tensormask_edu/detector/model.py`."""
+    return {
+        f"{package}/{path.relative_to(folder)}": path
+        for package, folder in PACKAGES.items()
+        for path in sorted(folder.rglob("*.py"))
+        if not path.name.startswith("__")
+    }
+
+
+def chain() -> list[str]:
+    """The modules in the order of reading, as their docstrings name one another.
+
+    Raises:
+        ValueError: a module that names none or one that is not there, or a second visit.
+    """
+    known, order = modules(), [FIRST]
+    while order[-1] != LAST:
+        found = re.search(r"^next: (\S+)$", docstring(known[order[-1]]), re.M)
+        if not found:
+            raise ValueError(f"{order[-1]} names no next module")
+        inside = found[1].split("/")[0] in PACKAGES
+        name = found[1] if inside else f"{order[-1].split('/')[0]}/{found[1]}"
+        if name not in known or name in order:
+            raise ValueError(f"{order[-1]}: next is {name}, unknown or visited before")
+        order.append(name)
+    return order
+
+
+def tree() -> str:
+    """Rooms in the order of reading, each with its files."""
+    lines = []
+    for package, folder in PACKAGES.items():
+        shown = f"{folder.relative_to(ROOT)}/"
+        lines.append(_line(shown, words(folder)))
+        inside = [name.split("/", 1)[1] for name in chain() if name.startswith(f"{package}/")]
+        for entry in dict.fromkeys(name.split("/")[0] for name in inside):
+            is_room = (folder / entry).is_dir()
+            lines.append(_line(f"  {entry}{'/' if is_room else ''}", words(folder / entry)))
+            if is_room:
+                lines += _wrapped(_files(inside, entry))
+    return "\n".join([*lines, *(_line(path, text) for path, text in OTHERS.items())])
+
+
+def _files(inside: list[str], room: str) -> Iterator[str]:
+    """The files of a room in the order of reading; a folder inside it by its own name."""
+    parts = (name.split("/")[1:] for name in inside if name.startswith(f"{room}/"))
+    names = (part[0] + ("/" if len(part) > 1 else "") for part in parts)
+    return (name.removesuffix(".py") for name in dict.fromkeys(names))
+
+
+def _line(path: str, text: str) -> str:
+    return f"{path:{WORDS_FROM}}{text[:1].lower() + text[1:]}"
+
+
+def _wrapped(names: Iterator[str]) -> list[str]:
+    lines = ["   "]
+    for name in names:
+        if len(lines[-1]) + len(name) >= 96:
+            lines.append("   ")
+        lines[-1] += f" {name}"
+    return lines
+
+
+def reading() -> str:
+    """The page with the chain: every module with its line, a heading where a room begins."""
+    parts = [
+        "# Reading order\n\n"
+        "One chain from the nouns to the exporter's command line. It visits every module once;\n"
+        "each module's docstring names the next one.\n"
+    ]
+    room = ""
+    for number, name in enumerate(chain(), start=1):
+        path = modules()[name]
+        here = str(Path(name).parent)
+        if here != room:
+            room = here
+            parts.append(f"\n## {here}/\n\n{words(path.parent)}.\n")
+        parts.append(f"{number}. `{name}`: {words(path)}")
+    return "\n".join(parts) + "\n"
+
+
+def written() -> dict[Path, str]:
+    """File -> what it must hold."""
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    head, rest = text.split("```text\n", 1)
+    return {
+        readme: f"{head}```text\n{tree()}\n```{rest.split('```', 1)[1]}",
+        ROOT / "docs" / "reading.md": reading(),
+    }
+
+
+def main() -> int:
+    """Write the map, or compare it; returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 if out of date")
+    check = parser.parse_args().check
+    old = [
+        path
+        for path, text in written().items()
+        if not path.is_file() or path.read_text() != text
+    ]
+    for path in old:
+        print(f"{path.relative_to(ROOT)} {'is out of date' if check else 'written'}")
+        if not check:
+            path.write_text(written()[path], encoding="utf-8")
+    return 1 if check and old else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
