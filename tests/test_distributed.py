@@ -32,8 +32,9 @@ SMALL_R50 = {
     **dict.fromkeys(("fpn_channels", "class_channels", "box_channels", "mask_channels"), 16),
 }
 RECIPE = small_recipe(
-    model=SMALL_R50, batch_size=4, steps=5, optimizer="sgd", lr=0.02, warmup=0.0, clip_norm=10.0,
-    decay_at=(0.9,), augment=AugmentConfig(flip=True, noise=0.05),
+    model=SMALL_R50, batch_size=4, steps=5,
+    optimizer="sgd", lr=0.02, warmup=0.0, clip_norm=10.0, decay_at=(0.9,),
+    augment=AugmentConfig(flip=True, noise=0.05),
 )  # fmt: skip
 
 

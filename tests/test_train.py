@@ -31,7 +31,8 @@ from tensormask_edu.detector.model import build_model
 from tensormask_edu.training import train as training
 from tensormask_edu.training.batches import Batches
 from tensormask_edu.training.journal import store
-from tensormask_edu.training.train import Diverged, lr_at, train
+from tensormask_edu.training.schedule import build_optimizer, lr_at
+from tensormask_edu.training.train import Diverged, train
 from tensormask_edu.weights.checkpoint import load_checkpoint
 
 MIXED = [(48, 64), (64, 48), (40, 64), (64, 40), (48, 64), (48, 60), (64, 48)]
@@ -111,14 +112,14 @@ def test_the_official_recipes_warm_up_and_step_down_where_the_official_ones_do(
 
 
 def test_vectors_are_not_decayed():
-    decayed, plain = training.build_optimizer(build_model("tiny"), TrainConfig()).param_groups
+    decayed, plain = build_optimizer(build_model("tiny"), TrainConfig()).param_groups
     assert plain["weight_decay"] == 0 and all(p.ndim == 1 for p in plain["params"])
     assert decayed["weight_decay"] > 0 and all(p.ndim > 1 for p in decayed["params"])
 
 
 def test_the_official_recipe_decays_biases_but_no_normalisation():
     model, config = build_model("tiny"), replace(RECIPES["coco_1x"].train, decay_biases=True)
-    decayed, plain = training.build_optimizer(model, config).param_groups
+    decayed, plain = build_optimizer(model, config).param_groups
     names = {id(p): name for name, p in model.named_parameters()}
     biases = {names[id(p)] for p in decayed["params"] if p.ndim == 1}
     assert "network.box_predictor.bias" in biases and not any(
@@ -211,7 +212,7 @@ def test_parts_of_a_batch_add_up_to_one_step(mixed, tmp_path):
     assert [len(part.images) for part in parts] == [2, 2]
     losses_of_parts = [sum(model(part.images, part.targets).values()) for part in parts]
     (sum(losses_of_parts) / 2).backward()
-    optimizer = training.build_optimizer(model, config.train)
+    optimizer = build_optimizer(model, config.train)
     optimizer.step()
     for ours, expected in zip(trained.parameters(), model.parameters(), strict=True):
         assert torch.allclose(ours, expected, atol=1e-7)
