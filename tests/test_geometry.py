@@ -52,6 +52,12 @@ def test_window_index_is_the_place_in_the_list(height, width):
         assert torch.equal(index, at)
 
 
+def test_a_layout_is_that_of_the_padded_batch_padded_already_or_not():
+    layout = TINY.layout([(33, 70), (20, 90)])
+    assert layout.grid_sizes == TINY.layout([(64, 96)]).grid_sizes == TINY.grid_sizes(64, 96)
+    assert torch.equal(layout.windows.box_px, TINY.windows(layout.grid_sizes).box_px)
+
+
 def test_groups_cover_every_window_once():
     windows = TINY.layout([(64, 64)]).windows[torch.tensor([0, 5, 5, 300, 600, 679])]
     places = torch.cat([where for _, _, where in windows.groups()])
