@@ -38,6 +38,7 @@ from tensormask_edu.config import COCO_CLASS_NAMES, MODELS
 from tensormask_edu.detector import inference
 from tensormask_edu.detector.model import AT_ONCE, TensorMask, build_model
 from tensormask_edu.detector.network import NetworkOutput, WindowMasks, per_window
+from tensormask_edu.geometry import sizes_px
 from tensormask_edu.ops import swap_align2nat
 
 PARTS = ("stages", "factors", "area", "scaling", "memory")
@@ -62,7 +63,8 @@ def spread_model(preset: str, device: str, detections: int = 100) -> TensorMask:
         scale(network.class_predictor, output.logits, 1.0)
         scale(network.box_predictor, output.deltas, 0.3)
         for size_id, predictor in enumerate(network.mask_branch.predictors):
-            scale(predictor, [sizes[size_id] for sizes in output.aligned], 3.0)
+            levels = range(config.geometry.num_levels)
+            scale(predictor, [output.aligned(level, size_id) for level in levels], 3.0)
         nn.init.constant_(network.class_predictor.get_parameter("bias"), -6.0)
     return model.to(device)
 
@@ -138,9 +140,7 @@ def inference_stages(model: TensorMask, clock: Clock, images: list[Tensor]) -> d
     features = network.backbone(batch)
     maps = [network.mask_branch.tower(f) for f in features]
     output = network(batch)
-    windows = model.config.geometry.windows(
-        model.config.geometry.grid_sizes(*batch.shape[-2:]), batch.device
-    )
+    windows = model.config.geometry.layout(sizes_px(batch), batch.device).windows
     rows = per_window(output.logits, num_sizes)[0], per_window(output.deltas, num_sizes)[0]
     kept = inference.keep(*rows, windows, model.config)
     chosen, number = windows[kept.window], torch.zeros_like(kept.window)
@@ -174,11 +174,10 @@ def inference_stages(model: TensorMask, clock: Clock, images: list[Tensor]) -> d
 def training_stages(model: TensorMask, clock: Clock, images: list[Tensor]) -> dict[str, float]:
     targets = objects(1, images[0].shape[-2], images[0].shape[-1], clock.device)
     batch = model.batch(images)
-    grid_sizes = model.config.geometry.grid_sizes(*batch.shape[-2:])
-    windows = model.config.geometry.windows(grid_sizes, batch.device)
+    layout = model.config.geometry.layout(sizes_px(batch), batch.device)
     with torch.no_grad():
         output = model.network(batch)
-        losses = clock(lambda: model.losses(output, targets, windows, grid_sizes))
+        losses = clock(lambda: model.losses(output, targets, layout))
     return {
         "training: network forward": clock(lambda: model.network(batch)),
         "training: targets and losses, forward": losses,
@@ -214,13 +213,14 @@ def dense(model: TensorMask, kernel: str) -> Iterator[None]:
     does."""
     network, swap = model.network, SWAPS[kernel]
     lams, pad_value = network.config.geometry.lams, network.config.pad_value
+    num_sizes = network.config.geometry.num_sizes
 
     def mask_logits(
         output: NetworkOutput, image: Tensor, windows: Any, at_once: int | None = None
     ) -> list[WindowMasks]:
         natural = [
-            [swap(x, lam, pad_value) for x in sizes]
-            for lam, sizes in zip(lams, output.aligned, strict=True)
+            [swap(output.aligned(level, a), lam, pad_value) for a in range(num_sizes)]
+            for level, lam in enumerate(lams)
         ]
         return [
             WindowMasks(
@@ -442,7 +442,7 @@ def pasting(args: argparse.Namespace, count: int = 500) -> dict[str, float]:
     model = spread_model(args.preset, args.device, count).eval()
     geometry, found = model.config.geometry, {}
     batch = model.batch(pictures(1, args.height, args.width, args.device))
-    windows = geometry.windows(geometry.grid_sizes(*batch.shape[-2:]), args.device)
+    windows = geometry.layout(sizes_px(batch), args.device).windows
     with torch.inference_mode():
         output = model.network(batch)
     places = [

@@ -1,9 +1,7 @@
-"""The nouns of TensorMask: levels, units, windows. Every stride, window side and lambda comes
-from here.
+"""The nouns of TensorMask: levels, units, windows. All strides and sides come from here.
 
 A *level* k of the pyramid has a grid of cells, `stride_px[k]` pixels apart. At each cell sits
-one
-*window* per window size `a`: a square in which the model predicts one mask. Cell (y, x) of
+one *window* per window size `a`: a square in which the model predicts one mask. Cell (y, x) of
 level k has its window's centre at pixel (x * stride, y * stride): the corner convention of the
 official code.
 
@@ -17,7 +15,7 @@ next: reference/swap_align2nat.py
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -31,6 +29,11 @@ if TYPE_CHECKING:
 def round_up(length: int, multiple: int) -> int:
     """The smallest multiple of `multiple` that is at least `length`."""
     return -(-length // multiple) * multiple
+
+
+def sizes_px(images: Iterable[Tensor]) -> list[tuple[int, int]]:
+    """(height, width) of each image (..., H, W)."""
+    return [(image.shape[-2], image.shape[-1]) for image in images]
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,7 @@ class Geometry:
 
     @property
     def lams(self) -> tuple[int, ...]:
-        """Per level, the unit ratio lam of its `swap_align2nat`: sigma_vu = lam * sigma_hw
-        before it."""
+        """Per level lam of its `swap_align2nat`: sigma_vu = lam * sigma_hw before it."""
         return tuple(s // self.strides_px[0] if self.bipyramid else 1 for s in self.strides_px)
 
     def bin_px(self, level: int) -> int:
@@ -105,26 +107,38 @@ class Geometry:
     def windows(
         self, grid_sizes: Sequence[tuple[int, int]], device: torch.device | str = "cpu"
     ) -> Windows:
-        """All windows of one image, M = sum of rows * columns * sizes, in the one order used
-        everywhere: level, then y, then x, then size_id (fastest)."""
+        """All windows of one image, M = sum of rows * columns * sizes.
+
+        They stand in the one order used everywhere: level, then y, then x, then size_id, which
+        runs fastest.
+        """
         import torch  # here, so that a geometry can be read where there is no torch
 
         parts = []
         for number, (rows, columns) in enumerate(grid_sizes):
             extents = (rows, columns, self.num_sizes)
-            cells = torch.meshgrid(
+            cells = torch.meshgrid(  # y, x and size_id, each (rows, columns, A)
                 *(torch.arange(n, device=device) for n in extents), indexing="ij"
             )
             level = torch.full(extents, number, device=device)
-            parts.append(torch.stack([level, *cells], dim=-1).reshape(-1, 4))
-        level, y, x, size_id = torch.cat(parts).unbind(1)
+            parts.append(torch.stack([level, *cells], dim=-1).reshape(-1, 4))  # (M_level, 4)
+        level, y, x, size_id = torch.cat(parts).unbind(1)  # (M, 4) -> four times (M,)
         stride = torch.tensor(self.strides_px, device=device)[level]
         half_side = torch.tensor(self.sides_bins, device=device)[size_id] * stride / 2
-        cx, cy = x * stride, y * stride
-        box_px = torch.stack(
-            [cx - half_side, cy - half_side, cx + half_side, cy + half_side], dim=1
-        )
+        cx, cy = x * stride, y * stride  # no half cell added: the official corner convention
+        corners = [cx - half_side, cy - half_side, cx + half_side, cy + half_side]
+        box_px = torch.stack(corners, dim=1)  # (M, 4)
         return Windows(box_px.float(), level, y, x, size_id, stride)
+
+    def layout(
+        self, sizes: Sequence[tuple[int, int]], device: torch.device | str = "cpu"
+    ) -> Layout:
+        """Cells and windows of a batch of images of these sizes (height, width).
+
+        The images may be padded already: padding a padded size changes nothing.
+        """
+        grid_sizes = self.grid_sizes(*self.padded_px(sizes))
+        return Layout(grid_sizes, self.windows(grid_sizes, device))
 
     def window_index(
         self,
@@ -137,6 +151,18 @@ class Geometry:
         """Where the window of cell (y, x) stands in the order of `windows`."""
         before = sum(rows * columns for rows, columns in grid_sizes[:level])
         return (before + y * grid_sizes[level][1] + x) * self.num_sizes + size_id
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the cells and windows of a padded batch lie, the same for each of its images.
+
+    grid_sizes: cells (rows, columns) per level.
+    windows: all M windows of an image, in the order of `Geometry.windows`.
+    """
+
+    grid_sizes: list[tuple[int, int]]
+    windows: Windows
 
 
 @dataclass(frozen=True)
@@ -163,9 +189,9 @@ class Windows:
         return Windows(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def groups(self) -> Iterator[tuple[int, int, Tensor]]:
-        """(level, size_id, positions) of the windows that share a mask size, empty groups left
-        out."""
-        group = self.level * (int(self.size_id.max()) + 1 if len(self) else 1) + self.size_id
-        for value in group.unique().tolist():
-            where = (group == value).nonzero().squeeze(1)
+        """(level, size_id, positions (P,)) of the windows that share a mask size."""
+        num_sizes = int(self.size_id.max()) + 1 if len(self) else 1
+        group = self.level * num_sizes + self.size_id  # one number per (level, size_id)
+        for value in group.unique().tolist():  # ascending: by level, then by size
+            where = (group == value).nonzero().squeeze(1)  # (P,)
             yield int(self.level[where[0]]), int(self.size_id[where[0]]), where

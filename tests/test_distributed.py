@@ -32,23 +32,18 @@ SMALL_R50 = {
     **dict.fromkeys(("fpn_channels", "class_channels", "box_channels", "mask_channels"), 16),
 }
 RECIPE = small_recipe(
-    model=SMALL_R50, batch_size=4, steps=5, optimizer="sgd", lr=0.02, warmup=0.0, clip_norm=10.0,
-    decay_at=(0.9,), augment=AugmentConfig(flip=True, noise=0.05),
+    model=SMALL_R50, batch_size=4, steps=5,
+    optimizer="sgd", lr=0.02, warmup=0.0, clip_norm=10.0, decay_at=(0.9,),
+    augment=AugmentConfig(flip=True, noise=0.05),
 )  # fmt: skip
 
 
 def torchrun(count, *arguments):
     """`torchrun` on this machine, at a free port."""
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(count),
-    ]
+    launcher = [sys.executable, "-m", "torch.distributed.run"]
+    here = ["--standalone", "--nproc-per-node", str(count)]
     return subprocess.run(
-        [*command, str(ROOT / "tests" / "trainer.py"), *map(str, arguments)],
+        [*launcher, *here, str(ROOT / "tests" / "trainer.py"), *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -73,10 +68,8 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path):
     fresh = build_model(RECIPE.model, None).state_dict()
     trained = [name for name in one if "network.box" in name or "stages.3" in name]
     assert max((one[name] - two[name]).abs().max().item() for name in one) <= PROCESSES
-    assert (
-        max((one[n] - fresh[n]).abs().max().item() for n in trained if n in fresh)
-        > 100 * PROCESSES
-    )
+    moved = max((one[n] - fresh[n]).abs().max().item() for n in trained if n in fresh)
+    assert moved > 100 * PROCESSES
 
     scores = read_json(tmp_path / "two.json")
     assert scores == evaluate_checkpoint(tmp_path / "two" / "checkpoint", world)
@@ -89,9 +82,8 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path):
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path, monkeypatch):
     world = write_pictures(tmp_path / "world", [(64, 64)])
     monkeypatch.setattr(distributed, "count", lambda: 3)
-    with pytest.raises(
-        InputError, match="batch_size: expected a multiple of the 3 processes, got 4"
-    ):
+    message = "batch_size: expected a multiple of the 3 processes, got 4"
+    with pytest.raises(InputError, match=message):
         train(RECIPE, world, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -1,5 +1,4 @@
-"""COCO scores: published numbers, cases with a known answer, and the way from a model's
-output."""
+"""COCO scores: published numbers, known answers, and the way from a model's output."""
 
 from __future__ import annotations
 
@@ -26,34 +25,12 @@ EXACT = 1e-9  # sums of a hundred float64 terms
 # SCORE_NAMES
 ORACLE = {
     "segm": (
-        0.320,
-        0.562,
-        0.299,
-        0.387,
-        0.310,
-        0.327,
-        0.268,
-        0.415,
-        0.417,
-        0.469,
-        0.377,
-        0.381,
+        0.320, 0.562, 0.299, 0.387, 0.310, 0.327, 0.268, 0.415, 0.417, 0.469, 0.377, 0.381,
     ),
     "bbox": (
-        0.505,
-        0.697,
-        0.573,
-        0.586,
-        0.519,
-        0.501,
-        0.387,
-        0.594,
-        0.595,
-        0.640,
-        0.566,
-        0.564,
+        0.505, 0.697, 0.573, 0.586, 0.519, 0.501, 0.387, 0.594, 0.595, 0.640, 0.566, 0.564,
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("iou", ["segm", "bbox"])
@@ -87,13 +64,11 @@ def detection(mask: np.ndarray, score: float = 0.9, **fields: Any) -> dict[str, 
 
 
 def write(path: Path, *annotations: dict[str, Any]) -> Path:
-    images = [
-        {"id": k, "file_name": f"{k}.png", "height": SIZE[0], "width": SIZE[1]} for k in (1, 2)
-    ]
+    size = {"height": SIZE[0], "width": SIZE[1]}
+    images = [{"id": k, "file_name": f"{k}.png", **size} for k in (1, 2)]
     categories = [{"id": 5, "name": "cell"}, {"id": 8, "name": "dot"}]
-    path.write_text(
-        json.dumps({"images": images, "annotations": annotations, "categories": categories})
-    )
+    truth = {"images": images, "annotations": annotations, "categories": categories}
+    path.write_text(json.dumps(truth))
     return path
 
 
@@ -151,9 +126,8 @@ def test_no_detections_score_zero(truth: Path):
 
 def test_crowds_are_neither_missed_nor_false_alarms(tmp_path: Path):
     truth = write(tmp_path / "truth.json", annotation(LEFT), annotation(RIGHT, iscrowd=1))
-    assert evaluate.score(truth, [detection(LEFT, 0.5), detection(RIGHT, 0.9)])[
-        "AP"
-    ] == pytest.approx(1, abs=EXACT)
+    scores = evaluate.score(truth, [detection(LEFT, 0.5), detection(RIGHT, 0.9)])
+    assert scores["AP"] == pytest.approx(1, abs=EXACT)
 
 
 def test_an_annotation_with_id_zero_is_found_like_any_other(tmp_path: Path):
@@ -276,10 +250,8 @@ def test_no_detections_become_no_objects():
         "scores": torch.zeros(0),
         "labels": torch.zeros(0, dtype=torch.int64),
     }
-    assert (
-        evaluate.to_coco(7, nothing | {"masks": torch.zeros(0, 20, 30, dtype=torch.bool)}, [5])
-        == []
-    )
+    no_masks = {"masks": torch.zeros(0, 20, 30, dtype=torch.bool)}
+    assert evaluate.to_coco(7, nothing | no_masks, [5]) == []
 
 
 def test_a_label_without_a_category_is_an_error():
@@ -291,8 +263,7 @@ def test_a_label_without_a_category_is_an_error():
 
 
 class BrightChannels(nn.Module):
-    """A detector of single-coloured objects: what is bright in colour k is an object of class
-    k."""
+    """A detector of single-coloured objects: what is bright in colour k is of class k."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ TINY, OFFICIAL = MODELS["tiny"].geometry, MODELS["r50_fpn_1x"].geometry
 
 def test_windows_are_the_official_ones_in_their_order(shared):
     golden = np.load(shared / "golden" / "training.npz")
-    windows = OFFICIAL.windows(OFFICIAL.grid_sizes(256, 320))
+    windows = OFFICIAL.layout([(256, 320)]).windows
     np.testing.assert_array_equal(windows.box_px.numpy(), golden["anchors"])
     np.testing.assert_array_equal(windows.stride_px.numpy(), golden["unit_lengths"].ravel())
     level, _, y, x, size_id = golden["indexes"].T
@@ -52,18 +52,23 @@ def test_window_index_is_the_place_in_the_list(height, width):
         assert torch.equal(index, at)
 
 
+def test_a_layout_is_that_of_the_padded_batch_padded_already_or_not():
+    layout = TINY.layout([(33, 70), (20, 90)])
+    assert layout.grid_sizes == TINY.layout([(64, 96)]).grid_sizes == TINY.grid_sizes(64, 96)
+    assert torch.equal(layout.windows.box_px, TINY.windows(layout.grid_sizes).box_px)
+
+
 def test_groups_cover_every_window_once():
-    windows = TINY.windows(TINY.grid_sizes(64, 64))[torch.tensor([0, 5, 5, 300, 600, 679])]
+    windows = TINY.layout([(64, 64)]).windows[torch.tensor([0, 5, 5, 300, 600, 679])]
     places = torch.cat([where for _, _, where in windows.groups()])
     assert sorted(places.tolist()) == list(range(6))
     for level, size_id, where in windows.groups():
-        assert (windows.level[where] == level).all() and (
-            windows.size_id[where] == size_id
-        ).all()
+        assert (windows.level[where] == level).all()
+        assert (windows.size_id[where] == size_id).all()
 
 
 def test_no_windows_make_no_groups():
-    windows = TINY.windows(TINY.grid_sizes(32, 32))[torch.zeros(0, dtype=torch.int64)]
+    windows = TINY.layout([(32, 32)]).windows[torch.zeros(0, dtype=torch.int64)]
     assert len(windows) == 0 and list(windows.groups()) == []
 
 

@@ -1,5 +1,4 @@
-"""The numbers of the official implementation: activations, detections, targets, losses,
-gradients."""
+"""The official implementation's activations, detections, targets, losses and gradients."""
 
 from __future__ import annotations
 
@@ -57,9 +56,8 @@ def test_the_official_model_has_as_many_parameters(preset, count):
         model = build_model(preset)
     assert sum(p.numel() for p in model.parameters()) == count
     assert sum(p.numel() for p in model.parameters() if not p.requires_grad) == 222_400
-    assert (
-        preset == "r101_fpn_6x" or sum(b.numel() for b in model.buffers()) - 6 == 106_240
-    )  # mean, std
+    buffers = sum(b.numel() for b in model.buffers()) - 6  # without mean and std
+    assert preset == "r101_fpn_6x" or buffers == 106_240
 
 
 def test_official_names_and_back_is_exact(model, shared):
@@ -124,30 +122,28 @@ def test_detections_are_the_official_ones_in_order(model, image, shared, prefix,
 def instances(golden, form):
     """The ten golden objects with polygons or with bitmaps as masks."""
     polygons = [[golden[f"polygon{i}"]] for i in range(10)]
-    target = {
+    truth = {
         "boxes": torch.from_numpy(golden["boxes"]).float(),
         "labels": torch.from_numpy(golden["classes"]).long(),
         "image_id": 0,
     }
     if form == "polygon":
-        return target | {"polygons": polygons}
+        return truth | {"polygons": polygons}
     masks = [rle.draw([p[0].tolist()], (HEIGHT, WIDTH)) for p in polygons]
-    return target | {"masks": torch.from_numpy(np.stack(masks))}
+    return truth | {"masks": torch.from_numpy(np.stack(masks))}
 
 
 @pytest.mark.parametrize("form", ["polygon", "bitmask"])
 def test_targets_are_the_official_ones(model, shared, form):
     golden = np.load(shared / "golden" / "training.npz")
-    geometry = model.config.geometry
-    grid_sizes = geometry.grid_sizes(HEIGHT, WIDTH)
-    windows = geometry.windows(grid_sizes)
-    targets = build_targets([instances(golden, form)], windows, grid_sizes, model.config)
+    layout = model.config.geometry.layout([(HEIGHT, WIDTH)])
+    targets = build_targets([instances(golden, form)], layout, model.config)
     np.testing.assert_array_equal(targets.window.numpy(), golden["assigned_windows"])
     np.testing.assert_array_equal(targets.instance.numpy(), golden["assigned_instances"])
     np.testing.assert_allclose(
         targets.deltas.numpy(), golden[f"{form}_deltas"], rtol=0, atol=ACTIVATION
     )
-    positives = windows[targets.window]
+    positives = layout.windows[targets.window]
     for (level, size_id, _), masks in zip(positives.groups(), targets.masks, strict=True):
         prefix = f"{form}_masktarget_{level}_{size_id}"
         shape = golden[f"{prefix}_shape"]

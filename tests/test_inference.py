@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from tensormask_edu.config import MODELS, replace
+from tensormask_edu.config import MODELS
 from tensormask_edu.detector import inference
 from tensormask_edu.detector.network import WindowMasks
 
 CONFIG = replace(MODELS["tiny"], class_names=("a", "b"), topk_candidates=50)
-WINDOWS = CONFIG.geometry.windows(CONFIG.geometry.grid_sizes(32, 32))
+WINDOWS = CONFIG.geometry.layout([(32, 32)]).windows
 
 
 def pasted_plainly(logits, window, height, width):
@@ -58,10 +60,8 @@ def test_keep_sorts_by_score_and_suppresses_within_a_class_only():
     logits[2, 0] = 3.0  # the next cell, same size: overlaps the first by more than half
     kept = inference.keep(logits, torch.zeros(len(WINDOWS), 4), WINDOWS, CONFIG)
     assert kept.scores.tolist() == sorted(kept.scores.tolist(), reverse=True)
-    assert list(zip(kept.window.tolist(), kept.labels.tolist(), strict=True)) == [
-        (2, 0),
-        (int(twin), 1),
-    ]
+    found = list(zip(kept.window.tolist(), kept.labels.tolist(), strict=True))
+    assert found == [(2, 0), (int(twin), 1)]
 
 
 def test_keep_finds_nothing_below_the_threshold():
@@ -73,9 +73,8 @@ def test_keep_finds_nothing_below_the_threshold():
 def test_keep_returns_no_more_than_asked_for():
     logits = torch.full((len(WINDOWS), 2), 2.0)
     config = replace(CONFIG, nms_threshold=1.0, detections_per_image=7)
-    assert (
-        len(inference.keep(logits, torch.zeros(len(WINDOWS), 4), WINDOWS, config).scores) == 7
-    )
+    kept = inference.keep(logits, torch.zeros(len(WINDOWS), 4), WINDOWS, config)
+    assert len(kept.scores) == 7
 
 
 def test_boxes_outside_the_output_are_dropped():

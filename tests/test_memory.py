@@ -1,5 +1,4 @@
-"""Tensors that live at once, counted: mask operators one at a time, pasting in bounded
-patches."""
+"""Tensors that live at once, counted: one mask operator at a time, pasting in patches."""
 
 from __future__ import annotations
 
@@ -14,17 +13,16 @@ from test_model import busy, example
 from tensormask_edu.config import MODELS
 from tensormask_edu.detector import inference
 from tensormask_edu.detector.model import AT_ONCE, build_model
-from tensormask_edu.detector.network import OnDemand
 
 # Six levels and few channels: the masks are those of the large models, the rest is small.
 CONFIG = replace(
-    MODELS["tiny"], strides_px=(4, 8, 16, 32, 64, 128), sides_bins=(11, 15), fpn_channels=8, tower_convs=1,
-    tower_norm_groups=0, class_channels=8, box_channels=8, mask_channels=8, detections_per_image=20,
+    MODELS["tiny"], strides_px=(4, 8, 16, 32, 64, 128), sides_bins=(11, 15),
+    fpn_channels=8, tower_convs=1, tower_norm_groups=0,
+    class_channels=8, box_channels=8, mask_channels=8, detections_per_image=20,
 )  # fmt: skip
 SIZE = (256, 320)
-ALL_WINDOWS = 4 * sum(
-    2 * side**2 * 64 * 80 * 6 for side in CONFIG.sides_bins
-)  # bytes, one image
+# bytes, one image
+ALL_WINDOWS = 4 * sum(2 * side**2 * 64 * 80 * 6 for side in CONFIG.sides_bins)
 
 
 @pytest.fixture
@@ -58,9 +56,8 @@ def test_the_mask_operators_of_a_training_step_hold_little_at_once(memory):
     with memory.Tensors() as seen:
         output = model.network(model.batch([image, image]))
         sum(x.sum() for sizes in model.network.natural(output) for x in sizes).backward()
-    assert (
-        seen.peak(seen.of_masks) > 0.5 * 2 * ALL_WINDOWS
-    )  # so the tool sees what all windows hold
+    # So the tool sees what all windows hold.
+    assert seen.peak(seen.of_masks) > 0.5 * 2 * ALL_WINDOWS
 
 
 def test_the_mask_operators_of_inference_hold_little_at_once(memory):
@@ -75,27 +72,21 @@ def test_an_aligned_tensor_is_made_when_asked_for_and_not_kept(memory):
     model = build_model(CONFIG).eval()
     with torch.inference_mode():
         output = model.network(model.batch([torch.rand(3, *SIZE)]))
-        assert (
-            isinstance(output.aligned, OnDemand)
-            and [len(sizes) for sizes in output.aligned] == [2] * 6
-        )
-        assert torch.equal(output.aligned[5][1], output.aligned[-1][-1])
-        assert output.aligned[5][1].shape == (1, 15, 15, 64, 80)
+        assert torch.equal(output.aligned(5, 1), output.aligned(5, 1))
+        assert output.aligned(5, 1).shape == (1, 15, 15, 64, 80)
         with pytest.raises(IndexError):
-            output.aligned[6]
+            output.aligned(6, 1)
         with memory.Tensors() as seen:
-            for sizes in output.aligned:
-                sizes[1]
+            for level in range(6):
+                output.aligned(level, 1)
     assert seen.peak() < 2 * 4 * 15**2 * 64 * 80
 
 
 @pytest.mark.parametrize("count", [50, 500])
 def test_pasting_adds_the_masks_and_little_that_grows_with_their_number(memory, count):
     model = build_model(CONFIG).eval()
-    windows = CONFIG.geometry.windows(CONFIG.geometry.grid_sizes(*SIZE))
-    largest = torch.where((windows.level == 5) & (windows.size_id == 1))[
-        0
-    ]  # 480 x 480 bins each
+    windows = CONFIG.geometry.layout([SIZE]).windows
+    largest = torch.where((windows.level == 5) & (windows.size_id == 1))[0]  # 480 x 480 bins
     chosen = windows[largest.repeat(count)[:count]]
     with torch.inference_mode():
         output = model.network(model.batch([torch.rand(3, *SIZE)]))

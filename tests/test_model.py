@@ -15,10 +15,11 @@ from tensormask_edu.detector import inference, losses
 from tensormask_edu.detector.model import build_model
 from tensormask_edu.detector.network import WindowMasks
 from tensormask_edu.detector.targets import build_targets
+from tensormask_edu.geometry import sizes_px
 
 
 def example(height=96, width=64, objects=3, num_classes=4):
-    """An image and its target with rectangles as objects."""
+    """An image and its truth with rectangles as objects."""
     masks = torch.zeros(objects, height, width, dtype=torch.bool)
     boxes = torch.zeros(objects, 4)
     for g in range(objects):
@@ -41,15 +42,14 @@ def busy(model):
 
 
 def test_the_tiny_model_has_the_promised_number_of_parameters():
-    assert (
-        0.7e6 < sum(p.numel() for p in build_model("tiny", num_classes=4).parameters()) < 0.8e6
-    )
+    parameters = build_model("tiny", num_classes=4).parameters()
+    assert 0.7e6 < sum(p.numel() for p in parameters) < 0.8e6
 
 
 def test_training_returns_three_finite_losses_that_reach_every_parameter():
     model = build_model("tiny", num_classes=4).train()
-    image, target = example()
-    result = model([image], [target])
+    image, truth = example()
+    result = model([image], [truth])
     assert sorted(result) == ["loss_box", "loss_class", "loss_mask"]
     sum(result.values()).backward()
     for name, parameter in model.named_parameters():
@@ -91,10 +91,8 @@ def test_output_sizes_scale_boxes_and_masks():
 
 
 def test_an_image_gives_the_same_detections_alone_and_in_a_batch():
-    model, images = (
-        busy(build_model("tiny", num_classes=4)),
-        [torch.rand(3, 64, 64), torch.rand(3, 64, 64)],
-    )
+    model = busy(build_model("tiny", num_classes=4))
+    images = [torch.rand(3, 64, 64), torch.rand(3, 64, 64)]
     with torch.inference_mode():
         alone, together = model(images[1:])[0], model(images)[1]
     # An untrained model's scores nearly tie, so their order may differ; the scores may not.
@@ -106,13 +104,11 @@ def test_an_image_gives_the_same_detections_alone_and_in_a_batch():
 def test_the_mask_loss_at_positive_windows_is_the_dense_one(bipyramid):
     config = replace(model_config("tiny", 4), bipyramid=bipyramid)
     model = build_model(config).train()
-    image, target = example()
-    batch = model.batch([image, image])
-    output = model.network(batch)
-    grid_sizes = config.geometry.grid_sizes(*batch.shape[-2:])
-    windows = config.geometry.windows(grid_sizes)
-    targets = build_targets([target, target], windows, grid_sizes, config)
-    chosen = windows[targets.window]
+    image, truth = example()
+    output = model.network(model.batch([image, image]))
+    layout = config.geometry.layout(sizes_px([image, image]))
+    targets = build_targets([truth, truth], layout, config)
+    chosen = layout.windows[targets.window]
     natural = model.network.natural(output)
     dense = [
         WindowMasks(
@@ -139,7 +135,7 @@ def test_masks_of_detections_are_the_dense_ones():
         found = model([image])[0]
         output = model.network(model.batch([image]))
         natural = model.network.natural(output)
-        windows = model.config.geometry.windows(model.config.geometry.grid_sizes(64, 96))
+        windows = model.config.geometry.layout([(64, 96)]).windows
         flat = [
             tensor.permute(0, 3, 4, 1, 2).flatten(0, 2) for sizes in natural for tensor in sizes
         ]
@@ -167,8 +163,8 @@ def _class_and_box(model, output):
 
 def test_an_image_without_objects_has_zero_box_and_mask_loss():
     model = build_model("tiny", num_classes=4).train()
-    image, target = example(objects=0)
-    result = model([image], [target])
+    image, truth = example(objects=0)
+    result = model([image], [truth])
     assert result["loss_box"].item() == 0 and result["loss_mask"].item() == 0
     assert result["loss_class"].item() > 0
     sum(result.values()).backward()
@@ -189,13 +185,13 @@ def test_a_model_that_finds_nothing_returns_empty_tensors():
 
 def test_polygons_and_masks_of_the_same_rectangle_give_nearly_the_same_loss():
     model = build_model("tiny", num_classes=4).train()
-    image, target = example()
+    image, truth = example()
     with torch.no_grad():
-        by_mask = model([image], [target])
+        by_mask = model([image], [truth])
         polygons = [
-            [[x0, y0, x1, y0, x1, y1, x0, y1]] for x0, y0, x1, y1 in target["boxes"].tolist()
+            [[x0, y0, x1, y0, x1, y1, x0, y1]] for x0, y0, x1, y1 in truth["boxes"].tolist()
         ]
-        without = {name: value for name, value in target.items() if name != "masks"}
+        without = {name: value for name, value in truth.items() if name != "masks"}
         by_polygon = model([image], [without | {"polygons": polygons}])
     assert by_polygon["loss_class"] == by_mask["loss_class"]
     assert by_polygon["loss_mask"].item() == pytest.approx(
@@ -205,11 +201,11 @@ def test_polygons_and_masks_of_the_same_rectangle_give_nearly_the_same_loss():
 
 def test_one_step_of_an_optimizer_lowers_the_loss():
     model = build_model("tiny", num_classes=4).train()
-    image, target = example()
+    image, truth = example()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     before = None
     for _ in range(8):
-        loss = sum(model([image, image], [target, target]).values())
+        loss = sum(model([image, image], [truth, truth]).values())
         before = loss.item() if before is None else before
         optimizer.zero_grad()
         loss.backward()
@@ -221,7 +217,9 @@ def test_levels_beyond_the_body_are_cropped_to_the_finest_grid():
     config = replace(MODELS["tiny"], strides_px=(4, 8, 16, 32, 64))
     model = build_model(config).eval()
     output = model.network(model.batch([torch.rand(3, 96, 96)]))
-    assert {tuple(t.shape[-2:]) for sizes in output.aligned for t in sizes} == {(24, 24)}
+    for level in range(5):
+        for size_id in range(2):
+            assert output.aligned(level, size_id).shape[-2:] == (24, 24)
     grids = [tuple(logits.shape[-2:]) for logits in output.logits]
     assert grids == config.geometry.grid_sizes(96, 96)
 
@@ -265,26 +263,25 @@ def test_the_compiled_network_is_one_graph_with_the_same_numbers(backend, levels
     config = replace(model_config("tiny", 4), strides_px=(4, 8)[:levels], tower_convs=1)
     training = backend == "aot_eager"
     model = build_model(config).train(training)
-    (image, target), names = example(), list(model.state_dict())
+    (image, truth), names = example(), list(model.state_dict())
     batch = model.batch([image, image])
     with torch.set_grad_enabled(training):
         expected = model.network(batch)
-        model.network.compile(
-            fullgraph=True, backend=backend
-        )  # a graph break would be an error
+        # fullgraph: a graph break would be an error
+        model.network.compile(fullgraph=True, backend=backend)
         found = model.network(batch)
     for maps, expected_maps in zip(found[:4], expected[:4], strict=True):
         for map_, expected_map in zip(maps, expected_maps, strict=True):
             torch.testing.assert_close(map_, expected_map, rtol=0, atol=ACTIVATION)
     if training:
-        losses_ = model([image], [target])
+        losses_ = model([image], [truth])
         sum(losses_.values()).backward()
         for name, parameter in model.network.mask_branch.named_parameters():
             assert parameter.grad is not None and parameter.grad.isfinite().all(), name
     assert list(model.state_dict()) == names  # so a checkpoint does not notice
 
 
-IMAGE, TARGET = torch.rand(3, 32, 32), example(32, 32, objects=0)[1]
+IMAGE, TRUTH = torch.rand(3, 32, 32), example(32, 32, objects=0)[1]
 
 
 @pytest.mark.parametrize(
@@ -293,11 +290,11 @@ IMAGE, TARGET = torch.rand(3, 32, 32), example(32, 32, objects=0)[1]
         ([], [], r"images: expected a non-empty list"),
         (
             [torch.rand(1, 32, 32)],
-            [TARGET],
+            [TRUTH],
             r"images\[0\]: expected shape \(3, H, W\).*got \(1, 32, 32\)",
         ),
-        ([torch.rand(3, 0, 32)], [TARGET], r"images\[0\]: expected shape"),
-        ([torch.zeros(3, 32, 32, dtype=torch.uint8)], [TARGET], "divide uint8 by 255"),
+        ([torch.rand(3, 0, 32)], [TRUTH], r"images\[0\]: expected shape"),
+        ([torch.zeros(3, 32, 32, dtype=torch.uint8)], [TRUTH], "divide uint8 by 255"),
         (
             [IMAGE],
             None,
@@ -311,12 +308,12 @@ IMAGE, TARGET = torch.rand(3, 32, 32), example(32, 32, objects=0)[1]
         ),
         (
             [IMAGE],
-            [TARGET | {"boxes": torch.zeros(2, 4)}],
+            [TRUTH | {"boxes": torch.zeros(2, 4)}],
             r"targets\[0\]\['boxes'\]: expected shape \(0, 4\)",
         ),
         (
             [IMAGE],
-            [TARGET | {"masks": torch.zeros(0, 8, 8)}],
+            [TRUTH | {"masks": torch.zeros(0, 8, 8)}],
             r"targets\[0\]\['masks'\]: expected shape \(0, 32, 32\), got \(0, 8, 8\)",
         ),
         (

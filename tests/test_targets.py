@@ -1,5 +1,4 @@
-"""Assignment and mask targets: the loops of the reference, and the official code's known
-answers."""
+"""Assignment and mask targets: the reference's loops, the official code's known answers."""
 
 from __future__ import annotations
 
@@ -22,11 +21,10 @@ OFFICIAL, TINY = MODELS["r50_fpn_1x"], MODELS["tiny"]
 
 def positives(box_list, config=OFFICIAL, height=256, width=320):
     """{(level, size_id, y, x): object} of the positive windows."""
-    geometry = config.geometry
-    grid_sizes = geometry.grid_sizes(height, width)
+    layout = config.geometry.layout([(height, width)])
     box_px = torch.tensor(box_list, dtype=torch.float32).reshape(-1, 4)
-    pairs = assign(box_px, config, grid_sizes)
-    windows = geometry.windows(grid_sizes)[pairs[:, 0]]
+    pairs = assign(box_px, config, layout)
+    windows = layout.windows[pairs[:, 0]]
     places = zip(windows.level, windows.size_id, windows.y, windows.x, strict=True)
     return {
         tuple(int(i) for i in place): int(g)
@@ -87,15 +85,14 @@ RULES = [
 )
 def test_assignment_is_the_reference_rule_applied_to_every_window(objects, config):
     box_list = [(x, y, x + w, y + h) for x, y, w, h in objects]
-    geometry = config.geometry
-    grid_sizes = geometry.grid_sizes(96, 128)
-    windows = geometry.windows(grid_sizes)
+    layout = config.geometry.layout([(96, 128)])
+    windows = layout.windows
     box_px = torch.tensor(box_list, dtype=torch.float32).reshape(-1, 4)
     stride = windows.stride_px.numpy()
     unit = stride if config.centrality_unit == "stride" else np.full_like(stride, 4)
     slack, smallest = (stride, 16) if config.scale_rule == "side - stride" else (0 * stride, 20)
     expected = reference.assign(windows.box_px.numpy(), unit, slack, box_px.numpy(), smallest)
-    pairs = assign(box_px, config, grid_sizes)
+    pairs = assign(box_px, config, layout)
     found = np.full(len(windows), -1)
     found[pairs[:, 0]] = pairs[:, 1]
     np.testing.assert_array_equal(found, expected)
@@ -112,9 +109,8 @@ def test_the_papers_rules_accept_fewer_windows_but_never_lose_a_small_object():
     # twice that.
     assert sum(place[0] == 1 for place in positives([between_cells])) == 4 * 2
     assert not any(place[0] == 1 for place in positives([between_cells], paper))
-    assert positives(
-        [(100, 100, 103, 104)], paper
-    )  # the smallest window takes what is below half its side
+    # The smallest window takes what is below half its side.
+    assert positives([(100, 100, 103, 104)], paper)
     # A window of 88 px is at most twice an object of 44 px: 43 is too small for the paper, not
     # for the code.
     small = (42.5, 42.5, 85.5, 85.5)
@@ -157,9 +153,7 @@ def test_a_bin_is_set_from_half_coverage_on():
 
 
 def test_targets_of_a_batch_keep_images_apart():
-    geometry = TINY.geometry
-    grid_sizes = geometry.grid_sizes(64, 64)
-    windows = geometry.windows(grid_sizes)
+    layout = TINY.geometry.layout([(64, 64)])
     mask = torch.zeros(1, 64, 64, dtype=torch.bool)
     mask[0, 20:36, 20:36] = True
     one = {
@@ -172,10 +166,9 @@ def test_targets_of_a_batch_keep_images_apart():
         "labels": torch.zeros(0, dtype=torch.int64),
         "masks": torch.zeros(0, 64, 64, dtype=torch.bool),
     }
-    targets = build_targets([none, one], windows, grid_sizes, TINY)
-    assert (targets.labels[0] == -1).all() and (targets.labels[1] >= 0).sum() == len(
-        targets.window
-    ) > 0
+    targets = build_targets([none, one], layout, TINY)
+    assert (targets.labels[0] == -1).all()
+    assert (targets.labels[1] >= 0).sum() == len(targets.window) > 0
     assert (targets.image == 1).all()
     assert sum(len(m.where) for m in targets.masks) == len(targets.window)
     for masks in targets.masks:

@@ -31,7 +31,8 @@ from tensormask_edu.detector.model import build_model
 from tensormask_edu.training import train as training
 from tensormask_edu.training.batches import Batches
 from tensormask_edu.training.journal import store
-from tensormask_edu.training.train import Diverged, lr_at, train
+from tensormask_edu.training.schedule import build_optimizer, lr_at
+from tensormask_edu.training.train import Diverged, train
 from tensormask_edu.weights.checkpoint import load_checkpoint
 
 MIXED = [(48, 64), (64, 48), (40, 64), (64, 40), (48, 64), (48, 60), (64, 48)]
@@ -48,8 +49,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
-    """Wide and tall pictures with polygons, and what a run that nobody disturbs makes of
-    them."""
+    """Wide and tall pictures with polygons, and what an undisturbed run makes of them."""
     folder = write_pictures(tmp_path_factory.mktemp("mixed"), MIXED)
     train(CHANGING, folder, folder / "undisturbed")
     return folder
@@ -93,37 +93,29 @@ def test_the_official_recipes_warm_up_and_step_down_where_the_official_ones_do(
     name, decay_steps
 ):
     config = RECIPES[name].train
-    rate = {
-        step: lr_at(step / config.steps, config)
-        for step in (0, 500, 999, 1000, config.steps - 1)
-    }
-    assert rate[0] == pytest.approx(2e-5) and rate[500] == pytest.approx(
-        0.02 * (0.001 * 0.5 + 0.5)
-    )
-    assert (
-        rate[999] < 0.02
-        and rate[1000] == 0.02
-        and rate[config.steps - 1] == pytest.approx(2e-4)
-    )
+    steps = (0, 500, 999, 1000, config.steps - 1)
+    first, half_warm, nearly_warm, warm, last = (lr_at(s / config.steps, config) for s in steps)
+    assert first == pytest.approx(2e-5)
+    assert half_warm == pytest.approx(0.02 * (0.001 * 0.5 + 0.5))
+    assert nearly_warm < 0.02 and warm == 0.02 and last == pytest.approx(2e-4)
     for factor, step in zip((1, 0.1), decay_steps, strict=True):
         before, after = (lr_at(s / config.steps, config) for s in (step - 1, step))
         assert before == pytest.approx(0.02 * factor) and after == pytest.approx(0.002 * factor)
 
 
 def test_vectors_are_not_decayed():
-    decayed, plain = training.build_optimizer(build_model("tiny"), TrainConfig()).param_groups
+    decayed, plain = build_optimizer(build_model("tiny"), TrainConfig()).param_groups
     assert plain["weight_decay"] == 0 and all(p.ndim == 1 for p in plain["params"])
     assert decayed["weight_decay"] > 0 and all(p.ndim > 1 for p in decayed["params"])
 
 
 def test_the_official_recipe_decays_biases_but_no_normalisation():
     model, config = build_model("tiny"), replace(RECIPES["coco_1x"].train, decay_biases=True)
-    decayed, plain = training.build_optimizer(model, config).param_groups
+    decayed, plain = build_optimizer(model, config).param_groups
     names = {id(p): name for name, p in model.named_parameters()}
     biases = {names[id(p)] for p in decayed["params"] if p.ndim == 1}
-    assert "network.box_predictor.bias" in biases and not any(
-        "stem.1" in name for name in biases
-    )
+    assert "network.box_predictor.bias" in biases
+    assert not any("stem.1" in name for name in biases)
     assert {names[id(p)] for p in plain["params"]} >= {"network.backbone.body.stem.1.weight"}
 
 
@@ -211,7 +203,7 @@ def test_parts_of_a_batch_add_up_to_one_step(mixed, tmp_path):
     assert [len(part.images) for part in parts] == [2, 2]
     losses_of_parts = [sum(model(part.images, part.targets).values()) for part in parts]
     (sum(losses_of_parts) / 2).backward()
-    optimizer = training.build_optimizer(model, config.train)
+    optimizer = build_optimizer(model, config.train)
     optimizer.step()
     for ours, expected in zip(trained.parameters(), model.parameters(), strict=True):
         assert torch.allclose(ours, expected, atol=1e-7)
@@ -420,8 +412,7 @@ def test_a_full_disk_is_one_clear_error_and_the_last_checkpoint_stays(world, tmp
 
 
 def test_a_read_only_folder_is_one_clear_error(world, tmp_path, monkeypatch):
-    """A stand-in, since root may write everywhere but on a read-only disk, which says this to
-    every call."""
+    """A stand-in: root may write everywhere but on a read-only disk, which says this."""
     train(recipe(steps=1), world, tmp_path)
     before = files(tmp_path)
 

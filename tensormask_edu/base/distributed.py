@@ -22,24 +22,21 @@ FROM_TORCHRUN = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT
 
 @contextmanager
 def processes() -> Iterator[torch.device]:
-    """Join the processes torchrun started, if it did, and leave them at the end; yields this
-    one's device.
+    """Join the processes torchrun started, and leave them at the end; yields this one's device.
 
     On GPUs every process takes the one of its local rank and they speak NCCL, on CPUs Gloo.
-    Where a caller has joined already, nothing is joined or left.
+    Where a caller has joined already, or torchrun started nothing, nothing is joined or left.
     """
     cuda = torch.cuda.is_available()
-    device = (
-        torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-        if cuda
-        else torch.device("cpu")
-    )
+    device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if cuda else "cpu")
     if dist.is_initialized() or not FROM_TORCHRUN <= os.environ.keys():
         yield device
         return
     if cuda:
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if cuda else "gloo", device_id=device if cuda else None)
+        torch.cuda.set_device(device)  # before joining: NCCL takes the device that is set
+        dist.init_process_group("nccl", device_id=device)
+    else:
+        dist.init_process_group("gloo")
     try:
         yield device
     finally:
@@ -60,7 +57,7 @@ def mean(values: Tensor) -> Tensor:
     """The mean of `values` over the processes, the same bits in all of them."""
     if count() == 1:
         return values
-    values = values.clone()
+    values = values.clone()  # all_reduce writes into what it is given
     dist.all_reduce(values)
     return values / count()
 
@@ -72,11 +69,12 @@ def share(items: Sequence[Item]) -> Sequence[Item]:
 
 def joined(part: list[Item]) -> list[Item]:
     """What every process made of its `share`, in the order of all the items, in all of them."""
-    parts = [part]
+    parts: list[list[Item]] = [part]
     if count() > 1:
         parts = [[] for _ in range(count())]
         dist.all_gather_object(parts, part)
     total = sum(len(part) for part in parts)
+    # dealt out like cards, collected the same way
     return [parts[number % count()][number // count()] for number in range(total)]
 
 

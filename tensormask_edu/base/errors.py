@@ -18,3 +18,9 @@ def bad_input(argument: str, expected: str, got: object, fix: str = "") -> Input
     ...")``."""
     message = f"{argument}: expected {expected}, got {got}"
     return InputError(f"{message}; {fix}" if fix else message)
+
+
+def require(holds: bool, argument: str, expected: str, got: object) -> None:
+    """Raise `bad_input` unless what is expected of `argument` holds."""
+    if not holds:
+        raise bad_input(argument, expected, got)

@@ -41,6 +41,7 @@ from ..detector.network import WindowMasks
 from ..detector.targets import build_targets
 from ..evaluation import coco_scores as evaluate
 from ..evaluation.ceiling import ceiling
+from ..geometry import sizes_px
 from ..training.train import train
 from ..viz.gallery import method
 from ..weights.checkpoint import load_checkpoint
@@ -260,12 +261,13 @@ def mask_losses(
 ) -> tuple[float, float, float]:
     """(mask loss by the windows operator, by the dense operator, largest scaled difference of
     the logits)."""
-    geometry, network = model.config.geometry, model.network
-    batch = model.batch(images)
-    output, grid_sizes = network(batch), geometry.grid_sizes(*batch.shape[-2:])
-    windows = geometry.windows(grid_sizes)
-    wanted = build_targets(targets, windows, grid_sizes, model.config)
-    chosen = windows[wanted.window]
+    network = model.network
+    output, layout = (
+        network(model.batch(images)),
+        model.config.geometry.layout(sizes_px(images)),
+    )
+    wanted = build_targets(targets, layout, model.config)
+    chosen = layout.windows[wanted.window]
     sparse = list(network.mask_logits(output, wanted.image, chosen))
     natural = network.natural(output)
     dense = [

@@ -1,1 +1,4 @@
-"""The paper: picture to detections, and what training needs of it."""
+"""The paper: picture to detections, and what training needs of it.
+
+In the order of reading: boxes, backbone, heads, network, targets, losses, inference, model.
+"""

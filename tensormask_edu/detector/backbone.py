@@ -1,5 +1,4 @@
-"""Image to a pyramid of feature maps: a small residual network or torchvision's ResNet, then an
-FPN.
+"""Image to a pyramid of feature maps: a small or torchvision's residual network, then an FPN.
 
 Two quirks of the official model are kept because its weights depend on them: the stride of a
 ResNet stage sits in its first 1x1 convolution (torchvision has it in the 3x3: same names, same
@@ -22,14 +21,17 @@ from torchvision.ops import FrozenBatchNorm2d
 
 
 class TinyBody(nn.Module):
-    """Stem and four residual blocks, each halving the grid: (N, 3, H, W) -> strides 4, 8, 16,
-    32."""
+    """Stem and four residual blocks, each halving the grid.
+
+    (N, 3, H, W) -> four maps (N, C, H / s, W / s) of strides s = 4, 8, 16, 32.
+    """
 
     out_channels = (48, 64, 96, 128)
 
     def __init__(self, stem_channels: int = 24) -> None:
         super().__init__()
         self.stem = nn.Sequential(
+            # no bias: BatchNorm adds one of its own
             nn.Conv2d(3, stem_channels, 3, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(stem_channels),
             nn.ReLU(inplace=True),
@@ -41,23 +43,24 @@ class TinyBody(nn.Module):
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        maps = [self.stem(image)]
+        maps = [self.stem(image)]  # (N, 3, H, W) -> (N, 24, H/2, W/2)
         for stage in self.stages:
-            maps.append(stage(maps[-1]))
-        return maps[1:]
+            maps.append(stage(maps[-1]))  # (N, C, h, w) -> (N, C', h/2, w/2)
+        return maps[1:]  # the pyramid begins at stride 4
 
 
 def _shortcut(before: int, after: int) -> nn.Sequential:
+    """A block's way around its convolutions, brought to the same channels and grid."""
     return nn.Sequential(
         nn.Conv2d(before, after, 1, stride=2, bias=False), nn.BatchNorm2d(after)
     )
 
 
 class ResNetBody(nn.Module):
-    """Torchvision's ResNet without its classifier: (N, 3, H, W) -> res2 .. res5, strides 4, 8,
-    16, 32.
+    """Torchvision's ResNet without its classifier.
 
-    Normalisation is frozen; stem and res2 are not trained (as in the official recipe).
+    (N, 3, H, W) -> res2 .. res5, strides 4, 8, 16, 32. Normalisation is frozen; stem and res2
+    are not trained (as in the official recipe).
     """
 
     out_channels = (256, 512, 1024, 2048)
@@ -69,23 +72,25 @@ class ResNetBody(nn.Module):
         self.stages = nn.ModuleList(
             [resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4]
         )
-        for layer in (resnet.layer2, resnet.layer3, resnet.layer4) if stride_in_1x1 else ():
-            first: Any = layer[0]
-            first.conv1.stride, first.conv2.stride = first.conv2.stride, first.conv1.stride
+        if stride_in_1x1:
+            for layer in (resnet.layer2, resnet.layer3, resnet.layer4):  # layer1 has no stride
+                first: Any = layer[0]  # only a stage's first block has one
+                first.conv1.stride, first.conv2.stride = first.conv2.stride, first.conv1.stride
         for frozen in (self.stem, self.stages[0]):
             frozen.requires_grad_(False)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        maps = [self.stem(image)]
+        maps = [self.stem(image)]  # (N, 3, H, W) -> (N, 64, H/4, W/4)
         for stage in self.stages:
-            maps.append(stage(maps[-1]))
+            maps.append(stage(maps[-1]))  # the first keeps the grid, the others halve it
         return maps[1:]
 
 
 class FeaturePyramid(nn.Module):
-    """FPN with mean merges: maps of strides 4 .. 32 -> maps of `channels` channels at the same
-    strides, then `num_extra` coarser ones (p6 from the last body map, p7 from ReLU(p6),
-    ...)."""
+    """FPN with mean merges: body maps -> maps of `channels` channels at the same strides.
+
+    Then `num_extra` coarser ones: p6 from the last body map, p7 from ReLU(p6), ...
+    """
 
     def __init__(self, in_channels: tuple[int, ...], channels: int, num_extra: int) -> None:
         super().__init__()
@@ -93,28 +98,34 @@ class FeaturePyramid(nn.Module):
         self.outputs = nn.ModuleList(
             nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels
         )
+        # p6 reads the body's own channels, what follows reads the pyramid's
         extra_in = (in_channels[-1], *([channels] * num_extra))[:num_extra]
         self.extras = nn.ModuleList(
             nn.Conv2d(c, channels, 3, stride=2, padding=1) for c in extra_in
         )
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        # (N, C_l, H_l, W_l) -> (N, channels, H_l, W_l), per level
         merged = [lateral(m) for lateral, m in zip(self.laterals, maps, strict=True)]
-        for fine in range(len(merged) - 2, -1, -1):
+        for fine in range(len(merged) - 2, -1, -1):  # from coarse to fine
+            # nearest neighbour, (h, w) -> (2h, 2w), and the official mean where FPN sums
             merged[fine] = (
                 merged[fine] + F.interpolate(merged[fine + 1], scale_factor=2.0)
             ) / 2
         pyramid = [output(m) for output, m in zip(self.outputs, merged, strict=True)]
         coarse = maps[-1]
         for index, extra in enumerate(self.extras):
+            # (N, C, h, w) -> (N, channels, h/2, w/2); the body's map has had its ReLU already
             coarse = extra(F.relu(coarse) if index else coarse)
             pyramid.append(coarse)
         return pyramid
 
 
 class Backbone(nn.Module):
-    """Body and FPN: (N, 3, H, W), H and W multiples of 32 -> one (N, channels, H_l, W_l) map
-    per level."""
+    """Body and FPN: (N, 3, H, W) -> one map (N, channels, H_l, W_l) per level.
+
+    H and W are multiples of the coarsest stride the body is used at, 32 at most.
+    """
 
     def __init__(
         self, name: str, channels: int, num_levels: int, stride_in_1x1: bool = True
@@ -122,7 +133,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.body = TinyBody() if name == "tiny" else ResNetBody(_RESNETS[name], stride_in_1x1)
         self.num_levels = num_levels
-        num_body = min(num_levels, 4)
+        num_body = min(num_levels, 4)  # a body has four maps; what is coarser is added
         self.fpn = FeaturePyramid(
             self.body.out_channels[:num_body], channels, num_levels - num_body
         )
@@ -137,8 +148,7 @@ _RESNETS = {"resnet50": resnet50, "resnet101": resnet101}
 
 
 def _init_like_caffe2(module: nn.Module) -> None:
-    """Uniform Kaiming with a = 1, zero bias: the FPN initialisation the official recipe was
-    tuned with."""
+    """Uniform Kaiming with a = 1 and zero bias: what the official recipe was tuned with."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_uniform_(module.weight, a=1)
         assert module.bias is not None

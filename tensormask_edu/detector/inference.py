@@ -1,5 +1,4 @@
-"""From the network's output to detections: select, decode, NMS, masks of the kept windows,
-paste.
+"""From the network's output to detections: select, decode, suppress, paste masks.
 
 Scores choose, boxes suppress, and a mask is pasted from its *window*, not from the predicted
 box.
@@ -27,8 +26,12 @@ PATCH_PIXELS = 1 << 22  # drawn at a time: 16 bytes each, 64 MiB
 
 
 class Kept(NamedTuple):
-    """Detections of one image before their masks: boxes (D, 4) xyxy in input pixels, scores
-    (D,), labels (D,), window (D,) the position of each detection's window."""
+    """Detections of one image before their masks.
+
+    boxes: (D, 4) xyxy in input pixels.
+    scores, labels: (D,).
+    window: (D,) the position of each detection's window.
+    """
 
     boxes: Tensor
     scores: Tensor
@@ -40,21 +43,24 @@ def keep(logits: Tensor, deltas: Tensor, windows: Windows, config: ModelConfig) 
     """Select the best (window, class) pairs of one image and suppress duplicates per class.
 
     Args:
-        logits: (M, K) class logits. deltas: (M, 4).
+        logits: (M, K) class logits.
+        deltas: (M, 4).
     """
-    scores = logits.float().sigmoid().flatten()
-    candidates = (scores > config.score_threshold).nonzero().squeeze(1)
+    # A window may be kept for several classes: (window, class) pairs compete, at M*K places.
+    scores = logits.float().sigmoid().flatten()  # (M, K) -> (M*K,)
+    candidates = (scores > config.score_threshold).nonzero().squeeze(1)  # (C,)
+    # stable: equal scores keep their order, so results are the same on every machine
     scores, order = scores[candidates].sort(descending=True, stable=True)
     best = candidates[order[: config.topk_candidates]]
-    scores = scores[: config.topk_candidates]
+    scores = scores[: config.topk_candidates]  # (C,), at most topk_candidates
     window, labels = best // config.num_classes, best % config.num_classes
     box = boxes.decode(windows.box_px[window], deltas.float()[window], config.box_weights)
     kept = suppress(box, scores, labels, config.nms_threshold)[: config.detections_per_image]
-    return Kept(box[kept], scores[kept], labels[kept], window[kept])
+    return Kept(box[kept], scores[kept], labels[kept], window[kept])  # (C,) -> (D,)
 
 
 def suppress(box: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
-    """Greedy NMS within each class: the kept positions, ascending; scores must descend.
+    """The kept positions of greedy NMS within each class, ascending; scores must descend.
 
     Class by class, because `batched_nms` moves classes apart by adding to their boxes where
     there are few: that rounds IoUs, and boxes with negative coordinates can still meet another
@@ -62,51 +68,54 @@ def suppress(box: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> T
     """
     kept = torch.zeros_like(labels, dtype=torch.bool)
     for label in labels.unique():
-        same = (labels == label).nonzero().squeeze(1)
+        same = (labels == label).nonzero().squeeze(1)  # (C,) -> (C of this class,)
         kept[same[nms(box[same], scores[same], threshold)]] = True
-    return kept.nonzero().squeeze(1)
+    return kept.nonzero().squeeze(1)  # bool (C,) -> (kept,)
 
 
 def paste(masks: Iterable[WindowMasks], window_px: Tensor, height: int, width: int) -> Tensor:
-    """Draw windows' mask logits on the image: bool (D, height, width), true where probability
-    >= 0.5.
+    """Draw windows' mask logits on the image: bool (D, height, width).
 
-    The probability at a pixel centre is interpolated bilinearly between bin centres, zero
-    outside the window. Windows of one size cover equally many pixels, so they are drawn as
-    batches of patches, of `PATCH_PIXELS` at most: beside the result nothing grows with the
-    number of detections.
+    A pixel is set where the probability is at least 0.5. At its centre the probability is
+    interpolated bilinearly between bin centres, and zero outside the window. Windows of one
+    size cover equally many pixels, so they are drawn as batches of patches, of `PATCH_PIXELS`
+    at most: beside the result nothing grows with the number of detections.
 
     Args:
         masks: logits grouped by window size, `where` pointing into the D rows of `window_px`.
         window_px: (D, 4) windows in the pixels of the image drawn on.
     """
-    canvas = torch.zeros(
-        len(window_px), height, width, dtype=torch.bool, device=window_px.device
-    )
-    for where, logits in masks:
-        size = (window_px[where, 2:] - window_px[where, :2]).float().amax(dim=0)
-        patch = tuple(
-            min(math.ceil(s) + 1, n)
-            for s, n in zip(size.tolist(), (width, height), strict=True)
-        )
-        count = max(1, PATCH_PIXELS // (patch[0] * patch[1]))
+    shape = (len(window_px), height, width)
+    canvas = torch.zeros(shape, dtype=torch.bool, device=window_px.device)
+    for where, logits in masks:  # (P,), (P, V, U)
+        extent = (window_px[where, 2:] - window_px[where, :2]).float().amax(dim=0)  # (2,): x, y
+        window_w, window_h = extent.tolist()
+        # one pixel more: a window that begins between two pixels touches one more of them
+        patch_w = min(math.ceil(window_w) + 1, width)
+        patch_h = min(math.ceil(window_h) + 1, height)
+        count = max(1, PATCH_PIXELS // (patch_w * patch_h))
         for rows, values in zip(where.split(count), logits.split(count), strict=True):
-            _draw(canvas, rows, values, window_px[rows].float(), patch)
+            _draw(canvas, rows, values, window_px[rows].float(), (patch_w, patch_h))
     return canvas
 
 
 def _draw(
-    canvas: Tensor, rows: Tensor, logits: Tensor, window: Tensor, patch: tuple[int, ...]
+    canvas: Tensor, rows: Tensor, logits: Tensor, window: Tensor, patch: tuple[int, int]
 ) -> None:
-    """Draw logits (P, V, U) of windows (P, 4) on `rows` of the canvas, in patches of (width,
-    height)."""
+    """Draw logits (P, V, U) of windows (P, 4) on `rows` of the canvas.
+
+    patch: (width, height) of what is drawn for each, in pixels.
+    """
     patch_w, patch_h = patch
+    # Where each patch begins, (P,): at its window's corner, moved into the image
     x0 = window[:, 0].floor().long().clamp(0, canvas.shape[2] - patch_w)
     y0 = window[:, 1].floor().long().clamp(0, canvas.shape[1] - patch_h)
-    grid_x = _unit_coordinates(x0, patch_w, window[:, 0], window[:, 2])
-    grid_y = _unit_coordinates(y0, patch_h, window[:, 1], window[:, 3])
+    grid_x = _unit_coordinates(x0, patch_w, window[:, 0], window[:, 2])  # (P, patch_w)
+    grid_y = _unit_coordinates(y0, patch_h, window[:, 1], window[:, 3])  # (P, patch_h)
+    # (P, 1, patch_w) and (P, patch_h, 1) -> (P, patch_h, patch_w, 2), x first
     grid = torch.stack(torch.broadcast_tensors(grid_x[:, None, :], grid_y[:, :, None]), dim=3)
-    probability = logits.float().sigmoid()[:, None]
+    probability = logits.float().sigmoid()[:, None]  # (P, V, U) -> (P, 1, V, U)
+    # -> (P, patch_h, patch_w); grid_sample's padding is zeros: no mask outside the window
     drawn = F.grid_sample(probability, grid, align_corners=False).squeeze(1) >= 0.5
     for row, top, left, mask in zip(
         rows.tolist(), y0.tolist(), x0.tolist(), drawn, strict=True
@@ -115,24 +124,28 @@ def _draw(
 
 
 def _unit_coordinates(start: Tensor, count: int, low: Tensor, high: Tensor) -> Tensor:
-    """Pixel centres start + i + 1/2 of each patch, with [low, high] mapped to [-1, 1]: (P,
-    count)."""
-    pixel = start[:, None] + torch.arange(count, device=start.device) + 0.5
+    """Pixel centres start + i + 1/2 of each patch, [low, high] mapped to [-1, 1].
+
+    All of (P,) -> (P, count).
+    """
+    pixel = start[:, None] + torch.arange(count, device=start.device) + 0.5  # (P, count)
     return (pixel - low[:, None]) / (high - low)[:, None] * 2 - 1
 
 
 def scaled(box_px: Tensor, input_size: tuple[int, int], output_size: tuple[int, int]) -> Tensor:
-    """Boxes (D, 4) xyxy in an image of `input_size` (height, width), in pixels of
-    `output_size`."""
-    height, width = output_size[0] / input_size[0], output_size[1] / input_size[1]
-    return box_px * box_px.new_tensor([width, height, width, height])
+    """Boxes (D, 4) xyxy in an image of `input_size`, in pixels of `output_size`.
+
+    Sizes are (height, width).
+    """
+    y_scale, x_scale = output_size[0] / input_size[0], output_size[1] / input_size[1]
+    return box_px * box_px.new_tensor([x_scale, y_scale, x_scale, y_scale])
 
 
 def to_output_size(
     kept: Kept, input_size: tuple[int, int], output_size: tuple[int, int]
 ) -> Kept:
-    """The detections in output pixels: boxes scaled, clipped to the image, the empty ones
-    dropped."""
+    """The detections in output pixels: scaled, clipped to the image, without empty boxes."""
     box = clip_boxes_to_image(scaled(kept.boxes, input_size, output_size), output_size)
-    remaining = remove_small_boxes(box, min_size=torch.finfo(box.dtype).tiny)
+    # any length above zero counts: `tiny` is the smallest float that is not zero
+    remaining = remove_small_boxes(box, min_size=torch.finfo(box.dtype).tiny)  # (D,) -> (D',)
     return Kept(box[remaining], *(field[remaining] for field in kept[1:]))

@@ -1,5 +1,4 @@
-"""The three losses (paper, section 4.3 and implementation notes), all divided by the number of
-positives.
+"""The three losses, all divided by the number of positives (paper, section 4.3 and notes).
 
 Whose positives, where several processes train together: "process" takes each one's own
 (official); "global" takes the mean over the processes. Their gradients are averaged, so with
@@ -20,18 +19,21 @@ from .network import WindowMasks
 
 
 def class_loss(logits: Tensor, labels: Tensor, gamma: float, alpha: float) -> Tensor:
-    """FL* of RetinaNet's appendix, summed: -(alpha_t / gamma) * log sigmoid(gamma * x * y), y =
-    +-1.
+    """FL* of RetinaNet's appendix, summed over windows and classes.
+
+    It is -(alpha_t / gamma) * log sigmoid(gamma * x * y) with y = +-1.
 
     Args:
-        logits: (N, M, K). labels: (N, M) int64, a class or -1 for "none of them".
+        logits: (N, M, K).
+        labels: (N, M) int64, a class or -1 for "none of them".
     """
-    logits = logits.float()
+    logits = logits.float()  # half precision has too few digits for a sum this long
     is_class = torch.zeros_like(logits, dtype=torch.bool)
-    image, window = (labels >= 0).nonzero(as_tuple=True)
-    is_class[image, window, labels[image, window]] = True
-    signed = torch.where(is_class, logits, -logits)
+    image, window = (labels >= 0).nonzero(as_tuple=True)  # (N, M) -> twice (P,)
+    is_class[image, window, labels[image, window]] = True  # one-hot (N, M, K), -1 as all zeros
+    signed = torch.where(is_class, logits, -logits)  # x * y
     weight = torch.where(is_class, alpha, 1 - alpha)
+    # softplus(-z) = -log sigmoid(z), but finite for any z
     return (weight * F.softplus(-gamma * signed)).sum() / gamma
 
 
@@ -49,20 +51,22 @@ def mask_loss(
     bins.
     """
     total = torch.zeros(())
-    for predicted, target in zip(logits, targets, strict=True):
-        values = predicted.values.float()
+    for predicted, target in zip(logits, targets, strict=True):  # a group of one size each
+        values = predicted.values.float()  # (P, side, side)
         weight = values.new_tensor(positive_weight)
         loss = F.binary_cross_entropy_with_logits(
             values, target.values.to(values), pos_weight=weight, reduction="sum"
         )
-        total = total.to(loss) + loss / values[0].numel()
+        total = total.to(loss) + loss / values[0].numel()  # side * side bins
     return total
 
 
 def normaliser(num_positives: int, scope: str, device: torch.device) -> float | Tensor:
-    """What divides the losses: the positives of this process or their mean over all; at least
-    one in all."""
+    """What divides the losses: positives of this process, or the mean over all processes.
+
+    At least one positive is counted, in all processes together.
+    """
     if scope == "process":
         return max(1, num_positives)
     mean = distributed.mean(torch.tensor(float(num_positives), device=device))
-    return mean.clamp(min=1 / distributed.count())
+    return mean.clamp(min=1 / distributed.count())  # one in all of them

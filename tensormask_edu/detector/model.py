@@ -9,17 +9,15 @@ next: targets.py
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from ..base.errors import bad_input
+from ..base.errors import bad_input, require
 from ..config import ModelConfig, model_config
-from ..geometry import Windows
+from ..geometry import Layout, sizes_px
 from . import inference, losses
 from .network import NetworkOutput, TensorMaskNet, per_window
-from .targets import GridSizes, Targets, build_targets
+from .targets import Targets, Truth, build_targets
 
 Losses = dict[str, Tensor]
 Detections = list[dict[str, Tensor]]
@@ -55,110 +53,109 @@ class TensorMask(nn.Module):
         super().__init__()
         self.config = config
         self.network = TensorMaskNet(config)
-        self.register_buffer(
-            "pixel_mean", torch.tensor(config.pixel_mean).view(3, 1, 1), persistent=False
+        # (3, 1, 1), to meet (..., 3, H, W). Not in checkpoints: the configuration holds them.
+        mean, std = (
+            torch.tensor(values).view(3, 1, 1)
+            for values in (config.pixel_mean, config.pixel_std)
         )
-        self.register_buffer(
-            "pixel_std", torch.tensor(config.pixel_std).view(3, 1, 1), persistent=False
-        )
+        self.register_buffer("pixel_mean", mean, persistent=False)
+        self.register_buffer("pixel_std", std, persistent=False)
 
     def forward(
         self,
         images: list[Tensor],
-        targets: list[dict[str, Any]] | Targets | None = None,
+        targets: list[Truth] | Targets | None = None,
         output_sizes: list[tuple[int, int]] | None = None,
     ) -> Losses | Detections:
         _check_images(images)
-        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+        sizes = sizes_px(images)
         if self.training and not isinstance(targets, Targets):
-            _check_targets(targets, sizes, self.config.num_classes)
-        batch = self.batch(images)
+            _check_truths(targets, sizes, self.config.num_classes)
+        batch = self.batch(images)  # N times (3, H_n, W_n) -> (N, 3, H, W)
         output = self.network(batch)
-        grid_sizes = self.config.geometry.grid_sizes(batch.shape[-2], batch.shape[-1])
-        windows = self.config.geometry.windows(grid_sizes, batch.device)
+        layout = self.config.geometry.layout(sizes, batch.device)
         if self.training:
             assert targets is not None
-            return self.losses(output, targets, windows, grid_sizes)
-        return self.detections(output, windows, sizes, output_sizes or sizes)
+            return self.losses(output, targets, layout)
+        return self.detections(output, layout, sizes, output_sizes or sizes)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """RGB in [0, 1], (..., 3, H, W), to what the network was trained on: scale, order,
-        mean, spread."""
+        """RGB in [0, 1], (..., 3, H, W), to what the network was trained on.
+
+        That is the order of the colours, the scale, mean and spread.
+        """
         ordered = images.flip(-3) if self.config.bgr else images
         return (ordered * self.config.pixel_scale - self.pixel_mean) / self.pixel_std
 
     def batch(self, images: list[Tensor]) -> Tensor:
         """Normalised images, zero-padded at the right and bottom to one size: (N, 3, H, W)."""
-        padded_px = self.config.geometry.padded_px(
-            [(image.shape[-2], image.shape[-1]) for image in images]
-        )
+        padded_px = self.config.geometry.padded_px(sizes_px(images))
         batch = images[0].new_zeros(len(images), 3, *padded_px)
         for row, image in zip(batch, images, strict=True):
+            # Normalised first, so that the padding is the mean colour.
             row[:, : image.shape[-2], : image.shape[-1]] = self.normalise(image)
         return batch
 
     def losses(
-        self,
-        output: NetworkOutput,
-        targets: list[dict[str, Any]] | Targets,
-        windows: Windows,
-        grid_sizes: GridSizes,
+        self, output: NetworkOutput, targets: list[Truth] | Targets, layout: Layout
     ) -> Losses:
         """The three losses of a batch; the mask loss is evaluated at positive windows only."""
         config, num_sizes = self.config, self.config.geometry.num_sizes
         if not isinstance(targets, Targets):
-            targets = build_targets(targets, windows, grid_sizes, config)
-        logits, deltas = (
-            per_window(output.logits, num_sizes),
-            per_window(output.deltas, num_sizes),
+            targets = build_targets(targets, layout, config)
+        logits = per_window(output.logits, num_sizes)  # (N, M, K)
+        deltas = per_window(output.deltas, num_sizes)  # (N, M, 4)
+        positives = layout.windows[targets.window]  # P of M
+        masks = list(self.network.mask_logits(output, targets.image, positives))
+        loss_class = losses.class_loss(
+            logits, targets.labels, config.focal_gamma, config.focal_alpha
         )
-        masks = list(self.network.mask_logits(output, targets.image, windows[targets.window]))
-        normaliser = losses.normaliser(len(targets.window), config.normaliser, logits.device)
-        mask_loss = losses.mask_loss(masks, targets.masks, config.mask_positive_weight)
-        # Without a positive of some size its predictor would get no gradient; DDP wants a zero
-        # one.
-        mask_loss = mask_loss + sum(p.sum() * 0 for p in self.network.mask_branch.parameters())
+        predicted = deltas[targets.image, targets.window]  # (N, M, 4) -> (P, 4)
+        loss_box = losses.box_loss(predicted, targets.deltas)
+        loss_mask = losses.mask_loss(masks, targets.masks, config.mask_positive_weight)
+        # Without a positive of some size its predictor would get no gradient, and DDP waits for
+        # one: a zero.
+        loss_mask = loss_mask + sum(p.sum() * 0 for p in self.network.mask_branch.parameters())
+        normaliser = losses.normaliser(len(positives), config.normaliser, logits.device)
         return {
-            "loss_class": losses.class_loss(
-                logits, targets.labels, config.focal_gamma, config.focal_alpha
-            )
-            / normaliser,
-            "loss_box": losses.box_loss(deltas[targets.image, targets.window], targets.deltas)
-            / normaliser,
-            "loss_mask": config.mask_loss_weight * mask_loss / normaliser,
+            "loss_class": loss_class / normaliser,
+            "loss_box": loss_box / normaliser,
+            "loss_mask": config.mask_loss_weight * loss_mask / normaliser,
         }
 
     def detections(
         self,
         output: NetworkOutput,
-        windows: Windows,
+        layout: Layout,
         input_sizes: list[tuple[int, int]],
         output_sizes: list[tuple[int, int]],
     ) -> Detections:
-        """Detections of a batch; masks are evaluated at the kept windows only, image by
-        image."""
-        num_sizes = self.config.geometry.num_sizes
-        logits, deltas = (
-            per_window(output.logits, num_sizes),
-            per_window(output.deltas, num_sizes),
-        )
+        """Detections of a batch; masks are evaluated at the kept windows only.
+
+        Image by image: how many are kept differs, and one image's masks fill memory enough.
+        """
+        windows, num_sizes = layout.windows, self.config.geometry.num_sizes
+        logits = per_window(output.logits, num_sizes)  # (N, M, K)
+        deltas = per_window(output.deltas, num_sizes)  # (N, M, 4)
         results = []
         for number, (input_size, output_size) in enumerate(
             zip(input_sizes, output_sizes, strict=True)
         ):
             kept = inference.keep(logits[number], deltas[number], windows, self.config)
             kept = inference.to_output_size(kept, input_size, output_size)
-            chosen, of_image = windows[kept.window], torch.zeros_like(kept.window)
+            chosen = windows[kept.window]  # D of M
+            in_batch_of_one = torch.zeros_like(kept.window)
             masks = self.network.mask_logits(
-                output.of_image(number), of_image, chosen, at_once=AT_ONCE
+                output.of_image(number), in_batch_of_one, chosen, at_once=AT_ONCE
             )
+            # Where a mask is drawn: its window, which the box does not move.
             window_px = inference.scaled(chosen.box_px, input_size, output_size)
             results.append(
                 {
                     "boxes": kept.boxes,
                     "scores": kept.scores,
                     "labels": kept.labels,
-                    "masks": inference.paste(masks, window_px, *output_size),
+                    "masks": inference.paste(masks, window_px, *output_size),  # (D, H, W)
                 }
             )
         return results
@@ -173,54 +170,46 @@ def build_model(config: str | ModelConfig, num_classes: int | None = None) -> Te
     if isinstance(config, str):
         return TensorMask(model_config(config, num_classes))
     if num_classes not in (None, config.num_classes):
-        raise bad_input(
-            "num_classes", f"{config.num_classes}, as in the configuration", num_classes
-        )
+        expected = f"{config.num_classes}, as in the configuration"
+        raise bad_input("num_classes", expected, num_classes)
     return TensorMask(config)
 
 
 def _check_images(images: list[Tensor]) -> None:
     if not isinstance(images, list | tuple) or not images:
-        raise bad_input(
-            "images", "a non-empty list of (3, H, W) tensors", type(images).__name__
-        )
+        expected = "a non-empty list of (3, H, W) tensors"
+        raise bad_input("images", expected, type(images).__name__)
     for number, image in enumerate(images):
-        if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
-            raise bad_input(
-                f"images[{number}]", "shape (3, H, W), H and W at least 1", tuple(image.shape)
-            )
+        where, shape = f"images[{number}]", tuple(image.shape)
+        if len(shape) != 3 or shape[0] != 3 or 0 in shape:
+            raise bad_input(where, "shape (3, H, W), H and W at least 1", shape)
         if not image.is_floating_point():
-            raise bad_input(
-                f"images[{number}]", "floats in [0, 1]", image.dtype, "divide uint8 by 255"
-            )
+            raise bad_input(where, "floats in [0, 1]", image.dtype, "divide uint8 by 255")
 
 
-def _check_targets(
-    targets: list[dict[str, Any]] | None, sizes: list[tuple[int, int]], num_classes: int
+def _check_truths(
+    truths: list[Truth] | None, sizes: list[tuple[int, int]], num_classes: int
 ) -> None:
-    if targets is None or len(targets) != len(sizes):
-        got = "none" if targets is None else len(targets)
+    """The public argument is called `targets`, as in torchvision, and so it is in errors."""
+    if truths is None or len(truths) != len(sizes):
+        got = "none" if truths is None else len(truths)
         raise bad_input("targets", f"one dict per image ({len(sizes)}) in training mode", got)
-    for number, (target, size) in enumerate(zip(targets, sizes, strict=True)):
-        where, missing = f"targets[{number}]", {"boxes", "labels"} - set(target)
-        if missing or not {"masks", "polygons"} & set(target):
-            raise bad_input(where, "keys boxes, labels, and masks or polygons", sorted(target))
-        count = len(target["labels"])
-        if tuple(target["boxes"].shape) != (count, 4):
-            raise bad_input(
-                f"{where}['boxes']", f"shape ({count}, 4)", tuple(target["boxes"].shape)
-            )
-        if (
-            count
-            and not 0
-            <= int(target["labels"].min())
-            <= int(target["labels"].max())
-            < num_classes
-        ):
-            raise bad_input(
-                f"{where}['labels']", f"classes 0..{num_classes - 1}", target["labels"].tolist()
-            )
-        if "masks" in target and tuple(target["masks"].shape) != (count, *size):
-            raise bad_input(
-                f"{where}['masks']", f"shape {(count, *size)}", tuple(target["masks"].shape)
-            )
+    for number, (truth, size) in enumerate(zip(truths, sizes, strict=True)):
+        _check_truth(truth, size, num_classes, f"targets[{number}]")
+
+
+def _check_truth(truth: Truth, size: tuple[int, int], num_classes: int, where: str) -> None:
+    def require_shape(name: str, *expected: int) -> None:
+        shape = tuple(truth[name].shape)
+        require(shape == expected, f"{where}['{name}']", f"shape {expected}", shape)
+
+    if not {"boxes", "labels"} <= set(truth) or not {"masks", "polygons"} & set(truth):
+        raise bad_input(where, "keys boxes, labels, and masks or polygons", sorted(truth))
+    labels = truth["labels"]
+    count = len(labels)
+    require_shape("boxes", count, 4)
+    if count and (int(labels.min()) < 0 or int(labels.max()) >= num_classes):
+        expected = f"classes 0..{num_classes - 1}"
+        raise bad_input(f"{where}['labels']", expected, labels.tolist())
+    if "masks" in truth:
+        require_shape("masks", count, *size)

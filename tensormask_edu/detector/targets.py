@@ -1,5 +1,4 @@
-"""What each window should say: label, box deltas, mask (paper, section 3.3; rules of the
-official code).
+"""What each window should say: label, box deltas, mask (section 3.3; the official rules).
 
 A window is positive for an object when it contains its box, is at most about twice as long, is
 centred within one unit of the box centre, and no other object claims it too. "About" and the
@@ -10,7 +9,7 @@ next: losses.py
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +20,13 @@ from torchvision.ops import roi_align
 
 from .. import masks as rle
 from ..config import ModelConfig
-from ..geometry import Geometry, Windows
+from ..geometry import Geometry, Layout, Windows
 from . import boxes
 from .network import WindowMasks
 
-GridSizes = list[tuple[int, int]]
+# The truth of one picture with G objects: `boxes` (G, 4) xyxy pixels, `labels` (G,) and `masks`
+# (G, H, W) bool, or `polygons` (per object a list of [x0, y0, x1, y1, ...] arrays)
+Truth = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,10 @@ class Targets:
     """Targets of a batch of N images with M windows each, P of them positive.
 
     labels: (N, M) int64, the class of a positive window, -1 for a negative one.
-    image, window, instance: (P,) int64, position of each positive in its image's list of
-    windows.
-    deltas: (P, 4) box deltas. masks: bool targets of the positives, grouped by size.
+    image, window, instance: (P,) int64, which image each positive is in, its position in the
+        image's list of windows, and its object.
+    deltas: (P, 4) box deltas.
+    masks: bool targets of the positives, grouped by size.
     """
 
     labels: Tensor
@@ -52,7 +54,29 @@ class Targets:
         return Targets(**{name: change(getattr(self, name)) for name in names}, masks=masks)
 
 
-def assign(box_px: Tensor, config: ModelConfig, grid_sizes: GridSizes) -> Tensor:
+def build_targets(truths: Sequence[Truth], layout: Layout, config: ModelConfig) -> Targets:
+    """Targets for a batch, from the truth of each image and where the batch's windows lie."""
+    windows = layout.windows
+    labels, image, pairs, deltas = [], [], [], []
+    for number, truth in enumerate(truths):
+        box_px = truth["boxes"].float()  # (G, 4)
+        pair = assign(box_px, config, layout)
+        window, instance = pair.unbind(1)  # (P_n, 2) -> twice (P_n,)
+        label = torch.full_like(windows.level, -1)  # (M,): negative, unless ...
+        label[window] = truth["labels"][instance]
+        labels.append(label)
+        image.append(torch.full_like(window, number))
+        pairs.append(pair)
+        window_px, object_px = windows.box_px[window], box_px[instance]  # twice (P_n, 4)
+        deltas.append(boxes.encode(window_px, object_px, config.box_weights))
+    window, instance = torch.cat(pairs).unbind(1)  # of all images: twice (P,)
+    image_of = torch.cat(image)
+    masks = mask_targets(truths, image_of, instance, windows[window], config.geometry)
+    # labels: N times (M,) -> (N, M); deltas: (P, 4)
+    return Targets(torch.stack(labels), image_of, window, instance, torch.cat(deltas), masks)
+
+
+def assign(box_px: Tensor, config: ModelConfig, layout: Layout) -> Tensor:
     """Which object each window is positive for.
 
     Centrality says where to look: only cells within one stride of a box centre can be positive,
@@ -64,26 +88,28 @@ def assign(box_px: Tensor, config: ModelConfig, grid_sizes: GridSizes) -> Tensor
     Returns:
         (P, 2) int64, rows (window, object) in window order.
     """
-    geometry = config.geometry
-    centre = (box_px[:, :2] + box_px[:, 2:]) / 2
-    longest = (
-        (box_px[:, 2:] - box_px[:, :2]).amax(dim=1) if len(box_px) else box_px.new_zeros(0)
-    )
+    geometry, grid_sizes = config.geometry, layout.grid_sizes
+    low_px, high_px = box_px[:, :2], box_px[:, 2:]  # (G, 4) -> twice (G, 2)
+    centre = (low_px + high_px) / 2
+    # (G, 2) -> (G,); without objects amax has nothing to choose from
+    longest = (high_px - low_px).amax(dim=1) if len(box_px) else box_px.new_zeros(0)
     found = []
     for level in range(geometry.num_levels):
+        # Q windows are asked; all tensors below are (Q,), and (Q, 2) for points
         instance, y, x, size_id = _cells_near(centre, geometry, grid_sizes, level)
         window = geometry.window_index(grid_sizes, level, y, x, size_id)
         side = torch.tensor([geometry.side_px(level, a) for a in range(geometry.num_sizes)])
-        side = side.to(box_px)[size_id]
+        side = side.to(box_px)[size_id]  # (A,) -> (Q,)
         window_centre = torch.stack([x, y], dim=1).to(box_px) * geometry.strides_px[level]
         low, high = window_centre - side[:, None] / 2, window_centre + side[:, None] / 2
-        contained = (low <= box_px[instance, :2]).all(1) & (high >= box_px[instance, 2:]).all(1)
+        contained = (low <= low_px[instance]).all(1) & (high >= high_px[instance]).all(1)
+        # The smallest windows take even smaller objects, which would have none otherwise.
         scale = (2 * longest[instance]).clamp(min=config.smallest_scale_px)
         fits = side - config.scale_slack_px(level) <= scale
         distance = (window_centre - centre[instance]).square().sum(1).sqrt()
         central = distance <= config.centrality_px(level)
         positive = contained & fits & central
-        found.append(torch.stack([window[positive], instance[positive]], dim=1))
+        found.append(torch.stack([window[positive], instance[positive]], dim=1))  # (P_l, 2)
     pairs = torch.cat(found)
     pairs = pairs[pairs[:, 0].argsort(stable=True)]
     _, claim, claims = pairs[:, 0].unique(return_inverse=True, return_counts=True)
@@ -91,49 +117,28 @@ def assign(box_px: Tensor, config: ModelConfig, grid_sizes: GridSizes) -> Tensor
 
 
 def _cells_near(
-    centre: Tensor, geometry: Geometry, grid_sizes: GridSizes, level: int
+    centre: Tensor, geometry: Geometry, grid_sizes: list[tuple[int, int]], level: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(instance, y, x, size_id) of the windows at 4 x 4 cells around each centre, inside the
-    grid."""
+    """(instance, y, x, size_id) of the windows at 4 x 4 cells around each centre (G, 2).
+
+    Those outside the grid are left out.
+    """
     rows, columns = grid_sizes[level]
+    # From the cell at or before the centre: one more before it, two behind. Nothing farther
+    # lies within a stride.
     near = torch.arange(-1, 3, device=centre.device)
     sizes = torch.arange(geometry.num_sizes, device=centre.device)
     instances = torch.arange(len(centre), device=centre.device)
+    # each (G, 4, 4, A)
     instance, dy, dx, size_id = torch.meshgrid(instances, near, near, sizes, indexing="ij")
-    cell = (centre / geometry.strides_px[level]).floor().long()
+    cell = (centre / geometry.strides_px[level]).floor().long()  # (G, 2): x, y
     y, x = cell[instance, 1] + dy, cell[instance, 0] + dx
     inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
-    return instance[inside], y[inside], x[inside], size_id[inside]
-
-
-def build_targets(
-    instances: list[dict[str, Any]],
-    windows: Windows,
-    grid_sizes: GridSizes,
-    config: ModelConfig,
-) -> Targets:
-    """Targets for a batch. `instances`: per image a dict of `boxes` (G, 4) xyxy pixels,
-    `labels` (G,) and `polygons` (per object a list of [x0, y0, x1, y1, ...] arrays) or `masks`
-    (G, H, W) bool."""
-    geometry = config.geometry
-    labels, image, pairs, deltas = [], [], [], []
-    for number, target in enumerate(instances):
-        pair = assign(target["boxes"].float(), config, grid_sizes)
-        label = torch.full((len(windows),), -1, dtype=torch.int64, device=windows.level.device)
-        label[pair[:, 0]] = target["labels"][pair[:, 1]]
-        labels.append(label)
-        image.append(torch.full_like(pair[:, 0], number))
-        pairs.append(pair)
-        box = target["boxes"].float()[pair[:, 1]]
-        deltas.append(boxes.encode(windows.box_px[pair[:, 0]], box, config.box_weights))
-    window, instance = torch.cat(pairs).unbind(1)
-    image_of = torch.cat(image)
-    masks = mask_targets(instances, image_of, instance, windows[window], geometry)
-    return Targets(torch.stack(labels), image_of, window, instance, torch.cat(deltas), masks)
+    return instance[inside], y[inside], x[inside], size_id[inside]  # (Q,) each
 
 
 def mask_targets(
-    instances: list[dict[str, Any]],
+    truths: Sequence[Truth],
     image: Tensor,
     instance: Tensor,
     windows: Windows,
@@ -145,45 +150,50 @@ def mask_targets(
         image, instance: (P,) int64, which object of which image each of the P windows looks at.
     """
     masks = []
-    for level, size_id, where in windows.groups():
+    for level, size_id, where in windows.groups():  # where: (p,), the windows of this size
         side = geometry.side_bins(level, size_id)
         values = torch.zeros(len(where), side, side, dtype=torch.bool, device=where.device)
-        for number in image[where].unique().tolist():
+        for number in image[where].unique().tolist():  # image by image: each has its own masks
             rows = (image[where] == number).nonzero().squeeze(1)
             at = where[rows]
-            values[rows] = _crop(instances[number], instance[at], windows.box_px[at], side)
-        masks.append(WindowMasks(where, values))
+            values[rows] = _crop(truths[number], instance[at], windows.box_px[at], side)
+        masks.append(WindowMasks(where, values))  # (p,), (p, side, side)
     return masks
 
 
-def _crop(target: dict[str, Any], instance: Tensor, window_px: Tensor, side: int) -> Tensor:
-    if "polygons" in target:
-        polygons = [target["polygons"][g] for g in instance.tolist()]
-        drawn = [
-            draw_polygons(p, w, side) for p, w in zip(polygons, window_px.tolist(), strict=True)
-        ]
-        return torch.from_numpy(np.stack(drawn)).to(window_px.device)
-    return crop_masks(target["masks"], instance, window_px, side)
+def _crop(truth: Truth, instance: Tensor, window_px: Tensor, side: int) -> Tensor:
+    """Objects (p,) through windows (p, 4): bool (p, side, side), from polygons if there are."""
+    if "polygons" not in truth:
+        return crop_masks(truth["masks"], instance, window_px, side)
+    drawn = [
+        draw_polygons(truth["polygons"][number], window, side)
+        for number, window in zip(instance.tolist(), window_px.tolist(), strict=True)
+    ]
+    return torch.from_numpy(np.stack(drawn)).to(window_px.device)
 
 
 def crop_masks(masks: Tensor, instance: Tensor, window_px: Tensor, side: int) -> Tensor:
-    """Bool masks (G, H, W) seen through windows (P, 4) of objects `instance` (P,): (P, side,
-    side) bool.
+    """Bool masks (G, H, W) of objects (P,) seen through windows (P, 4): (P, side, side) bool.
 
     A bin is set when at least half of it is covered (ROIAlign's average, as the official
-    code)."""
-    used, row = instance.unique(return_inverse=True)
-    rois = torch.cat([row[:, None].to(window_px), window_px], dim=1)
+    code).
+    """
+    used, row = instance.unique(return_inverse=True)  # float copies of the used masks only
+    rois = torch.cat([row[:, None].to(window_px), window_px], dim=1)  # (P, 5): mask, xyxy
     cover = roi_align(masks[used].to(window_px)[:, None], rois, side, aligned=True)
-    return cover.squeeze(1) >= 0.5
+    return cover.squeeze(1) >= 0.5  # (P, 1, side, side) -> (P, side, side)
 
 
 def draw_polygons(polygons: list[Any], window_px: list[float], side: int) -> np.ndarray:
-    """The union of polygons [x0, y0, x1, y1, ...] drawn on the window's bins by COCO's
-    rasteriser: (side, side) bool."""
+    """The union of polygons [x0, y0, x1, y1, ...] on the window's bins: (side, side) bool.
+
+    COCO's rasteriser draws them.
+    """
     x0, y0, x1, y1 = window_px
+    # The official code's guard against empty boxes; a window never is one.
     scale = [side / max(x1 - x0, 0.1), side / max(y1 - y0, 0.1)]
     flat = [
+        # points (n, 2) from pixels to bins, then flat again (2n,)
         ((np.asarray(p, float).reshape(-1, 2) - [x0, y0]) * scale).ravel().tolist()
         for p in polygons
     ]

@@ -1,8 +1,7 @@
-"""The ceiling: the AP of the true masks seen through windows, the best any model of this
-geometry can do.
+"""The ceiling: the AP of the true masks seen through windows, the best a model can do.
 
 Each object is drawn from its best positive window's target, with score 1. What is lost is lost
-to bins and missing windows, not to learning; an AP reads only beside it.
+to bins and missing windows of this geometry, not to learning; an AP reads only beside it.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from ..data.prepare import input_size
 from ..data.truth import resize_target
 from ..detector import inference
 from ..detector.network import WindowMasks
-from ..detector.targets import assign, mask_targets
+from ..detector.targets import Truth, assign, mask_targets
 from ..masks import iou
 from ..weights.checkpoint import load_checkpoint
 from . import coco_scores as evaluate
@@ -43,21 +42,20 @@ def ceiling(
     Returns:
         ``{"segm": {"AP": ...}, "windowed": share, "objects": count}``.
     """
-    found: list[
-        tuple[list[results.Detection], int]
-    ] = []  # per picture, with its number of objects
+    # Per picture what is drawn, and its number of objects
+    found: list[tuple[list[results.Detection], int]] = []
     pictures = distributed.share(range(len(dataset)))
     for index in tqdm(pictures, desc="ceiling", unit="image", disable=not progress):
-        image, target = dataset[index]
-        best, masks = best_windows(config, image, target, input_config)
+        image, truth = dataset[index]
+        best, masks = best_windows(config, image, truth, input_config)
         detection = {
-            "boxes": target["boxes"][best],
+            "boxes": truth["boxes"][best],
             "scores": torch.ones(len(best)),
-            "labels": target["labels"][best],
+            "labels": truth["labels"][best],
             "masks": masks,
         }
-        drawn = results.to_coco(target["image_id"], detection, dataset.category_ids)
-        found.append((drawn, len(target["labels"])))
+        drawn = results.to_coco(truth["image_id"], detection, dataset.category_ids)
+        found.append((drawn, len(truth["labels"])))
     found = distributed.joined(found)
     detections = [detection for drawn, _ in found for detection in drawn]
     objects = sum(number for _, number in found)
@@ -66,23 +64,25 @@ def ceiling(
 
 
 def best_windows(
-    config: ModelConfig, image: Tensor, target: dict[str, Any], input_config: InputConfig
+    config: ModelConfig, image: Tensor, truth: Truth, input_config: InputConfig
 ) -> tuple[Tensor, Tensor]:
-    """The objects (B,) that have a window, and the mask each one's best window gives (B, H, W)
-    bool."""
+    """The objects (B,) that have a window, and the mask of each one's best window.
+
+    The masks are (B, H, W) bool, in the picture's own pixels.
+    """
     height, width = image.shape[-2:]
     size = input_size(height, width, input_config)
-    seen = resize_target(target, size)
+    seen = resize_target(truth, size)  # as the model sees it
     geometry = config.geometry
-    grid_sizes = geometry.grid_sizes(*geometry.padded_px([size]))
-    pairs = assign(seen["boxes"], config, grid_sizes)
-    windows, instance = geometry.windows(grid_sizes)[pairs[:, 0]], pairs[:, 1]
+    layout = geometry.layout([size])
+    window, instance = assign(seen["boxes"], config, layout).unbind(1)  # (P, 2) -> twice (P,)
+    windows = layout.windows[window]
     masks = mask_targets([seen], torch.zeros_like(instance), instance, windows, geometry)
-    logits = [WindowMasks(where, (values.float() * 2 - 1) * CERTAIN) for where, values in masks]
+    # Bool bins -> logits of a model that is sure of each
+    logits = [WindowMasks(where, (bins.float() * 2 - 1) * CERTAIN) for where, bins in masks]
     window_px = inference.scaled(windows.box_px, size, (height, width))
-    drawn = inference.paste(logits, window_px, height, width)
-    truth = target["masks"][instance]
-    overlap = iou(drawn, truth)
+    drawn = inference.paste(logits, window_px, height, width)  # (P, H, W)
+    overlap = iou(drawn, truth["masks"][instance])  # (P,)
     best = [int(torch.where(instance == g, overlap, -1).argmax()) for g in instance.unique()]
     return instance[best], drawn[best]
 
@@ -90,8 +90,7 @@ def best_windows(
 def evaluate_checkpoint(
     checkpoint: str | Path, folder: str | Path, split: str = "val"
 ) -> dict[str, Any]:
-    """Scores of a checkpoint on a data set's split, masks and boxes, with the ceiling beside
-    them.
+    """Scores of a checkpoint on a data set's split, masks and boxes, beside the ceiling.
 
     Raises:
         InputError: no checkpoint, no data set, or classes that differ between the two.

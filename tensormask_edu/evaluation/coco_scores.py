@@ -32,29 +32,22 @@ from .results import Detection, to_coco
 if TYPE_CHECKING:
     from pycocotools.coco import COCO
 
+# In pycocotools' order
 SCORE_NAMES = (
-    "AP",
-    "AP50",
-    "AP75",
-    "APs",
-    "APm",
-    "APl",
-    "AR1",
-    "AR10",
-    "AR100",
-    "ARs",
-    "ARm",
-    "ARl",
-)
+    "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
+)  # fmt: skip
 
 # Lower and upper area in px² of "small", "medium" and "large" objects
 AreaRanges = Mapping[str, tuple[float, float]]
-COCO_AREAS: AreaRanges = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
-SHAPES_AREAS: AreaRanges = {
-    "small": (0, 20**2),
-    "medium": (20**2, 44**2),
-    "large": (44**2, 1e10),
-}  # 128 px pictures
+
+
+def _areas(medium_px: int, large_px: int) -> AreaRanges:
+    """Ranges that begin where an object is a square of these sides."""
+    medium, large = medium_px**2, large_px**2
+    return {"small": (0, medium), "medium": (medium, large), "large": (large, 1e10)}
+
+
+COCO_AREAS, SHAPES_AREAS = _areas(32, 96), _areas(20, 44)  # the second for 128 px pictures
 
 
 def evaluate(
@@ -75,19 +68,13 @@ def evaluate(
             wrong too.
     """
     if not dataset.keep_empty:
-        raise bad_input(
-            "dataset",
-            "all pictures of the split",
-            "only those with instances",
-            "set keep_empty=True",
-        )
+        expected, got = "all pictures of the split", "only those with instances"
+        raise bad_input("dataset", expected, got, "set keep_empty=True")
     detections, images = evaluate_model(model, dataset, input_config, batch_size, progress)
-    scores = None
+    scores = {}
     if distributed.rank() == 0:
-        ground_truth = load_ground_truth(dataset.ground_truth_path)
-        scores = {
-            iou: score(ground_truth, detections, iou, area_ranges) for iou in ("segm", "bbox")
-        }
+        truth = load_ground_truth(dataset.ground_truth_path)
+        scores = {iou: score(truth, detections, iou, area_ranges) for iou in ("segm", "bbox")}
     scores = distributed.from_first(scores)
     return {**scores, "images": images, "detections": len(detections)}
 
@@ -111,9 +98,7 @@ def evaluate_model(
     """
     parameter = next(model.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
-    order = sorted(
-        range(len(dataset)), key=dataset.size
-    )  # equal sizes share a batch: little padding
+    order = sorted(range(len(dataset)), key=dataset.size)  # equal sizes together: less padding
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     found: list[list[Detection]] = []
     was_training = model.training
@@ -141,8 +126,7 @@ def score(
     iou: Literal["segm", "bbox"] = "segm",
     area_ranges: AreaRanges | None = None,
 ) -> dict[str, float]:
-    """The twelve COCO scores by name, computed by pycocotools; -1 where no object is in the
-    range.
+    """The twelve COCO scores by name, by pycocotools; -1 where no object is in the range.
 
     Args:
         ground_truth: an instances JSON, or one loaded by `load_ground_truth`.
@@ -165,35 +149,29 @@ def score(
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         evaluation = COCOeval(ground_truth, _results(checked, ground_truth, field), iou)
         ranges = COCO_AREAS if area_ranges is None else area_ranges
-        evaluation.params.areaRng = [
-            [0, 1e10],
-            *(list(ranges[name]) for name in ("small", "medium", "large")),
-        ]
+        sizes = [list(ranges[name]) for name in ("small", "medium", "large")]
+        evaluation.params.areaRng = [[0, 1e10], *sizes]  # the first counts objects of all sizes
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return {
-        name: float(value) for name, value in zip(SCORE_NAMES, evaluation.stats, strict=True)
-    }
+    named = zip(SCORE_NAMES, evaluation.stats, strict=True)
+    return {name: float(value) for name, value in named}
 
 
 def table(scores: Mapping[str, Any]) -> str:
-    """Scores as text: a row per score, a column for masks, boxes and the masks' ceiling, where
-    given.
+    """Scores as text: a row per score, a column for masks, boxes and the masks' ceiling.
 
     Args:
         scores: of `evaluate`, or {"segm" or "bbox": of `score`}; "ceiling" may hold another
-            such dict.
+            such dict. What is missing has no column.
     """
     columns = {"masks": scores.get("segm"), "boxes": scores.get("bbox")}
     columns["ceiling"] = scores.get("ceiling", {}).get("segm")
     shown = {title: values for title, values in columns.items() if values is not None}
     lines = [" " * 6 + "".join(f"{title:>9}" for title in shown)]
     for name in SCORE_NAMES:
-        lines.append(
-            f"{name:6}"
-            + "".join(f"{_three_decimals(values[name]):>9}" for values in shown.values())
-        )
+        cells = (f"{_three_decimals(values[name]):>9}" for values in shown.values())
+        lines.append(f"{name:6}" + "".join(cells))
     if "images" in scores:
         lines.append(f"{scores['detections']} detections on {scores['images']} images")
     return "\n".join(lines)
@@ -217,16 +195,16 @@ def load_ground_truth(path: str | Path) -> COCO:
 def _completed(
     annotation: dict[str, Any], number: int, size: tuple[int, int]
 ) -> dict[str, Any]:
-    """An annotation with every field pycocotools reads, numbered from 1: it takes id 0 for "no
-    match"."""
+    """An annotation with every field pycocotools reads.
+
+    Numbers begin at 1: it takes id 0 for "no match".
+    """
     from pycocotools import mask as mask_utils
 
     if not {"area", "bbox"} <= annotation.keys():
         rle = to_rle(annotation["segmentation"], *size)
-        annotation = {
-            "area": float(mask_utils.area(rle)),
-            "bbox": mask_utils.toBbox(rle).tolist(),
-        } | annotation
+        drawn = {"area": float(mask_utils.area(rle)), "bbox": mask_utils.toBbox(rle).tolist()}
+        annotation = drawn | annotation  # what the file says comes first
     return {"iscrowd": 0} | annotation | {"id": number}
 
 
@@ -254,9 +232,8 @@ def _check_detection(detection: Any, what: str, ground_truth: COCO, field: str) 
         raise bad_input(what, "a JSON object", type(detection).__name__)
     for name in ("image_id", "category_id", "score", field):
         if name not in detection:
-            raise bad_input(
-                what, f"a field {name!r}", f"only {', '.join(detection) or 'an empty object'}"
-            )
+            got = ", ".join(detection) or "an empty object"
+            raise bad_input(what, f"a field {name!r}", f"only {got}")
     _check_known(detection["image_id"], ground_truth.imgs, what, "image")
     _check_known(detection["category_id"], ground_truth.cats, what, "category")
     if not isinstance(detection["score"], int | float) or not math.isfinite(detection["score"]):
@@ -270,17 +247,16 @@ def _check_detection(detection: Any, what: str, ground_truth: COCO, field: str) 
 
 def _check_known(number: Any, known: Mapping[int, Any], what: str, kind: str) -> None:
     if not isinstance(number, int) or number not in known:
-        raise bad_input(
-            what,
-            f"{kind} of the ground truth",
-            f"unknown {kind} {number!r}",
-            "are they of the same data set?",
-        )
+        expected, got = f"{kind} of the ground truth", f"unknown {kind} {number!r}"
+        raise bad_input(what, expected, got, "are they of the same data set?")
 
 
 def _results(detections: Sequence[Detection], ground_truth: COCO, field: str) -> COCO:
-    """Detections as pycocotools wants them. Not by its loadRes, which needs at least one,
-    writes into them, and takes the area of a mask from the box if both are there."""
+    """Detections as pycocotools wants them.
+
+    Not by its loadRes, which needs at least one, writes into them, and takes the area of a mask
+    from the box if both are there.
+    """
     annotations = [
         {name: detection[name] for name in ("image_id", "category_id", "score")}
         | {"id": number, "iscrowd": 0}

@@ -24,16 +24,15 @@ def to_coco(
 
     Args:
         image_id: of the data set, or a file name where there is none
-        detection: arrays or CPU tensors: boxes (d, 4) xyxy px, scores (d,), labels (d,) in 0..K-1, masks bool (d, H,
-            W)
+        detection: arrays or CPU tensors: boxes (d, 4) xyxy px, scores (d,), labels (d,) in
+            0..K-1, masks bool (d, H, W)
         category_ids: K ids, the data set's category of each label
     """
     boxes, scores, labels = (detection[name].tolist() for name in ("boxes", "scores", "labels"))
     if labels and max(labels) >= len(category_ids):
         expected = f"labels below the data set's {len(category_ids)} classes"
-        raise bad_input(
-            "detection", expected, max(labels), "was the model trained on other classes?"
-        )
+        fix = "was the model trained on other classes?"
+        raise bad_input("detection", expected, max(labels), fix)
     rles = encode(np.asarray(detection["masks"], dtype=bool))
     return [
         {

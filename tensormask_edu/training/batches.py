@@ -1,5 +1,4 @@
-"""Batches with all a step needs: pictures, labels, deltas, and the masks drawn once per
-positive window.
+"""Batches with all a step needs: pictures, labels, deltas, and the positive windows' masks.
 
 Targets depend on boxes and the grid, not on what the network says. So they are made here, ahead
 of the step and in processes of their own where there are cores to spare; the step finds them
@@ -24,16 +23,15 @@ from ..base.errors import bad_input
 from ..config import ModelConfig
 from ..data.stream import TrainingSet, collate
 from ..detector.targets import Targets, build_targets
+from ..geometry import sizes_px
 
-GPU_WORKERS = (
-    4  # a GPU waits for one: a picture of COCO takes longer to read than to learn from
-)
+# A GPU waits for a single one: a picture of COCO takes longer to read than to learn from.
+GPU_WORKERS = 4
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images float32 (3, h, w) in [0, 1], the targets of them all, and which pictures they
-    are."""
+    """Images float32 (3, h, w) in [0, 1], the targets of them all, which pictures they are."""
 
     images: list[Tensor]
     targets: Targets
@@ -41,9 +39,8 @@ class Batch:
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The same batch with every tensor changed."""
-        return Batch(
-            [change(image) for image in self.images], self.targets.each(change), self.image_ids
-        )
+        images = [change(image) for image in self.images]
+        return Batch(images, self.targets.each(change), self.image_ids)
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device."""
@@ -51,9 +48,8 @@ class Batch:
 
     def as_dict(self) -> dict[str, Any]:
         """As tensors, numbers, lists and dicts, which are read back without running code."""
-        targets = vars(self.targets) | {
-            "masks": [masks._asdict() for masks in self.targets.masks]
-        }
+        masks = [group._asdict() for group in self.targets.masks]
+        targets = vars(self.targets) | {"masks": masks}
         return {"images": self.images, "targets": targets, "image_ids": self.image_ids}
 
     def pin_memory(self) -> Batch:
@@ -73,9 +69,9 @@ class Batches(Dataset[list[Batch]]):
     ) -> None:
         self.rank, self.processes = distributed.rank(), distributed.count()
         if batch_size % (self.processes * accumulate):
-            parts = f"{self.processes} processes" + f" times {accumulate} parts" * (
-                accumulate > 1
-            )
+            parts = f"{self.processes} processes"
+            if accumulate > 1:
+                parts += f" times {accumulate} parts"
             raise bad_input("batch_size", f"a multiple of the {parts}", batch_size)
         self.stream, self.model = stream, model
         self.batch_size, self.size = batch_size, batch_size // (self.processes * accumulate)
@@ -87,27 +83,23 @@ class Batches(Dataset[list[Batch]]):
 
     def part(self, first: int) -> Batch:
         """The samples from a position on, with their targets."""
-        images, targets = collate(
-            [self.stream[position] for position in range(first, first + self.size)]
-        )
-        geometry = self.model.geometry
-        padded_px = geometry.padded_px([(image.shape[-2], image.shape[-1]) for image in images])
-        grid_sizes = geometry.grid_sizes(*padded_px)
-        ready = build_targets(targets, geometry.windows(grid_sizes), grid_sizes, self.model)
-        return Batch(images, ready, [target["image_id"] for target in targets])
+        positions = range(first, first + self.size)
+        images, truths = collate([self.stream[position] for position in positions])
+        layout = self.model.geometry.layout(sizes_px(images))
+        targets = build_targets(truths, layout, self.model)
+        return Batch(images, targets, [truth["image_id"] for truth in truths])
 
 
 def load(
     batches: Batches, steps: range, workers: int | None, device: torch.device
 ) -> DataLoader[list[Batch]]:
-    """The batches of `steps` in order, prepared by `workers` processes ahead of time, or here
-    if 0."""
+    """The batches of `steps` in order, prepared ahead by `workers` processes, or here if 0."""
     on_gpu = device.type == "cuda"
     if workers is None:
         workers = GPU_WORKERS if on_gpu else 0
     return DataLoader(
         batches,
-        batch_size=None,
+        batch_size=None,  # what `batches` holds are whole batches
         sampler=steps,
         num_workers=workers,
         pin_memory=on_gpu,
@@ -116,6 +108,5 @@ def load(
 
 
 def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the training process decides what it
-    means."""
+    """Ctrl-C reaches every process of a terminal; only the training process answers it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,5 +1,4 @@
-"""What an interrupted run needs to go on as if nothing had happened, and the log it goes on
-with.
+"""What an interrupted run needs to go on as if nothing had happened, and its log.
 
 `resume.pt` holds weights, optimizer, scaler and position together: one file, published by one
 rename, so whatever is on the disk after a power cut belongs together. It is read without
@@ -30,14 +29,8 @@ STATE, LOG = "resume.pt", "log.jsonl"
 
 # What a resumed run must share with the one it continues, or its batches would be others.
 FIXED = (
-    "seed",
-    "batch_size",
-    "optimizer",
-    "augment",
-    "polygons",
-    "group_by_aspect",
-    "precision",
-)
+    "seed", "batch_size", "optimizer", "augment", "polygons", "group_by_aspect", "precision",
+)  # fmt: skip
 
 
 def begin(output: Path) -> None:
@@ -57,13 +50,14 @@ def clean(output: Path) -> None:
 
 
 def store(path: Path, value: Any) -> None:
-    """Tensors and plain values into a file, whole or not at all;
-    `torch.load(weights_only=True)` reads it."""
+    """Tensors and plain values into a file, whole or not at all.
+
+    `torch.load(weights_only=True)` reads it.
+    """
     memory = io.BytesIO()  # torch's own file writer does not say why it failed
     torch.save(value, memory)
-    with written_whole(
-        path
-    ) as temporary:  # no view of it: in a traceback one makes Python 3.12.1 crash
+    with written_whole(path) as temporary:
+        # getvalue, not a view: in a traceback a view makes Python 3.12.1 crash
         temporary.write_bytes(memory.getvalue())
 
 
@@ -78,27 +72,22 @@ def read_state(output: Path, recipe: Recipe) -> dict[str, Any]:
     Raises:
         InputError: no run, a broken file, or another run.
     """
-    path = output / STATE
+    path, fix = output / STATE, "train without it"
     if not path.is_file():
-        raise bad_input(
-            "resume", "an interrupted run in the output folder", output, "train without it"
-        )
+        raise bad_input("resume", "an interrupted run in the output folder", output, fix)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0]
         raise bad_input("resume", "a whole file of tensors", f"{path} ({reason})") from None
     if not isinstance(state, dict) or "recipe" not in state:
-        raise bad_input(
-            "resume", "the state of a run of this version", path, "train without it"
-        )
+        raise bad_input("resume", "the state of a run of this version", path, fix)
     before, now = state.pop("recipe"), _fixed(recipe)
     if changed := sorted(name for name in now if before.get(name) != now[name]):
-        values = {name: before.get(name) for name in changed}
+        expected = _shown({name: before.get(name) for name in changed})
+        got = _shown({name: now[name] for name in changed})
         fix = "pass the same, or train without resume"
-        raise bad_input(
-            "resume", f"the run's {_shown(values)}", _shown({n: now[n] for n in changed}), fix
-        )
+        raise bad_input("resume", f"the run's {expected}", got, fix)
     return state
 
 
@@ -116,14 +105,13 @@ def append_log(output: Path, record: dict[str, Any]) -> None:
 
 @contextmanager
 def interrupts(noted: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C calls `noted`, so that a step is done or not begun; a second Ctrl-C stops at
-    once."""
+    """Ctrl-C calls `noted`, so that a step is done or not begun; a second one stops at once."""
     if threading.current_thread() is not threading.main_thread():  # where no signal arrives
         yield
         return
 
     def note(*_: Any) -> None:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, before)  # for the second one
         noted()
 
     before = signal.signal(signal.SIGINT, note)
@@ -134,13 +122,10 @@ def interrupts(noted: Callable[[], None]) -> Iterator[None]:
 
 
 def _fixed(recipe: Recipe) -> dict[str, Any]:
-    """As JSON says it, so that it compares equal after a round trip."""
+    """What a resumed run shares, as JSON says it: equal after a round trip."""
     train = to_json(recipe.train)
-    values = {name: train[name] for name in FIXED} | {
-        "model": to_json(recipe.model),
-        "input": to_json(recipe.input),
-    }
-    return json.loads(json.dumps(values))
+    values = {"model": to_json(recipe.model), "input": to_json(recipe.input)}
+    return json.loads(json.dumps({name: train[name] for name in FIXED} | values))
 
 
 def _shown(values: dict[str, Any]) -> str:
@@ -150,16 +135,15 @@ def _shown(values: dict[str, Any]) -> str:
 def _cut_log(path: Path, step: int) -> None:
     """Forget what was logged after `step`, and a line that a kill cut in two."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    kept = "".join(f"{line}\n" for line in lines if _logged_until(line, step))
     with written_whole(path) as temporary:
-        temporary.write_text(
-            "".join(f"{line}\n" for line in lines if _logged_until(line, step))
-        )
+        temporary.write_text(kept)
 
 
 def _logged_until(line: str, step: int) -> bool:
     try:
         return json.loads(line)["step"] <= step
-    except ValueError:
+    except ValueError:  # half a line is no JSON
         return False
 
 

@@ -1,5 +1,4 @@
-"""Training as a page: batches in a seeded order, one step function, a schedule that knows its
-end.
+"""Training as a page: batches in a seeded order, one step, a schedule that knows its end.
 
 The schedule runs on *progress*, the larger of steps done / steps and time spent / minutes
 allowed, so a run ends with its last learning rate whichever limit comes first. Under torchrun
@@ -32,78 +31,36 @@ from ..detector.model import TensorMask, build_model
 from ..weights.checkpoint import build_from, save_checkpoint
 from . import journal
 from .batches import Batch, Batches, load
-
-HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+from .schedule import build_optimizer, lr_at
 
 
 class Diverged(RuntimeError):
     """The loss is no longer a number; the last checkpoint is from before that."""
 
 
-def lr_at(progress: float, config: TrainConfig) -> float:
-    """Learning rate at `progress` in [0, 1]: linear warm-up, then steps down or a cosine to
-    zero."""
-    if progress < config.warmup:
-        return config.lr * (
-            config.warmup_start + (1 - config.warmup_start) * progress / config.warmup
-        )
-    if config.decay_at:
-        return config.lr * 0.1 ** sum(progress >= fraction for fraction in config.decay_at)
-    done = min(1.0, (progress - config.warmup) / (1 - config.warmup))
-    return config.lr * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW or SGD; no weight decay on normalisation parameters and, unless `decay_biases`, on
-    biases."""
-    norms = {
-        p
-        for m in model.modules()
-        if isinstance(m, nn.BatchNorm2d | nn.GroupNorm)
-        for p in m.parameters()
-    }
-    trained = [p for p in model.parameters() if p.requires_grad]
-    spared = {p for p in trained if p in norms or (p.ndim == 1 and not config.decay_biases)}
-    groups = [
-        {
-            "params": [p for p in trained if p not in spared],
-            "weight_decay": config.weight_decay,
-        },
-        {"params": [p for p in trained if p in spared], "weight_decay": 0.0},
-    ]
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=0.9)
-    return torch.optim.AdamW(groups, lr=config.lr, fused=True)
-
-
 @dataclass
 class Run:
-    """What changes during training and must survive an interruption, and the step that changes
-    it."""
+    """What changes during training and must survive an interruption, and the step itself."""
 
     model: TensorMask
     config: TrainConfig
     output: Path
     step: int = 0
     seconds: float = 0.0
-    recent: list[dict[str, float]] = field(
-        default_factory=list
-    )  # losses since the log's last line
+    recent: list[dict[str, float]] = field(default_factory=list)  # losses not yet in the log
     interrupted: bool = False  # this process, by Ctrl-C
     stop: bool = False  # all processes, after the step at hand: one of them was interrupted
 
     def __post_init__(self) -> None:
         self.device = self.model.pixel_mean.device
         self.optimizer = build_optimizer(self.model, self.config)
-        self.scaler = torch.amp.GradScaler(
-            self.device.type, enabled=self.config.precision == "float16"
-        )
+        # Small float16 gradients would be zero: the loss is scaled up for the way back.
+        half = self.config.precision == "float16"
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
         self.network: nn.Module = self.model
         if distributed.count() > 1:
-            on_gpu = self.device.type == "cuda"
-            self.network = DistributedDataParallel(
-                self.model, [self.device] if on_gpu else None
-            )
+            devices = [self.device] if self.device.type == "cuda" else None
+            self.network = DistributedDataParallel(self.model, devices)
 
     @property
     def progress(self) -> float:
@@ -123,9 +80,12 @@ class Run:
             getattr(self, name).load_state_dict(state[name])
         self.step, self.seconds, self.recent = state["step"], state["seconds"], state["recent"]
 
+    def interrupt(self) -> None:
+        """Note Ctrl-C."""
+        self.interrupted = True
+
     def train_step(self, parts: list[Batch], lr: float, began: float) -> None:
-        """One update. Processes agree on the losses, on the time since `began`, and whether to
-        stop."""
+        """One update. Processes agree on losses, on the time since `began`, whether to stop."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad()
@@ -135,11 +95,10 @@ class Run:
             for name in losses[0]
         }
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(
-            self.model.parameters(), self.config.clip_norm or math.inf
-        )
+        limit = self.config.clip_norm or math.inf  # the norm is wanted even where none is set
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         local = [*means.values(), norm, time.perf_counter() - began, self.interrupted]
-        agreed = distributed.mean(
+        agreed = distributed.mean(  # one message for all of them
             torch.stack([torch.as_tensor(v).double().to(self.device) for v in local])
         )
         *values, gradient_norm, self.seconds, stop = agreed.tolist()  # here a GPU is waited for
@@ -151,22 +110,23 @@ class Run:
         self.recent.append(record)
 
     def backward(self, part: Batch, last: bool) -> dict[str, Tensor]:
-        """Add the gradients of a part of the batch; with the last one, processes average
-        theirs."""
-        half = HALF.get(self.config.precision)
-        with nullcontext() if last else getattr(self.network, "no_sync", nullcontext)():
-            with torch.autocast(self.device.type, half, enabled=half is not None):
+        """Add a part's gradients; with the last one, processes average theirs."""
+        precision = self.config.precision
+        dtype, half = getattr(torch, precision), precision != "float32"
+        no_sync = getattr(self.network, "no_sync", nullcontext)  # DistributedDataParallel's
+        averaged = nullcontext if last else no_sync
+        with averaged():
+            with torch.autocast(self.device.type, dtype, enabled=half):
                 losses = self.network(part.images, part.targets)
             total = sum(losses.values())
             self.scaler.scale(total / self.config.accumulate).backward()
         return {name: value.detach() for name, value in ({"loss": total} | losses).items()}
 
     def check(self, record: dict[str, float], gradient_norm: float, parts: list[Batch]) -> None:
-        """Stop before weights change for the worse. Float16 gradients may overflow: its scaler
-        skips them."""
-        if math.isfinite(sum(record.values())) and (
-            math.isfinite(gradient_norm) or self.scaler.is_enabled()
-        ):
+        """Stop before weights change for the worse."""
+        # Float16 gradients may overflow: the scaler skips such steps.
+        gradient_is_fine = math.isfinite(gradient_norm) or self.scaler.is_enabled()
+        if math.isfinite(sum(record.values())) and gradient_is_fine:
             return
         path = self.output / f"not_finite_{distributed.rank()}.pt"
         batch = [part.as_dict() for part in parts]
@@ -200,8 +160,7 @@ def train(
     resume: bool = False,
     weights: str | Path | None = None,
 ) -> TensorMask:
-    """Train on `folder`'s train split; write `output/checkpoint`, `output/log.jsonl`,
-    `output/resume.pt`.
+    """Train on `folder`'s train split; `output` gets checkpoint, log.jsonl and resume.pt.
 
     The class names come from the data. Ctrl-C saves a usable checkpoint and returns. Training
     starts from scratch or from `weights`: a checkpoint folder, or torchvision's of ImageNet for
@@ -209,27 +168,28 @@ def train(
 
     Raises:
         InputError: a folder that is no data set, nothing to resume, a full disk.
-        Diverged: the loss became infinite or NaN; the batch is saved, the last checkpoint
-            stays.
+        Diverged: the loss is infinite or NaN; the batch is saved, the last checkpoint stays.
     """
     output, config = Path(output), recipe.train
     dataset = CocoFolder(folder, "train", cache=config.cache, polygons=config.polygons)
-    recipe = replace(
-        recipe, model=replace(recipe.model, class_names=tuple(dataset.class_names))
-    )
+    classes = tuple(dataset.class_names)
+    recipe = replace(recipe, model=replace(recipe.model, class_names=classes))
     with distributed.processes() as device:
         torch.manual_seed(config.seed)
         model = build_from(weights, recipe.model) if weights else build_model(recipe.model)
+        # channels_last: the order of memory in which convolutions are quickest
         model = model.to(device).to(memory_format=torch.channels_last).train()
-        recipe = replace(recipe, model=model.config)
+        recipe = replace(recipe, model=model.config)  # that of `weights`, where given
         group_size = config.batch_size if config.group_by_aspect else None
         stream = TrainingSet(dataset, recipe.input, config.augment, config.seed, group_size)
         batches = Batches(stream, recipe.model, config.batch_size, config.accumulate)
         run = Run(model, config, output)
         if resume:
             run.load_state(journal.read_state(output, recipe))
-        if distributed.rank() == 0:
-            journal.go_on(output, run.step) if resume else journal.begin(output)
+        if distributed.rank() == 0 and resume:
+            journal.go_on(output, run.step)
+        elif distributed.rank() == 0:
+            journal.begin(output)
         steps = range(run.step, config.steps)
         _loop(run, load(batches, steps, config.workers, device), recipe)
     return model.eval()
@@ -239,7 +199,7 @@ def _loop(run: Run, batches: DataLoader[list[Batch]], recipe: Recipe) -> None:
     config, began = run.config, time.perf_counter() - run.seconds
     quiet = distributed.rank() > 0
     bar = tqdm(total=config.steps, initial=run.step, desc="train", unit="step", disable=quiet)
-    with bar, journal.interrupts(lambda: setattr(run, "interrupted", True)):
+    with bar, journal.interrupts(run.interrupt):
         for batch in batches:
             if run.stop or (progress := run.progress) >= 1:
                 break
@@ -251,8 +211,7 @@ def _loop(run: Run, batches: DataLoader[list[Batch]], recipe: Recipe) -> None:
             if run.step % config.save_every == 0:
                 run.save(recipe)
         if run.stop and not quiet:
-            bar.write(
-                f"stopped at step {run.step}; the checkpoint in {run.output} can be used or resumed"
-            )
+            can = f"the checkpoint in {run.output} can be used or resumed"
+            bar.write(f"stopped at step {run.step}; {can}")
     run.save(recipe)
     distributed.wait()  # for the first process to have written it

@@ -13,7 +13,7 @@ import torch
 
 from ..config import ModelConfig
 from ..detector.targets import assign, crop_masks
-from ..geometry import Windows
+from ..geometry import Windows, sizes_px
 from .images import windows_on_image
 from .look import Array, as_array
 from .tensors import (
@@ -136,7 +136,6 @@ def positive_windows(
     target: dict[str, Any], instance: int, image: Any, config: ModelConfig
 ) -> Windows:
     """The windows of `image` that are positive for one object."""
-    geometry = config.geometry
-    grid_sizes = geometry.grid_sizes(*image.shape[-2:])
-    pairs = assign(target["boxes"], config, grid_sizes)
-    return geometry.windows(grid_sizes)[pairs[pairs[:, 1] == instance, 0]]
+    layout = config.geometry.layout(sizes_px([image]))
+    pairs = assign(target["boxes"], config, layout)
+    return layout.windows[pairs[pairs[:, 1] == instance, 0]]

@@ -218,7 +218,7 @@ class DetectorGraph(nn.Module):
         """Mask logits (B, side, side) of the windows at `index` (B, 3) of one level and
         size."""
         lam, pad_value = self.config.geometry.lams[level], self.config.pad_value
-        aligned = output.aligned[level][size_id]
+        aligned = output.aligned(level, size_id)
         if self.masks == "windows":
             return swap_align2nat_windows(aligned, lam, index, pad_value)
         natural = swap_align2nat(aligned, lam, pad_value)

@@ -25,6 +25,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from tensormask_edu.base.errors import bad_input
 from tensormask_edu.data.coco import CocoFolder
+from tensormask_edu.geometry import sizes_px
 from tensormask_edu.weights.checkpoint import load_checkpoint
 
 from .. import contract
@@ -284,11 +285,9 @@ def pytorch(graph: DetectorGraph, batch: Pictures) -> tuple[Named, list[dict[str
     model.config = graph.config
     images = model.batch(batch.images)
     output = model.network(images)
-    grid_sizes = model.config.geometry.grid_sizes(images.shape[-2], images.shape[-1])
-    windows, num = model.config.geometry.windows(grid_sizes), len(batch.images)
-    found = model.detections(
-        output, windows, [batch.input_size] * num, [batch.output_size] * num
-    )
+    layout, num = model.config.geometry.layout(sizes_px(images)), len(batch.images)
+    sizes = [batch.input_size] * num, [batch.output_size] * num
+    found = model.detections(output, layout, *sizes)
     raw = {name: tensor.numpy() for name, tensor in graph.raw(output).items()}
     return raw, [{name: tensor.numpy() for name, tensor in each.items()} for each in found]
 

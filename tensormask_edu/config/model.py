@@ -1,0 +1,120 @@
+"""The network and its detector: every choice between the paper's variants is a field here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from ..base.errors import require
+from ..geometry import Geometry
+
+BACKBONES = ("tiny", "resnet50", "resnet101")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network and its detector.
+
+    Lengths end in their unit. What a comment calls official is the published code's; facts
+    without a note are the paper's.
+    """
+
+    preset: str = "tiny"
+    class_names: tuple[str, ...] = ("object",)
+
+    # Windows
+    strides_px: tuple[int, ...] = (4, 8, 16, 32)
+    sides_bins: tuple[int, ...] = (5, 7)
+    bipyramid: bool = True
+
+    # Input: callers pass RGB in [0, 1]; the model scales and orders the channels itself
+    pixel_scale: float = 1.0
+    pixel_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    pixel_std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    bgr: bool = False
+
+    # Network
+    backbone: Literal["tiny", "resnet50", "resnet101"] = "tiny"
+    # Where a stage of a ResNet halves its grid: in its 1x1 (official), or else in its 3x3
+    stride_in_1x1: bool = True
+    fpn_channels: int = 48
+    tower_convs: int = 2
+    class_channels: int = 48
+    box_channels: int = 48
+    mask_channels: int = 48
+    # GroupNorm groups in towers and fuse; 0: no normalisation (official)
+    tower_norm_groups: int = 8
+    prior: float = 0.01
+    pad_value: float = -6.0
+
+    # Which windows are positive, where the paper's text and its code differ (section 3.3):
+    # the unit is sigma_hw (official) or sigma_vu (paper)
+    centrality_unit: Literal["stride", "bin"] = "stride"
+    # at most twice the object is "side - stride" (official) or "side" (paper)
+    scale_rule: Literal["side - stride", "side"] = "side - stride"
+
+    # Losses
+    focal_gamma: float = 3.0
+    focal_alpha: float = 0.3
+    box_weights: tuple[float, float, float, float] = (1.5, 1.5, 0.75, 0.75)
+    mask_loss_weight: float = 2.0
+    mask_positive_weight: float = 1.5
+    # Whose positives divide the losses; see losses.py
+    normaliser: Literal["process", "global"] = "process"
+
+    # Inference
+    score_threshold: float = 0.05
+    topk_candidates: int = 1000
+    nms_threshold: float = 0.5
+    detections_per_image: int = 100
+
+    def __post_init__(self) -> None:
+        names, groups = self.class_names, self.tower_norm_groups
+        require(len(names) >= 1, "class_names", "at least one class", names)
+        require(self.backbone in BACKBONES, "backbone", f"one of {BACKBONES}", self.backbone)
+        require(0 < self.prior < 1, "prior", "a probability between 0 and 1", self.prior)
+        self._require_one_of("centrality_unit", ("stride", "bin"))
+        self._require_one_of("scale_rule", ("side - stride", "side"))
+        self._require_one_of("normaliser", ("process", "global"))
+        for name in ("detections_per_image", "topk_candidates"):
+            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        expected = f"a multiple of tower_norm_groups = {groups}"
+        for name in ("class_channels", "box_channels", "mask_channels"):
+            channels = getattr(self, name)
+            require(groups == 0 or channels % groups == 0, name, expected, channels)
+        _ = self.geometry  # checks strides_px and sides_bins
+
+    def _require_one_of(self, name: str, choices: tuple[str, ...]) -> None:
+        value = getattr(self, name)
+        require(value in choices, name, " or ".join(choices), value)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry(self.strides_px, self.sides_bins, self.bipyramid)
+
+    @property
+    def prior_bias(self) -> float:
+        """Start of the class predictor's bias: sigmoid(bias) = prior (RetinaNet)."""
+        return -math.log((1 - self.prior) / self.prior)
+
+    def centrality_px(self, level: int) -> int:
+        """How far a positive window's centre may be from the object's."""
+        stride = self.strides_px[level]
+        return stride if self.centrality_unit == "stride" else self.geometry.bin_px(level)
+
+    def scale_slack_px(self, level: int) -> int:
+        """What is taken off a window's side before it is compared with twice the object's."""
+        return self.strides_px[level] if self.scale_rule == "side - stride" else 0
+
+    @property
+    def smallest_scale_px(self) -> int:
+        """Objects of any smaller size still match the smallest window.
+
+        It is the official code's 44 - 4 = 40.
+        """
+        return self.sides_bins[0] * self.strides_px[0] - self.scale_slack_px(0)

@@ -1,0 +1,66 @@
+"""How a model is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ..base.errors import require
+from .images import AugmentConfig
+
+# Of the network while it runs; weights, boxes, scores and losses stay float32. The names are
+# also PyTorch's.
+Precision = Literal["float32", "bfloat16", "float16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained.
+
+    The schedule ends at `steps`, or at `minutes` if that comes first.
+    """
+
+    steps: int = 4000
+    minutes: float | None = None
+    batch_size: int = 4  # of all processes together
+    accumulate: int = 1  # parts in which a process takes its share: less memory, the same step
+    optimizer: Literal["adamw", "sgd"] = "adamw"  # sgd with momentum 0.9
+    lr: float = 4e-3
+    weight_decay: float = 1e-2  # 0 on normalisation parameters ...
+    decay_biases: bool = False  # ... and on biases, but for the official recipe
+    warmup: float = 0.1  # fraction of the schedule, linear ...
+    warmup_start: float = 0.0  # ... from this part of lr
+    # lr falls to a tenth at these fractions; none: a cosine to 0
+    decay_at: tuple[float, ...] = ()
+    clip_norm: float | None = 1.0
+    precision: Precision = "float32"
+    seed: int = 0
+    log_every: int = 20
+    save_every: int = 1000
+    augment: AugmentConfig = AugmentConfig()
+
+    # Data
+    polygons: bool = False  # mask targets drawn from polygons (official), else from bitmaps
+    group_by_aspect: bool = False  # wide pictures with wide ones, tall with tall: less padding
+    cache: bool = True  # keep decoded pictures in memory
+    workers: int | None = None  # processes that prepare batches; None: 0 on a CPU, 4 on a GPU
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate", "log_every", "save_every"):
+            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        allowed = self.minutes is None or self.minutes > 0
+        require(allowed, "minutes", "a positive number", self.minutes)
+        require(self.lr > 0, "lr", "a positive number", self.lr)
+        known = self.optimizer in ("adamw", "sgd")
+        require(known, "optimizer", "adamw or sgd", self.optimizer)
+        known = self.precision in PRECISIONS
+        require(known, "precision", ", ".join(PRECISIONS), self.precision)
+        fractions = all(0 < fraction < 1 for fraction in self.decay_at)
+        rising = fractions and list(self.decay_at) == sorted(self.decay_at)
+        require(rising, "decay_at", "rising fractions between 0 and 1", self.decay_at)
+        require(0 <= self.warmup < 1, "warmup", "a fraction below 1", self.warmup)
+        positive = self.clip_norm is None or self.clip_norm > 0
+        require(positive, "clip_norm", "a positive number or None", self.clip_norm)
+        allowed = self.workers is None or self.workers >= 0
+        require(allowed, "workers", "at least 0", self.workers)
