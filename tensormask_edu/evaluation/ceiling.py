@@ -19,7 +19,7 @@ from ..base.errors import bad_input
 from ..config import InputConfig, ModelConfig
 from ..data.coco import CocoFolder
 from ..data.prepare import input_size
-from ..data.truth import resize_target
+from ..data.truth import resize_truth
 from ..detector import inference
 from ..detector.network import WindowMasks
 from ..detector.targets import assign, mask_targets
@@ -72,7 +72,7 @@ def best_windows(
     bool."""
     height, width = image.shape[-2:]
     size = input_size(height, width, input_config)
-    seen = resize_target(target, size)
+    seen = resize_truth(target, size)
     geometry = config.geometry
     grid_sizes = geometry.grid_sizes(*geometry.padded_px([size]))
     pairs = assign(seen["boxes"], config, grid_sizes)
