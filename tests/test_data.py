@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as mask_utils
-from tolerances import RESIZED, RESIZED_TWICE
+from tolerances import RESIZED, RESIZED_EXACTLY
 from torch import Generator
 from torchvision.transforms.v2.functional import resize
 from trainer import write_pictures
@@ -469,22 +469,27 @@ def test_prepare_resizes(config: InputConfig, size: tuple[int, int]):
 
 
 @pytest.mark.parametrize(
-    ("size", "limit"),
+    ("before", "after", "limit"),
     [
-        ((37, 53), RESIZED),  # a little up
-        ((101, 97), RESIZED),  # far up, more in height
-        ((13, 19), RESIZED),  # down
-        ((61, 17), RESIZED),  # up in height, down in width
-        ((1, 1), RESIZED),
-        ((62, 86), RESIZED_TWICE),
+        ((31, 43), (37, 53), RESIZED),  # a little up
+        ((31, 43), (101, 97), RESIZED),  # far up, by two factors
+        ((31, 43), (13, 19), RESIZED),  # down
+        ((31, 43), (61, 17), RESIZED),  # up in height, down in width
+        ((33, 47), (1, 1), RESIZED),
+        ((427, 640), (800, 1199), RESIZED),  # a picture of COCO
+        ((31, 43), (62, 86), RESIZED_EXACTLY),
     ],
 )
-def test_resizing_is_torchvisions(size: tuple[int, int], limit: float):
-    """Checkpoints were trained on pictures that torchvision resized."""
-    image = random_image(31, 43) / 255
-    expected = resize(image, list(size), antialias=True).clamp(0, 1)
-    found = torch.from_numpy(preparing.resize(image.numpy(), size))
+def test_resizing_is_torchvisions(
+    before: tuple[int, int], after: tuple[int, int], limit: float
+):
+    """Models were trained on pictures that torchvision resized, and see Pillow's."""
+    image = random_image(*before) / 255
+    found = torch.from_numpy(preparing.resize(image.numpy(), after))
+    expected = resize(image, list(after), antialias=True)
     torch.testing.assert_close(found, expected, atol=limit, rtol=0)
+    exact = resize(image.double(), list(after), antialias=True).float()
+    torch.testing.assert_close(found, exact, atol=RESIZED_EXACTLY, rtol=0)
 
 
 def test_stretch_maps_the_percentiles_to_zero_and_one():
