@@ -223,11 +223,11 @@ def bin_at(x: float, y: float, side: int) -> tuple[int, int, int, int]:
     return int(y - cell_y * pitch), int(x - cell_x * pitch), cell_y, cell_x
 
 
-def marked(ax, look, side: int) -> set[tuple[int, int, int, int]]:
+def marked(ax, pen, side: int) -> set[tuple[int, int, int, int]]:
     lines = [
         line
         for line in ax.lines
-        if line.get_marker() == look.marker and line.get_color() == look.colour
+        if line.get_marker() == pen.marker and line.get_color() == pen.colour
     ]
     return {
         bin_at(float(line.get_xdata()[0]), float(line.get_ydata()[0]), side) for line in lines
