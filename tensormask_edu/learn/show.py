@@ -64,7 +64,7 @@ def compare(one: Any, other: Any, words: str = "the two") -> None:
 
 
 def mask_iou(one: Any, other: Any) -> Array:
-    """IoU of masks that pair up, bool (..., H, W) each: pixels in both over pixels in either."""
+    """IoU of masks that pair up, bool (..., H, W) each: pixels in both over those in either."""
     return np.asarray(iou(as_array(one), as_array(other)))  # (...)
 
 
