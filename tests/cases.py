@@ -1,4 +1,4 @@
-"""What operator tests share: implementations as parameters, golden cases, wrong ops to order."""
+"""What operator tests share: implementations as parameters, golden cases, ops with mistakes."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ next: viz/gallery.py
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,7 +40,7 @@ def loss_curve(log: Sequence[Mapping[str, float]]) -> Figure:
     for key, (word, colour, line) in lines.items():
         values = np.array([entry[key] for entry in log], dtype=float)
         upper.plot(step, values, color=colour, linewidth=0.6, alpha=0.35)
-        thick = {"linestyle": line, "linewidth": 1.8, "label": word}
+        thick: dict[str, Any] = {"linestyle": line, "linewidth": 1.8, "label": word}
         upper.plot(step, _smooth(values), color=colour, **thick)
     upper.set(yscale="log", ylabel="loss (log scale)", title=_run_title(log))
     upper.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -85,7 +85,7 @@ def reachable_iou(
     """
     figure = new_picture(3.2, "Best reachable IoU by object size")
     ax = figure.subplots()
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"marker": "o", "linestyle": "solid", "color": TRUTH.colour},
         {"marker": "s", "linestyle": "dashed", "color": PREDICTION.colour},
         {"marker": "^", "linestyle": "dotted", "color": POSITIVE.colour},

@@ -204,8 +204,8 @@ def memory_bars(
     figure = look.new_picture(3.1, title)
     ax = figure.subplots()
     position = np.arange(len(names))
-    hatched = {"color": "white", "edgecolor": PREDICTION.colour, "hatch": "///"}
-    filled = {"color": TRUTH.colour, "edgecolor": TRUTH.colour, "hatch": ""}
+    hatched: dict[str, Any] = {"color": "white", "edgecolor": PREDICTION.colour, "hatch": "///"}
+    filled: dict[str, Any] = {"color": TRUTH.colour, "edgecolor": TRUTH.colour, "hatch": ""}
     bars = [
         ax.bar(position - 0.2, between, 0.38, label="with the tensor between", **hatched),
         ax.bar(position + 0.2, fused, 0.38, label="fused", **filled),

@@ -405,8 +405,8 @@ def _scaled_window(
     side, bins = geometry.side_px(level, size_id), geometry.side_bins(level, size_id)
     edges = np.linspace(0, side, bins + 1)
     visible = side / bins > total / 200  # closer lines would print as a grey area
-    lines = {"edgecolors": "white" if visible else "none", "linewidth": 0.3}
-    shades = {"cmap": look.mask_shades(), "vmin": 0, "vmax": 1}
+    shades: dict[str, Any] = {"cmap": look.mask_shades(), "vmin": 0, "vmax": 1}
+    lines: dict[str, Any] = {"edgecolors": "white" if visible else "none", "linewidth": 0.3}
     ax.pcolormesh(left + edges, edges, _blob(bins), **shades, **lines, antialiased=visible)
     draw_box(ax, (left, 0, left + side, side), POSITIVE, 1.2)
     words = f"level {level}\n{bins}² bins\nof {geometry.bin_px(level)} px"
