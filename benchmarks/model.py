@@ -39,6 +39,7 @@ from tensormask_edu.detector import inference
 from tensormask_edu.detector.model import AT_ONCE, TensorMask, build_model
 from tensormask_edu.detector.network import NetworkOutput, WindowMasks, per_window
 from tensormask_edu.geometry import sizes_px
+from tensormask_edu.masks import iou
 from tensormask_edu.ops import swap_align2nat
 
 PARTS = ("stages", "factors", "area", "scaling", "memory")
@@ -324,9 +325,7 @@ def agreement(expected: dict[str, Tensor], found: dict[str, Tensor]) -> float:
     ious = []
     for mask, label in zip(expected["masks"], expected["labels"], strict=True):
         same = found["masks"][found["labels"] == label]
-        union = (same | mask).flatten(1).sum(1)
-        iou = (same & mask).flatten(1).sum(1) / union.clamp(min=1)
-        ious.append(torch.where(union == 0, 1.0, iou).max().item() if len(same) else 0.0)
+        ious.append(iou(same, mask, both_empty=1.0).max().item() if len(same) else 0.0)
     return sum(ious) / max(1, len(ious))
 
 

@@ -1,6 +1,7 @@
 """Masks: polygons, run lengths and arrays, the ways between them, tight boxes, overlap.
 
-Arrays are NumPy's; `iou` takes tensors as well. Needs no torch.
+This is the one place for all of it. Arrays are NumPy's; `iou` takes tensors as well. Needs no
+torch.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from numpy.typing import NDArray
 
 from .base.errors import InputError
 
+# --- polygons, run lengths, arrays ------------------------------------------------------------
+
 
 def polygons_of(segmentation: Any) -> list[NDArray[np.float64]]:
-    """The polygons of a COCO segmentation, x0, y0, x1, y1, ... each; none if it is stored as a
-    mask.
+    """The polygons of a COCO segmentation, x0, y0, x1, y1, ... each; none of a stored mask.
 
     Polygons of fewer than three points are dropped: pycocotools would take four numbers for a
     box.
@@ -28,8 +30,11 @@ def polygons_of(segmentation: Any) -> list[NDArray[np.float64]]:
 
 
 def to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
-    """Polygons, uncompressed or compressed RLE as one compressed RLE of a (height, width)
-    mask."""
+    """Any COCO segmentation of a (height, width) picture as one compressed RLE.
+
+    Args:
+        segmentation: polygons, uncompressed RLE or compressed RLE.
+    """
     from pycocotools import mask as mask_utils
 
     if isinstance(segmentation, dict):
@@ -41,8 +46,9 @@ def to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
 
 
 def decode(rles: Sequence[dict[str, Any]], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Compressed RLEs, all of `size` (height, width), as masks: bool (m, H, W), columns first
-    in memory.
+    """Compressed RLEs, all of `size` (height, width), as masks: bool (m, H, W).
+
+    In memory columns come first, as in COCO's run lengths.
 
     Raises:
         InputError: run lengths that do not fill the picture.
@@ -52,16 +58,14 @@ def decode(rles: Sequence[dict[str, Any]], size: tuple[int, int]) -> NDArray[np.
     if not rles:
         return np.zeros((0, *size), dtype=bool)
     try:
-        with (
-            warnings.catch_warnings()
-        ):  # pycocotools 2.0.11 hands NumPy 2 an array of the old protocol
+        with warnings.catch_warnings():
+            # pycocotools 2.0.11 hands NumPy 2 an array of the old protocol
             warnings.simplefilter("ignore", DeprecationWarning)
             stacked = mask_utils.decode(list(rles))  # (H, W, m), first axis fastest in memory
     except ValueError as error:
-        raise InputError(
-            f"segmentation: {error}; its run lengths do not fill the picture"
-        ) from None
-    return stacked.transpose(2, 0, 1).view(bool)
+        reason = f"{error}; its run lengths do not fill the picture"
+        raise InputError(f"segmentation: {reason}") from None
+    return stacked.transpose(2, 0, 1).view(bool)  # (m, H, W)
 
 
 def encode(masks: NDArray[np.bool_]) -> list[dict[str, Any]]:
@@ -70,9 +74,8 @@ def encode(masks: NDArray[np.bool_]) -> list[dict[str, Any]]:
 
     if masks.shape[0] == 0:
         return []
-    columns_first = np.ascontiguousarray(masks.transpose(0, 2, 1)).view(
-        np.uint8
-    )  # the order RLE counts in
+    # RLE counts down the columns, so the columns are laid out first.
+    columns_first = np.ascontiguousarray(masks.transpose(0, 2, 1)).view(np.uint8)  # (m, W, H)
     rles = mask_utils.encode(columns_first.transpose(2, 1, 0))
     return [{"size": rle["size"], "counts": rle["counts"].decode("ascii")} for rle in rles]
 
@@ -80,24 +83,26 @@ def encode(masks: NDArray[np.bool_]) -> list[dict[str, Any]]:
 def run_lengths(counts: str) -> NDArray[np.int64]:
     """The run lengths in a compressed RLE's text.
 
-    A character less 48 holds five bits of a number, lowest first, and whether more follow (bit
-    5). The last one's bit 4 is the sign. From the fourth on, numbers are differences to the one
-    before the last.
+    A character less 48 holds five bits of a number, lowest first, and whether more follow
+    (bit 5). The last one's bit 4 is the sign. From the fourth on, numbers are differences to
+    the one before the last.
     """
     codes = np.frombuffer(counts.encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
-    ends = np.flatnonzero(codes < 32) + 1
+    ends = np.flatnonzero(codes < 32) + 1  # one past the last character of each number
     starts = np.concatenate([[0], ends[:-1]])
-    digit = np.arange(len(codes)) - np.repeat(starts, ends - starts)
+    digit = np.arange(len(codes)) - np.repeat(starts, ends - starts)  # place in its number
     runs = np.add.reduceat((codes & 31) << (5 * digit), starts)
-    runs -= (codes[ends - 1] >> 4 & 1) << (5 * (ends - starts))
-    runs[1::2] = runs[1::2].cumsum()
+    runs -= (codes[ends - 1] >> 4 & 1) << (5 * (ends - starts))  # two's complement
+    runs[1::2] = runs[1::2].cumsum()  # sums of differences; the first number stands alone
     runs[2::2] = runs[2::2].cumsum()
     return runs
 
 
 def draw(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The union of polygons [x0, y0, x1, y1, ...] in pixels, by COCO's rasteriser: bool
-    (height, width)."""
+    """The union of polygons [x0, y0, x1, y1, ...] in pixels: bool (height, width).
+
+    COCO's rasteriser draws them, so that pixels at the border fall as in COCO's scores.
+    """
     from pycocotools import mask as mask_utils
 
     if not polygons:
@@ -105,18 +110,19 @@ def draw(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> NDArray[
     return decode([mask_utils.merge(mask_utils.frPyObjects(list(polygons), *size))], size)[0]
 
 
+# --- measures ---------------------------------------------------------------------------------
+
+
 def tight_boxes(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
     """The boxes of masks, bool (m, H, W): (m, 4) xyxy px, last pixel included, 0 if empty."""
     if not masks.size:
         return np.zeros((len(masks), 4), np.float32)
-    columns, rows = (
-        np.asarray(masks.any(axis=1)),
-        np.asarray(masks.any(axis=2)),
-    )  # (m, W), (m, H)
-    x0, y0 = columns.argmax(1), rows.argmax(1)
+    columns = np.asarray(masks.any(axis=1))  # (m, W)
+    rows = np.asarray(masks.any(axis=2))  # (m, H)
+    x0, y0 = columns.argmax(1), rows.argmax(1)  # the first True
     x1 = columns.shape[1] - columns[:, ::-1].argmax(1)  # one past the last pixel
     y1 = rows.shape[1] - rows[:, ::-1].argmax(1)
-    boxes = np.stack([x0, y0, x1, y1], axis=1) * columns.any(1, keepdims=True)
+    boxes = np.stack([x0, y0, x1, y1], axis=1) * columns.any(1, keepdims=True)  # (m, 4)
     return boxes.astype(np.float32)
 
 
@@ -127,6 +133,6 @@ def iou(one: Any, other: Any, both_empty: float = 0.0) -> Any:
         one, other: NumPy arrays or tensors whose leading axes broadcast.
         both_empty: the IoU of two empty masks.
     """
-    shared = (one & other).sum((-2, -1))
+    shared = (one & other).sum((-2, -1))  # (...)
     either = (one | other).sum((-2, -1))
     return shared / either.clip(min=1) + both_empty * (either == 0)

@@ -1,5 +1,4 @@
-"""What operator tests share: implementations as parameters, the golden cases, a variant of the
-op that can be made wrong."""
+"""What operator tests share: implementations as parameters, golden cases, ops with mistakes."""
 
 from __future__ import annotations
 
@@ -90,22 +89,20 @@ def variant(
     one_parity: bool = False,
     floor: bool = False,
 ) -> torch.Tensor:
-    """The op as four contractions with matrices of hat functions, right unless told to make a
-    mistake."""
+    """The op as four contractions with matrices of hat functions, with mistakes on request."""
     _, num_v, num_u, height, width = x.shape
     rows, columns = (e // lam if floor else -(-e // lam) for e in (height, width))
+    # Where each bin reads: in v and u a place, in y and x a shift of lam times the cell.
     shift_v, shift_u = _shifts(lam, num_v) + shift, _shifts(lam, num_u) + shift
     if one_parity:
         shift_u += (lam * num_u % 2 - lam * num_v % 2) / 2
-    v_hats, u_hats = (
-        _hats(_fine(lam, num_v, clamp), num_v),
-        _hats(_fine(lam, num_u, clamp), num_u),
-    )
-    y_shift, x_shift, spec = (
-        (shift_u, shift_v, "Uyh,Vxw") if swap else (shift_v, shift_u, "Vyh,Uxw")
-    )
-    y_hats = _hats(lam * torch.arange(rows) + y_shift[:, None], height)
-    x_hats = _hats(lam * torch.arange(columns) + x_shift[:, None], width)
+    v_hats = _hats(_fine(lam, num_v, clamp), num_v)  # (lam*V, V)
+    u_hats = _hats(_fine(lam, num_u, clamp), num_u)  # (lam*U, U)
+    y_shift, x_shift, spec = shift_v, shift_u, "Vyh,Uxw"
+    if swap:
+        y_shift, x_shift, spec = shift_u, shift_v, "Uyh,Vxw"
+    y_hats = _hats(lam * torch.arange(rows) + y_shift[:, None], height)  # (lam*V, rows, H)
+    x_hats = _hats(lam * torch.arange(columns) + x_shift[:, None], width)  # (lam*U, columns, W)
     out = torch.einsum("Vv,Uu,nvuhw->nVUhw", v_hats.to(x), u_hats.to(x), x - pad_value)
     out = torch.einsum(f"{spec},nVUhw->nVUyx", y_hats.to(x), x_hats.to(x), out)
     missing = (-(-width // lam) - columns, -(-height // lam) - rows)

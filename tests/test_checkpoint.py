@@ -31,28 +31,24 @@ def test_a_saved_model_comes_back_exactly(saved):
     assert not loaded.training
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "config.json",
-        "model.safetensors",
-    ]
+    files = sorted(path.name for path in folder.iterdir())
+    assert files == ["config.json", "model.safetensors"]
 
 
 @pytest.mark.parametrize("name", sorted(config.RECIPES))
 def test_every_configuration_survives_json(name):
     recipe = config.RECIPES[name]
     for part in (recipe.model, recipe.input, recipe.train):
-        assert (
-            config.from_json(type(part), json.loads(json.dumps(config.to_json(part)))) == part
-        )
+        values = json.loads(json.dumps(config.to_json(part)))
+        assert config.from_json(type(part), values) == part
 
 
 def test_weights_of_another_configuration_are_refused(saved):
     folder, model = saved
     other = {"model": config.to_json(replace(model.config, mask_channels=16)), "input": {}}
     write_json(folder / "config.json", other)
-    with pytest.raises(
-        InputError, match=r"belongs to another configuration; \d+ tensors differ"
-    ):
+    message = r"belongs to another configuration; \d+ tensors differ"
+    with pytest.raises(InputError, match=message):
         load_checkpoint(folder)
 
 

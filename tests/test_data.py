@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as mask_utils
+from tolerances import RESIZED, RESIZED_EXACTLY
 from torch import Generator
+from torchvision.transforms.v2.functional import resize
 from trainer import write_pictures
 
 from tensormask_edu.base.errors import InputError
@@ -25,13 +27,13 @@ from tensormask_edu.data.augment import Augment, change_light, flip, flip_vertic
 from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.data.prepare import input_size
 from tensormask_edu.data.stream import TrainingSet, collate, generator_at, grouped, sample_index
-from tensormask_edu.data.truth import crop, crop_target, resize_target
-from tensormask_edu.masks import decode, encode, run_lengths, to_rle
+from tensormask_edu.data.truth import Truth, crop, crop_truth, resize_truth
+from tensormask_edu.masks import decode, encode, to_rle
 from tensormask_edu.masks import tight_boxes as tight_boxes_of_arrays
 
-# a box scaled exactly and a mask scaled to the nearest pixel round apart by at most this
-BOX_PX = 1.0
 LIGHT = 1e-6  # float32 arithmetic on values in [0, 1]
+# A box scaled exactly and a mask scaled to the nearest pixel round apart by at most this.
+BOX_PX = 1.0
 
 
 def tight_boxes(masks: torch.Tensor) -> torch.Tensor:
@@ -62,12 +64,8 @@ def test_a_shape_depends_on_seed_split_and_index_only():
     np.testing.assert_array_equal(image, again[0])
     np.testing.assert_array_equal(masks, again[1])
     assert labels == again[2]
-    for other in (
-        shapes.draw(1, "train", 7),
-        shapes.draw(0, "val", 7),
-        shapes.draw(0, "train", 8),
-    ):
-        assert not np.array_equal(image, other[0])
+    for seed, split, index in ((1, "train", 7), (0, "val", 7), (0, "train", 8)):
+        assert not np.array_equal(image, shapes.draw(seed, split, index)[0])
 
 
 def test_a_larger_overlap_world_begins_with_the_smaller_one(world: Path, tmp_path: Path):
@@ -75,7 +73,7 @@ def test_a_larger_overlap_world_begins_with_the_smaller_one(world: Path, tmp_pat
     small, large = CocoFolder(world, "train"), CocoFolder(tmp_path, "train")
     for index in range(len(small)):
         assert torch.equal(small.image(index), large.image(index))
-        assert torch.equal(small.target(index)["masks"], large.target(index)["masks"])
+        assert torch.equal(small.truth(index)["masks"], large.truth(index)["masks"])
 
 
 def test_shapes_obey_the_drop_rules_and_do_not_share_pixels():
@@ -110,12 +108,12 @@ def test_the_written_folder_holds_what_was_drawn(world: Path):
     assert dataset.class_names == shapes.CLASS_NAMES
     assert dataset.category_ids == [1, 2, 3, 4]
     assert dataset.image_ids == [1, 2, 3, 4, 5]
-    for index, (image, target) in enumerate(dataset):
+    for index, (image, truth) in enumerate(dataset):
         drawn, masks, labels = shapes.draw(3, "val", index, 96)
         np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), drawn)
-        np.testing.assert_array_equal(target["masks"].numpy(), masks)
-        assert target["labels"].tolist() == labels
-        assert torch.equal(target["boxes"], tight_boxes(target["masks"]))
+        np.testing.assert_array_equal(truth["masks"].numpy(), masks)
+        assert truth["labels"].tolist() == labels
+        assert torch.equal(truth["boxes"], tight_boxes(truth["masks"]))
 
 
 def test_annotations_store_area_box_and_compressed_masks(world: Path):
@@ -126,9 +124,7 @@ def test_annotations_store_area_box_and_compressed_masks(world: Path):
         assert annotation["bbox"] == mask_utils.toBbox(rle).tolist()
 
 
-def test_writing_the_same_shapes_again_does_nothing(
-    world: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_writing_the_same_shapes_again_does_nothing(world: Path, capsys: Any):
     before = (world / "instances_train.json").stat().st_mtime_ns
     assert not shapes.write_shapes(world, train=12, val=5, size_px=96, seed=3)
     assert (world / "instances_train.json").stat().st_mtime_ns == before
@@ -136,15 +132,12 @@ def test_writing_the_same_shapes_again_does_nothing(
 
 
 def test_other_shapes_are_not_written_over_a_data_set(world: Path):
-    with pytest.raises(
-        InputError, match="folder: expected a new folder, got .* another data set"
-    ):
+    message = "folder: expected a new folder, got .* another data set"
+    with pytest.raises(InputError, match=message):
         shapes.write_shapes(world, train=12, val=5, size_px=96, seed=4, progress=False)
 
 
-def test_an_interrupted_writer_leaves_no_data_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_an_interrupted_writer_leaves_no_data_set(tmp_path: Path, monkeypatch: Any):
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
@@ -175,10 +168,25 @@ COLUMN[1:4, 5] = True
 
 
 def quirks() -> dict[str, Any]:
-    """A ground truth with every quirk: picture 4 has polygons, 9 masks and a crowd, 2
-    nothing."""
+    """A ground truth with every quirk.
+
+    Picture 4 has polygons, 9 has masks and a crowd, 2 has nothing.
+    """
+    polygons = [SQUARE, CORNER]
     uncompressed = {"size": [10, 16], "counts": [51, 3, 106]}
     crowd = {"size": [10, 16], "counts": [0, 160]}
+    annotations = [
+        {"image_id": 4, "category_id": 90, "bbox": [2, 2, 99, 7.5], "segmentation": polygons},
+        {"image_id": 4, "category_id": 3, "bbox": [0, 0, 4, 4], "segmentation": [[0, 0, 4, 4]]},
+        {"image_id": 9, "category_id": 7, "segmentation": uncompressed},
+        {
+            "image_id": 9,
+            "category_id": 3,
+            "bbox": [0, 0, 1, 1],
+            "segmentation": encode(COLUMN[None])[0],
+        },
+        {"image_id": 9, "category_id": 3, "iscrowd": 1, "segmentation": crowd},
+    ]
     return {
         "images": [
             {"id": 4, "file_name": "a.png", "height": 10, "width": 16},
@@ -190,31 +198,7 @@ def quirks() -> dict[str, Any]:
             {"id": 3, "name": "dog"},
             {"id": 7, "name": "cow"},
         ],
-        "annotations": [
-            {
-                "id": 1,
-                "image_id": 4,
-                "category_id": 90,
-                "bbox": [2, 2, 99, 7.5],
-                "segmentation": [SQUARE, CORNER],
-            },
-            {
-                "id": 2,
-                "image_id": 4,
-                "category_id": 3,
-                "bbox": [0, 0, 4, 4],
-                "segmentation": [[0, 0, 4, 4]],
-            },
-            {"id": 3, "image_id": 9, "category_id": 7, "segmentation": uncompressed},
-            {
-                "id": 4,
-                "image_id": 9,
-                "category_id": 3,
-                "bbox": [0, 0, 1, 1],
-                "segmentation": encode(COLUMN[None])[0],
-            },
-            {"id": 5, "image_id": 9, "category_id": 3, "iscrowd": 1, "segmentation": crowd},
-        ],
+        "annotations": [{"id": n} | a for n, a in enumerate(annotations, start=1)],
     }
 
 
@@ -226,9 +210,8 @@ def write_folder(
 ) -> Path:
     (folder / images).mkdir(parents=True, exist_ok=True)
     for image in quirks()["images"]:
-        Image.new("RGB", (image["width"], image["height"]), "red").save(
-            folder / images / image["file_name"]
-        )
+        picture = Image.new("RGB", (image["width"], image["height"]), "red")
+        picture.save(folder / images / image["file_name"])
     (folder / json_path).parent.mkdir(exist_ok=True)
     (folder / json_path).write_text(json.dumps(ground_truth))
     return folder
@@ -248,9 +231,8 @@ def test_quirks_of_coco_are_understood(folder: Path, cache: bool):
     for _ in range(2):  # the second time from the cache
         _, polygons = dataset[0]
         assert polygons["labels"].tolist() == [2]
-        assert polygons["boxes"].tolist() == [
-            [2, 2, 16, 9.5]
-        ]  # the annotation's, clipped to 16 px
+        # the annotation's, clipped to 16 px
+        assert polygons["boxes"].tolist() == [[2, 2, 16, 9.5]]
         assert polygons["masks"].sum() == 6 * 4 + 3 * 2
         _, masks = dataset[1]
         assert masks["labels"].tolist() == [1, 0]  # without the crowd
@@ -262,31 +244,25 @@ def test_quirks_of_coco_are_understood(folder: Path, cache: bool):
 def test_pictures_without_instances_are_kept_on_request(folder: Path):
     dataset = CocoFolder(folder, "val", keep_empty=True)
     assert dataset.image_ids == [4, 9, 2]
-    image, target = dataset[2]
+    image, truth = dataset[2]
     assert (image.dtype, tuple(image.shape)) == (torch.uint8, (3, 5, 7))
-    assert {
-        name: (tuple(target[name].shape), target[name].dtype)
-        for name in ("boxes", "labels", "masks")
-    } == {
-        "boxes": ((0, 4), torch.float32),
-        "labels": ((0,), torch.int64),
-        "masks": ((0, 5, 7), torch.bool),
-    }
+    assert (tuple(truth["boxes"].shape), truth["boxes"].dtype) == ((0, 4), torch.float32)
+    assert (tuple(truth["labels"].shape), truth["labels"].dtype) == ((0,), torch.int64)
+    assert (tuple(truth["masks"].shape), truth["masks"].dtype) == ((0, 5, 7), torch.bool)
 
 
 def test_polygons_come_on_request(folder: Path):
     ground_truth = quirks()
     del ground_truth["annotations"][2:4]
     write_folder(folder, ground_truth)
-    target = CocoFolder(folder, "val", polygons=True).target(0)
-    assert [points.tolist() for points in target["polygons"][0]] == [SQUARE, CORNER]
-    assert "polygons" not in CocoFolder(folder, "val").target(0)
+    truth = CocoFolder(folder, "val", polygons=True).truth(0)
+    assert [points.tolist() for points in truth["polygons"][0]] == [SQUARE, CORNER]
+    assert "polygons" not in CocoFolder(folder, "val").truth(0)
 
 
 def test_polygons_are_refused_where_masks_are_stored(folder: Path):
-    with pytest.raises(
-        InputError, match="polygons: expected a data set of polygons, got annotation 3 stored"
-    ):
+    message = "polygons: expected a data set of polygons, got annotation 3 stored"
+    with pytest.raises(InputError, match=message):
         CocoFolder(folder, "val", polygons=True)
 
 
@@ -308,77 +284,53 @@ def test_every_layout_is_found(json_path: str, images: str, tmp_path: Path):
 def test_a_region_is_the_crop_of_the_whole(folder: Path):
     dataset = CocoFolder(folder, "val")
     region = (3, 5, 6, 20)  # reaches beyond the right edge
-    part, whole = dataset.target(0, region), dataset.target(0)
+    part, whole = dataset.truth(0, region), dataset.truth(0)
     assert torch.equal(part["masks"], crop(whole["masks"], region))
     assert part["masks"].shape == (1, 6, 20)
     assert part["boxes"].tolist() == [[0, 0, 10, 6]]
-    assert (
-        len(dataset.target(0, (0, 0, 2, 16))["labels"]) == 0
-    )  # nothing of it in the first two rows
+    first_rows = dataset.truth(0, (0, 0, 2, 16))
+    assert len(first_rows["labels"]) == 0  # nothing of it is there
 
 
-BREAKS = {
+FIRST, COMPRESSED = ["annotations", 0], ["annotations", 3, "segmentation"]
+BREAKS = {  # what is broken: its place in the JSON, the value put there, what the error says
     "annotation of an unknown image": (
-        ["annotations", 0, "image_id"],
-        5,
-        "annotation 1 .* unknown image 5",
+        [*FIRST, "image_id"], 5, "annotation 1 .* unknown image 5",
     ),
     "annotation of an unknown category": (
-        ["annotations", 0, "category_id"],
-        1,
-        "annotation 1 .* unknown category 1",
+        [*FIRST, "category_id"], 1, "annotation 1 .* unknown category 1",
     ),
     "image of zero size": (
-        ["images", 1, "height"],
-        0,
-        "image 9 of at least 1 x 1 pixels, got height 0",
+        ["images", 1, "height"], 0, "image 9 of at least 1 x 1 pixels, got height 0",
     ),
     "image without a name": (
-        ["images", 1, "file_name"],
-        None,
-        "image 9: expected a field 'file_name'",
+        ["images", 1, "file_name"], None, "image 9: expected a field 'file_name'",
     ),
     "image id twice": (["images", 1, "id"], 4, "different image ids, got 4 twice"),
     "category id twice": (["categories", 0, "id"], 3, "different category ids"),
     "no categories": (["categories"], [], "at least one category"),
     "no images list": (["images"], None, "a JSON object with the lists images"),
     "missing picture": (
-        ["images", 0, "file_name"],
-        "gone.png",
-        "image file: expected gone.png .*, got no such",
+        ["images", 0, "file_name"], "gone.png", "image file: expected gone.png .*, got no such",
     ),
     "odd polygon": (
-        ["annotations", 0, "segmentation"],
-        [[1, 2, 3, 4, 5, 6, 7]],
-        "annotation 1 with RLE or polygons",
+        [*FIRST, "segmentation"], [[1, 2, 3, 4, 5, 6, 7]], "annotation 1 with RLE or polygons",
     ),
     "text for polygons": (
-        ["annotations", 0, "segmentation"],
-        "all",
-        "annotation 1 with RLE or polygons",
+        [*FIRST, "segmentation"], "all", "annotation 1 with RLE or polygons",
     ),
-    "box of three numbers": (["annotations", 0, "bbox"], [1, 2, 3], "annotation 1 with bbox"),
-    "mask of another size": (
-        ["annotations", 3, "segmentation", "size"],
-        [16, 10],
-        r"size .* = \[10, 16\]",
-    ),
+    "box of three numbers": ([*FIRST, "bbox"], [1, 2, 3], "annotation 1 with bbox"),
+    "mask of another size": ([*COMPRESSED, "size"], [16, 10], r"size .* = \[10, 16\]"),
     "run lengths too short": (
-        ["annotations", 2, "segmentation", "counts"],
-        [51, 3],
-        "counts that fill 160 pixels",
+        ["annotations", 2, "segmentation", "counts"], [51, 3], "counts that fill 160 pixels",
     ),
     "compressed runs too short": (
-        ["annotations", 3, "segmentation", "counts"],
-        "c15",
-        "annotation 4 .* fill 160 pixels",
+        [*COMPRESSED, "counts"], "c15", "annotation 4 .* fill 160 pixels",
     ),
     "run lengths broken off": (
-        ["annotations", 3, "segmentation", "counts"],
-        "0o",
-        "annotation 4 .* fill 160 pixels",
+        [*COMPRESSED, "counts"], "0o", "annotation 4 .* fill 160 pixels",
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("place, value, message", BREAKS.values(), ids=BREAKS)
@@ -400,9 +352,8 @@ def test_a_missing_folder_is_named(tmp_path: Path):
 
 
 def test_a_missing_split_names_the_files_looked_for(folder: Path):
-    with pytest.raises(
-        InputError, match="expected instances_test.json or annotations/.* 'test'"
-    ):
+    message = "expected instances_test.json or annotations/.* 'test'"
+    with pytest.raises(InputError, match=message):
         CocoFolder(folder, "test")
 
 
@@ -414,18 +365,15 @@ def test_a_folder_without_pictures_is_named(tmp_path: Path):
 
 def test_broken_json_is_named(folder: Path):
     (folder / "instances_val.json").write_text('{"images": [')
-    with pytest.raises(
-        InputError, match="ground truth: expected valid JSON, got .*instances_val.json"
-    ):
+    message = "ground truth: expected valid JSON, got .*instances_val.json"
+    with pytest.raises(InputError, match=message):
         CocoFolder(folder, "val")
 
 
 def test_a_picture_of_another_size_than_stated_is_an_error(folder: Path):
     Image.new("RGB", (8, 8)).save(folder / "images" / "a.png")
-    with pytest.raises(
-        InputError,
-        match=r"image: expected \(height, width\) \(10, 16\) as in the JSON, got .*a.png",
-    ):
+    message = r"image: expected \(height, width\) \(10, 16\) as in the JSON, got .*a.png"
+    with pytest.raises(InputError, match=message):
         CocoFolder(folder, "val").image(0)
 
 
@@ -437,48 +385,13 @@ def test_every_picture_of_a_real_data_set_loads(shared: Path, name: str):
     assert sum(map(len, splits)) == {"coco-small": 123, "nuclei-dsb2018": 308}[name]
     for dataset in splits:
         for index in range(0, len(dataset), 1 if name == "coco-small" else 20):
-            image, target = dataset[index]
-            assert image.shape[1:] == target["masks"].shape[1:] == dataset.size(index)
-            assert len(target["boxes"]) == len(target["labels"]) == len(target["masks"])
-            assert (target["labels"] < len(dataset.class_names)).all()
+            image, truth = dataset[index]
+            assert image.shape[1:] == truth["masks"].shape[1:] == dataset.size(index)
+            assert len(truth["boxes"]) == len(truth["labels"]) == len(truth["masks"])
+            assert (truth["labels"] < len(dataset.class_names)).all()
 
 
-# --- masks and pictures -----------------------------------------------------------------------
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 4), st.integers(1, 20), st.integers(1, 20), st.integers(0, 2**32 - 1))
-def test_masks_survive_the_round_trip_through_rle(
-    count: int, height: int, width: int, seed: int
-):
-    masks = np.random.default_rng(seed).random((count, height, width)) < 0.4
-    rles = encode(masks)
-    np.testing.assert_array_equal(decode(rles, (height, width)), masks)
-    boxes = tight_boxes(torch.from_numpy(masks))
-    assert boxes.shape == (count, 4)
-    for mask, rle, box in zip(masks, rles, boxes.tolist(), strict=True):
-        assert run_lengths(rle["counts"]).tolist() == _runs(mask)
-        x, y, w, h = mask_utils.toBbox(rle)
-        assert box == ([x, y, x + w, y + h] if w else [0, 0, 0, 0])
-
-
-def test_polygons_and_both_kinds_of_rle_are_the_same_mask():
-    square = np.zeros((1, 10, 16), dtype=bool)
-    square[0, 2:6, 2:8] = True
-    forms = [[SQUARE], encode(square)[0], {"size": [10, 16], "counts": _runs(square[0])}]
-    np.testing.assert_array_equal(
-        decode([to_rle(form, 10, 16) for form in forms], (10, 16)), np.repeat(square, 3, 0)
-    )
-
-
-def _runs(mask: np.ndarray) -> list[int]:
-    """Run lengths by definition: down the columns, beginning with zeros."""
-    counts, value = [0], False
-    for pixel in mask.T.ravel().tolist():
-        if pixel != value:
-            counts, value = [*counts, 0], pixel
-        counts[-1] += 1
-    return counts
+# --- picture files ----------------------------------------------------------------------------
 
 
 def _gradient() -> Image.Image:
@@ -519,9 +432,8 @@ def test_files_that_are_no_pictures_are_named(tmp_path: Path):
     with pytest.raises(InputError, match="image: expected an existing file, got .*none.png"):
         read_image(tmp_path / "none.png")
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(
-        InputError, match="image: expected a picture that Pillow reads, got .*text.png"
-    ):
+    message = "image: expected a picture that Pillow reads, got .*text.png"
+    with pytest.raises(InputError, match=message):
         read_image(tmp_path / "text.png")
 
 
@@ -556,23 +468,43 @@ def test_prepare_resizes(config: InputConfig, size: tuple[int, int]):
     assert 0 <= prepared.min() and prepared.max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "limit"),
+    [
+        ((31, 43), (37, 53), RESIZED),  # a little up
+        ((31, 43), (101, 97), RESIZED),  # far up, by two factors
+        ((31, 43), (13, 19), RESIZED),  # down
+        ((31, 43), (61, 17), RESIZED),  # up in height, down in width
+        ((33, 47), (1, 1), RESIZED),
+        ((427, 640), (800, 1199), RESIZED),  # a picture of COCO
+        ((31, 43), (62, 86), RESIZED_EXACTLY),
+    ],
+)
+def test_resizing_is_torchvisions(
+    before: tuple[int, int], after: tuple[int, int], limit: float
+):
+    """Models were trained on pictures that torchvision resized, and see Pillow's."""
+    image = random_image(*before) / 255
+    found = torch.from_numpy(preparing.resize(image.numpy(), after))
+    expected = resize(image, list(after), antialias=True)
+    torch.testing.assert_close(found, expected, atol=limit, rtol=0)
+    exact = resize(image.double(), list(after), antialias=True).float()
+    torch.testing.assert_close(found, exact, atol=RESIZED_EXACTLY, rtol=0)
+
+
 def test_stretch_maps_the_percentiles_to_zero_and_one():
-    image = (torch.arange(101, dtype=torch.uint8) + 50).repeat(
-        3, 2, 1
-    )  # every value of 50..150 alike often
+    values = torch.arange(101, dtype=torch.uint8) + 50
+    image = values.repeat(3, 2, 1)  # (3, 2, 101): every value of 50..150 alike often
     prepared = prepare(image, InputConfig(stretch_percentiles=(10.0, 90.0)))
-    torch.testing.assert_close(
-        prepared[0, 0], ((torch.arange(101) - 10) / 80).clamp(0, 1), atol=0.013, rtol=0
-    )
+    expected = ((torch.arange(101) - 10) / 80).clamp(0, 1)
+    torch.testing.assert_close(prepared[0, 0], expected, atol=0.013, rtol=0)
     assert prepared.min() == 0 and prepared.max() == 1
 
 
 def test_a_picture_of_one_colour_stretches_to_black():
     flat = torch.full((3, 4, 4), 77, dtype=torch.uint8)
-    assert (
-        prepare(flat, InputConfig(stretch_percentiles=(0.5, 99.8))).tolist()
-        == torch.zeros(3, 4, 4).tolist()
-    )
+    prepared = prepare(flat, InputConfig(stretch_percentiles=(0.5, 99.8)))
+    assert prepared.tolist() == torch.zeros(3, 4, 4).tolist()
 
 
 @pytest.mark.parametrize(
@@ -586,9 +518,7 @@ def test_prepare_rejects_other_tensors(image: torch.Tensor):
 # --- augmentation -----------------------------------------------------------------------------
 
 
-def random_target(
-    seed: int, count: int = 5, height: int = 20, width: int = 30
-) -> dict[str, Any]:
+def random_truth(seed: int, count: int = 5, height: int = 20, width: int = 30) -> Truth:
     """Rectangles with their tight boxes, and the same as polygons."""
     rng = np.random.default_rng(seed)
     masks = np.zeros((count, height, width), dtype=bool)
@@ -597,70 +527,63 @@ def random_target(
         mask[y : y + rng.integers(2, 9), x : x + rng.integers(2, 9)] = True
     boxes = tight_boxes(torch.from_numpy(masks))
     corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].double().numpy()
-    labels = torch.arange(count)
     return {
         "boxes": boxes,
-        "labels": labels,
+        "labels": torch.arange(count),
         "masks": torch.from_numpy(masks),
         "polygons": [[c] for c in corners],
     }
 
 
-def assert_boxes_fit(target: dict[str, Any], tolerance_px: float = 0.0) -> None:
-    torch.testing.assert_close(
-        target["boxes"], tight_boxes(target["masks"]), atol=tolerance_px, rtol=0
-    )
+def assert_boxes_fit(truth: Truth, tolerance_px: float = 0.0) -> None:
+    tight = tight_boxes(truth["masks"])
+    torch.testing.assert_close(truth["boxes"], tight, atol=tolerance_px, rtol=0)
 
 
 @pytest.mark.parametrize("change", [flip, flip_vertical, transpose])
 def test_symmetries_move_boxes_masks_and_polygons_together(change: Any):
-    image, target = random_image(), random_target(1)
-    changed, moved = change(image, target)
+    image, truth = random_image(), random_truth(1)
+    changed, moved = change(image, truth)
     assert_boxes_fit(moved)
     redrawn = [to_rle(polygons, *changed.shape[1:]) for polygons in moved["polygons"]]
-    np.testing.assert_array_equal(
-        decode(redrawn, tuple(changed.shape[1:])), moved["masks"].numpy()
-    )
-    for inside, truth in zip(target["masks"], moved["masks"], strict=True):
-        assert torch.equal(changed[:, truth].sort().values, image[:, inside].sort().values)
+    masks = decode(redrawn, tuple(changed.shape[1:]))
+    np.testing.assert_array_equal(masks, moved["masks"].numpy())
+    for before, after in zip(truth["masks"], moved["masks"], strict=True):
+        assert torch.equal(changed[:, after].sort().values, image[:, before].sort().values)
     back, again = change(changed, moved)
     assert torch.equal(back, image)
-    assert torch.equal(again["boxes"], target["boxes"])
-    assert torch.equal(again["masks"], target["masks"])
+    assert torch.equal(again["boxes"], truth["boxes"])
+    assert torch.equal(again["masks"], truth["masks"])
 
 
 @pytest.mark.parametrize("size", [(40, 60), (20, 45), (31, 47), (13, 20)])
 def test_resized_boxes_stay_within_a_pixel_of_their_masks(size: tuple[int, int]):
-    target = random_target(2)
-    resized = resize_target(target, size)
+    truth = random_truth(2)
+    resized = resize_truth(truth, size)
     assert_boxes_fit(resized, BOX_PX)
     scale = torch.tensor([size[1] / 30, size[0] / 20] * 2)
-    torch.testing.assert_close(resized["boxes"], target["boxes"] * scale)
-    np.testing.assert_allclose(
-        resized["polygons"][0][0],
-        target["polygons"][0][0].reshape(4, 2).dot(np.diag(scale[:2])).ravel(),
-        rtol=1e-6,
-    )
+    torch.testing.assert_close(resized["boxes"], truth["boxes"] * scale)
+    scaled = truth["polygons"][0][0].reshape(4, 2).dot(np.diag(scale[:2])).ravel()
+    np.testing.assert_allclose(resized["polygons"][0][0], scaled, rtol=1e-6)
 
 
 def test_resizing_to_whole_multiples_repeats_pixels():
-    target = random_target(3)
-    resized = resize_target(target, (40, 90))["masks"]
-    assert torch.equal(resized, target["masks"].repeat_interleave(2, 1).repeat_interleave(3, 2))
+    truth = random_truth(3)
+    resized = resize_truth(truth, (40, 90))["masks"]
+    assert torch.equal(resized, truth["masks"].repeat_interleave(2, 1).repeat_interleave(3, 2))
 
 
 def test_a_crop_cuts_boxes_and_drops_what_is_outside():
-    target = random_target(4, count=12)
-    cropped = crop_target(target, (5, 8, 9, 11))
+    truth = random_truth(4, count=12)
+    cropped = crop_truth(truth, (5, 8, 9, 11))
     assert_boxes_fit(cropped)
-    visible = crop(target["masks"], (5, 8, 9, 11)).flatten(1).any(1)
+    visible = crop(truth["masks"], (5, 8, 9, 11)).flatten(1).any(1)
     assert 0 < visible.sum() < 12
     assert cropped["labels"].tolist() == visible.nonzero().ravel().tolist()
     assert len(cropped["polygons"]) == int(visible.sum())
     first = int(cropped["labels"][0])
-    np.testing.assert_array_equal(
-        cropped["polygons"][0][0] + np.tile([8, 5], 4), target["polygons"][first][0]
-    )
+    moved_back = cropped["polygons"][0][0] + np.tile([8, 5], 4)
+    np.testing.assert_array_equal(moved_back, truth["polygons"][first][0])
 
 
 @pytest.mark.parametrize(
@@ -670,10 +593,8 @@ def test_a_crop_beyond_the_picture_is_padded_with_zeros(region: tuple[int, int, 
     image = random_image() | 1
     top, left, height, width = region
     padded = torch.nn.functional.pad(image, (50, 50, 50, 50))
-    assert torch.equal(
-        crop(image, region),
-        padded[:, top + 50 : top + 50 + height, left + 50 : left + 50 + width],
-    )
+    rows, columns = slice(top + 50, top + 50 + height), slice(left + 50, left + 50 + width)
+    assert torch.equal(crop(image, region), padded[:, rows, columns])
 
 
 EVERYTHING = RECIPES["cells"].train.augment
@@ -689,32 +610,27 @@ EVERYTHING = RECIPES["cells"].train.augment
 def test_augmented_boxes_fit_their_masks(
     seed: int, crop_px: int | None, scale: tuple[float, float], light: bool
 ):
-    config = (
-        EVERYTHING if light else AugmentConfig(flip=True, flip_vertical=True, transpose=True)
-    )
+    symmetries = AugmentConfig(flip=True, flip_vertical=True, transpose=True)
+    config = EVERYTHING if light else symmetries
     config = replace(config, crop_px=crop_px, scale=scale, min_area_px=3)
-    image, target = prepare(random_image(), InputConfig()), random_target(seed)
-    changed, moved = Augment(config)(image, target, Generator().manual_seed(seed))
+    image, truth = prepare(random_image(), InputConfig()), random_truth(seed)
+    changed, moved = Augment(config)(image, truth, Generator().manual_seed(seed))
     if crop_px is not None:
         assert tuple(changed.shape) == (3, crop_px, crop_px)
     assert changed.shape[1:] == moved["masks"].shape[1:]
     assert (changed.dtype, moved["masks"].dtype) == (torch.float32, torch.bool)
     assert 0 <= changed.min() and changed.max() <= 1
-    assert (
-        len(moved["boxes"])
-        == len(moved["labels"])
-        == len(moved["masks"])
-        == len(moved["polygons"])
-    )
+    parts = ("boxes", "labels", "masks", "polygons")
+    assert len({len(moved[part]) for part in parts}) == 1
     assert (moved["masks"].flatten(1).sum(1) >= 3).all()
     assert_boxes_fit(moved, 0.0 if scale == (1.0, 1.0) else max(BOX_PX, scale[1]))
 
 
 def test_augmentation_that_is_off_changes_nothing():
-    image, target = prepare(random_image(), InputConfig()), random_target(0)
-    same, moved = Augment(AugmentConfig())(image, target, Generator())
+    image, truth = prepare(random_image(), InputConfig()), random_truth(0)
+    same, moved = Augment(AugmentConfig())(image, truth, Generator())
     assert torch.equal(same, image)
-    assert torch.equal(moved["boxes"], target["boxes"])
+    assert torch.equal(moved["boxes"], truth["boxes"])
 
 
 def test_the_light_changes_as_configured():
@@ -724,31 +640,24 @@ def test_the_light_changes_as_configured():
         return change_light(image, AugmentConfig(**settings), Generator().manual_seed(1))
 
     torch.testing.assert_close(lit(invert=1.0), 1 - image, atol=LIGHT, rtol=0)
-    torch.testing.assert_close(
-        lit(grey=1.0), image.mean(0).expand(3, -1, -1), atol=LIGHT, rtol=0
-    )
+    grey = image.mean(0).expand(3, -1, -1)
+    torch.testing.assert_close(lit(grey=1.0), grey, atol=LIGHT, rtol=0)
     torch.testing.assert_close(lit(gamma=(2.0, 2.0)), image**2, atol=LIGHT, rtol=0)
     torch.testing.assert_close(lit(gain=(0.5, 0.5)), image / 2, atol=LIGHT, rtol=0)
     offset = lit(offset=0.2) - image
     inside = (lit(offset=0.2) > 0) & (lit(offset=0.2) < 1)
-    assert (
-        offset[inside].max() - offset[inside].min() < LIGHT < offset[inside].abs().max() <= 0.2
-    )
+    span = offset[inside].max() - offset[inside].min()
+    assert span < LIGHT < offset[inside].abs().max() <= 0.2
     assert 0 < (lit(noise=0.1) - image).std() < 0.1
 
 
 def test_shuffled_channels_are_the_same_channels():
-    image = prepare(random_image(), InputConfig())
+    image, config = prepare(random_image(), InputConfig()), AugmentConfig(shuffle_channels=1.0)
     orders = set()
     for seed in range(40):
-        shuffled = change_light(
-            image, AugmentConfig(shuffle_channels=1.0), Generator().manual_seed(seed)
-        )
-        orders.add(
-            tuple(
-                next(k for k in range(3) if torch.equal(plane, image[k])) for plane in shuffled
-            )
-        )
+        shuffled = change_light(image, config, Generator().manual_seed(seed))
+        same = [[torch.equal(plane, channel) for channel in image] for plane in shuffled]
+        orders.add(tuple(row.index(True) for row in same))
     assert len(orders) == 6 and all(sorted(order) == [0, 1, 2] for order in orders)
 
 
@@ -756,10 +665,8 @@ def test_shuffled_channels_are_the_same_channels():
 
 
 def test_every_epoch_is_another_order_of_all_pictures():
-    epochs = [
-        [sample_index(5, position, 10) for position in range(10 * k, 10 * k + 10)]
-        for k in range(3)
-    ]
+    positions = [range(10 * epoch, 10 * epoch + 10) for epoch in range(3)]
+    epochs = [[sample_index(5, position, 10) for position in epoch] for epoch in positions]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
     assert [sample_index(6, position, 10) for position in range(10)] != epochs[0]
@@ -770,9 +677,8 @@ def test_grouped_batches_hold_one_orientation_and_every_picture_once(size: int, 
     order = torch.randperm(101, generator=Generator().manual_seed(0))
     wide = torch.rand(101, generator=Generator().manual_seed(1)) < 0.7
     found = grouped(order, wide, size, begun)
-    assert torch.equal(found[:begun], order[:begun]) and sorted(found.tolist()) == list(
-        range(101)
-    )
+    assert torch.equal(found[:begun], order[:begun])
+    assert sorted(found.tolist()) == list(range(101))
     batches = found[begun:].split(size)
     mixed = [number for number, batch in enumerate(batches) if len(wide[batch].unique()) > 1]
     assert all(number >= len(batches) - 2 for number in mixed)
@@ -805,16 +711,13 @@ def test_fewer_pictures_than_a_batch_can_be_grouped(tmp_path: Path):
 
 def test_the_short_side_is_any_whole_number_in_its_range(tmp_path: Path):
     dataset = CocoFolder(write_pictures(tmp_path, [(48, 64)]), "train")
-    config, augment = (
-        InputConfig(short_side_px=99, long_side_px=80),
-        AugmentConfig(short_side_px=(30, 34)),
-    )
+    config = InputConfig(short_side_px=99, long_side_px=80)
+    augment = AugmentConfig(short_side_px=(30, 34))
     stream = TrainingSet(dataset, config, augment, seed=0)
     sizes = {tuple(stream[position][0].shape[1:]) for position in range(60)}
     assert sizes == {(short, int(short * 64 / 48 + 0.5)) for short in (30, 31, 32, 33, 34)}
-    capped = replace(
-        config, long_side_px=42
-    )  # a long side over the limit wins, as in the official code
+    # a long side over the limit wins, as in the official code
+    capped = replace(config, long_side_px=42)
     stream = TrainingSet(dataset, capped, augment, seed=0)
     assert {stream[position][0].shape[2] for position in range(60)} == {40, 41, 42}
 
@@ -830,18 +733,16 @@ def test_positions_and_seeds_give_unrelated_generators():
 
 def test_a_training_sample_depends_on_its_position_only(world: Path):
     def stream(cache: bool) -> TrainingSet:
-        config = replace(EVERYTHING, crop_px=64)
-        return TrainingSet(
-            CocoFolder(world, "train", cache=cache), InputConfig(enlarge=1.5), config, seed=9
-        )
+        dataset, config = CocoFolder(world, "train", cache=cache), InputConfig(enlarge=1.5)
+        return TrainingSet(dataset, config, replace(EVERYTHING, crop_px=64), seed=9)
 
     in_order, resumed = stream(cache=True), stream(cache=False)
     samples = [in_order[position] for position in range(26)]  # past two epochs of 12
     for position in (25, 3, 17):
-        image, target = resumed[position]
+        image, truth = resumed[position]
         assert torch.equal(image, samples[position][0])
-        assert torch.equal(target["boxes"], samples[position][1]["boxes"])
-        assert torch.equal(target["masks"], samples[position][1]["masks"])
+        assert torch.equal(truth["boxes"], samples[position][1]["boxes"])
+        assert torch.equal(truth["masks"], samples[position][1]["masks"])
     assert not torch.equal(samples[0][0], samples[12][0])
 
 
@@ -855,16 +756,13 @@ def test_training_samples_do_not_write_into_the_cache(world: Path):
 
 
 def test_training_and_evaluation_see_the_same_picture_when_nothing_is_random(world: Path):
-    dataset, config = (
-        CocoFolder(world, "train"),
-        InputConfig(enlarge=2.0, stretch_percentiles=(0.5, 99.8)),
-    )
-    image, target = TrainingSet(dataset, config, AugmentConfig(), seed=0)[4]
+    dataset = CocoFolder(world, "train")
+    config = InputConfig(enlarge=2.0, stretch_percentiles=(0.5, 99.8))
+    image, truth = TrainingSet(dataset, config, AugmentConfig(), seed=0)[4]
     index = sample_index(0, 4, len(dataset))
     assert torch.equal(image, prepare(dataset.image(index), config))
-    assert torch.equal(
-        target["masks"], resize_target(dataset.target(index), (192, 192))["masks"]
-    )
+    resized = resize_truth(dataset.truth(index), (192, 192))
+    assert torch.equal(truth["masks"], resized["masks"])
 
 
 def test_a_crop_of_the_training_set_is_a_crop_of_the_prepared_picture(world: Path):
@@ -878,14 +776,13 @@ def test_a_crop_of_the_training_set_is_a_crop_of_the_prepared_picture(world: Pat
 
 def test_collate_makes_lists(world: Path):
     dataset = CocoFolder(world, "train")
-    images, targets = collate([dataset[0], dataset[1]])
-    assert [len(images), len(targets)] == [2, 2]
+    images, truths = collate([dataset[0], dataset[1]])
+    assert [len(images), len(truths)] == [2, 2]
     assert torch.equal(images[1], dataset[1][0])
 
 
 def test_an_empty_training_set_is_refused(tmp_path: Path):
     empty = CocoFolder(write_folder(tmp_path, quirks() | {"annotations": []}), "val")
-    with pytest.raises(
-        InputError, match="dataset: expected at least one picture with an instance"
-    ):
+    message = "dataset: expected at least one picture with an instance"
+    with pytest.raises(InputError, match=message):
         TrainingSet(empty, InputConfig(), AugmentConfig(), seed=0)

@@ -70,9 +70,8 @@ def test_nat2align_with_units_undoes_align2nat_with_units_on_a_linear_mask():
 
 def test_up_bilinear_blends_the_pad_into_the_rim_and_clamp_does_not():
     x = np.ones((1, 2, 1, 1, 1))
-    padded, clamped = (
-        reference.up_bilinear(x, 2, edge=edge, pad_value=-1.0) for edge in ("pad", "clamp")
-    )
+    padded = reference.up_bilinear(x, 2, edge="pad", pad_value=-1.0)
+    clamped = reference.up_bilinear(x, 2, edge="clamp", pad_value=-1.0)
     # u has one entry only: 3/4 of it and 1/4 of the pad, in both axes at the corner.
     assert padded[0, 0, 0, 0, 0] == pytest.approx(0.75**2 - (1 - 0.75**2))
     assert padded[0, 1, 0, 0, 0] == pytest.approx(0.75 - 0.25)
@@ -191,14 +190,11 @@ def test_first_and_second_derivatives_are_right(op, device, implementation):
 
 
 def test_registration_passes_opcheck():
-    op, adjoint = (
-        torch.ops.tensormask_edu.resample.default,
-        torch.ops.tensormask_edu.resample_adjoint.default,
-    )
-    torch.library.opcheck(op, (torch.randn(1, 2, 2, 3, 4), [4, 6, 3, 4], 1.0, 1.0, "pad", -6.0))
-    torch.library.opcheck(
-        adjoint, (torch.randn(1, 4, 6, 3, 4), [2, 2, 3, 4], 1.0, 1.0, "clamp")
-    )
+    ours = torch.ops.tensormask_edu
+    forward = (torch.randn(1, 2, 2, 3, 4), [4, 6, 3, 4], 1.0, 1.0, "pad", -6.0)
+    torch.library.opcheck(ours.resample.default, forward)
+    backward = (torch.randn(1, 4, 6, 3, 4), [2, 2, 3, 4], 1.0, 1.0, "clamp")
+    torch.library.opcheck(ours.resample_adjoint.default, backward)
 
 
 def test_export_keeps_height_and_width_dynamic():
@@ -271,9 +267,8 @@ def test_check_ops_lists_every_op_and_what_did_not_run():
         patch.setattr(check_ops, "LIMITS", {torch.float64: 1e-12})
         report = check_ops.check_ops("cpu")
     assert report["passed"]
-    assert {row["op"] for row in report["results"]} == set(check_ops.reference.__all__) & set(
-        ops.__all__
-    )
+    both = set(check_ops.reference.__all__) & set(ops.__all__)
+    assert {row["op"] for row in report["results"]} == both
     listed = {row["implementation"] for row in report["results"] + report["not_run"]}
     assert listed == {"cpu", "formula"}
     text = check_ops.table(report)
@@ -305,12 +300,11 @@ def test_the_error_of_a_broken_answer_is_infinite(wrong):
 
 
 def test_check_ops_needs_torch_and_numpy_only(tmp_path):
+    others = "torchvision matplotlib PIL pycocotools safetensors tqdm onnx".split()
+    command = ["check-ops", "--device", "cpu", "--json", str(tmp_path / "ops.json")]
     code = (
-        "import sys\n"
-        "for name in ('torchvision', 'matplotlib', 'PIL', 'pycocotools', 'safetensors', 'tqdm', 'onnx'):\n"
-        "    sys.modules[name] = None\n"
-        "from tensormask_edu.cli import main\n"
-        f"sys.exit(main(['check-ops', '--device', 'cpu', '--json', {str(tmp_path / 'ops.json')!r}]))"
+        f"import sys\nfor name in {others}:\n    sys.modules[name] = None\n"
+        f"from tensormask_edu.cli import main\nsys.exit(main({command}))"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -26,7 +26,7 @@ from tensormask_edu.viz.look import SMALL
 from tensormask_edu.viz.tensors import Wall, _tap_weights
 
 CLASS_NAMES = ("ellipse", "rectangle")
-ROLES = (viz.TRUTH, viz.PREDICTION, viz.POSITIVE, viz.IGNORED, viz.FOLLOWED)
+PENS = (viz.TRUTH, viz.PREDICTION, viz.POSITIVE, viz.IGNORED, viz.FOLLOWED)
 
 
 def scene(height: int = 64, width: int = 96, count: int = 2) -> tuple[torch.Tensor, dict]:
@@ -54,20 +54,20 @@ def training_log(lines: int = 50) -> list[dict[str, float]]:
 
 
 def pictures() -> dict:
-    image, target = scene()
-    windows = gallery.positive_windows(target, 0, image, config.MODELS["tiny"])
-    found = scored(target)
+    image, truth = scene()
+    windows = gallery.positive_windows(truth, 0, image, config.MODELS["tiny"])
+    found = scored(truth)
     return {
-        "truth": viz.draw_instances(image, target, CLASS_NAMES, "truth"),
+        "truth": viz.draw_instances(image, truth, CLASS_NAMES, "truth"),
         "prediction": viz.draw_instances(image, found, CLASS_NAMES, "prediction"),
-        "grid": viz.truth_and_prediction([image] * 4, [target] * 4, [found] * 4, CLASS_NAMES),
+        "grid": viz.truth_and_prediction([image] * 4, [truth] * 4, [found] * 4, CLASS_NAMES),
         "loss": viz.loss_curve(training_log()),
         "iou": viz.reachable_iou(
             [10, 20, 40], {"growing bins": [0.8, 0.8, 0.8], "4 px": [0.8, 0.9, 0.95]}
         ),
-        "windows": viz.windows_on_image(image, windows, target),
+        "windows": viz.windows_on_image(image, windows, truth),
         "wall": viz.window_wall(
-            gallery.wall_of(target["masks"][0]), image, 16, 8, target["masks"][0]
+            gallery.wall_of(truth["masks"][0]), image, 16, 8, truth["masks"][0]
         ),
         "two": viz.two_representations(viz.natural_of(gallery.small_mask(), 3)),
         "shear": viz.diagonal_shear(),
@@ -82,9 +82,8 @@ def drawn() -> dict:
     return pictures()
 
 
-NAMES = tuple(
-    "truth prediction grid loss iou windows wall two shear taps bipyramid".split()
-) + ("official bipyramid",)  # fmt: skip
+WORDS = "truth prediction grid loss iou windows wall two shear taps bipyramid"
+NAMES = (*WORDS.split(), "official bipyramid")
 LABELLED = ("truth", "prediction", "grid")  # where objects overlap, their labels may
 each_picture = pytest.mark.parametrize("name", NAMES)
 
@@ -92,13 +91,9 @@ each_picture = pytest.mark.parametrize("name", NAMES)
 def texts(figure) -> list[Text]:
     """Everything written in a picture that shows."""
     hidden = {t for ax in figure.axes if not ax.axison for t in ax.findobj(Text)}
-    found = [
-        t
-        for t in figure.findobj(Text)
-        if t.get_visible() and t.get_text().strip() and t not in hidden
-    ]
-    outside = {t for ax in figure.axes for t in _ticks_out_of_range(ax)}
-    return [t for t in found if t not in outside]
+    hidden |= {t for ax in figure.axes for t in _ticks_out_of_range(ax)}
+    found = [t for t in figure.findobj(Text) if t.get_visible() and t not in hidden]
+    return [t for t in found if t.get_text().strip()]
 
 
 def _ticks_out_of_range(ax) -> list[Text]:
@@ -117,11 +112,10 @@ def test_every_public_picture_is_looked_at(drawn):
 
 @each_picture
 def test_a_picture_has_a_title_and_named_axes(name, drawn):
-    for ax in (ax for ax in drawn[name].axes if ax.axison):
-        shares_x = any(
-            other is not ax and ax.get_shared_x_axes().joined(ax, other)
-            for other in drawn[name].axes
-        )
+    axes = drawn[name].axes
+    for ax in (ax for ax in axes if ax.axison):
+        shared = ax.get_shared_x_axes()
+        shares_x = any(other is not ax and shared.joined(ax, other) for other in axes)
         assert ax.get_xlabel() or shares_x or name == "grid"
         assert ax.get_ylabel() or name == "grid"
     title = drawn[name].get_suptitle() or drawn[name].axes[0].get_title()
@@ -136,9 +130,8 @@ def test_a_picture_is_as_wide_as_a_notebook_and_nothing_is_cut_off(name, drawn):
     assert 690 <= width <= 710
     for t in texts(figure):
         box = t.get_window_extent()
-        assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1, (
-            t.get_text()
-        )
+        assert -1 <= box.x0 and box.x1 <= width + 1, t.get_text()
+        assert -1 <= box.y0 and box.y1 <= height + 1, t.get_text()
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in LABELLED])
@@ -153,53 +146,36 @@ def test_no_text_covers_another(name, drawn):
 
 @each_picture
 def test_text_is_large_enough_to_read(name, drawn):
-    assert (
-        min(t.get_fontsize() for t in texts(drawn[name])) >= SMALL - 0.5
-    )  # an exponent is smaller
+    smallest = min(t.get_fontsize() for t in texts(drawn[name]))
+    assert smallest >= SMALL - 0.5  # an exponent is smaller
 
 
-def test_roles_differ_without_colour():
-    lines = [role.line for role in ROLES if role is not viz.FOLLOWED]
+def test_pens_differ_without_colour():
+    lines = [pen.line for pen in PENS if pen is not viz.FOLLOWED]
     assert len(set(lines)) == len(lines)
-    markers = [role.marker for role in ROLES if role.marker]
+    markers = [pen.marker for pen in PENS if pen.marker]
     assert len(set(markers)) == len(markers) == 4
     assert viz.IGNORED.hatch
 
 
 # Machado, Oliveira, Fernandes (2009), severity 1, on linear RGB.
-PROTANOPIA = [
-    0.152286,
-    1.052583,
-    -0.204868,
-    0.114503,
-    0.786281,
-    0.099216,
-    -0.003882,
-    -0.048116,
-    1.051998,
-]
-DEUTERANOPIA = [
-    0.367322,
-    0.860646,
-    -0.227968,
-    0.280085,
-    0.672501,
-    0.047413,
-    -0.011820,
-    0.042940,
-    0.968881,
-]
-COLOUR_VISION = {
-    "normal": np.eye(3).ravel(),
-    "protanopia": PROTANOPIA,
-    "deuteranopia": DEUTERANOPIA,
-}
+PROTANOPIA = (
+    (0.152286, 1.052583, -0.204868),
+    (0.114503, 0.786281, 0.099216),
+    (-0.003882, -0.048116, 1.051998),
+)
+DEUTERANOPIA = (
+    (0.367322, 0.860646, -0.227968),
+    (0.280085, 0.672501, 0.047413),
+    (-0.011820, 0.042940, 0.968881),
+)
+COLOUR_VISION = {"normal": np.eye(3), "protanopia": PROTANOPIA, "deuteranopia": DEUTERANOPIA}
 
 
 @pytest.mark.parametrize("vision", COLOUR_VISION)
-def test_role_colours_stay_apart_for_colour_blind_eyes(vision):
-    linear = np.array([to_rgb(role.colour) for role in ROLES]) ** 2.2
-    seen = np.clip(linear @ np.reshape(COLOUR_VISION[vision], (3, 3)).T, 0, 1) ** (1 / 2.2)
+def test_pen_colours_stay_apart_for_colour_blind_eyes(vision):
+    linear = np.array([to_rgb(pen.colour) for pen in PENS]) ** 2.2
+    seen = np.clip(linear @ np.transpose(COLOUR_VISION[vision]), 0, 1) ** (1 / 2.2)
     distances = [np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)]
     assert min(distances) > 0.25
 
@@ -223,15 +199,12 @@ def bin_at(x: float, y: float, side: int) -> tuple[int, int, int, int]:
     return int(y - cell_y * pitch), int(x - cell_x * pitch), cell_y, cell_x
 
 
-def marked(ax, look, side: int) -> set[tuple[int, int, int, int]]:
-    lines = [
-        line
-        for line in ax.lines
-        if line.get_marker() == look.marker and line.get_color() == look.colour
-    ]
-    return {
-        bin_at(float(line.get_xdata()[0]), float(line.get_ydata()[0]), side) for line in lines
-    }
+def marked(ax, pen, side: int) -> set[tuple[int, int, int, int]]:
+    """The entries of a wall that carry the pen's marker."""
+    lines = [line for line in ax.lines if line.get_marker() == pen.marker]
+    lines = [line for line in lines if line.get_color() == pen.colour]
+    points = [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in lines]
+    return {bin_at(x, y, side) for x, y in points}
 
 
 def test_the_lit_values_are_the_same_in_both_representations():
@@ -249,9 +222,8 @@ def test_the_lit_values_are_the_same_in_both_representations():
 def test_the_shear_shows_which_pixel_each_entry_speaks_of():
     _, lower = viz.diagonal_shear(extent=6, side_bins=3, pixel=2, window=2).axes
     numbers = {t.get_position(): t.get_text() for t in lower.texts if t.get_text().isdigit()}
-    assert numbers == {
-        (y, v): str(y + v - 1) for v in range(3) for y in range(6) if 0 <= y + v - 1 < 6
-    }
+    places = [(y, v) for v in range(3) for y in range(6) if 0 <= y + v - 1 < 6]
+    assert numbers == {(y, v): str(y + v - 1) for y, v in places}
 
 
 @pytest.mark.parametrize(
@@ -284,22 +256,22 @@ def test_the_bipyramid_is_at_true_scale():
 
 
 def test_an_outline_runs_along_the_pixel_edges_of_its_mask():
-    image, target = scene(count=1)
-    (ax,) = viz.draw_instances(image, target, CLASS_NAMES).axes
+    image, truth = scene(count=1)
+    (ax,) = viz.draw_instances(image, truth, CLASS_NAMES).axes
     vertices = np.concatenate([path.vertices for path in ax.collections[-1].get_paths()])
     np.testing.assert_allclose(vertices.min(0), [8, 8])
     np.testing.assert_allclose(vertices.max(0), [38, 28])
 
 
 def test_labels_name_class_and_score():
-    image, target = scene()
-    (ax,) = viz.draw_instances(image, scored(target), CLASS_NAMES).axes
+    image, truth = scene()
+    (ax,) = viz.draw_instances(image, scored(truth), CLASS_NAMES).axes
     assert [t.get_text() for t in ax.texts] == ["ellipse 0.90", "rectangle 0.60"]
 
 
 def test_labels_keep_clear_of_each_other_and_inside_the_image():
-    image, target = scene(count=6)  # rectangles that overlap, some at the border
-    (ax,) = viz.draw_instances(image, scored(target), CLASS_NAMES).axes
+    image, truth = scene(count=6)  # rectangles that overlap, some at the border
+    (ax,) = viz.draw_instances(image, scored(truth), CLASS_NAMES).axes
     boxes, frame = [t.get_window_extent() for t in ax.texts], ax.get_window_extent()
     assert len(boxes) == 6
     for first, second in itertools.combinations(boxes, 2):
@@ -310,29 +282,29 @@ def test_labels_keep_clear_of_each_other_and_inside_the_image():
 
 
 def test_an_instance_without_visible_pixels_keeps_its_label():
-    image, target = scene(count=1)
-    target["masks"][:] = False
-    (ax,) = viz.draw_instances(image, target, CLASS_NAMES).axes
+    image, truth = scene(count=1)
+    truth["masks"][:] = False
+    (ax,) = viz.draw_instances(image, truth, CLASS_NAMES).axes
     assert [t.get_text() for t in ax.texts] == ["ellipse"]
 
 
 def test_a_crowd_is_drawn_without_labels():
-    image, target = scene(count=26)
-    (ax,) = viz.draw_instances(image, target, CLASS_NAMES).axes
+    image, truth = scene(count=26)
+    (ax,) = viz.draw_instances(image, truth, CLASS_NAMES).axes
     assert not ax.texts and len(ax.collections) == 3 * 26
 
 
 def test_an_image_without_objects_can_be_drawn():
-    image, target = scene(count=0)
-    assert viz.png(viz.draw_instances(image, scored(target), CLASS_NAMES))
-    windows = gallery.positive_windows(target, 0, image, config.MODELS["tiny"])
-    assert viz.png(viz.windows_on_image(image, windows, target))
+    image, truth = scene(count=0)
+    assert viz.png(viz.draw_instances(image, scored(truth), CLASS_NAMES))
+    windows = gallery.positive_windows(truth, 0, image, config.MODELS["tiny"])
+    assert viz.png(viz.windows_on_image(image, windows, truth))
 
 
 def test_floats_and_arrays_are_images_too():
-    image, target = scene()
-    assert viz.png(viz.draw_instances(image.float() / 255, target, CLASS_NAMES))
-    assert viz.png(viz.draw_instances(image.numpy(), target, CLASS_NAMES))
+    image, truth = scene()
+    assert viz.png(viz.draw_instances(image.float() / 255, truth, CLASS_NAMES))
+    assert viz.png(viz.draw_instances(image.numpy(), truth, CLASS_NAMES))
 
 
 def test_smoothing_moves_nothing():
@@ -380,7 +352,8 @@ def test_a_picture_shows_itself_in_a_notebook():
 
 def test_drawing_needs_no_pyplot_and_leaves_the_settings_alone():
     code = (
-        "import matplotlib, sys\nfrom tensormask_edu import viz\nfrom tensormask_edu.viz.look import STYLE\n"
+        "import matplotlib, sys\nfrom tensormask_edu import viz\n"
+        "from tensormask_edu.viz.look import STYLE\n"
         "before = {name: matplotlib.rcParams[name] for name in STYLE}\n"
         "viz.png(viz.sixteen_taps())\n"
         "assert before == {name: matplotlib.rcParams[name] for name in STYLE} != STYLE\n"
@@ -390,8 +363,8 @@ def test_drawing_needs_no_pyplot_and_leaves_the_settings_alone():
 
 
 def test_the_documentation_has_every_picture_of_the_method():
-    image, target = scene()
-    for exhibit in gallery.method(image, target, config.MODELS["tiny"]):
+    image, truth = scene()
+    for exhibit in gallery.method(image, truth, config.MODELS["tiny"]):
         file = ROOT / "docs" / "pictures" / f"{exhibit.name}.png"
         assert file.stat().st_size < 200_000
         assert exhibit.caption.endswith(".") and exhibit.title

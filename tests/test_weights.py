@@ -1,5 +1,4 @@
-"""Weights of others: a pickle can bring arrays and nothing else; names map one to one; nothing
-is lost."""
+"""Weights of others: a pickle brings arrays and nothing else; names map one to one."""
 
 from __future__ import annotations
 
@@ -24,10 +23,11 @@ from tensormask_edu.weights.checkpoint import (
 )
 from tensormask_edu.weights.pickled import read_pickled
 
+NARROW = {f"{part}_channels": 8 for part in ("fpn", "class", "box", "mask")}
 SMALL = replace(
-    config.MODELS["tiny"], strides_px=(4, 8), fpn_channels=8, tower_convs=1, tower_norm_groups=0,
-    class_channels=8, box_channels=8, mask_channels=8,
-)  # fmt: skip
+    config.MODELS["tiny"], strides_px=(4, 8), tower_convs=1, tower_norm_groups=0, **NARROW
+)
+R50 = replace(config.MODELS["r50_fpn_1x"], **NARROW)
 ARRAYS = {
     "float": np.arange(6, dtype=np.float32).reshape(2, 3),
     "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
@@ -53,14 +53,8 @@ def by_python_2(arrays, module=b"numpy.core.multiarray"):
         shape = b"(" + b"".join(b"\x8a\x08" + struct.pack("<q", n) for n in array.shape) + b"t"
         out += b"U" + bytes([len(name)]) + name.encode()
         out += b"c" + module + b"\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-        out += (
-            b"(K\x01"
-            + shape
-            + b"cnumpy\ndtype\nU"
-            + bytes([len(code)])
-            + code
-            + b"K\x00K\x01\x87R"
-        )
+        out += b"(K\x01" + shape
+        out += b"cnumpy\ndtype\nU" + bytes([len(code)]) + code + b"K\x00K\x01\x87R"
         out += b"(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
         out += b"\x89T" + struct.pack("<i", len(data)) + data + b"tb"
     return out + b"uU\x0a__author__U\x02meu."
@@ -84,14 +78,11 @@ def test_arrays_come_back_exactly_whatever_the_protocol(protocol, tmp_path):
 
 @pytest.mark.parametrize("module", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
 def test_files_of_python_2_and_of_both_numpy_names_are_read(module, tmp_path):
-    arrays = {
-        "weight": np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32),
-        "bias": np.arange(3),
-    }
+    weight = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
+    arrays = {"weight": weight, "bias": np.arange(3)}
     written(tmp_path / "weights.pkl", by_python_2(arrays, module))
-    assert (
-        pickle.loads(by_python_2(arrays), encoding="latin1")["__author__"] == "me"
-    )  # so it is such a file
+    opened = pickle.loads(by_python_2(arrays), encoding="latin1")
+    assert opened["__author__"] == "me"  # so it is such a file
     read = read_pickled(tmp_path / "weights.pkl")
     for name, array in arrays.items():
         np.testing.assert_array_equal(read["model"][name], array)
@@ -117,10 +108,9 @@ class Mine:
 
 def array_state(dtype=b"U\x02f4", shape=b"K\x01\x85", data=b"U\x04abcd"):
     """One array, written by hand."""
-    return (
-        b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01" + shape
-        + b"cnumpy\ndtype\n" + dtype + b"K\x00K\x01\x87R\x89" + data + b"tb."
-    )  # fmt: skip
+    array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+    kind = b"cnumpy\ndtype\n" + dtype + b"K\x00K\x01\x87R"
+    return b"\x80\x02" + array + b"(K\x01" + shape + kind + b"\x89" + data + b"tb."
 
 
 def laughs(levels=60):
@@ -135,8 +125,7 @@ CALL_ENCODE, CALL_DICTIONARY = b"c_codecs\nencode\n", b"ccollections\nOrderedDic
 
 
 def many(function, text, times=50):
-    """One argument, called with again and again: a file of kilobytes for as many megabytes as
-    wanted."""
+    """One argument, called with again and again: kilobytes in the file, megabytes if read."""
     if text is None:
         pairs = b"".join(b"]" + b"K" + bytes([n]) + b"aNa" + b"a" for n in range(200))
         argument = b"]" + pairs + b"\x85q\x01"
@@ -148,8 +137,7 @@ def many(function, text, times=50):
 
 
 def attacks(trace):
-    """Name -> (a pickle that would make the file `trace`, or take all memory, what the error
-    says)."""
+    """Name -> (a pickle that would make the file `trace` or fill the memory, the error)."""
     touch = f"touch {trace}"
     code = f"open({str(trace)!r}, 'w').close()"
     import os
@@ -270,36 +258,19 @@ def test_convert_makes_a_checkpoint_of_a_published_file(tmp_path, capsys, monkey
     state = {name: tensor.numpy() for name, tensor in official_state(model).items()}
     path = written(tmp_path / "model_final.pkl", {"model": state, "__author__": "me"})
     output = tmp_path / "r50"
-    assert (
-        cli.main(["convert", str(path), "--preset", "r50_fpn_6x", "--output", str(output)]) == 0
-    )
+    convert = ["convert", str(path), "--preset", "r50_fpn_6x", "--output"]
+    assert cli.main([*convert, str(output)]) == 0
     loaded, input_config = load_checkpoint(output)
-    assert (
-        loaded.config.class_names[0] == "person"
-        and loaded.config.class_names[79] == "toothbrush"
-    )
-    assert len(set(loaded.config.class_names)) == 80
+    names = loaded.config.class_names
+    assert names[0] == "person" and names[79] == "toothbrush"
+    assert len(set(names)) == 80
     assert (input_config.short_side_px, input_config.long_side_px) == (800, 1333)
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
     written(path, Calls(eval, "1"))
-    assert (
-        cli.main(
-            ["convert", str(path), "--preset", "r50_fpn_6x", "--output", str(tmp_path / "no")]
-        )
-        == 2
-    )
+    assert cli.main([*convert, str(tmp_path / "no")]) == 2
     assert "nothing of it was executed" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
-
-
-R50 = replace(
-    config.MODELS["r50_fpn_1x"],
-    fpn_channels=8,
-    class_channels=8,
-    box_channels=8,
-    mask_channels=8,
-)
 
 
 @pytest.fixture(scope="module")
@@ -323,24 +294,21 @@ def test_a_body_of_torchvision_computes_what_torchvision_computes(resnet, tmp_pa
     with torch.inference_mode():
         ours = model.network.backbone.body(model.batch([photo]))
         x = resnet.maxpool(resnet.relu(resnet.bn1(resnet.conv1(normalised[None]))))
-        for layer, map_ in zip(
-            (resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4), ours, strict=True
-        ):
+        layers = (resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4)
+        for layer, map_ in zip(layers, ours, strict=True):
             x = layer(x)
             torch.testing.assert_close(map_, x, rtol=1e-4, atol=1e-4)
         official = build_model(R50).eval().network.backbone.body
         official.load_state_dict(model.network.backbone.body.state_dict())
         elsewhere = official(model.batch([photo]))
     assert torch.equal(elsewhere[0], ours[0])  # res2 has no stride
-    assert (
-        elsewhere[1] - ours[1]
-    ).abs().max() > 0.01  # the same names and shapes, other numbers
+    # the same names and shapes, other numbers
+    assert (elsewhere[1] - ours[1]).abs().max() > 0.01
 
 
 def test_torchvisions_weights_are_refused_where_they_would_compute_something_else(resnet):
     with pytest.raises(InputError, match="made for torchvision's weights, got r50_fpn_1x"):
         load_torchvision(build_model(R50), resnet.state_dict())
+    model = build_model(config.for_torchvision_body(R50))
     with pytest.raises(InputError, match="tensors of torchvision are missing"):
-        load_torchvision(
-            build_model(config.for_torchvision_body(R50)), {"fc.weight": torch.zeros(1)}
-        )
+        load_torchvision(model, {"fc.weight": torch.zeros(1)})

@@ -1,5 +1,4 @@
-"""A training run as a program of its own, for the tests that kill it, fill its disk, or start
-several of it.
+"""A training run as a program of its own, for the tests that kill it or start several.
 
     python trainer.py FOLDER OUTPUT RECIPE.json [--resume] [--die WHERE FILE TIME]
 
@@ -48,19 +47,18 @@ def save_recipe(recipe: Recipe, path: Path) -> Path:
 
 def load_recipe(path: Path) -> Recipe:
     values = json.loads(path.read_text())
-    kinds = {
-        "model": config.ModelConfig,
-        "input": config.InputConfig,
-        "train": config.TrainConfig,
-    }
     return Recipe(
-        **{name: config.from_json(kind, values[name]) for name, kind in kinds.items()}
+        config.from_json(config.ModelConfig, values["model"]),
+        config.from_json(config.InputConfig, values["input"]),
+        config.from_json(config.TrainConfig, values["train"]),
     )
 
 
 def write_pictures(folder: Path, sizes: list[tuple[int, int]], split: str = "train") -> Path:
-    """Noisy pictures of the sizes (height, width) with two coloured rectangles each, as
-    polygons."""
+    """Noisy pictures of the sizes (height, width) with two coloured rectangles each.
+
+    Their COCO ground truth stores polygons, with boxes.
+    """
     generator = np.random.default_rng(0)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     images, annotations = [], []
@@ -71,16 +69,11 @@ def write_pictures(folder: Path, sizes: list[tuple[int, int]], split: str = "tra
             y, x = generator.integers(0, height - h), generator.integers(0, width - w)
             pixels[y : y + h, x : x + w, label] += 150
             polygon = [x, y, x + w, y, x + w, y + h, x, y + h]
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": number,
-                    "category_id": label,
-                    "iscrowd": 0,
-                }
-                | {"bbox": [int(x), int(y), int(w), int(h)], "area": int(h * w)}
-                | {"segmentation": [[float(v) for v in polygon]]}
-            )
+            number_of_it = len(annotations) + 1
+            annotation = {"id": number_of_it, "image_id": number, "category_id": label}
+            shape = {"bbox": [int(x), int(y), int(w), int(h)], "area": int(h * w)}
+            outline = {"segmentation": [[float(v) for v in polygon]], "iscrowd": 0}
+            annotations.append(annotation | shape | outline)
         name = f"{split}_{number}.png"
         Image.fromarray(pixels).save(folder / "images" / name)
         images.append({"id": number, "file_name": name, "height": height, "width": width})
@@ -96,6 +89,7 @@ def die(where: str, name: str, time: int) -> None:
     count = 0
 
     def now(path: Path | str) -> bool:
+        """Whether this is the write to die at; counts those of the file."""
         nonlocal count
         count += name in str(path)
         return name in str(path) and count == time
@@ -121,12 +115,12 @@ def main() -> None:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--die", nargs=3)
-    parser.add_argument(
-        "--scores", type=Path, help="evaluate afterwards, and the first process writes here"
-    )
+    words = "evaluate afterwards, and the first process writes here"
+    parser.add_argument("--scores", type=Path, help=words)
     args = parser.parse_args()
     if args.die:
         die(args.die[0], args.die[1], int(args.die[2]))
+    # Here, so that a test that only borrows the helpers above loads no training.
     from tensormask_edu.base import distributed
     from tensormask_edu.evaluation.ceiling import evaluate_checkpoint
     from tensormask_edu.training.train import train

@@ -18,6 +18,7 @@ import torch
 from tensormask_edu.base.files import written_whole
 from tensormask_edu.commands.predict import detect
 from tensormask_edu.data import shapes
+from tensormask_edu.masks import tight_boxes
 from tensormask_edu.weights.checkpoint import load_checkpoint
 
 SAMPLE = Path(__file__).parent / "sample.npz"
@@ -33,7 +34,7 @@ def make_sample(checkpoint: str, index: int, score: float) -> dict[str, np.ndarr
     return {
         "image": image,
         "class_names": np.array(shapes.CLASS_NAMES),
-        "truth_boxes": np.array([box_of(mask) for mask in masks], np.float32),
+        "truth_boxes": tight_boxes(masks),
         "truth_labels": np.array(labels),
         "truth_masks": np.packbits(masks, axis=-1),
         "found_boxes": found["boxes"].numpy(),
@@ -41,12 +42,6 @@ def make_sample(checkpoint: str, index: int, score: float) -> dict[str, np.ndarr
         "found_scores": found["scores"].numpy(),
         "found_masks": np.packbits(found["masks"].numpy(), axis=-1),
     }
-
-
-def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """The tight box of a mask, xyxy in pixels."""
-    y, x = np.nonzero(mask)
-    return int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ from ..config import RECIPES, InputConfig, Recipe
 from ..data.coco import CocoFolder
 from ..data.prepare import prepare
 from ..data.shapes import write_shapes
-from ..data.truth import resize_target
+from ..data.truth import resize_truth
 from ..detector import losses
 from ..detector.model import TensorMask
 from ..detector.network import WindowMasks
@@ -234,7 +234,7 @@ def compare_sparse_with_dense(run: Run) -> str:
     samples = [run.held_out[index] for index in range(min(4, len(run.held_out)))]
     images = [torch.from_numpy(prepare(image.numpy(), input_config)) for image, _ in samples]
     targets = [
-        resize_target(target, (image.shape[-2], image.shape[-1]))
+        resize_truth(target, (image.shape[-2], image.shape[-1]))
         for image, (_, target) in zip(images, samples, strict=True)
     ]
     with torch.inference_mode():

@@ -16,14 +16,13 @@ from torch import Generator, Tensor
 
 from ..config import AugmentConfig, InputConfig
 from .prepare import resize, scaled
-from .truth import Region, Target, crop, crop_target, map_points, resize_target, select
+from .truth import Region, Truth, crop, crop_truth, map_points, resize_truth, select
 
 
 class Augment:
-    """Random changes of a prepared picture and its target: scale and crop, the square's
-    symmetries, light.
+    """Random changes of a prepared picture and its truth: crop and scale, symmetry, light.
 
-    ``augment(image, target, generator)`` with image float32 (3, h, w) in [0, 1] and a target of
+    ``augment(image, truth, generator)`` with image float32 (3, h, w) in [0, 1] and a truth of
     `CocoFolder`. The same generator state gives the same result, bit for bit.
     """
 
@@ -31,19 +30,20 @@ class Augment:
         self.config = config
 
     def __call__(
-        self, image: Tensor, target: Target, generator: Generator
-    ) -> tuple[Tensor, Target]:
+        self, image: Tensor, truth: Truth, generator: Generator
+    ) -> tuple[Tensor, Truth]:
         height, width = image.shape[-2:]
         region, size = self.choose_region((height, width), (height, width), generator)
         if region is not None:
-            image, target = crop(image, region), crop_target(target, region)
-        image = torch.from_numpy(resize(image.numpy(), size))
-        target = resize_target(target, size)
-        return self.after_crop(image, target, generator)
+            image, truth = crop(image, region), crop_truth(truth, region)
+        image = torch.from_numpy(resize(image.numpy(), size))  # (3, *size)
+        return self.after_crop(image, resize_truth(truth, size), generator)
 
     def choose_size(self, config: InputConfig, generator: Generator) -> InputConfig:
-        """The input configuration with a short side drawn for this picture, if it is to be
-        random."""
+        """The input configuration, with a short side drawn for this picture if that is asked.
+
+        Every whole number of the range is as likely, both ends included.
+        """
         if self.config.short_side_px is None:
             return config
         low, high = self.config.short_side_px
@@ -63,76 +63,85 @@ class Augment:
                 then cheap.
             size: (height, width) to which the region is resized.
         """
+        # Uniform in the logarithm: twice as large is as likely as half as large.
         scale = math.exp(_uniform(generator, *map(math.log, self.config.scale)))
         crop_px = self.config.crop_px
         if crop_px is None:
             return None, scaled(model_size, scale)
+        # The crop has crop_px pixels in the model, so fewer of the file where that is enlarged.
         side = max(1, round(crop_px * file_size[0] / model_size[0] / scale))
         top, left = (_integer(generator, max(0, length - side) + 1) for length in file_size)
         return (top, left, side, side), (crop_px, crop_px)
 
     def after_crop(
-        self, image: Tensor, target: Target, generator: Generator
-    ) -> tuple[Tensor, Target]:
+        self, image: Tensor, truth: Truth, generator: Generator
+    ) -> tuple[Tensor, Truth]:
         """The changes that need no other pixels: drop slivers, then symmetry, then light."""
         config = self.config
-        areas_px = torch.tensor([np.count_nonzero(mask) for mask in target["masks"].numpy()])
-        target = select(target, areas_px >= config.min_area_px)
+        areas_px = torch.tensor([np.count_nonzero(mask) for mask in truth["masks"].numpy()])
+        truth = select(truth, areas_px >= config.min_area_px)
         for wanted, change in (
             (config.flip, flip),
             (config.flip_vertical, flip_vertical),
             (config.transpose, transpose),
         ):
             if wanted and _uniform(generator) < 0.5:
-                image, target = change(image, target)
-        return change_light(image, config, generator), target
+                image, truth = change(image, truth)
+        return change_light(image, config, generator), truth
 
 
-def flip(image: Tensor, target: Target) -> tuple[Tensor, Target]:
+# --- symmetries of the square -----------------------------------------------------------------
+
+
+def flip(image: Tensor, truth: Truth) -> tuple[Tensor, Truth]:
     """Left becomes right."""
     width = image.shape[-1]
-    x0, y0, x1, y1 = target["boxes"].unbind(1)
-    flipped = target | {
-        "boxes": torch.stack([width - x1, y0, width - x0, y1], 1),
-        "masks": target["masks"].flip(2),
+    x0, y0, x1, y1 = truth["boxes"].unbind(1)
+    flipped = truth | {
+        "boxes": torch.stack([width - x1, y0, width - x0, y1], 1),  # the right end is now left
+        "masks": truth["masks"].flip(2),
     }
-    if "polygons" in target:
+    if "polygons" in truth:
         flipped["polygons"] = map_points(
-            target["polygons"], lambda points: [width, 0] + points * [-1, 1]
+            truth["polygons"], lambda points: [width, 0] + points * [-1, 1]
         )
     return image.flip(2), flipped
 
 
-def flip_vertical(image: Tensor, target: Target) -> tuple[Tensor, Target]:
+def flip_vertical(image: Tensor, truth: Truth) -> tuple[Tensor, Truth]:
     """Top becomes bottom."""
     height = image.shape[-2]
-    x0, y0, x1, y1 = target["boxes"].unbind(1)
-    flipped = target | {
+    x0, y0, x1, y1 = truth["boxes"].unbind(1)
+    flipped = truth | {
         "boxes": torch.stack([x0, height - y1, x1, height - y0], 1),
-        "masks": target["masks"].flip(1),
+        "masks": truth["masks"].flip(1),
     }
-    if "polygons" in target:
+    if "polygons" in truth:
         flipped["polygons"] = map_points(
-            target["polygons"], lambda points: [0, height] + points * [1, -1]
+            truth["polygons"], lambda points: [0, height] + points * [1, -1]
         )
     return image.flip(1), flipped
 
 
-def transpose(image: Tensor, target: Target) -> tuple[Tensor, Target]:
+def transpose(image: Tensor, truth: Truth) -> tuple[Tensor, Truth]:
     """y becomes x: the mirror on the main diagonal."""
-    boxes, masks = (
-        target["boxes"][:, [1, 0, 3, 2]],
-        target["masks"].transpose(1, 2).contiguous(),
-    )
-    turned = target | {"boxes": boxes, "masks": masks}
-    if "polygons" in target:
-        turned["polygons"] = map_points(target["polygons"], lambda points: points[:, ::-1])
-    return image.transpose(1, 2).contiguous(), turned
+    turned = truth | {
+        "boxes": truth["boxes"][:, [1, 0, 3, 2]],
+        "masks": truth["masks"].transpose(1, 2).contiguous(),  # (m, W, H)
+    }
+    if "polygons" in truth:
+        turned["polygons"] = map_points(truth["polygons"], lambda points: points[:, ::-1])
+    return image.transpose(1, 2).contiguous(), turned  # (3, W, H)
+
+
+# --- light ------------------------------------------------------------------------------------
 
 
 def change_light(image: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
-    """Colour order, grey, inversion, gamma, gain, offset and noise, in this order, then cut to
-    [0, 1]."""
+    """Colour order, grey, inversion, gamma, gain, offset, noise; then cut to [0, 1].
+
+    image: float32 (3, h, w) in [0, 1]. What is off draws no random number.
+    """
     if config.shuffle_channels and _uniform(generator) < config.shuffle_channels:
         image = image[torch.randperm(3, generator=generator)]
     if config.grey and _uniform(generator) < config.grey:
@@ -149,6 +158,9 @@ def change_light(image: Tensor, config: AugmentConfig, generator: Generator) -> 
         deviation = _uniform(generator, 0, config.noise)
         image = torch.randn(image.shape, generator=generator).mul_(deviation).add_(image)
     return image.clamp(0, 1)
+
+
+# --- random numbers ---------------------------------------------------------------------------
 
 
 def _uniform(generator: Generator, low: float = 0.0, high: float = 1.0) -> float:

@@ -5,8 +5,8 @@ Two layouts are understood, for `split` = "train", "val", ...:
     images/                 instances_train.json  instances_val.json
     train2017/  val2017/    annotations/instances_train2017.json  ...      (COCO's own)
 
-Everything in the JSON is checked once, at construction. Pictures and masks are read when asked
-for.
+Everything in the JSON is checked once, at construction, by the rule of `instances.py`. Pictures
+and masks are read when asked for.
 
 next: data/prepare.py
 """
@@ -29,26 +29,27 @@ from .instances import (
     check_files_exist,
     check_polygons,
     find_split,
+    have_extent,
     is_target,
     read_ground_truth,
 )
 from .prepare import read_image
-from .truth import Region, Target, crop_target
+from .truth import Region, Truth, crop_truth
 
 
-class CocoFolder(Dataset[tuple[Tensor, Target]]):
-    """Pictures and their instances.
+class CocoFolder(Dataset[tuple[Tensor, Truth]]):
+    """Pictures and their truths.
 
-    ``dataset[i]`` is ``(image, target)``:
+    ``dataset[i]`` is ``(image, truth)``:
 
         image: uint8 (3, H, W) RGB
-        target: boxes: float32 (m, 4) xyxy px; labels: int64 (m,) in 0..K-1;
+        truth: boxes: float32 (m, 4) xyxy px; labels: int64 (m,) in 0..K-1;
             masks: bool (m, H, W); image_id: int; polygons (only if asked for)
 
     The box of a run-length mask is the mask's own tight box, its last pixel included (x1 = last
     + 1); the box of a polygon is the annotation's, clipped to the picture (as the official code
     trains). Crowds, polygons of fewer than three points and instances with an empty box are
-    left out of targets; evaluation sees the whole JSON.
+    left out of truths; evaluation sees the whole JSON.
 
     Args:
         folder: the data set; see the module for its layouts.
@@ -56,7 +57,7 @@ class CocoFolder(Dataset[tuple[Tensor, Target]]):
         keep_empty: keep pictures without any instance (evaluation needs them, training does
             not).
         cache: keep decoded pictures and run-length masks in memory.
-        polygons: add ``target["polygons"]``: per instance a list of float64 arrays x0, y0, x1,
+        polygons: add ``truth["polygons"]``: per instance a list of float64 arrays x0, y0, x1,
             y1, ... in pixels. A crop moves them, and does not cut them.
 
     Raises:
@@ -78,31 +79,29 @@ class CocoFolder(Dataset[tuple[Tensor, Target]]):
             check_polygons(dataset["annotations"])
         self.keep_empty, self.polygons = keep_empty, polygons
 
+        # A label is a category's place among the ascending ids, which may have gaps.
         categories = sorted(dataset["categories"], key=lambda category: category["id"])
         self.category_ids: list[int] = [category["id"] for category in categories]
         self.class_names: tuple[str, ...] = tuple(category["name"] for category in categories)
-        self._label = {
-            category_id: label for label, category_id in enumerate(self.category_ids)
-        }
+        self._label = {number: label for label, number in enumerate(self.category_ids)}
 
         self._annotations: dict[int, list[dict[str, Any]]] = {
             image["id"]: [] for image in dataset["images"]
         }
         for annotation in filter(is_target, dataset["annotations"]):
             self._annotations[annotation["image_id"]].append(annotation)
-        kept = [
+        self._images: list[dict[str, Any]] = [
             image for image in dataset["images"] if keep_empty or self._annotations[image["id"]]
         ]
-        self._images: list[dict[str, Any]] = kept
-        self.image_ids: list[int] = [image["id"] for image in kept]
+        self.image_ids: list[int] = [image["id"] for image in self._images]
         self._image_cache: dict[int, Tensor] | None = {} if cache else None
         self._rle_cache: dict[int, list[dict[str, Any]]] | None = {} if cache else None
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
-        return self.image(index), self.target(index)
+    def __getitem__(self, index: int) -> tuple[Tensor, Truth]:
+        return self.image(index), self.truth(index)
 
     def size(self, index: int) -> tuple[int, int]:
         """Height and width of picture `index` in pixels, without reading it."""
@@ -116,44 +115,43 @@ class CocoFolder(Dataset[tuple[Tensor, Target]]):
         """Picture `index`: uint8 (3, H, W) RGB. With `cache`, do not write into it."""
         if self._image_cache is not None and index in self._image_cache:
             return self._image_cache[index]
-        image = torch.from_numpy(read_image(self.path(index)))
+        image = torch.from_numpy(read_image(self.path(index)))  # (3, H, W)
         if tuple(image.shape[1:]) != self.size(index):
+            expected = f"(height, width) {self.size(index)} as in the JSON"
             stored = f"{self.path(index)} with (height, width) {tuple(image.shape[1:])}"
-            raise bad_input(
-                "image", f"(height, width) {self.size(index)} as in the JSON", stored
-            )
+            raise bad_input("image", expected, stored)
         if self._image_cache is not None:
             self._image_cache[index] = image
         return image
 
-    def target(self, index: int, region: Region | None = None) -> Target:
-        """The instances of picture `index`, or of a region of it; coordinates count from the
-        region's corner.
+    def truth(self, index: int, region: Region | None = None) -> Truth:
+        """The instances of picture `index`, or of a region of it, counted from its corner.
 
         Only the instances that meet the region are drawn, which makes small crops of crowded
         pictures cheap. What a region cuts gets the tight box of the part that is left.
         """
         annotations = self._annotations[self.image_ids[index]]
         rles, size = self._rles(index), self.size(index)
-        boxes = boxes_of(annotations, rles, size)
-        kept = np.flatnonzero((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
+        boxes = boxes_of(annotations, rles, size)  # (annotations, 4)
+        kept = np.flatnonzero(have_extent(boxes))  # (m,)
         if region is not None:
             kept = kept[_meets(boxes[kept], region)]
-        labels = np.array(
-            [self._label[annotations[k]["category_id"]] for k in kept], dtype=np.int64
-        )
-        target: Target = {
-            "boxes": torch.from_numpy(boxes[kept].astype(np.float32)),
-            "labels": torch.from_numpy(labels),
-            "masks": torch.from_numpy(decode([rles[k] for k in kept], size)),
+        labels = [self._label[annotations[k]["category_id"]] for k in kept]
+        truth: Truth = {
+            "boxes": torch.from_numpy(boxes[kept].astype(np.float32)),  # (m, 4)
+            "labels": torch.tensor(labels, dtype=torch.int64),  # (m,)
+            "masks": torch.from_numpy(decode([rles[k] for k in kept], size)),  # (m, H, W)
             "image_id": self.image_ids[index],
         }
         if self.polygons:
-            target["polygons"] = [polygons_of(annotations[k]["segmentation"]) for k in kept]
-        target = target if region is None else crop_target(target, region)
-        return target | {"masks": target["masks"].contiguous()}
+            truth["polygons"] = [polygons_of(annotations[k]["segmentation"]) for k in kept]
+        if region is not None:
+            truth = crop_truth(truth, region)
+        # pycocotools fills masks columns first; rows first is what everything after it reads
+        return truth | {"masks": truth["masks"].contiguous()}
 
     def _rles(self, index: int) -> list[dict[str, Any]]:
+        """The masks of picture `index`, compressed; polygons are drawn for this once."""
         if self._rle_cache is not None and index in self._rle_cache:
             return self._rle_cache[index]
         height, width = self.size(index)
@@ -165,6 +163,8 @@ class CocoFolder(Dataset[tuple[Tensor, Target]]):
 
 
 def _meets(boxes: NDArray[np.float64], region: Region) -> NDArray[np.bool_]:
+    """Which boxes (m, 4) xyxy share pixels with the region: (m,)."""
     top, left, height, width = region
     beside = (boxes[:, 0] >= left + width) | (boxes[:, 2] <= left)
-    return ~(beside | (boxes[:, 1] >= top + height) | (boxes[:, 3] <= top))
+    above_or_below = (boxes[:, 1] >= top + height) | (boxes[:, 3] <= top)
+    return ~(beside | above_or_below)

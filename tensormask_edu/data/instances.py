@@ -1,4 +1,16 @@
-"""COCO's JSON: where it lies, and what an annotation must say before anything uses it.
+"""COCO's JSON, and the one rule for what is refused, repaired or left out.
+
+Training, evaluation and the ceiling read the same file and go by this:
+
+- **Refused**, with an error that names the annotation: a missing field, an unknown image or
+  category, an id used twice, a size that is none, a segmentation that is neither polygons nor
+  run lengths of the whole picture, a box that is not four numbers, a picture file that is not
+  there. A file that was read can be used without further questions.
+- **Repaired**: a polygon's box is clipped to the picture; a mask's box is its own tight box,
+  whatever the annotation says; a polygon's box that is missing is drawn from the polygon.
+- **Left out** of training and of the ceiling: crowds, polygons of fewer than three points,
+  boxes without extent. Evaluation hands the whole file to pycocotools, which has its own rule
+  for crowds (`evaluation/coco_scores.py` fills in the fields that pycocotools reads).
 
 next: data/truth.py
 """
@@ -22,6 +34,9 @@ from ..masks import polygons_of, run_lengths
 _COMPRESSED = re.compile("([P-o]{0,6}[0-O])+")
 
 
+# --- where it lies ----------------------------------------------------------------------------
+
+
 def find_split(folder: Path, split: str) -> tuple[Path, Path]:
     """The ground truth file and the image folder of a split."""
     if not folder.is_dir():
@@ -34,42 +49,35 @@ def find_split(folder: Path, split: str) -> tuple[Path, Path]:
     path = next((file for file in files if file.is_file()), None)
     if path is None:
         wanted = " or ".join(str(file.relative_to(folder)) for file in files)
-        raise bad_input(
-            "folder", f"{wanted} in it", folder, f"is {split!r} the name of the split?"
-        )
+        fix = f"is {split!r} the name of the split?"
+        raise bad_input("folder", f"{wanted} in it", folder, fix)
     folders = [folder / "images", folder / split, folder / f"{split}2017"]
     image_folder = next((candidate for candidate in folders if candidate.is_dir()), None)
     if image_folder is None:
-        raise bad_input(
-            "folder", f"pictures in images/, {split}/ or {split}2017/ in it", folder
-        )
+        wanted = f"pictures in images/, {split}/ or {split}2017/ in it"
+        raise bad_input("folder", wanted, folder)
     return path, image_folder
 
 
+# --- what is refused --------------------------------------------------------------------------
+
+
 def read_ground_truth(path: Path) -> dict[str, Any]:
-    """The COCO instances JSON at `path`, checked: every annotation can be used without further
-    questions."""
+    """The COCO instances JSON at `path`, checked: every annotation can be used as it is.
+
+    Raises:
+        InputError: the first thing that is wrong with it.
+    """
     dataset = read_json(path, "ground truth")
     lists = ("images", "annotations", "categories")
     if not isinstance(dataset, dict) or not all(
         isinstance(dataset.get(name), list) for name in lists
     ):
-        raise bad_input(
-            "ground truth", f"a JSON object with the lists {', '.join(lists)}", path
-        )
+        expected = f"a JSON object with the lists {', '.join(lists)}"
+        raise bad_input("ground truth", expected, path)
     try:
         sizes = _check_images(dataset["images"])
-        category_ids = {
-            _field(category, "id", int, "a category") for category in dataset["categories"]
-        }
-        for category in dataset["categories"]:
-            _field(category, "name", str, f"category {category['id']}")
-        _require(bool(category_ids), "at least one category", "none")
-        _require(
-            len(category_ids) == len(dataset["categories"]),
-            "different category ids",
-            "one id twice",
-        )
+        category_ids = _check_categories(dataset["categories"])
         for annotation in dataset["annotations"]:
             _check_annotation(annotation, sizes, category_ids)
     except InputError as error:
@@ -84,67 +92,54 @@ def _check_images(images: list[Any]) -> dict[int, tuple[int, int]]:
         image_id = _field(image, "id", int, "an image")
         what = f"image {image_id}"
         _field(image, "file_name", str, what)
-        size = _field(image, "height", int, what), _field(image, "width", int, what)
-        _require(
-            min(size) > 0,
-            f"{what} of at least 1 x 1 pixels",
-            f"height {size[0]}, width {size[1]}",
-        )
+        height, width = _field(image, "height", int, what), _field(image, "width", int, what)
+        got = f"height {height}, width {width}"
+        _require(min(height, width) > 0, f"{what} of at least 1 x 1 pixels", got)
         _require(image_id not in sizes, "different image ids", f"{image_id} twice")
-        sizes[image_id] = size
+        sizes[image_id] = height, width
     return sizes
+
+
+def _check_categories(categories: list[Any]) -> set[int]:
+    ids = {_field(category, "id", int, "a category") for category in categories}
+    for category in categories:
+        _field(category, "name", str, f"category {category['id']}")
+    _require(bool(ids), "at least one category", "none")
+    _require(len(ids) == len(categories), "different category ids", "one id twice")
+    return ids
 
 
 def _check_annotation(
     annotation: Any, sizes: dict[int, tuple[int, int]], category_ids: set[int]
 ) -> None:
-    what = (
-        f"annotation {annotation.get('id', '')}"
-        if isinstance(annotation, dict)
-        else "an annotation"
-    )
+    what = "an annotation"
+    if isinstance(annotation, dict):
+        what = f"annotation {annotation.get('id', '')}"
     image_id = _field(annotation, "image_id", int, what)
-    _require(
-        image_id in sizes, f"{what} to be of an image in the list", f"unknown image {image_id}"
-    )
+    got = f"unknown image {image_id}"
+    _require(image_id in sizes, f"{what} to be of an image in the list", got)
     category_id = _field(annotation, "category_id", int, what)
-    known = category_id in category_ids
-    _require(
-        known, f"{what} to be of a category in the list", f"unknown category {category_id}"
-    )
-    _require(
-        "segmentation" in annotation,
-        f"{what} with a segmentation",
-        "none",
-        "boxes alone teach no masks",
-    )
+    got = f"unknown category {category_id}"
+    _require(category_id in category_ids, f"{what} to be of a category in the list", got)
+    drawn, fix = "segmentation" in annotation, "boxes alone teach no masks"
+    _require(drawn, f"{what} with a segmentation", "none", fix)
     check_segmentation(annotation["segmentation"], sizes[image_id], what)
     if "bbox" in annotation:
-        _require(
-            are_numbers(annotation["bbox"], 4),
-            f"{what} with bbox x, y, width, height",
-            annotation["bbox"],
-        )
+        box = annotation["bbox"]
+        _require(are_numbers(box, 4), f"{what} with bbox x, y, width, height", box)
 
 
 def check_segmentation(segmentation: Any, size: tuple[int, int], what: str) -> None:
     """Polygons or RLE of a picture of `size`, or an error that begins with `what`."""
     if isinstance(segmentation, dict):
-        same = segmentation.get("size") == list(size)
-        _require(
-            same,
-            f"{what} with RLE size [height, width] = {list(size)}",
-            segmentation.get("size"),
-        )
+        given, expected = segmentation.get("size"), list(size)
+        _require(given == expected, f"{what} with RLE size [height, width] = {expected}", given)
         _check_counts(segmentation.get("counts"), size[0] * size[1], what)
         return
-    polygons = isinstance(segmentation, list) and all(
-        are_numbers(points) for points in segmentation
-    )
+    polygons = isinstance(segmentation, list) and all(map(are_numbers, segmentation))
     even = polygons and all(len(points) % 2 == 0 for points in segmentation)
-    _require(
-        even, f"{what} with RLE or polygons [[x, y, x, y, ...], ...]", str(segmentation)[:60]
-    )
+    expected_forms = f"{what} with RLE or polygons [[x, y, x, y, ...], ...]"
+    _require(even, expected_forms, str(segmentation)[:60])
 
 
 def _check_counts(counts: Any, area_px: int, what: str) -> None:
@@ -161,47 +156,30 @@ def _check_counts(counts: Any, area_px: int, what: str) -> None:
     _require(holds, f"{what} with RLE counts that fill {area_px} pixels", repr(counts)[:60])
 
 
-def is_target(annotation: dict[str, Any]) -> bool:
-    segmentation = annotation["segmentation"]
-    return not annotation.get("iscrowd") and (
-        isinstance(segmentation, dict) or bool(polygons_of(segmentation))
-    )
-
-
 def check_polygons(annotations: Iterable[dict[str, Any]]) -> None:
+    """Only polygons among the targets, or an error: a stored mask has no outline to draw."""
     for annotation in filter(is_target, annotations):
         if isinstance(annotation["segmentation"], dict):
             got = f"annotation {annotation.get('id', '')} stored as a mask"
-            raise bad_input(
-                "polygons", "a data set of polygons", got, "leave it False and use masks"
-            )
+            fix = "leave it False and use masks"
+            raise bad_input("polygons", "a data set of polygons", got, fix)
 
 
 def check_files_exist(images: Iterable[dict[str, Any]], folder: Path, json_path: Path) -> None:
-    names = {entry.name for entry in folder.iterdir()}
+    """A file for every picture, or an error that names the first that is missing."""
+    names = {entry.name for entry in folder.iterdir()}  # one call, not one per picture
     for image in images:
         name = image["file_name"]
-        if name not in names and not (folder / name).is_file():
-            raise bad_input(
-                "image file", f"{name} (named in {json_path.name}) in {folder}", "no such file"
-            )
+        if name not in names and not (folder / name).is_file():  # it may lie deeper
+            expected = f"{name} (named in {json_path.name}) in {folder}"
+            raise bad_input("image file", expected, "no such file")
 
 
-def boxes_of(
-    annotations: Sequence[dict[str, Any]], rles: Sequence[dict[str, Any]], size: tuple[int, int]
-) -> NDArray[np.float64]:
-    """Boxes (m, 4) xyxy: a polygon's from its annotation, clipped; a mask's from the mask."""
-    from pycocotools import mask as mask_utils
-
-    if not annotations:
-        return np.zeros((0, 4))
-    boxes = mask_utils.toBbox(list(rles)).astype(np.float64)
-    for k, annotation in enumerate(annotations):
-        if "bbox" in annotation and not isinstance(annotation["segmentation"], dict):
-            boxes[k] = annotation["bbox"]
-    boxes[:, 2:] += boxes[:, :2]
-    height, width = size
-    return boxes.clip(0, [width, height, width, height])
+def are_numbers(values: Any, length: int | None = None) -> bool:
+    """Whether `values` is a JSON list of numbers, `length` of them if given."""
+    if not isinstance(values, list) or length not in (None, len(values)):
+        return False
+    return all(isinstance(value, int | float) for value in values)
 
 
 def _field(item: Any, name: str, kind: type, what: str) -> Any:
@@ -216,8 +194,38 @@ def _require(holds: bool, expected: str, got: object, fix: str = "") -> None:
         raise bad_input("ground truth", expected, got, fix)
 
 
-def are_numbers(values: Any, length: int | None = None) -> bool:
-    """Whether `values` is a JSON list of numbers, `length` of them if given."""
-    if not isinstance(values, list) or length not in (None, len(values)):
-        return False
-    return all(isinstance(value, int | float) for value in values)
+# --- what is repaired -------------------------------------------------------------------------
+
+
+def boxes_of(
+    annotations: Sequence[dict[str, Any]], rles: Sequence[dict[str, Any]], size: tuple[int, int]
+) -> NDArray[np.float64]:
+    """Boxes (m, 4) xyxy: a polygon's from its annotation, clipped; a mask's from the mask."""
+    from pycocotools import mask as mask_utils
+
+    if not annotations:
+        return np.zeros((0, 4))
+    boxes = mask_utils.toBbox(list(rles)).astype(np.float64)  # (m, 4) x, y, width, height
+    for k, annotation in enumerate(annotations):
+        # The official code trains on a polygon's annotated box, which is finer than pixels.
+        if "bbox" in annotation and not isinstance(annotation["segmentation"], dict):
+            boxes[k] = annotation["bbox"]
+    boxes[:, 2:] += boxes[:, :2]  # now xyxy
+    height, width = size
+    return boxes.clip(0, [width, height, width, height])
+
+
+# --- what is left out -------------------------------------------------------------------------
+
+
+def is_target(annotation: dict[str, Any]) -> bool:
+    """Whether an annotation is something to learn: no crowd, and a mask or a real polygon."""
+    segmentation = annotation["segmentation"]
+    return not annotation.get("iscrowd") and (
+        isinstance(segmentation, dict) or bool(polygons_of(segmentation))
+    )
+
+
+def have_extent(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which boxes (m, 4) xyxy hold anything at all: (m,)."""
+    return (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])

@@ -21,12 +21,15 @@ Pixels = NDArray[np.uint8]  # (3, H, W) RGB
 Floats = NDArray[np.float32]  # (3, H, W) RGB in [0, 1]
 
 
+# --- reading ----------------------------------------------------------------------------------
+
+
 def read_image(path: str | Path) -> Pixels:
     """A picture file as uint8 (3, H, W) RGB.
 
-    Turned upright as its EXIF orientation says, as viewers show it. Grey and palette become RGB;
-    transparency is ignored. Pictures of more than 8 bits per grey value are scaled from their
-    own minimum and maximum to 0 and 255. Of several frames the first is read.
+    It is turned upright as its EXIF orientation says, as viewers show it. Grey and palette
+    become RGB, transparency is ignored. Pictures of more than 8 bits per grey value are scaled
+    from their own minimum and maximum to 0 and 255. Of several frames the first is read.
 
     Raises:
         InputError: no such file, or none that Pillow reads.
@@ -59,6 +62,9 @@ def _to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
     return np.array(picture.convert("RGB"))
 
 
+# --- contrast and size ------------------------------------------------------------------------
+
+
 def prepare(image: Pixels, config: InputConfig) -> Floats:
     """The model's input for a picture: float32 (3, h, w) in [0, 1], (h, w) = `input_size`.
 
@@ -73,6 +79,7 @@ def prepare(image: Pixels, config: InputConfig) -> Floats:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[0] != 3:
         raise bad_input("image", "uint8 (3, H, W)", f"{image.dtype} {tuple(image.shape)}")
     size = input_size(image.shape[1], image.shape[2], config)
+    # Contrast comes first: percentiles are the file's, not those of a smoothed picture.
     return resize(stretch(image, intensity_range(image, config)), size)
 
 
@@ -93,8 +100,10 @@ def scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
 
 
 def intensity_range(image: Pixels, config: InputConfig) -> tuple[float, float]:
-    """The pixel values, 0..255, that become 0 and 1: the config's percentiles over all pixels
-    and colours."""
+    """The pixel values, 0..255, that become 0 and 1: the config's percentiles.
+
+    They are taken over all pixels and colours.
+    """
     if config.stretch_percentiles is None:
         return 0.0, 255.0
     counts = np.bincount(image.reshape(-1), minlength=256).cumsum()  # pixels up to each value
@@ -104,15 +113,17 @@ def intensity_range(image: Pixels, config: InputConfig) -> tuple[float, float]:
 
 
 def stretch(image: Pixels, values: tuple[float, float]) -> Floats:
-    """uint8 to float32 in [0, 1]: `values` = (low, high) become 0 and 1, what lies beyond is
-    cut."""
-    low, high = (np.float32(value) for value in values)
+    """uint8 to float32: `values` = (low, high) become 0 and 1, what lies beyond is cut."""
+    low, high = (np.float32(value) for value in values)  # so that the result is float32 too
     return ((image.astype(np.float32) - low) / (high - low)).clip(0, 1)
 
 
 def resize(image: Floats, size: tuple[int, int]) -> Floats:
-    """A picture in another size (height, width): bilinear, over all pixels that a smaller one
-    covers."""
+    """A picture in another size (height, width): bilinear, and antialiased where it shrinks.
+
+    Antialiased: a pixel of the smaller picture is a weighted mean of all that it covers, not of
+    its four neighbours. torchvision's resize does the same, to a rounding.
+    """
     if image.shape[-2:] == tuple(size):
         return image
     height, width = size
@@ -120,4 +131,4 @@ def resize(image: Floats, size: tuple[int, int]) -> Floats:
         np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR))
         for plane in image
     ]
-    return np.stack(planes).clip(0, 1)
+    return np.stack(planes).clip(0, 1)  # (3, height, width), no rounding beyond 0 and 1

@@ -1,4 +1,4 @@
-"""The overlap world: small pictures of shapes drawn over each other, written as a COCO folder.
+"""The overlap world: small pictures of shapes drawn over each other, as a COCO folder.
 
 A picture has 2 to 6 shapes of four classes, each with a random colour, place, rotation, aspect
 0.55-1 and a long side of 10-110 px (log-uniform; for pictures of 128 px). Later shapes hide
@@ -32,68 +32,15 @@ ASPECT = (0.55, 1.0)
 CENTRE = (0.1, 0.9)  # of the picture's side, both axes
 MIN_VISIBLE_PX = 20
 MIN_VISIBLE_SHARE = 0.3
-MIN_COLOUR_DISTANCE = (
-    70.0  # Euclidean, of 0..255 RGB: a shape differs from what was drawn before it
-)
+MIN_COLOUR_DISTANCE = 70.0  # Euclidean, of 0..255 RGB, to all that was drawn before
 NOISE = 10.0  # standard deviation, of 0..255
 SPLITS = ("train", "val")
 RECIPE = 1  # raise it when the pictures of a seed change
 
+Points = NDArray[np.float64]  # (n, 2) corners (x, y)
 
-def write_shapes(
-    folder: str | Path,
-    train: int = 4000,
-    val: int = 200,
-    size_px: int = 128,
-    seed: int = 0,
-    progress: bool = True,
-) -> bool:
-    """Write the overlap world to `folder`: `images/`, `instances_train.json`,
-    `instances_val.json`.
 
-    Every picture depends on (seed, split, its number) only, so a larger set begins with the
-    smaller one.
-    The JSON files come last and whole: a folder without them is no data set.
-
-    Returns:
-        True if it was written; False if the same set was there already.
-
-    Raises:
-        InputError: a number is out of range, or `folder` holds another data set.
-    """
-    counts = {"train": train, "val": val}
-    for name, value, least in (
-        ("train", train, 1),
-        ("val", val, 1),
-        ("size_px", size_px, 32),
-        ("seed", seed, 0),
-    ):
-        if value < least:
-            raise bad_input(name, f"at least {least}", value)
-    folder = Path(folder)
-    infos = {split: _info(split, counts[split], size_px, seed) for split in SPLITS}
-    present = {split: _stored_info(folder / f"instances_{split}.json") for split in SPLITS}
-    if present == infos:
-        if progress:
-            print(f"{folder}: this data set is there already")
-        return False
-    for split, info in present.items():
-        if info not in (None, infos[split]):
-            raise bad_input(
-                "folder",
-                "a new folder",
-                f"{folder}, which holds another data set",
-                "choose another",
-            )
-
-    bar = tqdm(total=train + val, desc="drawing", unit="image", disable=not progress)
-    with bar:
-        datasets = {
-            split: _write_split(folder, infos[split], bar) for split in reversed(SPLITS)
-        }
-    for split, dataset in datasets.items():
-        write_json(folder / f"instances_{split}.json", dataset)
-    return True
+# --- one picture ------------------------------------------------------------------------------
 
 
 def draw(
@@ -115,61 +62,57 @@ def draw(
         points = _random_outline(rng, kind, size_px)
         pen.polygon([tuple(point) for point in points.tolist()], fill=number)
         kinds.append(kind)
-        areas_px.append(_polygon_area(points))
+        areas_px.append(_polygon_area(points))  # hidden parts and what lies outside included
 
-    numbers = np.asarray(canvas)
+    numbers = np.asarray(canvas)  # (size_px, size_px)
     image = _paint(rng, numbers, len(kinds))
-    masks = numbers == np.arange(1, len(kinds) + 1)[:, None, None]
+    masks = numbers == np.arange(1, len(kinds) + 1)[:, None, None]  # (shapes, size_px, size_px)
     visible_px = masks.sum(axis=(1, 2))
-    kept = (visible_px >= MIN_VISIBLE_PX) & (
-        visible_px >= MIN_VISIBLE_SHARE * np.array(areas_px)
-    )
+    kept = visible_px >= MIN_VISIBLE_PX
+    kept &= visible_px >= MIN_VISIBLE_SHARE * np.array(areas_px)
     return image, masks[kept], [kind for kind, keep in zip(kinds, kept, strict=True) if keep]
 
 
-def outline(kind: int, long_px: float, aspect: float, angle: float) -> NDArray[np.float64]:
+def outline(kind: int, long_px: float, aspect: float, angle: float) -> Points:
     """Corners (n, 2) of a shape of class `kind` around (0, 0), in pixels (x, y).
 
     The shape fills a box of `long_px` by `aspect * long_px`, turned by `angle` (radians).
     """
     cos, sin = np.cos(angle), np.sin(angle)
-    return (
-        _UNIT_OUTLINES[kind]
-        * (long_px / 2 * np.array([1.0, aspect]))
-        @ np.array([[cos, sin], [-sin, cos]])
-    )
+    half_sides_px = long_px / 2 * np.array([1.0, aspect])
+    return _UNIT_OUTLINES[kind] * half_sides_px @ np.array([[cos, sin], [-sin, cos]])
 
 
-def _unit_outlines() -> tuple[NDArray[np.float64], ...]:
+def _unit_outlines() -> tuple[Points, ...]:
     """Per class, corners in the square from -1 to 1."""
 
-    def around(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    def around(angles: NDArray[np.float64]) -> Points:
         return np.stack([np.sin(angles), -np.cos(angles)], axis=1)
 
-    turn = 2 * np.pi * np.arange(48) / 48
-    star = (
-        around(2 * np.pi * np.arange(10) / 10) * np.where(np.arange(10) % 2, 0.45, 1.0)[:, None]
-    )
+    circle = around(2 * np.pi * np.arange(48) / 48)
+    reach = np.where(np.arange(10) % 2, 0.45, 1.0)  # a star's tips and notches by turns
+    star = around(2 * np.pi * np.arange(10) / 10) * reach[:, None]
     low, high = star.min(axis=0), star.max(axis=0)
     return (
-        around(turn),
+        circle,
         np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]),
         np.array([[0.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]),
-        (2 * star - low - high) / (high - low),
+        (2 * star - low - high) / (high - low),  # five tips do not fill the square: stretched
     )
 
 
 _UNIT_OUTLINES = _unit_outlines()
 
 
-def _random_outline(rng: np.random.Generator, kind: int, size_px: int) -> NDArray[np.float64]:
+def _random_outline(rng: np.random.Generator, kind: int, size_px: int) -> Points:
     shortest, longest = LONG_SIDE_PX[0], LONG_SIDE_PX[1] * size_px / 128
     long_px = np.exp(rng.uniform(np.log(shortest), np.log(longest)))
     shape = outline(kind, long_px, rng.uniform(*ASPECT), rng.uniform(0, 2 * np.pi))
     return shape + rng.uniform(*CENTRE, size=2) * size_px
 
 
-def _polygon_area(points: NDArray[np.float64]) -> float:
+def _polygon_area(points: Points) -> float:
+    """The area inside a polygon, px² (the shoelace formula)."""
     x, y = points.T
     return float(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2)
 
@@ -182,13 +125,13 @@ def _paint(
     start, end = rng.uniform(0, 255, size=(2, 3))
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[:size_px, :size_px].astype(np.float32) / size_px - 0.5
-    share = (0.5 + 0.7 * (np.cos(angle) * x + np.sin(angle) * y))[:, :, None]
+    share = (0.5 + 0.7 * (np.cos(angle) * x + np.sin(angle) * y))[:, :, None]  # of the end
     colours = [start, end]
     for _ in range(count):
         colours.append(_different_colour(rng, colours))
     table = np.array(colours[1:], dtype=np.float32)  # row k: shape k; row 0 is the gradient's
     gradient = (start + (end - start) * share).astype(np.float32)
-    image = np.where(numbers[:, :, None] == 0, gradient, table[numbers])
+    image = np.where(numbers[:, :, None] == 0, gradient, table[numbers])  # (size, size, 3)
     image += NOISE * rng.standard_normal(image.shape, dtype=np.float32)
     return image.clip(0, 255).astype(np.uint8)
 
@@ -196,6 +139,7 @@ def _paint(
 def _different_colour(
     rng: np.random.Generator, used: list[NDArray[np.float64]]
 ) -> NDArray[np.float64]:
+    """A colour far from all that are used; the last of 50 tries, if none is."""
     for _ in range(50):
         colour = rng.uniform(0, 255, size=3)
         if np.linalg.norm(np.array(used) - colour, axis=1).min() >= MIN_COLOUR_DISTANCE:
@@ -203,11 +147,57 @@ def _different_colour(
     return colour
 
 
+# --- a data set of them -----------------------------------------------------------------------
+
+
+def write_shapes(
+    folder: str | Path,
+    train: int = 4000,
+    val: int = 200,
+    size_px: int = 128,
+    seed: int = 0,
+    progress: bool = True,
+) -> bool:
+    """Write the overlap world: `images/`, `instances_train.json`, `instances_val.json`.
+
+    Every picture depends on (seed, split, its number) only, so a larger set begins with the
+    smaller one. The JSON files come last and whole: a folder without them is no data set.
+
+    Returns:
+        True if it was written; False if the same set was there already.
+
+    Raises:
+        InputError: a number is out of range, or `folder` holds another data set.
+    """
+    given = {"train": (train, 1), "val": (val, 1), "size_px": (size_px, 32), "seed": (seed, 0)}
+    for name, (value, least) in given.items():
+        if value < least:
+            raise bad_input(name, f"at least {least}", value)
+    folder, counts = Path(folder), {"train": train, "val": val}
+    infos = {split: _info(split, counts[split], size_px, seed) for split in SPLITS}
+    present = {split: _stored_info(folder / f"instances_{split}.json") for split in SPLITS}
+    if present == infos:
+        if progress:
+            print(f"{folder}: this data set is there already")
+        return False
+    for split, info in present.items():
+        if info not in (None, infos[split]):
+            got = f"{folder}, which holds another data set"
+            raise bad_input("folder", "a new folder", got, "choose another")
+
+    with tqdm(total=train + val, desc="drawing", unit="image", disable=not progress) as bar:
+        datasets = {
+            split: _write_split(folder, infos[split], bar) for split in reversed(SPLITS)
+        }
+    for split, dataset in datasets.items():
+        write_json(folder / f"instances_{split}.json", dataset)
+    return True
+
+
 def _info(split: str, images: int, size_px: int, seed: int) -> dict[str, Any]:
     """What identifies a split; stored in its JSON."""
-    what = "overlap world of tensormask_edu"
     return {
-        "description": what,
+        "description": "overlap world of tensormask_edu",
         "recipe": RECIPE,
         "split": split,
         "images": images,
@@ -223,7 +213,7 @@ def _stored_info(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))["info"]
     except (OSError, ValueError, KeyError, TypeError):
-        return "another file"
+        return "another file"  # equal to no info of ours
 
 
 def _write_split(folder: Path, info: dict[str, Any], bar: Any) -> dict[str, Any]:
@@ -235,14 +225,8 @@ def _write_split(folder: Path, info: dict[str, Any], bar: Any) -> dict[str, Any]
         name = f"{info['split']}_{index:05d}.png"
         image, masks, labels = draw(info["seed"], info["split"], index, info["size_px"])
         _save(image, folder / "images" / name)
-        images.append(
-            {
-                "id": index + 1,
-                "file_name": name,
-                "height": image.shape[0],
-                "width": image.shape[1],
-            }
-        )
+        height, width = image.shape[:2]
+        images.append({"id": index + 1, "file_name": name, "height": height, "width": width})
         for annotation in _annotations(masks, labels):
             annotations.append({"id": len(annotations) + 1, "image_id": index + 1} | annotation)
         bar.update()
@@ -263,10 +247,10 @@ def _save(image: NDArray[np.uint8], path: Path) -> None:
 
 
 def _annotations(masks: NDArray[np.bool_], labels: list[int]) -> Iterator[dict[str, Any]]:
+    """COCO's annotations of one picture, but for their ids."""
     from pycocotools import mask as mask_utils
 
-    rles = encode(masks)
-    for label, rle in zip(labels, rles, strict=True):
+    for label, rle in zip(labels, encode(masks), strict=True):
         yield {
             "category_id": label + 1,
             "iscrowd": 0,

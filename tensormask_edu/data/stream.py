@@ -1,5 +1,8 @@
 """The order of a run: sample 1234 is the same whoever computes it, and when.
 
+Nothing is remembered between two samples. The order and every random change follow from the
+seed and the position alone, so a run can stop, go on, or be shared among processes.
+
 next: training/batches.py
 """
 
@@ -18,12 +21,13 @@ from ..config import AugmentConfig, InputConfig
 from .augment import Augment
 from .coco import CocoFolder
 from .prepare import input_size, intensity_range, resize, stretch
-from .truth import Target, crop, resize_target
+from .truth import Truth, crop, resize_truth
+
+# --- samples ----------------------------------------------------------------------------------
 
 
-class TrainingSet(Dataset[tuple[Tensor, Target]]):
-    """The endless stream of training samples of a run, as a pure function of the position in
-    it.
+class TrainingSet(Dataset[tuple[Tensor, Truth]]):
+    """The endless stream of a run's samples, as a pure function of the position in it.
 
     ``training_set[position]`` is picture `training_set.index(position)`, changed by
     `generator_at(seed, position)`. A run that stopped after some positions continues from there
@@ -50,12 +54,11 @@ class TrainingSet(Dataset[tuple[Tensor, Target]]):
         self.seed, self.group_size = seed, group_size
         sizes = [dataset.size(index) for index in range(len(dataset))] if group_size else []
         self.wide = torch.tensor([width > height for height, width in sizes], dtype=torch.bool)
-        self._grouped: tuple[int, Tensor] = (
-            -1,
-            torch.empty(0),
-        )  # the epoch last asked for, and its order
+        # A grouped epoch is ordered as a whole: the one last asked for is kept.
+        self._epoch: int | None = None
+        self._order = torch.empty(0, dtype=torch.int64)
 
-    def __getitem__(self, position: int) -> tuple[Tensor, Target]:
+    def __getitem__(self, position: int) -> tuple[Tensor, Truth]:
         generator = generator_at(self.seed, position)
         return training_sample(
             self.dataset, self.index(position), self.input_config, self.augment, generator
@@ -67,13 +70,51 @@ class TrainingSet(Dataset[tuple[Tensor, Target]]):
         if not self.group_size:
             return sample_index(self.seed, position, length)
         epoch, place = divmod(position, length)
-        if self._grouped[0] != epoch:
+        if self._epoch != epoch:
+            # Batches run on over the end of an epoch: what the last one still wants.
             begun = min(-epoch * length % self.group_size, length)
-            order = grouped(
-                _epoch_order(self.seed, epoch, length), self.wide, self.group_size, begun
-            )
-            self._grouped = epoch, order
-        return int(self._grouped[1][place])
+            order = _epoch_order(self.seed, epoch, length)
+            self._order = grouped(order, self.wide, self.group_size, begun)
+            self._epoch = epoch
+        return int(self._order[place])
+
+
+def training_sample(
+    dataset: CocoFolder,
+    index: int,
+    input_config: InputConfig,
+    augment: Augment,
+    generator: Generator,
+) -> tuple[Tensor, Truth]:
+    """Picture `index`, prepared and augmented: float32 (3, h, w) in [0, 1], and its truth.
+
+    The same steps as `prepare`, then `augment`, but cut in the file's pixels and resized once.
+    """
+    image, file_size = dataset.image(index), dataset.size(index)
+    input_config = augment.choose_size(input_config, generator)
+    model_size = input_size(*file_size, input_config)
+    region, size = augment.choose_region(file_size, model_size, generator)
+    # Contrast is the whole picture's, also in a crop, as evaluation sees it.
+    values = intensity_range(image.numpy(), input_config)
+    part = image if region is None else crop(image, region)
+    prepared = torch.from_numpy(resize(stretch(part.numpy(), values), size))  # (3, h, w)
+    truth = resize_truth(dataset.truth(index, region), size)
+    return augment.after_crop(prepared, truth, generator)
+
+
+def collate(samples: Sequence[tuple[Tensor, Truth]]) -> tuple[list[Tensor], list[Truth]]:
+    """A batch as the model takes it: a list of images and a list of truths."""
+    images, truths = zip(*samples, strict=True)
+    return list(images), list(truths)
+
+
+# --- the order --------------------------------------------------------------------------------
+
+
+def sample_index(seed: int, position: int, length: int) -> int:
+    """Which of `length` pictures stands at `position`: every epoch is a shuffle of its own."""
+    epoch, place = divmod(position, length)
+    return int(_epoch_order(seed, epoch, length)[place])
 
 
 def grouped(order: Tensor, wide: Tensor, size: int, begun: int = 0) -> Tensor:
@@ -91,44 +132,15 @@ def grouped(order: Tensor, wide: Tensor, size: int, begun: int = 0) -> Tensor:
     for orientation in (False, True):
         places = (wide[order[begun:]] == orientation).nonzero().squeeze(1) + begun
         full = len(places) // size * size
-        batches.append(places[:full].view(-1, size))
+        batches.append(places[:full].view(-1, size))  # (batches, size) places in the order
         ends.append(batches[-1][:, -1])
         rest.append(places[full:])
     by_end = torch.cat(batches)[torch.cat(ends).argsort()]
-    return order[
-        torch.cat([torch.arange(begun), by_end.flatten(), torch.cat(rest).sort().values])
-    ]
+    places = torch.cat([torch.arange(begun), by_end.flatten(), torch.cat(rest).sort().values])
+    return order[places]
 
 
-def training_sample(
-    dataset: CocoFolder,
-    index: int,
-    input_config: InputConfig,
-    augment: Augment,
-    generator: Generator,
-) -> tuple[Tensor, Target]:
-    """Picture `index`, prepared and augmented: image float32 (3, h, w) in [0, 1] and its
-    target.
-
-    The same steps as `prepare`, then `augment`, but cut in the file's pixels and resized once.
-    """
-    image, file_size = dataset.image(index), dataset.size(index)
-    input_config = augment.choose_size(input_config, generator)
-    region, size = augment.choose_region(
-        file_size, input_size(*file_size, input_config), generator
-    )
-    values = intensity_range(image.numpy(), input_config)
-    part = image if region is None else crop(image, region)
-    truth = resize_target(dataset.target(index, region), size)
-    prepared = torch.from_numpy(resize(stretch(part.numpy(), values), size))
-    return augment.after_crop(prepared, truth, generator)
-
-
-def sample_index(seed: int, position: int, length: int) -> int:
-    """Which of `length` pictures stands at `position` of the run: every epoch is a shuffle of
-    its own."""
-    epoch, place = divmod(position, length)
-    return int(_epoch_order(seed, epoch, length)[place])
+# --- randomness from numbers ------------------------------------------------------------------
 
 
 def generator_at(seed: int, position: int) -> Generator:
@@ -136,22 +148,13 @@ def generator_at(seed: int, position: int) -> Generator:
     return Generator().manual_seed(_mixed(seed, position, stream=1))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=4)  # neighbours in a run are of one epoch
 def _epoch_order(seed: int, epoch: int, length: int) -> Tensor:
-    return torch.randperm(
-        length, generator=Generator().manual_seed(_mixed(seed, epoch, stream=0))
-    )
+    generator = Generator().manual_seed(_mixed(seed, epoch, stream=0))
+    return torch.randperm(length, generator=generator)
 
 
 def _mixed(seed: int, number: int, stream: int) -> int:
     """One seed from three numbers; neighbours give unrelated generators."""
-    return int(
-        np.random.SeedSequence([seed, number, stream]).generate_state(1, np.uint64)[0]
-        >> np.uint64(1)
-    )
-
-
-def collate(samples: Sequence[tuple[Tensor, Target]]) -> tuple[list[Tensor], list[Target]]:
-    """A batch as the model takes it: a list of images and a list of targets."""
-    images, targets = zip(*samples, strict=True)
-    return list(images), list(targets)
+    state = np.random.SeedSequence([seed, number, stream]).generate_state(1, np.uint64)[0]
+    return int(state >> np.uint64(1))  # torch takes 63 bits

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from ..base.errors import bad_input, require
 from ..config import ModelConfig, model_config
+from ..data.truth import Truth
 from ..geometry import Layout, sizes_px
 from . import inference, losses
 from .network import NetworkOutput, TensorMaskNet, per_window
-from .targets import Targets, Truth, build_targets
+from .targets import Targets, build_targets
 
 Losses = dict[str, Tensor]
 Detections = list[dict[str, Tensor]]

@@ -20,13 +20,10 @@ from torchvision.ops import roi_align
 
 from .. import masks as rle
 from ..config import ModelConfig
+from ..data.truth import Truth
 from ..geometry import Geometry, Layout, Windows
 from . import boxes
 from .network import WindowMasks
-
-# The truth of one picture with G objects: `boxes` (G, 4) xyxy pixels, `labels` (G,) and `masks`
-# (G, H, W) bool, or `polygons` (per object a list of [x0, y0, x1, y1, ...] arrays)
-Truth = dict[str, Any]
 
 
 @dataclass(frozen=True)

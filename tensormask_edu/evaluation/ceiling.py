@@ -18,10 +18,10 @@ from ..base.errors import bad_input
 from ..config import InputConfig, ModelConfig
 from ..data.coco import CocoFolder
 from ..data.prepare import input_size
-from ..data.truth import resize_target
+from ..data.truth import Truth, resize_truth
 from ..detector import inference
 from ..detector.network import WindowMasks
-from ..detector.targets import Truth, assign, mask_targets
+from ..detector.targets import assign, mask_targets
 from ..masks import iou
 from ..weights.checkpoint import load_checkpoint
 from . import coco_scores as evaluate
@@ -72,7 +72,7 @@ def best_windows(
     """
     height, width = image.shape[-2:]
     size = input_size(height, width, input_config)
-    seen = resize_target(truth, size)  # as the model sees it
+    seen = resize_truth(truth, size)  # as the model sees it
     geometry = config.geometry
     layout = geometry.layout([size])
     window, instance = assign(seen["boxes"], config, layout).unbind(1)  # (P, 2) -> twice (P,)

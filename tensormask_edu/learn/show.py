@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import masks_to_boxes
 
 from ..base.errors import bad_input
 from ..data import shapes
+from ..masks import iou, tight_boxes
 from ..viz.look import as_array
 from .checks import Array, as_numbers
 
@@ -64,11 +64,8 @@ def compare(one: Any, other: Any, words: str = "the two") -> None:
 
 
 def mask_iou(one: Any, other: Any) -> Array:
-    """IoU of masks that pair up, (..., H, W) bool each: pixels in both over pixels in either;
-    (...)."""
-    a, b = as_array(one), as_array(other)
-    either = (a | b).sum((-2, -1))
-    return np.asarray((a & b).sum((-2, -1)) / np.maximum(either, 1))
+    """IoU of masks that pair up, bool (..., H, W) each: pixels in both over those in either."""
+    return np.asarray(iou(as_array(one), as_array(other)))  # (...)
 
 
 def explore(draw: Callable[..., Any], **ranges: int) -> Any:
@@ -130,7 +127,6 @@ def picture_with_truth(
             int64
     """
     pixels, masks, labels = shapes.draw(seed, "train", number, size_px)
-    found = torch.from_numpy(masks)
-    boxes = masks_to_boxes(found) + torch.tensor([0, 0, 1, 1])
+    found, boxes = torch.from_numpy(masks), torch.from_numpy(tight_boxes(masks))
     target = {"masks": found, "boxes": boxes, "labels": torch.tensor(labels, dtype=torch.int64)}
     return torch.from_numpy(np.moveaxis(pixels, -1, 0).copy()), target

@@ -1,5 +1,6 @@
-"""The label assignment, one window and one object at a time (paper, section 3.3; rules of the
-official code).
+"""The label assignment, one window and one object at a time (paper, section 3.3).
+
+The rules are the official code's. Where the paper's differ, an argument takes either.
 
 next: losses.py
 """
@@ -7,6 +8,32 @@ next: losses.py
 from __future__ import annotations
 
 import numpy as np
+
+
+def assign(
+    windows: np.ndarray,
+    units: np.ndarray,
+    slacks: np.ndarray,
+    boxes: np.ndarray,
+    smallest: float,
+) -> np.ndarray:
+    """The object each window is positive for, -1 for none or for more than one (uniqueness).
+
+    Args:
+        windows: (M, 4) xyxy pixels. units, slacks: (M,) pixels. boxes: (G, 4) xyxy pixels.
+        smallest: see `is_positive`.
+
+    Returns:
+        (M,) int64.
+    """
+    assigned = np.full(len(windows), -1, dtype=np.int64)  # (M,)
+    for m, (window, unit, slack) in enumerate(zip(windows, units, slacks, strict=True)):
+        claims = [
+            g for g, box in enumerate(boxes) if is_positive(window, unit, slack, box, smallest)
+        ]
+        if len(claims) == 1:  # a window claimed twice could learn neither object
+            assigned[m] = claims[0]
+    return assigned
 
 
 def is_positive(
@@ -28,42 +55,18 @@ def is_positive(
         and window[2] >= box[2]
         and window[3] >= box[3]
     )
-    side = window[2] - window[0]
+    side = window[2] - window[0]  # windows are squares
     longest = max(box[2] - box[0], box[3] - box[1])
     fits = side - slack <= max(2 * longest, smallest)
     dx = (box[0] + box[2]) / 2 - (window[0] + window[2]) / 2
     dy = (box[1] + box[3]) / 2 - (window[1] + window[3]) / 2
-    central = np.sqrt(dx * dx + dy * dy) <= unit
+    central = np.sqrt(dx * dx + dy * dy) <= unit  # the border counts as inside
     return bool(contained and fits and central)
-
-
-def assign(
-    windows: np.ndarray,
-    units: np.ndarray,
-    slacks: np.ndarray,
-    boxes: np.ndarray,
-    smallest: float,
-) -> np.ndarray:
-    """The object each window is positive for, -1 for none or for more than one (uniqueness).
-
-    Args:
-        windows: (M, 4) xyxy pixels. units, slacks: (M,) pixels. boxes: (G, 4) xyxy pixels.
-
-    Returns:
-        (M,) int64.
-    """
-    assigned = np.full(len(windows), -1, dtype=np.int64)
-    for m, (window, unit, slack) in enumerate(zip(windows, units, slacks, strict=True)):
-        claims = [
-            g for g, box in enumerate(boxes) if is_positive(window, unit, slack, box, smallest)
-        ]
-        if len(claims) == 1:
-            assigned[m] = claims[0]
-    return assigned
 
 
 def box_deltas(window: np.ndarray, box: np.ndarray, weights: tuple[float, ...]) -> np.ndarray:
     """(dx, dy, dw, dh) from a window to a box, each (4,) xyxy pixels, times the weights."""
     sides = np.array([window[2] - window[0], window[3] - window[1]])
-    shift = (box[:2] + box[2:] - window[:2] - window[2:]) / 2 / sides
-    return np.concatenate([shift, np.log((box[2:] - box[:2]) / sides)]) * np.array(weights)
+    shift = (box[:2] + box[2:] - window[:2] - window[2:]) / 2 / sides  # (dx, dy) in windows
+    scale = np.log((box[2:] - box[:2]) / sides)  # (dw, dh): 0 for a box as large as the window
+    return np.concatenate([shift, scale]) * np.array(weights)  # (4,)

@@ -1,5 +1,4 @@
-"""`swap_align2nat` as its definition: the op of the tensor bipyramid (paper section 4.2), in
-loops.
+"""`swap_align2nat`, the op of the tensor bipyramid, as its definition in loops (section 4.2).
 
     swap_align2nat = subsample(lam) after align2nat after up_bilinear(lam)
 
@@ -8,12 +7,13 @@ natural tensor with fine bins on a coarse grid (sigma_hw = lam * sigma_vu): the 
 size stays about the same. Output entry (v, u, y, x) is the 4-D linear interpolation of the
 input at
 
-    (v + 1/2)/lam - 1/2,   (u + 1/2)/lam - 1/2,   lam*y + v - (lam*V - 1)/2,   lam*x + u - (lam*U - 1)/2
+    v axis: (v + 1/2)/lam - 1/2        y axis: lam*y + v - (lam*V - 1)/2
+    u axis: (u + 1/2)/lam - 1/2        x axis: lam*x + u - (lam*U - 1)/2
 
 with `pad_value` outside the input in any axis: no clamping, no renormalisation. So for lam >= 2
-the outermost lam // 2 entries of every window are blended with the pad: the rim. (v, y) and (u,
-x) never mix: at most 2 x 2 taps for each of the two axis pairs, 16 in all, and their weights
-are fractions of integers.
+the outermost lam // 2 entries of every window are blended with the pad: the rim. (v, y) and
+(u, x) never mix: at most 2 x 2 taps for each of the two axis pairs, 16 in all, and their
+weights are fractions of integers.
 
 twin: ops/swap_align2nat.py   next: ../network.py
 """
@@ -28,6 +28,8 @@ from numpy.typing import NDArray
 
 from .transforms import Array, check_integer_lam, check_tensor
 
+# --- the op and its adjoint -------------------------------------------------------------------
+
 
 def swap_align2nat(x: Array, lam: int, pad_value: float = -6.0) -> Array:
     """Aligned coarse bins to natural fine bins, for every window of the output grid.
@@ -38,12 +40,11 @@ def swap_align2nat(x: Array, lam: int, pad_value: float = -6.0) -> Array:
     """
     _check(x, lam)
     num, _, _, height, width = x.shape
-    rows, columns = -(-height // lam), -(-width // lam)
-    cells = np.array(list(np.ndindex(num, rows, columns)), np.int64).reshape(-1, 3)
-    windows = swap_align2nat_windows(x, lam, cells, pad_value)
-    return (
-        windows.reshape(num, rows, columns, *windows.shape[1:]).transpose(0, 3, 4, 1, 2).copy()
-    )
+    rows, columns = -(-height // lam), -(-width // lam)  # rounded up
+    windows = swap_align2nat_windows(x, lam, _all_cells(num, rows, columns), pad_value)
+    # (K, lam*V, lam*U), K = N * rows * columns, and back into the order of a tensor
+    by_cell = windows.reshape(num, rows, columns, *windows.shape[1:])
+    return by_cell.transpose(0, 3, 4, 1, 2).copy()  # (N, lam*V, lam*U, rows, columns)
 
 
 def swap_align2nat_windows(
@@ -60,13 +61,13 @@ def swap_align2nat_windows(
     _check(x, lam)
     _check_index(index, x.shape, lam)
     values = x.astype(np.float64)
-    out = np.empty((len(index), lam * x.shape[1], lam * x.shape[2]))
+    out = np.empty((len(index), lam * x.shape[1], lam * x.shape[2]))  # (K, lam*V, lam*U)
     for k, v, u in np.ndindex(out.shape):
         read = list(_contributions(x.shape, lam, index[k], v, u))
+        # what is missing to a weight of 1 lies outside the tensor: the pad
         outside = 1 - sum(weight for _, weight in read)
-        out[k, v, u] = (
-            sum(weight * values[place] for place, weight in read) + outside * pad_value
-        )
+        inside = sum(weight * values[entry] for entry, weight in read)
+        out[k, v, u] = inside + outside * pad_value
     return out.astype(x.dtype)
 
 
@@ -75,47 +76,57 @@ def swap_align2nat_adjoint(grad: Array, lam: int, height: int, width: int) -> Ar
 
     grad: (N, lam*V, lam*U, ceil(height/lam), ceil(width/lam)) -> (N, V, U, height, width)
     """
-    num, _, _, rows, columns = grad.shape
-    cells = np.array(list(np.ndindex(num, rows, columns)), np.int64).reshape(-1, 3)
-    windows = grad.transpose(0, 3, 4, 1, 2).reshape(-1, *grad.shape[1:3])
-    shape = (num, grad.shape[1] // lam, grad.shape[2] // lam, height, width)
-    return swap_align2nat_windows_adjoint(windows, lam, cells, shape)
+    num, fine_v, fine_u, rows, columns = grad.shape
+    windows = grad.transpose(0, 3, 4, 1, 2).reshape(-1, fine_v, fine_u)  # (K, lam*V, lam*U)
+    shape = (num, fine_v // lam, fine_u // lam, height, width)
+    return swap_align2nat_windows_adjoint(windows, lam, _all_cells(num, rows, columns), shape)
 
 
 def swap_align2nat_windows_adjoint(
     grad: Array, lam: int, index: NDArray[np.int64], shape: tuple[int, ...]
 ) -> Array:
-    """The transposed linear map of `swap_align2nat_windows`; the gradients of repeated windows
-    add.
+    """The transposed map of `swap_align2nat_windows`; gradients of repeated windows add.
 
-    grad: (K, lam*V, lam*U), index: (K, 3) int64, shape: (N, V, U, H, W) of x -> gradient of
-    that shape
+    grad: (K, lam*V, lam*U), index: (K, 3) int64, shape: (N, V, U, H, W) of x
+    out: (N, V, U, H, W) dtype of grad
     """
-    grad_x = np.zeros(shape)
+    grad_x = np.zeros(shape)  # (N, V, U, H, W), float64
     for k, v, u in np.ndindex(grad.shape):
-        for place, weight in _contributions(shape, lam, index[k], v, u):
-            grad_x[place] += weight * float(grad[k, v, u])
+        # the same entries and weights as forward, written instead of read; the pad is constant
+        for entry, weight in _contributions(shape, lam, index[k], v, u):
+            grad_x[entry] += weight * float(grad[k, v, u])
     return grad_x.astype(grad.dtype)
+
+
+def _all_cells(num: int, rows: int, columns: int) -> NDArray[np.int64]:
+    """(n, y, x) of every cell of an output grid, x fastest: (num * rows * columns, 3)."""
+    cells = list(np.ndindex(num, rows, columns))
+    return np.array(cells, np.int64).reshape(-1, 3)  # also where there is no cell
+
+
+# --- where an output entry reads --------------------------------------------------------------
 
 
 def taps(v: int, lam: int) -> list[tuple[int, float]]:
     """The two sub-tensor entries around (v + 1/2)/lam - 1/2, with their weights."""
+    # the place is (2v + 1 - lam) / (2 lam): a quotient of integers, so no rounding
     lower, remainder = divmod(2 * v + 1 - lam, 2 * lam)
     return [(lower, 1 - remainder / (2 * lam)), (lower + 1, remainder / (2 * lam))]
 
 
 def shifted_taps(v: int, y: int, lam: int, num_v: int) -> list[tuple[int, float]]:
-    """The cells around lam*y + v - (lam*V - 1)/2: one if lam*V is odd, else two with weight
-    1/2."""
-    lower, remainder = divmod(1 - lam * num_v, 2)
+    """The cells around lam*y + v - (lam*V - 1)/2, with their weights.
+
+    There is one if lam*V is odd (the other has weight 0), else two with weight 1/2.
+    """
+    lower, remainder = divmod(1 - lam * num_v, 2)  # v counts from the window's centre
     return [(lam * y + v + lower, 1 - remainder / 2), (lam * y + v + lower + 1, remainder / 2)]
 
 
 def _contributions(
     shape: tuple[int, ...], lam: int, cell: NDArray[np.int64], v: int, u: int
 ) -> Iterator[tuple[tuple[int, ...], float]]:
-    """The input entries (n, v, u, y, x), with weights, that sum to bin (v, u) of the window at
-    `cell`."""
+    """The input entries (n, v, u, y, x), with weights, that sum to bin (v, u) of `cell`."""
     n, y, x = (int(i) for i in cell)
     axes = (
         taps(v, lam),
@@ -123,12 +134,16 @@ def _contributions(
         shifted_taps(v, y, lam, shape[1]),
         shifted_taps(u, x, lam, shape[2]),
     )
+    # What lies outside, or weighs nothing, is not read.
     inside = [
         [(tap, weight) for tap, weight in axis if weight > 0 and 0 <= tap < extent]
         for axis, extent in zip(axes, shape[1:], strict=True)
     ]
     for (v_in, wv), (u_in, wu), (y_in, wy), (x_in, wx) in itertools.product(*inside):
         yield (n, v_in, u_in, y_in, x_in), wv * wu * wy * wx
+
+
+# --- what is refused --------------------------------------------------------------------------
 
 
 def _check(x: Array, lam: int) -> None:
@@ -141,7 +156,7 @@ def _check_index(index: NDArray[np.int64], shape: tuple[int, ...], lam: int) -> 
         raise ValueError(
             f"index: expected int64 of shape (K, 3), got {index.dtype} of shape {index.shape}"
         )
-    ends = (shape[0], -(-shape[3] // lam), -(-shape[4] // lam))
+    ends = (shape[0], -(-shape[3] // lam), -(-shape[4] // lam))  # (N, rows, columns)
     if ((index < 0) | (index >= ends)).any():
         raise ValueError(
             f"index: expected 0 <= (n, y, x) < {ends}, got {index.min(0)} to {index.max(0)}"

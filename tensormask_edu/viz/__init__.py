@@ -1,7 +1,7 @@
 """All drawing, one visual code.
 
-Four roles look the same in every picture, by colour *and* by line, marker or hatch, so that
-print and colour-blind eyes lose nothing (colours after Okabe and Ito):
+Four meanings have a pen each, the same in every picture: a colour *and* a line, a marker or a
+hatch, so that print and colour-blind eyes lose nothing (colours after Okabe and Ito):
 
     truth            blue, solid line
     prediction       orange-red, dashed line
@@ -9,14 +9,18 @@ print and colour-blind eyes lose nothing (colours after Okabe and Ito):
     ignored          grey, hatched: outside the tensor, or not used
 
 A fifth, wine red with a dot, follows one value through the transforms. Functions return a
-`Picture`, a
-matplotlib figure outside pyplot: it needs no display, stays in no global list, and shows itself
-as the last line of a notebook cell. `save` writes it whole.
+`Picture`, a matplotlib figure outside pyplot: it needs no display, stays in no global list, and
+shows itself as the last line of a notebook cell. `save` writes it whole.
 
-    look.py     the code itself: roles, sizes, saving
+    look.py     the code itself: pens, sizes, saving
     images.py   instances and windows on images
     tensors.py  the (V, U, H, W) tensor and what the transforms do to it
     curves.py   training, reachable IoU
+    lessons.py  what only lessons draw: an answer beside the right one, the rim, memory
+    gallery.py  the method in six pictures, for the report and the front page
+
+Only the gallery, which needs the model's targets, loads torch; the rest takes its tensors as
+they come. matplotlib loads with the first picture.
 
 next: viz/look.py
 """
@@ -30,7 +34,7 @@ from .look import (
     PREDICTION,
     SCREEN_DPI,
     TRUTH,
-    Look,
+    Pen,
     new_picture,
     png,
     save,
@@ -51,7 +55,7 @@ __all__ = [
     "PREDICTION",
     "SCREEN_DPI",
     "TRUTH",
-    "Look",
+    "Pen",
     "bipyramid",
     "diagonal_shear",
     "draw_instances",

@@ -6,11 +6,13 @@ next: viz/gallery.py
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .look import INK, POSITIVE, PREDICTION, TRUTH, Array, new_picture, styled
+
+GRID = "#E5E5E5"
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,15 +40,14 @@ def loss_curve(log: Sequence[Mapping[str, float]]) -> Figure:
     for key, (word, colour, line) in lines.items():
         values = np.array([entry[key] for entry in log], dtype=float)
         upper.plot(step, values, color=colour, linewidth=0.6, alpha=0.35)
-        upper.plot(
-            step, _smooth(values), color=colour, linestyle=line, linewidth=1.8, label=word
-        )
+        thick: dict[str, Any] = {"linestyle": line, "linewidth": 1.8, "label": word}
+        upper.plot(step, _smooth(values), color=colour, **thick)
     upper.set(yscale="log", ylabel="loss (log scale)", title=_run_title(log))
     upper.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     upper.yaxis.set_major_formatter("{x:g}")
     upper.yaxis.set_minor_formatter(NullFormatter())
     upper.legend(ncols=4, frameon=False)
-    upper.grid(axis="y", which="both", color="#E5E5E5", linewidth=0.6)
+    upper.grid(axis="y", which="both", color=GRID, linewidth=0.6)
     lower.plot(step, [entry["lr"] for entry in log], color=INK)
     lower.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
     lower.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
@@ -56,14 +57,17 @@ def loss_curve(log: Sequence[Mapping[str, float]]) -> Figure:
 def _run_title(log: Sequence[Mapping[str, float]]) -> str:
     if not log:
         return "no steps logged"
-    return f"{log[-1]['step']:.0f} steps in {log[-1]['seconds'] / 60:.1f} min; thin: as logged, thick: smoothed"
+    steps, minutes = log[-1]["step"], log[-1]["seconds"] / 60
+    return f"{steps:.0f} steps in {minutes:.1f} min; thin: as logged, thick: smoothed"
 
 
 def _smooth(values: Array, span: float = 0.05) -> Array:
-    """Running mean over `span` of the run on either side together; shorter at the ends, never
-    shifted."""
+    """The running mean over a share `span` of the run, half of it on either side.
+
+    At the ends of the run it is shorter, never shifted.
+    """
     half = int(len(values) * span / 2)
-    total = np.concatenate([[0.0], np.cumsum(values)])
+    total = np.concatenate([[0.0], np.cumsum(values)])  # of the first k values
     centre = np.arange(len(values))
     low, high = np.maximum(centre - half, 0), np.minimum(centre + half + 1, len(values))
     return np.asarray((total[high] - total[low]) / np.maximum(high - low, 1))
@@ -73,8 +77,7 @@ def _smooth(values: Array, span: float = 0.05) -> Array:
 def reachable_iou(
     sizes_px: Sequence[float], iou_by_name: Mapping[str, Sequence[float]]
 ) -> Figure:
-    """The best IoU a mask of so many bins can reach, by object size: one line per way of making
-    bins.
+    """The best IoU that bins can reach, by object size: one line per way of making bins.
 
     Args:
         sizes_px: long sides of objects, ascending.
@@ -82,25 +85,16 @@ def reachable_iou(
     """
     figure = new_picture(3.2, "Best reachable IoU by object size")
     ax = figure.subplots()
-    looks = [
-        ("o", "solid", TRUTH.colour),
-        ("s", "dashed", PREDICTION.colour),
-        ("^", "dotted", POSITIVE.colour),
+    lines: list[dict[str, Any]] = [
+        {"marker": "o", "linestyle": "solid", "color": TRUTH.colour},
+        {"marker": "s", "linestyle": "dashed", "color": PREDICTION.colour},
+        {"marker": "^", "linestyle": "dotted", "color": POSITIVE.colour},
     ]
     for k, (name, ious) in enumerate(iou_by_name.items()):
-        marker, line, colour = looks[k % len(looks)]
-        ax.plot(
-            sizes_px,
-            ious,
-            marker=marker,
-            linestyle=line,
-            color=colour,
-            markersize=5,
-            label=name,
-        )
+        ax.plot(sizes_px, ious, markersize=5, label=name, **lines[k % len(lines)])
     ax.set(xlabel="long side of the object (px)", ylabel="IoU with the true mask", xscale="log")
     ax.set_xticks(list(sizes_px), [f"{size:g}" for size in sizes_px])
     ax.minorticks_off()
     ax.legend(frameon=False)
-    ax.grid(color="#E5E5E5", linewidth=0.6)
+    ax.grid(color=GRID, linewidth=0.6)
     return figure

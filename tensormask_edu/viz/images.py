@@ -11,20 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from ..geometry import Windows
-from .look import (
-    POSITIVE,
-    PREDICTION,
-    SMALL,
-    TRUTH,
-    WIDTH_INCHES,
-    Array,
-    Look,
-    as_array,
-    draw_box,
-    legend,
-    new_picture,
-    styled,
-)
+from . import look
+from .look import POSITIVE, PREDICTION, TRUTH, Array, Pen, as_array, draw_box
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,23 +20,26 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
-Instances = Mapping[
-    str, Any
-]  # boxes (D, 4) xyxy px, labels (D,), masks (D, H, W), maybe scores (D,)
+# boxes (D, 4) xyxy px, labels (D,), masks (D, H, W) bool, maybe scores (D,)
+Instances = Mapping[str, Any]
+
+CROWD = 25  # instances; with more of them labels would hide the image
 
 
-@styled
+# --- instances --------------------------------------------------------------------------------
+
+
+@look.styled
 def draw_instances(
     image: Any,
     instances: Instances,
     class_names: Sequence[str],
     title: str = "",
     ax: Axes | None = None,
-    look: Look | None = None,
+    pen: Pen | None = None,
     boxes: bool = True,
 ) -> Figure:
-    """Masks, boxes and labels on one image. Beyond 25 instances outlines alone, or labels hide
-    the image.
+    """Masks, boxes and labels on one image; of more than 25 instances the outlines alone.
 
     Args:
         image: (3, H, W) RGB, uint8 or floats in [0, 1]; tensor or array.
@@ -57,18 +48,18 @@ def draw_instances(
         class_names: name of each label.
         title: over the picture.
         ax: where to draw; a new picture if None.
-        look: by default prediction if there are scores, else truth.
+        pen: by default prediction if there are scores, else truth.
         boxes: draw the boxes too.
 
     Returns:
         The picture drawn on.
     """
-    ax = ax or new_picture(_height_inches(image)).add_subplot()
-    look = look or (PREDICTION if "scores" in instances else TRUTH)
-    labels = _draw_instances(ax, image, instances, class_names, look, boxes)
+    ax = ax or look.new_picture(_height_inches(image)).add_subplot()
+    pen = pen or (PREDICTION if "scores" in instances else TRUTH)
+    labels = _draw_instances(ax, image, instances, class_names, pen, boxes)
     ax.set_title(title)
     figure = cast("Figure", ax.figure)
-    spread(figure, [labels])
+    place_labels(figure, [labels])
     return figure
 
 
@@ -77,44 +68,42 @@ def _draw_instances(
     image: Any,
     instances: Instances,
     class_names: Sequence[str],
-    look: Look,
+    pen: Pen,
     boxes: bool,
 ) -> list[Label]:
     """Everything but the places of the labels, which are known once the picture is laid out."""
     show_image(ax, image)
-    masks = as_array(instances["masks"])
-    crowded = len(masks) > 25
+    masks, all_boxes = as_array(instances["masks"]), as_array(instances["boxes"])
+    crowded = len(masks) > CROWD
     for mask in masks:
-        outline_mask(ax, mask, look, 1.0 if crowded else 1.6)
+        outline_mask(ax, mask, pen, 1.0 if crowded else 1.6)
     if crowded:
         return []
-    all_boxes = as_array(instances["boxes"])
     for box in all_boxes if boxes else ():
-        draw_box(ax, box, look, width=0.8)
-    texts = _texts(instances, class_names)
+        draw_box(ax, box, pen, width=0.8)
     return [
-        Label(_text(ax, text, look), _spots(mask, box))
-        for text, mask, box in zip(texts, masks, all_boxes, strict=True)
+        Label(_label_text(ax, words, pen), _spots(mask, box))
+        for words, mask, box in zip(
+            _words(instances, class_names), masks, all_boxes, strict=True
+        )
     ]
 
 
-def _texts(instances: Instances, class_names: Sequence[str]) -> list[str]:
+def _words(instances: Instances, class_names: Sequence[str]) -> list[str]:
     """Per instance its class name and score."""
     names = [class_names[int(label)] for label in as_array(instances["labels"])]
     if "scores" not in instances:
         return names
-    return [
-        f"{name} {score:.2f}"
-        for name, score in zip(names, as_array(instances["scores"]), strict=True)
-    ]
+    scores = as_array(instances["scores"])
+    return [f"{name} {score:.2f}" for name, score in zip(names, scores, strict=True)]
 
 
 def _height_inches(image: Any) -> float:
     height, width = as_array(image).shape[-2:]
-    return float(min(12.0, WIDTH_INCHES * height / width + 0.6))
+    return float(min(12.0, look.WIDTH_INCHES * height / width + 0.6))
 
 
-@styled
+@look.styled
 def truth_and_prediction(
     images: Sequence[Any],
     truths: Sequence[Instances],
@@ -132,9 +121,9 @@ def truth_and_prediction(
         columns: images side by side.
     """
     columns = max(1, min(columns, len(images)))
-    bands = -(-len(images) // columns)
-    height = 2 * bands * (WIDTH_INCHES / columns + 0.1) + 0.5
-    figure = new_picture(height, "Truth (solid) and prediction (dashed)")
+    bands = -(-len(images) // columns)  # of two rows each, truth and prediction
+    height = 2 * bands * (look.WIDTH_INCHES / columns + 0.1) + 0.5
+    figure = look.new_picture(height, "Truth (solid) and prediction (dashed)")
     axes = figure.subplots(2 * bands, columns, squeeze=False)
     pairs = [
         (axes[2 * band, column], axes[2 * band + 1, column])
@@ -143,29 +132,30 @@ def truth_and_prediction(
     labels = []
     for k, (upper, lower) in enumerate(pairs[: len(images)]):
         title = titles[k] if titles else f"image {k + 1}"
-        labels.append(
-            _draw_instances(upper, images[k], truths[k], class_names, TRUTH, boxes=False)
-        )
-        labels.append(
-            _draw_instances(
-                lower, images[k], predictions[k], class_names, PREDICTION, boxes=False
-            )
-        )
-        upper.set(title=f"{title}: truth", xlabel="")
-        lower.set(title=f"{title}: prediction")
-        for ax in (upper, lower) if k % columns else ():
-            ax.set_ylabel("")
+        for ax, objects, pen in (
+            (upper, truths[k], TRUTH),
+            (lower, predictions[k], PREDICTION),
+        ):
+            drawn = _draw_instances(ax, images[k], objects, class_names, pen, boxes=False)
+            labels.append(drawn)
+            ax.set_title(f"{title}: {pen.meaning}")
+            if k % columns:  # the first of a row names the axis for all
+                ax.set_ylabel("")
+        upper.set_xlabel("")
     for ax in (ax for pair in pairs[len(images) :] for ax in pair):
         ax.axis("off")
-    spread(figure, labels)
+    place_labels(figure, labels)
     return figure
 
 
+# --- parts ------------------------------------------------------------------------------------
+
+
 def show_image(ax: Axes, image: Any) -> tuple[int, int]:
-    """Show (3, H, W) pixels with pixel edges at whole coordinates, as boxes count; returns (H,
-    W)."""
-    pixels = np.moveaxis(as_array(image), 0, -1)
+    """Show (3, H, W) pixels; (H, W) comes back."""
+    pixels = np.moveaxis(as_array(image), 0, -1)  # (H, W, 3)
     height, width = pixels.shape[:2]
+    # Pixel edges lie at whole coordinates, as boxes count; y points down.
     ax.imshow(pixels, extent=(0, width, height, 0), interpolation="nearest")
     ax.set(xticks=[0, width], yticks=[0, height], xlim=(0, width), ylim=(height, 0))
     ax.set_xlabel("x (px)", labelpad=-8)
@@ -173,53 +163,61 @@ def show_image(ax: Axes, image: Any) -> tuple[int, int]:
     return height, width
 
 
-def outline_mask(ax: Axes, mask: Any, look: Look, width: float = 1.6) -> None:
+def outline_mask(ax: Axes, mask: Any, pen: Pen, width: float = 1.6) -> None:
     """The outline of a mask (H, W), on a white band so that it stands out on any image."""
     mask = as_array(mask)
     if not mask.any():
         return
     (top, left), (bottom, right) = np.argwhere(mask).min(0), np.argwhere(mask).max(0) + 1
-    padded = np.pad(mask[top:bottom, left:right].astype(float), 1)
-    y, x = np.arange(top, bottom + 2) - 0.5, np.arange(left, right + 2) - 0.5
-    ax.contourf(x, y, padded, levels=[0.5, 2], colors=look.colour, alpha=0.15)
+    padded = np.pad(mask[top:bottom, left:right].astype(float), 1)  # so that outlines close
+    y, x = np.arange(top, bottom + 2) - 0.5, np.arange(left, right + 2) - 0.5  # pixel centres
+    ax.contourf(x, y, padded, levels=[0.5, 2], colors=pen.colour, alpha=0.15)
     ax.contour(x, y, padded, levels=[0.5], colors="white", linewidths=width + 1.4, alpha=0.9)
-    ax.contour(
-        x, y, padded, levels=[0.5], colors=look.colour, linewidths=width, linestyles=[look.line]
-    )
+    line: dict[str, Any] = {"colors": pen.colour, "linewidths": width, "linestyles": [pen.line]}
+    ax.contour(x, y, padded, levels=[0.5], **line)
 
 
 # --- Labels that keep clear of each other -----------------------------------------------------
 
 
+class Spot(NamedTuple):
+    """Where a text may stand: a point in axis units, and which part of the text lies on it."""
+
+    x: float
+    y: float
+    ha: str
+    va: str
+
+
 class Label(NamedTuple):
-    """A text and the places where it may stand, best first: (x, y, ha, va) in axis units."""
+    """A text and the places where it may stand, best first."""
 
     text: Text
-    spots: list[tuple[float, float, str, str]]
+    spots: list[Spot]
 
 
-def _text(ax: Axes, words: str, look: Look) -> Text:
-    ground = {"facecolor": look.colour, "alpha": 0.85, "pad": 0.8, "linewidth": 0}
-    return ax.text(0, 0, words, fontsize=SMALL, color="white", bbox=ground)
+def _label_text(ax: Axes, words: str, pen: Pen) -> Text:
+    ground = {"facecolor": pen.colour, "alpha": 0.85, "pad": 0.8, "linewidth": 0}
+    return ax.text(0, 0, words, fontsize=look.SMALL, color="white", bbox=ground)
 
 
-def _spots(mask: Array, box: Array) -> list[tuple[float, float, str, str]]:
+def _spots(mask: Array, box: Array) -> list[Spot]:
     """Above the mask's highest point, below its lowest, beside it, in its middle."""
     if not mask.any():
         x0, y0, x1, y1 = box
-        return [(x0, y0, "left", "bottom"), (x0, y1, "left", "top")]
+        return [Spot(x0, y0, "left", "bottom"), Spot(x0, y1, "left", "top")]
     y, x = np.nonzero(mask)
     top, bottom, left, right = y.min(), y.max(), x.min(), x.max()
     return [
-        (x[y == top].mean(), top - 1, "center", "bottom"),
-        (x[y == bottom].mean(), bottom + 2, "center", "top"),
-        (right + 2, y[x == right].mean(), "left", "center"),
-        (left - 1, y[x == left].mean(), "right", "center"),
-        (x.mean(), y.mean(), "center", "center"),
+        Spot(x[y == top].mean(), top - 1, "center", "bottom"),
+        Spot(x[y == bottom].mean(), bottom + 2, "center", "top"),
+        Spot(right + 2, y[x == right].mean(), "left", "center"),
+        Spot(left - 1, y[x == left].mean(), "right", "center"),
+        Spot(x.mean(), y.mean(), "center", "center"),
     ]
 
 
-def spread(figure: Figure, groups: Sequence[Sequence[Label]]) -> None:
+def place_labels(figure: Figure, groups: Sequence[Sequence[Label]]) -> None:
     """Put each label at its spot with the least overlap; labels of one group share axes."""
     if not any(groups):
         return
@@ -227,32 +225,35 @@ def spread(figure: Figure, groups: Sequence[Sequence[Label]]) -> None:
     for labels in groups:
         taken: list[Bbox] = []
         for label in labels:
-            costs = [_cost(label.text, spot, taken) for spot in label.spots]
-            _move(label.text, label.spots[costs.index(min(costs))])
+            covered_px = [_covered_px(label.text, spot, taken) for spot in label.spots]
+            _move(label.text, label.spots[covered_px.index(min(covered_px))])
             taken.append(label.text.get_window_extent())
 
 
-def _cost(text: Text, spot: tuple[float, float, str, str], taken: Sequence[Bbox]) -> float:
-    """How much of other labels the text would cover there, in square pixels."""
-    _move(text, spot)
+def _covered_px(text: Text, spot: Spot, taken: Sequence[Bbox]) -> float:
+    """How many pixels of other labels the text would cover there."""
+    _move(text, spot)  # matplotlib knows a text's extent where it stands
     box = text.get_window_extent().padded(2)
     overlaps = (box.intersection(box, other) for other in taken)
     return sum(overlap.width * overlap.height for overlap in overlaps if overlap is not None)
 
 
-def _move(text: Text, spot: tuple[float, float, str, str]) -> None:
-    """Place the text at `spot`, pushed back inside the axes."""
+def _move(text: Text, spot: Spot) -> None:
+    """Put the text at `spot`, pushed back inside the axes."""
     x, y, ha, va = spot
     text.set(position=(x, y), ha=ha, va=va)
     assert text.axes is not None
     frame, box = text.axes.get_window_extent(), text.get_window_extent()
     shift_x = max(frame.x0 - box.x0, 0) + min(frame.x1 - box.x1, 0)
     shift_y = max(frame.y0 - box.y0, 0) + min(frame.y1 - box.y1, 0)
-    place = text.axes.transData.transform((x, y)) + [shift_x, shift_y]
-    text.set_position(tuple(text.axes.transData.inverted().transform(place)))
+    inside_px = text.axes.transData.transform((x, y)) + [shift_x, shift_y]
+    text.set_position(tuple(text.axes.transData.inverted().transform(inside_px)))
 
 
-@styled
+# --- windows ----------------------------------------------------------------------------------
+
+
+@look.styled
 def windows_on_image(
     image: Any, windows: Windows, instances: Instances | None = None, title: str = ""
 ) -> Figure:
@@ -265,12 +266,12 @@ def windows_on_image(
         title: over the picture.
     """
     levels = sorted(set(windows.level.tolist())) or [0]
-    height = min(4.2, WIDTH_INCHES / len(levels)) + 0.9
-    figure = new_picture(height, title or "Positive windows")
+    height = min(4.2, look.WIDTH_INCHES / len(levels)) + 0.9
+    figure = look.new_picture(height, title or "Positive windows")
     axes = figure.subplots(1, len(levels), squeeze=False)[0]
     for ax, level in zip(axes, levels, strict=True):
         _windows_of_level(ax, image, windows[windows.level == level], instances, level)
-    legend(figure, [(TRUTH, "object"), (POSITIVE, "positive window, x its centre")])
+    look.legend(figure, [(TRUTH, "object"), (POSITIVE, "positive window, x its centre")])
     return figure
 
 
@@ -280,12 +281,13 @@ def _windows_of_level(
     height, width = show_image(ax, image)
     for mask in as_array(instances["masks"]) if instances else ():
         outline_mask(ax, mask, TRUTH)
-    boxes = as_array(windows.box_px)
+    boxes = as_array(windows.box_px)  # (M, 4)
     for box in boxes:
         draw_box(ax, box, POSITIVE, 1.3)
-    x, y = (boxes[:, :2] + boxes[:, 2:]).T / 2
+    x, y = (boxes[:, :2] + boxes[:, 2:]).T / 2  # the centres, (M,) each
     ax.plot(x, y, "x", color="white", markersize=6, markeredgewidth=3)
     ax.plot(x, y, "x", color=POSITIVE.colour, markersize=5, markeredgewidth=1.6)
+    # Windows may reach beyond the image: the axes hold both.
     low = np.minimum(0, boxes[:, :2].min(0, initial=0)) - 0.02 * width
     high = np.maximum([width, height], boxes[:, 2:].max(0, initial=0)) + 0.02 * width
     ax.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]))

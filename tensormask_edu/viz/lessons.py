@@ -1,5 +1,4 @@
-"""Pictures that only lessons need: an answer beside the right one, half cells, the rim, the
-price in memory.
+"""Pictures that only lessons need: an answer beside the right one, the rim, the memory.
 
 next: learn/exercise.py
 """
@@ -7,31 +6,15 @@ next: learn/exercise.py
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from ..masks import iou
+from . import look
 from .images import Instances, draw_instances, outline_mask, show_image
-from .look import (
-    FOLLOWED,
-    IGNORED,
-    INK,
-    PAPER,
-    PREDICTION,
-    SMALL,
-    TRUTH,
-    WIDTH_INCHES,
-    Array,
-    Look,
-    as_array,
-    draw_box,
-    hatch,
-    legend,
-    mask_shades,
-    new_picture,
-    styled,
-)
-from .tensors import draw_wall
+from .look import FOLLOWED, IGNORED, PREDICTION, TRUTH, Array, Pen, as_array, draw_box
+from .tensors import Wall, draw_wall
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,8 +24,10 @@ LARGEST_WALL = 18  # bins shown per side, so that each is large enough for a cro
 LARGEST_GRID = 16  # rows and columns of a matrix shown
 FEW = 60  # entries of a matrix whose numbers are written
 
+# --- an answer beside the right one -----------------------------------------------------------
 
-@styled
+
+@look.styled
 def expected_and_yours(expected: Any, yours: Any, tolerance: float = 1e-5) -> Figure:
     """An answer beside the right one, and where they differ: every wrong entry has a cross.
 
@@ -53,8 +38,9 @@ def expected_and_yours(expected: Any, yours: Any, tolerance: float = 1e-5) -> Fi
     """
     right, given = _at_most_4d(expected), _at_most_4d(yours)
     wrong = ~np.isclose(given, right, rtol=0, atol=tolerance)
-    height = 1.3 + WIDTH_INCHES / 3.4 * min(1.2, _tallness(right))
-    figure = new_picture(height, f"{int(wrong.sum())} of {wrong.size} entries shown differ")
+    height = 1.3 + look.WIDTH_INCHES / 3.4 * min(1.2, _tallness(right))
+    title = f"{int(wrong.sum())} of {wrong.size} entries shown differ"
+    figure = look.new_picture(height, title)
     axes = figure.subplots(1, 3)
     low, high = float(right.min()), float(right.max())
     draw = _wall_panel if right.ndim == 4 else _number_panel
@@ -77,7 +63,7 @@ def _tallness(values: Array) -> float:
 
 
 def _at_most_4d(values: Any) -> Array:
-    """(V, U, H, W) of the first image, not too large to see; or a matrix."""
+    """(V, U, H, W) of the first image, cut to what can be seen; or a matrix, cut alike."""
     array = as_array(values).astype(float)
     while array.ndim > 4:
         array = array[0]
@@ -93,22 +79,12 @@ def _wall_panel(ax: Axes, values: Array, span: tuple[float, float], title: str) 
 
 
 def _number_panel(ax: Axes, values: Array, span: tuple[float, float], title: str) -> None:
-    ax.imshow(
-        values,
-        cmap=mask_shades(),
-        vmin=span[0],
-        vmax=span[1] + 0.6 * (span[1] - span[0]) + 1e-9,
-    )
-    few = values.size <= FEW
-    for row, column in np.ndindex(values.shape if few else (0, 0)):
-        ax.text(
-            column,
-            row,
-            f"{values[row, column]:g}"[:5],
-            ha="center",
-            va="center",
-            fontsize=SMALL,
-        )
+    low, high = span
+    brightest = high + 0.6 * (high - low) + 1e-9  # no ground as dark as the numbers on it
+    ax.imshow(values, cmap=look.mask_shades(), vmin=low, vmax=brightest)
+    centred: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": look.SMALL}
+    for row, column in np.ndindex(values.shape if values.size <= FEW else (0, 0)):
+        ax.text(column, row, f"{values[row, column]:g}"[:5], **centred)
     ax.set_title(title)
     ax.set_xticks(range(0, values.shape[1], 1 + values.shape[1] // 9))
     ax.set_yticks(range(0, values.shape[0], 1 + values.shape[0] // 9))
@@ -116,8 +92,6 @@ def _number_panel(ax: Axes, values: Array, span: tuple[float, float], title: str
 
 def _cross_out(ax: Axes, wrong: Array) -> None:
     """A cross on every wrong entry."""
-    from .tensors import Wall
-
     if wrong.ndim == 4:
         wall = Wall(*wrong.shape[:2])
         boxes = [wall.bin(*(int(i) for i in place)) for place in np.argwhere(wrong)]
@@ -127,97 +101,96 @@ def _cross_out(ax: Axes, wrong: Array) -> None:
         places = np.argwhere(wrong)[:, ::-1] + beside_the_number
     size = 6 if wrong.size <= FEW else 4
     if len(places):
+        # white below colour, so that a cross shows on any shade
         ax.plot(*places.T, "x", color="white", markersize=size + 1, markeredgewidth=2)
         ax.plot(*places.T, "x", color=PREDICTION.colour, markersize=size, markeredgewidth=1)
 
 
-@styled
+# --- the swap, its rim and its price ----------------------------------------------------------
+
+
+@look.styled
 def half_cells(num_v: int = 3, lam: int = 2) -> Figure:
-    """Where the fine bins of a window lie among its coarse bins: centres between centres, a rim
-    outside.
+    """Where the fine bins of a window lie among its coarse ones: between them, a rim outside.
 
     Args:
         num_v: coarse bins V.
         lam: fine bins per coarse one.
     """
-    figure = new_picture(
-        2.5, f"V = {num_v} coarse bins, λ = {lam}: {lam * num_v} fine bins in the same window"
-    )
+    title = f"V = {num_v} coarse bins, λ = {lam}: {lam * num_v} fine bins in the same window"
+    figure = look.new_picture(2.5, title)
     ax = figure.subplots()
     for k in range(-1, num_v + 1):
-        box = (k - 0.5, 0.0, k + 0.5, 1.0)
-        inside = 0 <= k < num_v
-        (draw_box(ax, box, TRUTH, 1.6) if inside else hatch(ax, box))
-        ax.plot(k, 0.5, TRUTH.marker if inside else "", color=TRUTH.colour, markersize=7)
-        back = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-        ax.text(
-            k,
-            0.72,
-            f"entry {k}" if inside else "pad value",
-            ha="center",
-            fontsize=8.5,
-            bbox=back,
-        )
+        _coarse_bin(ax, k, inside=0 <= k < num_v)
     for v in range(lam * num_v):
-        centre = (v + 0.5) / lam - 0.5
-        draw_box(ax, (centre - 0.5 / lam, -1.3, centre + 0.5 / lam, -0.55), PREDICTION, 1.2)
-        ax.plot(centre, -0.75, PREDICTION.marker, color=PREDICTION.colour, markersize=5)
-        ax.plot(
-            [centre, centre],
-            [-0.7, 0.5],
-            color=PREDICTION.colour,
-            linestyle="dotted",
-            linewidth=1,
-        )
-        ax.text(centre, -1.05, f"v = {v}\n{centre:g}", ha="center", va="center", fontsize=8)
+        _fine_bin(ax, v, lam)
     ax.set(xlim=(-1.55, num_v + 0.55), ylim=(-1.4, 1.1), yticks=[], xticks=range(num_v))
     ax.set_xlabel("place in the window (coarse bins): v lies at (v + 1/2)/λ - 1/2")
     ax.spines[:].set_visible(False)
     coarse, fine = (TRUTH, "coarse bin, ■ its centre"), (PREDICTION, "fine bin, ◆ its centre")
-    legend(figure, [coarse, fine, (IGNORED, "outside the window")])
+    look.legend(figure, [coarse, fine, (IGNORED, "outside the window")])
     return figure
 
 
-@styled
+def _coarse_bin(ax: Axes, k: int, inside: bool) -> None:
+    """Entry k of the window, or a place beside it, where the pad value counts."""
+    box = (k - 0.5, 0.0, k + 0.5, 1.0)
+    if inside:
+        draw_box(ax, box, TRUTH, 1.6)
+        ax.plot(k, 0.5, TRUTH.marker, color=TRUTH.colour, markersize=7)
+    else:
+        look.hatch(ax, box)
+    words = f"entry {k}" if inside else "pad value"
+    back = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+    ax.text(k, 0.72, words, ha="center", fontsize=8.5, bbox=back)
+
+
+def _fine_bin(ax: Axes, v: int, lam: int) -> None:
+    """Bin v below the coarse ones, with a line up to the place it reads."""
+    centre, colour = (v + 0.5) / lam - 0.5, PREDICTION.colour
+    draw_box(ax, (centre - 0.5 / lam, -1.3, centre + 0.5 / lam, -0.55), PREDICTION, 1.2)
+    ax.plot(centre, -0.75, PREDICTION.marker, color=colour, markersize=5)
+    ax.plot([centre, centre], [-0.7, 0.5], color=colour, linestyle="dotted", linewidth=1)
+    ax.text(centre, -1.05, f"v = {v}\n{centre:g}", ha="center", va="center", fontsize=8)
+
+
+@look.styled
 def rim(side_bins: int, lams: Sequence[int] = (1, 2, 4)) -> Figure:
-    """The pad value's share in every bin of a window that is full of object: the rim of the
-    fused op.
+    """The rim of the fused op: the pad value's share in every bin of a window.
 
     Args:
         side_bins: V = U of the input.
         lams: one window each.
     """
-    figure = new_picture(2.9, "The rim: what share of a bin is pad value")
+    figure = look.new_picture(2.9, "The rim: what share of a bin is pad value")
     axes = figure.subplots(1, len(lams), squeeze=False)[0]
     for ax, lam in zip(axes, lams, strict=True):
-        share = _pad_share(side_bins, lam)
-        bins = len(share)
-        drawn = ax.imshow(share, cmap=mask_shades(), vmin=0, vmax=0.8, interpolation="nearest")
-        ax.set_title(
-            f"λ = {lam}: {bins} x {bins} bins,\nrim {lam // 2}, corner {share[0, 0]:.2g}"
-        )
+        share = _pad_share(side_bins, lam)  # (bins, bins)
+        bins, middle = len(share), len(share) // 2
+        shades: dict[str, Any] = {"cmap": look.mask_shades(), "vmin": 0, "vmax": 0.8}
+        drawn = ax.imshow(share, interpolation="nearest", **shades)
+        size, corner = f"{bins} x {bins} bins", f"corner {share[0, 0]:.2g}"
+        ax.set_title(f"λ = {lam}: {size},\nrim {lam // 2}, {corner}")
         ax.set(xlabel="u (fine bins)", xticks=[0, bins - 1], yticks=[0, bins - 1])
-        for v in (0, bins // 2) if lam > 1 else (bins // 2,):
-            ax.text(
-                bins // 2, v, f"{share[v, bins // 2]:.2g}", ha="center", va="center", fontsize=8
-            )
+        for v in (0, middle) if lam > 1 else (middle,):  # at the rim and inside
+            ax.text(middle, v, f"{share[v, middle]:.2g}", ha="center", va="center", fontsize=8)
     axes[0].set_ylabel("v (fine bins)")
     figure.colorbar(drawn, ax=axes, label="share of pad value", shrink=0.8)
     return figure
 
 
 def _pad_share(side_bins: int, lam: int) -> Array:
-    """Per bin of a window in the middle of the grid the weight that falls outside: the op on
-    ones, pad 0."""
+    """Per bin the weight that falls outside, for a window in the middle of the grid."""
     from ..reference import swap_align2nat_windows
 
     cells = 3 * side_bins * lam
+    # The op on ones with pad 0 gives the weight that falls inside.
     x = np.ones((1, side_bins, side_bins, cells, cells), np.float32)
     middle = np.array([[0, cells // (2 * lam), cells // (2 * lam)]])
     return np.asarray(1 - swap_align2nat_windows(x, lam, middle, 0.0)[0])
 
 
-@styled
+@look.styled
 def memory_bars(
     names: Sequence[str], between: Sequence[float], fused: Sequence[float]
 ) -> Figure:
@@ -227,22 +200,21 @@ def memory_bars(
         names: one per pair of bars.
         between, fused: MiB.
     """
-    figure = new_picture(3.1, "Mask values of one image: with the tensor between, and fused")
+    title = "Mask values of one image: with the tensor between, and fused"
+    figure = look.new_picture(3.1, title)
     ax = figure.subplots()
-    place = np.arange(len(names))
-    styles: list[tuple[Sequence[float], float, Look, str, str]] = [
-        (between, -0.2, PREDICTION, "///", "with the tensor between"),
-        (fused, 0.2, TRUTH, "", "fused"),
+    position = np.arange(len(names))
+    hatched: dict[str, Any] = {"color": "white", "edgecolor": PREDICTION.colour, "hatch": "///"}
+    filled: dict[str, Any] = {"color": TRUTH.colour, "edgecolor": TRUTH.colour, "hatch": ""}
+    bars = [
+        ax.bar(position - 0.2, between, 0.38, label="with the tensor between", **hatched),
+        ax.bar(position + 0.2, fused, 0.38, label="fused", **filled),
     ]
-    for values, offset, look, pattern, word in styles:
-        bars = ax.bar(
-            place + offset, values, 0.38, color="white" if pattern else look.colour, edgecolor=look.colour,
-            hatch=pattern, label=word,
-        )  # fmt: skip
-        ax.bar_label(bars, [_short(value) for value in values], fontsize=SMALL, padding=1)
+    for drawn, values in zip(bars, (between, fused), strict=True):
+        ax.bar_label(drawn, [_short(value) for value in values], fontsize=look.SMALL, padding=1)
     ax.set(yscale="log", ylabel="MiB, float32 (log scale)", xlabel="level")
     ax.set_ylim(min(fused) / 3, max(between) * 4)
-    ax.set_xticks(place, names)
+    ax.set_xticks(position, names)
     ax.legend(frameon=False, loc="upper left")
     return figure
 
@@ -251,40 +223,38 @@ def _short(mebibytes: float) -> str:
     return f"{mebibytes / 1024:.1f} GiB" if mebibytes >= 1024 else f"{mebibytes:.0f}"
 
 
-@styled
+# --- objects and whole pictures ---------------------------------------------------------------
+
+
+@look.styled
 def one_object(image: Any, truth: Any, masks: Mapping[str, Any], title: str = "") -> Figure:
     """One object, close up, as several ways of making bins can store it, each over the truth.
 
     Args:
-        image: (3, H, W). truth: (H, W) bool.
+        image: (3, H, W). truth: (H, W) bool, with a pixel at least.
         masks: by name (H, W) bool.
     """
-    figure = new_picture(WIDTH_INCHES / (len(masks) + 0.3) + 1.0, title)
-    (top, left), (bottom, right) = (
-        extreme(np.argwhere(as_array(truth)), 0) for extreme in (np.min, np.max)
-    )
-    half = 0.6 * max(bottom - top, right - left)
+    figure = look.new_picture(look.WIDTH_INCHES / (len(masks) + 0.3) + 1.0, title)
+    axes = figure.subplots(1, len(masks), squeeze=False)[0]
+    pixels = np.argwhere(as_array(truth))  # (pixels, 2): y, x
+    (top, left), (bottom, right) = pixels.min(0), pixels.max(0)
+    half = 0.6 * max(bottom - top, right - left)  # of what is shown: a square around the object
     x, y = (left + right) / 2, (top + bottom) / 2
-    for ax, (name, mask) in zip(
-        figure.subplots(1, len(masks), squeeze=False)[0], masks.items(), strict=True
-    ):
+    for ax, (name, mask) in zip(axes, masks.items(), strict=True):
         show_image(ax, image)
         outline_mask(ax, truth, TRUTH, 1.2)
         outline_mask(ax, mask, PREDICTION, 1.6)
-        overlap = (as_array(mask) & as_array(truth)).sum() / (
-            as_array(mask) | as_array(truth)
-        ).sum()
-        ax.set_title(f"{name}\nIoU {overlap:.3f}")
-        ax.set(xlim=(x - half, x + half), ylim=(y + half, y - half), facecolor=PAPER)
+        ax.set_title(f"{name}\nIoU {iou(as_array(mask), as_array(truth)):.3f}")
+        ax.set(xlim=(x - half, x + half), ylim=(y + half, y - half), facecolor=look.PAPER)
         ticks = [round(tick) for tick in (x - half, x, x + half)]
         ax.set(xticks=ticks, yticks=[round(tick) for tick in (y - half, y, y + half)])
         ax.set_xlabel("x (px)", labelpad=4)
         ax.set_ylabel("y (px)", labelpad=6)
-    legend(figure, [(TRUTH, "true outline"), (PREDICTION, "what the bins can say")])
+    look.legend(figure, [(TRUTH, "true outline"), (PREDICTION, "what the bins can say")])
     return figure
 
 
-@styled
+@look.styled
 def truth_beside_prediction(
     image: Any, truth: Instances, prediction: Instances, class_names: Sequence[str]
 ) -> Figure:
@@ -294,32 +264,28 @@ def truth_beside_prediction(
         image: (3, H, W).
         truth, prediction: as in `draw_instances`.
     """
-    figure = new_picture(4.1, "The same picture: what is there, and what the network found")
-    left, right = figure.subplots(1, 2)
-    draw_instances(image, truth, class_names, "truth (solid)", left, TRUTH, boxes=False)
-    draw_instances(
-        image,
-        prediction,
-        class_names,
-        "prediction (dashed), with scores",
-        right,
-        PREDICTION,
-        boxes=False,
-    )
-    return figure
+    title = "The same picture: what is there, and what the network found"
+    left, right = look.new_picture(4.1, title).subplots(1, 2)
+    words = "truth (solid)"
+    draw_instances(image, truth, class_names, words, left, TRUTH, boxes=False)
+    words = "prediction (dashed), with scores"
+    draw_instances(image, prediction, class_names, words, right, PREDICTION, boxes=False)
+    return cast("Figure", left.figure)
 
 
-@styled
+# --- what happens to single entries -----------------------------------------------------------
+
+
+@look.styled
 def gradient_paths(grad: Any, title: str = "") -> Figure:
-    """Where a gradient arrives in an aligned tensor: a wall with a dot in every bin that gets
-    some.
+    """Where a gradient arrives in an aligned tensor: a dot in every bin that gets some.
 
     Args:
         grad: (V, U, H, W).
         title: over the picture.
     """
     values = as_array(grad)
-    figure = new_picture(3.1, title)
+    figure = look.new_picture(3.1, title)
     ax = figure.subplots()
     wall = draw_wall(ax, (values != 0).astype(float))
     for place in np.argwhere(values):
@@ -329,7 +295,7 @@ def gradient_paths(grad: Any, title: str = "") -> Figure:
     return figure
 
 
-@styled
+@look.styled
 def survivors(mask: Any, title: str = "") -> Figure:
     """Which entries of a natural tensor come back from a round trip: the others are hatched.
 
@@ -338,15 +304,10 @@ def survivors(mask: Any, title: str = "") -> Figure:
         title: over the picture.
     """
     values = np.where(as_array(mask), 0.55, np.nan)
-    figure = new_picture(3.9, title)
+    figure = look.new_picture(3.9, title)
     ax = figure.subplots()
     draw_wall(ax, values)
     ax.set(xlabel="window centre x (cells)", ylabel="window centre y (cells)")
-    legend(
-        figure,
-        [
-            (Look("back", INK, "solid"), "comes back"),
-            (IGNORED, "lost: it spoke of a pixel outside"),
-        ],
-    )
+    back, lost = "comes back", "lost: it spoke of a pixel outside"
+    look.legend(figure, [(Pen("back", look.INK, "solid"), back), (IGNORED, lost)])
     return figure

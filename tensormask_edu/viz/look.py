@@ -1,4 +1,4 @@
-"""The visual code: how each role looks, how large a picture is, how it is saved.
+"""The visual code: one pen per meaning, how large a picture is, how it is saved.
 
 next: viz/images.py
 """
@@ -25,22 +25,25 @@ Given = ParamSpec("Given")
 Drawn = TypeVar("Drawn")
 
 
-@dataclass(frozen=True)
-class Look:
-    """How one role is drawn, everywhere."""
+# --- the pens ---------------------------------------------------------------------------------
 
-    word: str
+
+@dataclass(frozen=True)
+class Pen:
+    """What draws one meaning, in every picture: its colour, line, marker and hatch."""
+
+    meaning: str
     colour: str
-    line: str | tuple[float, tuple[float, ...]]
+    line: str | tuple[float, tuple[float, ...]]  # matplotlib's: a word, or (offset, dashes)
     marker: str = ""  # where a line pattern would not fit
     hatch: str = ""
 
 
-TRUTH = Look("truth", "#0072B2", "solid", marker="s")
-PREDICTION = Look("prediction", "#D55E00", (0, (4, 1.5)), marker="D")
-POSITIVE = Look("positive window", "#009E73", (0, (6, 1.5, 1.5, 1.5)), marker="x")
-IGNORED = Look("ignored", "#B0B0B0", (0, (1, 1.5)), hatch="////")
-FOLLOWED = Look("followed value", "#882255", "solid", marker="o")
+TRUTH = Pen("truth", "#0072B2", "solid", marker="s")
+PREDICTION = Pen("prediction", "#D55E00", (0, (4, 1.5)), marker="D")
+POSITIVE = Pen("positive window", "#009E73", (0, (6, 1.5, 1.5, 1.5)), marker="x")
+IGNORED = Pen("ignored", "#B0B0B0", (0, (1, 1.5)), hatch="////")
+FOLLOWED = Pen("followed value", "#882255", "solid", marker="o")
 
 PAPER, INK = "#F1F1F1", "#606060"  # mask values 0 and 1
 WIDTH_INCHES = 7.0  # 700 px at notebook resolution
@@ -61,6 +64,9 @@ STYLE: Any = {
 }
 
 
+# --- a picture and its file -------------------------------------------------------------------
+
+
 def styled(draw: Callable[Given, Drawn]) -> Callable[Given, Drawn]:
     """Run `draw` in our style; matplotlib's global settings stay as they were."""
 
@@ -76,6 +82,7 @@ def styled(draw: Callable[Given, Drawn]) -> Callable[Given, Drawn]:
 
 @functools.cache
 def _picture_class() -> type[Figure]:
+    """`Picture`, made when the first one is asked for: matplotlib takes a while to load."""
     from matplotlib.figure import Figure
 
     class Picture(Figure):
@@ -98,8 +105,9 @@ def new_picture(height_inches: float, title: str = "") -> Figure:
 def png(figure: Figure, dpi: int = PRINT_DPI, palette: bool = False) -> bytes:
     """The whole figure as PNG bytes: the canvas grows where something would be cut off.
 
-    palette: 256 colours instead of all, a quarter of the bytes. Drawings lose nothing,
-    photographs a little.
+    Args:
+        palette: 256 colours instead of all, a quarter of the bytes. Drawings lose nothing,
+            photographs a little.
     """
     from PIL import Image
 
@@ -113,7 +121,7 @@ def png(figure: Figure, dpi: int = PRINT_DPI, palette: bool = False) -> bytes:
 
 
 def save(figure: Figure, path: str | Path, dpi: int = PRINT_DPI, palette: bool = False) -> None:
-    """Write the figure as PNG, whole in both senses: nothing cut off, no half file. See `png`.
+    """Write the figure as PNG (see `png`), whole: nothing cut off, no half file.
 
     Raises:
         InputError: `path` cannot be written.
@@ -122,25 +130,23 @@ def save(figure: Figure, path: str | Path, dpi: int = PRINT_DPI, palette: bool =
         temporary.write_bytes(png(figure, dpi, palette))
 
 
+# --- what every picture is made of ------------------------------------------------------------
+
+
 def draw_box(
-    ax: Axes, box: Sequence[float], look: Look, width: float = 1.6, fill: bool = False
+    ax: Axes, box: Sequence[float], pen: Pen, width: float = 1.6, fill: bool = False
 ) -> None:
-    """A rectangle xyxy in axis units, on a white band; clipped by the axes like everything
-    else."""
+    """A rectangle xyxy in axis units, on a white band so that it shows on any ground."""
     from matplotlib.patches import Rectangle
 
     x0, y0, x1, y1 = box
     where: dict[str, Any] = {"xy": (x0, y0), "width": x1 - x0, "height": y1 - y0}
-    ax.add_patch(
-        Rectangle(**where, fill=False, edgecolor="white", linewidth=width + 1.4, alpha=0.8)
-    )
-    ax.add_patch(
-        Rectangle(
-            **where, fill=False, edgecolor=look.colour, linewidth=width, linestyle=look.line
-        )
-    )
+    band: dict[str, Any] = {"edgecolor": "white", "linewidth": width + 1.4, "alpha": 0.8}
+    line: dict[str, Any] = {"edgecolor": pen.colour, "linewidth": width, "linestyle": pen.line}
+    ax.add_patch(Rectangle(**where, fill=False, **band))
+    ax.add_patch(Rectangle(**where, fill=False, **line))
     if fill:
-        ax.add_patch(Rectangle(**where, facecolor=look.colour, alpha=0.2, linewidth=0))
+        ax.add_patch(Rectangle(**where, facecolor=pen.colour, alpha=0.2, linewidth=0))
 
 
 def hatch(ax: Axes, box: Sequence[float]) -> None:
@@ -148,34 +154,30 @@ def hatch(ax: Axes, box: Sequence[float]) -> None:
     from matplotlib.patches import Rectangle
 
     x0, y0, x1, y1 = box
-    style: dict[str, Any] = {
-        "edgecolor": IGNORED.colour,
-        "hatch": IGNORED.hatch,
-        "linewidth": 0.3,
-    }
-    ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, **style))
+    style: dict[str, Any] = {"edgecolor": IGNORED.colour, "hatch": IGNORED.hatch}
+    ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, linewidth=0.3, **style))
 
 
-def legend(figure: Figure, entries: Sequence[tuple[Look, str]], marks: bool = False) -> None:
-    """Names of the looks used, below the picture. marks: as points on a line, not as boxes."""
+def legend(figure: Figure, entries: Sequence[tuple[Pen, str]], marks: bool = False) -> None:
+    """What each pen says here, below the picture.
+
+    Args:
+        entries: pens with their words.
+        marks: shown as points on a line, not as boxes.
+    """
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     handles: list[Patch | Line2D] = []
-    for look, text in entries:
-        if marks and not look.hatch:
-            point: dict[str, Any] = {"marker": look.marker, "markersize": 4, "linewidth": 1}
-            handles.append(Line2D([], [], color=look.colour, label=text, **point))
+    for pen, text in entries:
+        if marks and not pen.hatch:
+            point: dict[str, Any] = {"marker": pen.marker, "markersize": 4, "linewidth": 1}
+            handles.append(Line2D([], [], color=pen.colour, label=text, **point))
         else:
-            lines: dict[str, Any] = {
-                "linestyle": look.line,
-                "linewidth": 1.6,
-                "hatch": look.hatch,
-            }
-            handles.append(Patch(fill=False, edgecolor=look.colour, label=text, **lines))
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=len(handles), frameon=False
-    )
+            box: dict[str, Any] = {"linestyle": pen.line, "linewidth": 1.6, "hatch": pen.hatch}
+            handles.append(Patch(fill=False, edgecolor=pen.colour, label=text, **box))
+    place: dict[str, Any] = {"loc": "outside lower center", "ncols": len(handles)}
+    figure.legend(handles=handles, frameon=False, **place)
 
 
 def mask_shades() -> Any:

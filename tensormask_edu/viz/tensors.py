@@ -14,37 +14,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..geometry import Geometry
+from . import look
 from .images import outline_mask, show_image
-from .look import (
-    FOLLOWED,
-    IGNORED,
-    POSITIVE,
-    SMALL,
-    TRUTH,
-    WIDTH_INCHES,
-    Array,
-    Look,
-    as_array,
-    draw_box,
-    hatch,
-    legend,
-    mask_shades,
-    new_picture,
-    styled,
-)
+from .look import FOLLOWED, IGNORED, POSITIVE, TRUTH, Array, Pen, as_array, draw_box
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
 OUTSIDE = -1.0  # a pad value that no mask value or pixel number equals
-ENTRY = Look("entry", "#D0D0D0", "solid")
+ENTRY = Pen("entry", "#D0D0D0", "solid")
 
 
 def natural_of(mask: Any, side_bins: int, outside: float = 0.0) -> Array:
-    """The natural tensor of one mask with alpha = 1: every cell stores the mask inside its own
-    window.
+    """The natural tensor of one mask, alpha = 1: a cell stores what its own window sees.
 
     Args:
         mask: (H, W) values, one per cell.
@@ -57,17 +40,19 @@ def natural_of(mask: Any, side_bins: int, outside: float = 0.0) -> Array:
     half = (side_bins - 1) // 2
     padded = np.pad(as_array(mask).astype(float), half, constant_values=outside)
     by_cell = np.lib.stride_tricks.sliding_window_view(padded, (side_bins, side_bins))
+    # (H, W, V, U): a window per cell
     return np.ascontiguousarray(by_cell.transpose(2, 3, 0, 1))
 
 
-def _outside_as_nan(tensor: Array) -> Array:
-    return np.where(tensor == OUTSIDE, np.nan, tensor)
+# --- the wall ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Wall:
-    """A (V, U, H, W) tensor laid out in the plane: H x W blocks of V x U bins, `gap` bins
-    between them."""
+    """A (V, U, H, W) tensor laid out in the plane: H x W blocks of V x U bins.
+
+    v, u: bins of a block. gap: between two blocks, in bins.
+    """
 
     v: int
     u: int
@@ -85,11 +70,10 @@ class Wall:
 
 
 def draw_wall(ax: Axes, tensor: Any, first: tuple[int, int] = (0, 0), title: str = "") -> Wall:
-    """Draw a tensor as a wall: each cell (y, x) shows its V x U values. NaN is drawn as
-    ignored.
+    """Draw a tensor as a wall: each cell (y, x) shows its V x U values.
 
     Args:
-        tensor: (V, U, H, W) values in [0, 1], or NaN.
+        tensor: (V, U, H, W) values in [0, 1], or NaN, which is drawn as ignored.
         first: (y, x) of the first cell, when the tensor is a cut-out.
 
     Returns:
@@ -102,52 +86,45 @@ def draw_wall(ax: Axes, tensor: Any, first: tuple[int, int] = (0, 0), title: str
     v, u, height, width = values.shape
     wall = Wall(v, u)
     squares = [(wall.bin(*index), values[index]) for index in np.ndindex(*values.shape)]
+    # One collection for all bins draws in a fraction of the time of as many rectangles.
     known = [(Rectangle(box[:2], 1, 1), value) for box, value in squares if not np.isnan(value)]
     bins = PatchCollection([square for square, _ in known], edgecolor="white", linewidth=0.4)
-    bins.set(array=[value for _, value in known], cmap=mask_shades(), clim=(0, 1))
+    bins.set(array=[value for _, value in known], cmap=look.mask_shades(), clim=(0, 1))
     ax.add_collection(bins)
     for box in (box for box, value in squares if np.isnan(value)):
-        hatch(ax, box)
+        look.hatch(ax, box)
     _, _, right, bottom = wall.block(height - 1, width - 1)
-    ax.set(
-        xlim=(-wall.gap, right + wall.gap), ylim=(bottom + wall.gap, -wall.gap), aspect="equal"
-    )
-    ax.set_title(title)
-    ax.set_xticks(
-        [wall.block(0, x)[0] + u / 2 for x in range(width)],
-        [str(first[1] + x) for x in range(width)],
-    )
-    ax.set_yticks(
-        [wall.block(y, 0)[1] + v / 2 for y in range(height)],
-        [str(first[0] + y) for y in range(height)],
-    )
+    limits = {"xlim": (-wall.gap, right + wall.gap), "ylim": (bottom + wall.gap, -wall.gap)}
+    ax.set(title=title, aspect="equal", **limits)
+    centres_x = [wall.block(0, x)[0] + u / 2 for x in range(width)]
+    centres_y = [wall.block(y, 0)[1] + v / 2 for y in range(height)]
+    ax.set_xticks(centres_x, [str(first[1] + x) for x in range(width)])
+    ax.set_yticks(centres_y, [str(first[0] + y) for y in range(height)])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return wall
 
 
-def mark_block(ax: Axes, box: Sequence[float], look: Look) -> None:
-    """Outline a block of a wall in a role's look."""
-    draw_box(ax, box, look, width=2.2)
+def mark_block(ax: Axes, box: Sequence[float], pen: Pen) -> None:
+    """Outline a block of a wall."""
+    draw_box(ax, box, pen, width=2.2)
 
 
-def mark_bin(ax: Axes, box: Sequence[float], look: Look) -> None:
-    """Outline one bin of a wall; a line pattern does not fit there, so the role's marker goes
-    inside."""
+def mark_bin(ax: Axes, box: Sequence[float], pen: Pen) -> None:
+    """Outline one bin of a wall, with the pen's marker inside: a line pattern does not fit."""
     x0, y0, x1, y1 = box
     inset = 0.06 * (x1 - x0)
-    draw_box(
-        ax,
-        (x0 + inset, y0 + inset, x1 - inset, y1 - inset),
-        replace(look, line="solid"),
-        width=1.3,
-    )
+    inner = (x0 + inset, y0 + inset, x1 - inset, y1 - inset)
+    draw_box(ax, inner, replace(pen, line="solid"), width=1.3)
     middle = ((x0 + x1) / 2, (y0 + y1) / 2)
-    ax.plot(*middle, look.marker, color="white", markersize=6, markeredgewidth=2.4)
-    ax.plot(*middle, look.marker, color=look.colour, markersize=4, markeredgewidth=1.4)
+    ax.plot(*middle, pen.marker, color="white", markersize=6, markeredgewidth=2.4)
+    ax.plot(*middle, pen.marker, color=pen.colour, markersize=4, markeredgewidth=1.4)
 
 
-@styled
+# --- one tensor, two ways to file it ----------------------------------------------------------
+
+
+@look.styled
 def window_wall(
     tensor: Any,
     image: Any,
@@ -161,8 +138,8 @@ def window_wall(
     Args:
         tensor: (V, U, H, W) natural mask values in [0, 1].
         image: (3, Himage, Wimage).
-        sigma_hw: pixels between cells; cell (y, x) is centred at pixel (x * sigma_hw, y *
-            sigma_hw).
+        sigma_hw: pixels between cells; cell (y, x) is centred at pixel
+            (y * sigma_hw, x * sigma_hw).
         sigma_vu: pixels between bins.
         mask: (Himage, Wimage) of the object the tensor describes, outlined in the image.
         window: (y, x) of the window marked in both; by default the middle.
@@ -170,31 +147,31 @@ def window_wall(
     values = as_array(tensor)
     v, u, height, width = values.shape
     y, x = window if window is not None else (height // 2, width // 2)
-    figure = new_picture(
-        4.1, f"A mask tensor of shape (V, U, H, W) = ({v}, {u}, {height}, {width})"
-    )
+    shape = f"({v}, {u}, {height}, {width})"
+    figure = look.new_picture(4.1, f"A mask tensor of shape (V, U, H, W) = {shape}")
     left, right = figure.subplots(1, 2, width_ratios=[0.8, 1])
     show_image(left, image)
     if mask is not None:
         outline_mask(left, mask, TRUTH)
     _cells(left, height, width, sigma_hw)
     _window(left, (y * sigma_hw, x * sigma_hw), (v, u), sigma_vu)
-    left.set_title(
-        f"image: + is a cell every {sigma_hw:g} px,\nthe square is one window, bins of {sigma_vu:g} px"
-    )
-    wall = draw_wall(
-        right,
-        values,
-        title=f"wall: block (y, x) is that cell's window,\n{v} x {u} bins of mask",
-    )
+    window_words = f"the square is one window, bins of {sigma_vu:g} px"
+    left.set_title(f"image: + is a cell every {sigma_hw:g} px,\n{window_words}")
+    words = f"wall: block (y, x) is that cell's window,\n{v} x {u} bins of mask"
+    wall = draw_wall(right, values, title=words)
     mark_block(right, wall.block(y, x), POSITIVE)
     right.set(xlabel="x (cells)", ylabel="y (cells)")
     return figure
 
 
+def _outside_as_nan(tensor: Array) -> Array:
+    """NaN, drawn as ignored, where the transforms put `OUTSIDE`."""
+    return np.where(tensor == OUTSIDE, np.nan, tensor)
+
+
 def _cells(ax: Axes, height: int, width: int, sigma_hw: float) -> None:
     """A cross at the pixel of every cell."""
-    x, y = np.meshgrid(np.arange(width) * sigma_hw, np.arange(height) * sigma_hw)
+    x, y = np.meshgrid(np.arange(width) * sigma_hw, np.arange(height) * sigma_hw)  # (H, W) each
     ax.plot(x, y, "+", color="white", markersize=5, markeredgewidth=2.2, clip_on=False)
     ax.plot(x, y, "+", color="black", markersize=4, markeredgewidth=0.9, clip_on=False)
 
@@ -211,7 +188,7 @@ def _window(
     draw_box(ax, (x[0], y[0], x[-1], y[-1]), POSITIVE, 2)
 
 
-@styled
+@look.styled
 def two_representations(
     natural: Any,
     pixel: tuple[int, int] | None = None,
@@ -233,14 +210,16 @@ def two_representations(
     py, px = pixel if pixel is not None else (height // 2, width // 2)
     wy, wx = window if window is not None else (py - 1, px - 1)
     aligned = _outside_as_nan(reference.nat2align(values[None], pad_value=OUTSIDE)[0])
-    figure = new_picture(4.3, "Two ways to file the same mask values")
+    figure = look.new_picture(4.3, "Two ways to file the same mask values")
     left, right = figure.subplots(1, 2)
     in_natural = draw_wall(left, values, title="natural: one block = one window")
     in_aligned = draw_wall(right, aligned, title="aligned: one block = one pixel")
     for bin_v, bin_u in np.ndindex(v, u):
-        dv, du = bin_v - half_v, bin_u - half_u
+        dv, du = bin_v - half_v, bin_u - half_u  # counted from the centre
+        # natural: pixel (py, px) is bin (dv, du) of the window dv rows up, du columns left
         if 0 <= py - dv < height and 0 <= px - du < width:
             mark_bin(left, in_natural.bin(bin_v, bin_u, py - dv, px - du), FOLLOWED)
+        # aligned: window (wy, wx) says bin (dv, du) at the pixel dv rows down, du columns right
         if 0 <= wy + dv < height and 0 <= wx + du < width:
             mark_bin(right, in_aligned.bin(bin_v, bin_u, wy + dv, wx + du), POSITIVE)
     mark_block(left, in_natural.block(wy, wx), POSITIVE)
@@ -249,16 +228,15 @@ def two_representations(
     right.set(xlabel="pixel x (cells)", ylabel="pixel y (cells)")
     window_word, pixel_word = f"× window ({wy}, {wx})", f"● pixel ({py}, {px})"
     entries = [(POSITIVE, window_word), (FOLLOWED, pixel_word), (IGNORED, "outside: pad value")]
-    legend(figure, entries)
+    look.legend(figure, entries)
     return figure
 
 
-@styled
+@look.styled
 def diagonal_shear(
     extent: int = 9, side_bins: int = 5, pixel: int = 4, window: int = 3
 ) -> Figure:
-    """align2nat in the (v, y) plane: every row v slides by v cells, so stripes turn into
-    diagonals.
+    """align2nat in the (v, y) plane: row v slides by v cells, so stripes turn into diagonals.
 
     Numbers are pixels: each entry says which pixel it speaks of.
 
@@ -274,16 +252,14 @@ def diagonal_shear(
     pixels = np.broadcast_to(np.arange(extent, dtype=float), (side_bins, extent))
     aligned = pixels.reshape(1, side_bins, 1, extent, 1)
     natural = _outside_as_nan(reference.align2nat(aligned, pad_value=OUTSIDE))
-    figure = new_picture(4.9, "align2nat is a shear of the (v, y) plane")
+    figure = look.new_picture(4.9, "align2nat is a shear of the (v, y) plane")
     upper, lower = figure.subplots(2, 1, sharex=True)
     _plane(upper, aligned[0, :, 0, :, 0])
     _plane(lower, natural[0, :, 0, :, 0])
-    upper.set_title(
-        "aligned: a column is one pixel, seen from V windows; a window is a diagonal"
-    )
-    lower.set_title(
-        "natural: a column is one window, its V bins in order; a pixel is a diagonal"
-    )
+    words = "aligned: a column is one pixel, seen from V windows; a window is a diagonal"
+    upper.set_title(words)
+    words = "natural: a column is one window, its V bins in order; a pixel is a diagonal"
+    lower.set_title(words)
     for v in range(-half, half + 1):
         row = v + half
         _square(upper, row, pixel, FOLLOWED, dot=True)
@@ -293,16 +269,10 @@ def diagonal_shear(
         slide = f"slide {abs(v)} {'left' if v > 0 else 'right'}" if v else "stay"
         lower.text(extent - 0.3, row, slide, fontsize=8, va="center")
     upper.set(ylabel="v")
-    lower.set(
-        xlabel="y (cells): pixel in the aligned plane, window centre in the natural one",
-        ylabel="v",
-    )
-    entries = [
-        (FOLLOWED, f"pixel {pixel}"),
-        (POSITIVE, f"window {window}"),
-        (IGNORED, "outside: pad value"),
-    ]
-    legend(figure, entries)
+    words = "y (cells): pixel in the aligned plane, window centre in the natural one"
+    lower.set(xlabel=words, ylabel="v")
+    entries = [(FOLLOWED, f"pixel {pixel}"), (POSITIVE, f"window {window}")]
+    look.legend(figure, [*entries, (IGNORED, "outside: pad value")])
     return figure
 
 
@@ -313,12 +283,11 @@ def _plane(ax: Axes, pixels: Array) -> None:
     for row, column in np.ndindex(rows, columns):
         box = (column - 0.5, row - 0.5, column + 0.5, row + 0.5)
         if np.isnan(pixels[row, column]):
-            hatch(ax, box)
+            look.hatch(ax, box)
         else:
             draw_box(ax, box, ENTRY, 0.5)
-            ax.text(
-                column, row, f"{pixels[row, column]:.0f}", ha="center", va="center", fontsize=8
-            )
+            number = f"{pixels[row, column]:.0f}"
+            ax.text(column, row, number, ha="center", va="center", fontsize=8)
     ax.set(xlim=(-0.52, columns + 0.9), ylim=(rows - 0.48, -0.52))
     ax.set_xticks(range(columns))
     ax.set_yticks(range(rows), [f"{v:+d}" if v else "0" for v in range(-half, half + 1)])
@@ -326,16 +295,19 @@ def _plane(ax: Axes, pixels: Array) -> None:
     ax.spines[:].set_visible(False)
 
 
-def _square(ax: Axes, row: int, column: int, look: Look, dot: bool = False) -> None:
+def _square(ax: Axes, row: int, column: int, pen: Pen, dot: bool = False) -> None:
     """Mark one entry of a plane, if it is inside."""
-    rows, columns = len(ax.get_yticks()), len(ax.get_xticks())
+    rows, columns = len(ax.get_yticks()), len(ax.get_xticks())  # a tick each
     if 0 <= row < rows and 0 <= column < columns:
-        inset = 0.06 if dot else 0.14
+        inset = 0.06 if dot else 0.14  # two marks on one entry both show
         box = (column - 0.5 + inset, row - 0.5 + inset, column + 0.5 - inset, row + 0.5 - inset)
-        draw_box(ax, box, look, fill=dot)
+        draw_box(ax, box, pen, fill=dot)
 
 
-@styled
+# --- the swap ---------------------------------------------------------------------------------
+
+
+@look.styled
 def sixteen_taps(
     side_bins: int = 3, lam: int = 2, output: tuple[int, int, int, int] = (4, 1, 2, 2)
 ) -> Figure:
@@ -349,21 +321,20 @@ def sixteen_taps(
         output: the output entry (v, u, y, x).
     """
     v, u, y, x = output
-    weights = _tap_weights(side_bins, lam, output)
-    taps = np.argwhere(weights)
+    weights = _tap_weights(side_bins, lam, output)  # (V, U, H, W)
+    taps = np.argwhere(weights)  # (taps, 4): v, u, y, x
+    # Weights are products of fractions: over their common denominator they are whole numbers.
     shares = [Fraction(weights[tuple(tap)]).limit_denominator(4096) for tap in taps]
     unit = math.lcm(*(share.denominator for share in shares))
     top, left = np.maximum(taps[:, 2:].min(0) - 1, 0)
     bottom, right = taps[:, 2:].max(0) + 2
 
-    figure = new_picture(
-        4.2, f"The {len(taps)} taps of one output entry of swap_align2nat, λ = {lam}"
-    )
+    title = f"The {len(taps)} taps of one output entry of swap_align2nat, λ = {lam}"
+    figure = look.new_picture(4.2, title)
     result, source = figure.subplots(1, 2, width_ratios=[0.6, 1])
     bins = lam * side_bins
-    wall = draw_wall(
-        result, np.zeros((bins, bins, 1, 1)), title=f"output: the window of cell ({y}, {x})"
-    )
+    empty = np.zeros((bins, bins, 1, 1))  # one cell's window
+    wall = draw_wall(result, empty, title=f"output: the window of cell ({y}, {x})")
     mark_bin(result, wall.bin(v, u, 0, 0), FOLLOWED)
     result.set_xticks(np.arange(bins) + 0.5, range(bins))
     result.set_yticks(np.arange(bins) + 0.5, range(bins))
@@ -373,9 +344,8 @@ def sixteen_taps(
     for tap, share in zip(taps, shares, strict=True):
         x0, y0, x1, y1 = box = wall.bin(tap[0], tap[1], tap[2] - top, tap[3] - left)
         draw_box(source, box, FOLLOWED, width=1.2, fill=True)
-        source.text(
-            (x0 + x1) / 2, (y0 + y1) / 2, str(int(share * unit)), ha="center", va="center"
-        )
+        middle = ((x0 + x1) / 2, (y0 + y1) / 2)
+        source.text(*middle, str(int(share * unit)), ha="center", va="center")
     outside = int(unit - sum(shares) * unit)
     rest = f" + {outside} of the pad value outside" if outside else ""
     source.set(xlabel=f"x (input cells)\nsum: {unit - outside}{rest}", ylabel="y (input cells)")
@@ -387,17 +357,21 @@ def _tap_weights(side_bins: int, lam: int, output: tuple[int, int, int, int]) ->
     from ..reference import swap_align2nat_windows_adjoint
 
     v, u, y, x = output
-    one = np.zeros((1, lam * side_bins, lam * side_bins))
+    one = np.zeros((1, lam * side_bins, lam * side_bins))  # one window, of bin (v, u) alone
     one[0, v, u] = 1.0
     cells = lam * (max(y, x) + side_bins)
     shape = (1, side_bins, side_bins, cells, cells)
     return np.asarray(swap_align2nat_windows_adjoint(one, lam, np.array([[0, y, x]]), shape)[0])
 
 
-@styled
+# --- the bipyramid ----------------------------------------------------------------------------
+
+
+@look.styled
 def bipyramid(geometry: Geometry) -> Figure:
-    """The largest window of each level at true scale, filled with the same object: above with
-    bins that grow with the stride (feature pyramid), below with bins of one size (tensor
+    """The largest window of each level at true scale, filled with the same object.
+
+    Above bins grow with the stride (feature pyramid), below they keep their size (tensor
     bipyramid).
 
     Args:
@@ -408,8 +382,8 @@ def bipyramid(geometry: Geometry) -> Figure:
     slots = [max(side, 0.1 * sum(sides)) for side in sides]  # room for the words
     lefts = np.cumsum([0.0, *(slot + 0.03 * sides[-1] for slot in slots)])
     total = float(lefts[-1])
-    height = 2 * (WIDTH_INCHES * sides[-1] / total + 1.0)
-    figure = new_picture(height, "A window of every level, at true scale")
+    height = 2 * (look.WIDTH_INCHES * sides[-1] / total + 1.0)
+    figure = look.new_picture(height, "A window of every level, at true scale")
     upper, lower = figure.subplots(2, 1)
     upper.set_title("feature pyramid: bins grow with the stride")
     lower.set_title("tensor bipyramid: bins keep their size")
@@ -417,13 +391,8 @@ def bipyramid(geometry: Geometry) -> Figure:
         pyramid = Geometry(geometry.strides_px, geometry.sides_bins, keeps_bins)
         for level, (left, slot) in enumerate(zip(lefts[:-1], slots, strict=True)):
             _scaled_window(ax, pyramid, level, size_id, left + (slot - sides[level]) / 2, total)
-        ax.set(
-            xlim=(0, total),
-            ylim=(1.02 * sides[-1], -0.09 * total),
-            aspect="equal",
-            xlabel="px",
-            ylabel="px",
-        )
+        ax.set(xlim=(0, total), ylim=(1.02 * sides[-1], -0.09 * total), aspect="equal")
+        ax.set(xlabel="px", ylabel="px")
         ax.set_yticks([side for side in sides if side >= sides[-1] / 8])
         ax.spines[:].set_visible(False)
     return figure
@@ -436,13 +405,13 @@ def _scaled_window(
     side, bins = geometry.side_px(level, size_id), geometry.side_bins(level, size_id)
     edges = np.linspace(0, side, bins + 1)
     visible = side / bins > total / 200  # closer lines would print as a grey area
-    ax.pcolormesh(
-        left + edges, edges, _blob(bins), cmap=mask_shades(), vmin=0, vmax=1,
-        edgecolors="white" if visible else "none", linewidth=0.3, antialiased=visible,
-    )  # fmt: skip
+    shades: dict[str, Any] = {"cmap": look.mask_shades(), "vmin": 0, "vmax": 1}
+    lines: dict[str, Any] = {"edgecolors": "white" if visible else "none", "linewidth": 0.3}
+    ax.pcolormesh(left + edges, edges, _blob(bins), **shades, **lines, antialiased=visible)
     draw_box(ax, (left, 0, left + side, side), POSITIVE, 1.2)
     words = f"level {level}\n{bins}² bins\nof {geometry.bin_px(level)} px"
-    ax.text(left + side / 2, -0.015 * total, words, ha="center", va="bottom", fontsize=SMALL)
+    above = (left + side / 2, -0.015 * total)
+    ax.text(*above, words, ha="center", va="bottom", fontsize=look.SMALL)
 
 
 def _blob(bins: int) -> Array:

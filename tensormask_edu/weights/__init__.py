@@ -1,1 +1,8 @@
-"""Checkpoints, published weights, and a reader of pickles that runs nothing."""
+"""Weights: checkpoints of our own, weights of others, a reader of pickles that runs nothing.
+
+What is where:
+
+    checkpoint.py  a folder of weights and configuration: what everything here loads and saves
+    official.py    the names of the published models and of torchvision's ResNets, and ours
+    pickled.py     the published files, read as data
+"""

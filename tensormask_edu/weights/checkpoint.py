@@ -1,4 +1,4 @@
-"""A checkpoint is a folder: `model.safetensors` (weights) and `config.json` (model and input).
+"""A checkpoint is a folder: `model.safetensors` (weights) and `config.json` (model, input).
 
 Nothing is unpickled; the configuration is enough to rebuild the model. Weights of others come
 in through `load_official` and `load_torchvision`; `convert` makes a checkpoint of a published
@@ -27,25 +27,27 @@ from ..detector.model import TensorMask, build_model
 from .official import load_official, load_torchvision, official_state
 
 __all__ = [
-    "build_from", "convert", "load_checkpoint", "load_config", "load_official", "load_torchvision",
-    "load_weights", "official_state", "save_checkpoint",
-]  # fmt: skip
+    "build_from",
+    "convert",
+    "load_checkpoint",
+    "load_config",
+    "load_official",
+    "load_torchvision",
+    "load_weights",
+    "official_state",
+    "save_checkpoint",
+]
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
 def save_checkpoint(folder: str | Path, model: TensorMask, input_config: InputConfig) -> None:
-    """Write the model's weights and configuration into `folder`, each file whole or not at
-    all."""
-    folder = Path(folder)
-    state = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
-    }
-    values = {
-        "version": __version__,
-        "model": to_json(model.config),
-        "input": to_json(input_config),
-    }
+    """Write weights and configuration into `folder`, each file whole or not at all."""
+    folder, state = Path(folder), model.state_dict()
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    parts = {"model": to_json(model.config), "input": to_json(input_config)}
+    values = {"version": __version__, **parts}
+    # The weights get their name last: a folder that has them has a configuration too.
     with written_whole(folder / WEIGHTS) as temporary:
         temporary.write_bytes(save(state))
         write_json(folder / CONFIG, values)
@@ -86,26 +88,26 @@ def load_weights(model: TensorMask, path: str | Path) -> None:
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"checkpoint: {path} is not a whole safetensors file ({error})"
-        ) from None
+        reason = f"is not a whole safetensors file ({error})"
+        raise InputError(f"checkpoint: {path} {reason}") from None
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    if found != expected:
-        wrong = sorted(
-            name for name in {*found, *expected} if found.get(name) != expected.get(name)
-        )
+    names = sorted({*found, *expected})
+    if wrong := [name for name in names if found.get(name) != expected.get(name)]:
+        first = f"the first is {wrong[0]}: expected {expected.get(wrong[0])}"
         raise InputError(
-            f"checkpoint: {path} belongs to another configuration; {len(wrong)} tensors differ, "
-            f"the first is {wrong[0]}: expected {expected.get(wrong[0])}, got {found.get(wrong[0])}"
+            f"checkpoint: {path} belongs to another configuration; "
+            f"{len(wrong)} tensors differ, {first}, got {found.get(wrong[0])}"
         )
     model.load_state_dict(state)
 
 
 def build_from(weights: str | Path, config: ModelConfig) -> TensorMask:
-    """A model that starts from weights: all of them from a checkpoint folder, or the body of a
-    ResNet from torchvision's ImageNet weights (`.pth`), which makes the configuration one for
-    them.
+    """A model that starts from weights.
+
+    Args:
+        weights: a checkpoint folder, for all of them; or torchvision's ImageNet weights of a
+            ResNet (`.pth`), for the body, which makes the configuration one for them.
 
     Raises:
         InputError: no such file, or weights of another model.
@@ -120,8 +122,7 @@ def build_from(weights: str | Path, config: ModelConfig) -> TensorMask:
 
 
 def convert(weights: str | Path, preset: str, folder: str | Path) -> TensorMask:
-    """Make a checkpoint of a published `.pkl`: COCO's classes, pictures of 800 px at the short
-    side.
+    """Make a checkpoint of a published `.pkl`: COCO's classes, short sides of 800 px.
 
     Raises:
         InputError: a file that is not whole, does more than hold arrays, or is not of this

@@ -1,5 +1,4 @@
-"""Weights of others: the names of the published checkpoints and of torchvision's ResNets, and
-ours.
+"""Weights of others: the published checkpoints' names, torchvision's ResNets', and ours.
 
 The official model stores 319 tensors under detectron2's names
 (`backbone.bottom_up.res2.0.conv1.norm.weight`, `head.mask_pred_15.bias`); all of them have one
@@ -50,12 +49,16 @@ NUMBERED: tuple[tuple[str, str, int], ...] = (
 )
 
 
+# --- names ------------------------------------------------------------------------------------
+
+
 def official_name(name: str, sides_bins: tuple[int, ...]) -> str:
     """The official name of our parameter or buffer `name` (as in `model.state_dict()`)."""
     name = name.removeprefix("network.")
     for pattern, official, first in NUMBERED:
         if match := re.search(pattern, name):
             name = name.replace(match[0], official.format(int(match[1]) + first))
+    # A mask predictor is called by its window's side in bins there, by its number here.
     if match := re.search(r"mask_branch\.predictors\.(\d)", name):
         name = name.replace(match[0], f"head.mask_pred_{sides_bins[int(match[1])]:02d}")
     for pattern, official in RULES:
@@ -67,6 +70,9 @@ def torchvision_name(name: str) -> str:
     """The name in torchvision's ResNet of our parameter or buffer `name` of the body."""
     name = name.removeprefix(BODY).replace("stem.0.", "conv1.").replace("stem.1.", "bn1.")
     return re.sub(r"stages\.(\d)\.", lambda match: f"layer{int(match[1]) + 1}.", name)
+
+
+# --- loading ----------------------------------------------------------------------------------
 
 
 def load_official(model: TensorMask, state: State | str | Path) -> None:
@@ -93,8 +99,7 @@ def official_state(model: TensorMask) -> dict[str, Tensor]:
 
 
 def load_torchvision(model: TensorMask, state: State | str | Path) -> None:
-    """Load a torchvision ResNet, trained on ImageNet, into the model's body; its classifier is
-    left out.
+    """Load a torchvision ResNet, trained on ImageNet, into the body; without its classifier.
 
     Args:
         model: one of `config.for_torchvision_body(...)`: torchvision strides in the 3x3
@@ -108,54 +113,47 @@ def load_torchvision(model: TensorMask, state: State | str | Path) -> None:
             and shapes.
     """
     if model.config != for_torchvision_body(model.config):
+        expected = "a configuration made for torchvision's weights"
         fix = "build_model(config.for_torchvision_body(config))"
-        raise bad_input(
-            "model", "a configuration made for torchvision's weights", model.config.preset, fix
-        )
+        raise bad_input("model", expected, model.config.preset, fix)
     state = state if isinstance(state, Mapping) else read_state(state)
-    given = {
-        n: v for n, v in state.items() if not n.startswith("fc.") and "num_batches" not in n
-    }
-    names = {
-        name: torchvision_name(name) for name in model.state_dict() if name.startswith(BODY)
-    }
+    # The classifier and the counters of batches stay out.
+    unused = re.compile(r"^fc\.|num_batches")
+    given = {name: value for name, value in state.items() if not unused.search(name)}
+    ours = [name for name in model.state_dict() if name.startswith(BODY)]
+    names = {name: torchvision_name(name) for name in ours}
     _fill(model, names, given, "tensors of torchvision")
 
 
 def read_state(path: str | Path) -> State:
-    """The tensors of a weights file: a pickle of arrays (`.pkl`) or PyTorch's archive
-    (`.pth`)."""
+    """The tensors of a weights file: a pickle of arrays (`.pkl`), or PyTorch's zip (`.pth`)."""
     if zipfile.is_zipfile(path):
         try:
             values = torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError) as error:
-            raise InputError(
-                f"weights: {path} holds more than weights ({str(error)[:200]})"
-            ) from None
+            reason = f"holds more than weights ({str(error)[:200]})"
+            raise InputError(f"weights: {path} {reason}") from None
     else:
         values = read_pickled(path)
+    # detectron2 puts the tensors under "model", beside its author's name.
     state = values.get("model", values) if isinstance(values, dict) else None
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-        raise bad_input(
-            "weights", "a dictionary of tensors by name", f"{path} with something else"
-        )
+        got = f"{path} with something else"
+        raise bad_input("weights", "a dictionary of tensors by name", got)
     return state
 
 
 def _fill(model: TensorMask, names: dict[str, str], given: State, what: str) -> None:
-    """Copy `given` into the model's tensors: ours -> theirs by `names`, all of them, no
-    other."""
+    """Copy `given` into the model's tensors, all of `names` (ours -> theirs) and no other."""
     if missing := sorted(set(names.values()) - set(given)):
         raise InputError(f"state: {len(missing)} {what} are missing, the first is {missing[0]}")
     if extra := sorted(set(given) - set(names.values())):
-        raise InputError(
-            f"state: {len(extra)} tensors are not of this model, the first is {extra[0]}"
-        )
+        reason = f"{len(extra)} tensors are not of this model, the first is {extra[0]}"
+        raise InputError(f"state: {reason}")
     ours = model.state_dict()
     for name, theirs in names.items():
         expected, got = tuple(ours[name].shape), tuple(getattr(given[theirs], "shape", ()))
         if expected != got:
             raise InputError(f"state: {theirs}: expected shape {expected}, got {got}")
-    model.load_state_dict(
-        {ours: torch.as_tensor(given[n]) for ours, n in names.items()}, strict=False
-    )
+    values = {name: torch.as_tensor(given[theirs]) for name, theirs in names.items()}
+    model.load_state_dict(values, strict=False)  # the body's names are not all of the model's

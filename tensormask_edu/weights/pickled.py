@@ -1,18 +1,17 @@
-"""Published weights are pickles, and a pickle is a program: it may call any function it names.
+"""Published weights are pickles, and a pickle is a program that may call what it names.
 
-This reader lets it name eight, all defined here, which build NumPy arrays of numbers and plain
-containers. Four walls, each enough for a known trick:
+This reader lets it name eight functions, all defined here, which build NumPy arrays of numbers
+and plain containers. Four walls, each enough for a known trick:
 
 - every opcode is looked at before the first one runs: none that asks for a class by number or
-calls
-  `__new__`, no memo slot beyond the file's own length (a large one would fill the memory);
+  calls `__new__`, no memo slot beyond the file's own length (a large one would fill the
+  memory);
 - a global outside the eight is an error, and what stands for one of them is not NumPy's
-function but
-  ours, and no attribute of it can be set;
+  function but ours, and no attribute of it can be set;
 - an array is made from bytes of exactly its size, of a dtype of `NUMBERS`: no objects, no
-structures;
+  structures;
 - what is made in all is no larger than what the file holds: no string becomes a thousand
-arrays.
+  arrays.
 
 next: official.py
 """
@@ -62,13 +61,15 @@ def read_pickled(path: str | Path) -> Any:
         fix = "nothing of it was executed; do not load it elsewhere unless you trust its origin"
         raise InputError(f"weights: {path} {error}; {fix}") from None
     except Exception as error:  # whatever a broken stack machine may say
-        reason = f"{path} ({type(error).__name__}: {error})"
-        raise bad_input(
-            "weights", "a whole pickle of arrays", reason, "fetch it again"
-        ) from None
+        got = f"{path} ({type(error).__name__}: {error})"
+        raise bad_input("weights", "a whole pickle of arrays", got, "fetch it again") from None
+
+
+# --- the first wall: before anything runs -----------------------------------------------------
 
 
 def _look_through(data: bytes) -> None:
+    """Refuses opcodes that weights do not need, and memo slots that no file fills."""
     count = 0
     for opcode, argument, _ in pickletools.genops(data):
         count += 1
@@ -78,14 +79,16 @@ def _look_through(data: bytes) -> None:
             raise Refused(f"puts something into memo slot {argument} after {count} steps")
 
 
+# --- the reader: eight names, sizes that fit, a budget ----------------------------------------
+
+
 class _Reader(pickle.Unpickler):
     """Finds eight names, each a stand-in of its own, and nothing else."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data), encoding="latin1")
-        self.left = 2 * len(
-            data
-        )  # bytes that may be made: strings encoded once, arrays copied once
+        # Bytes that may still be made: strings are encoded once, arrays are copied once.
+        self.left = 2 * len(data)
         array, numeric = "numpy.core.multiarray", "numpy.core.numeric"
         self.ndarray = _Call(self.reconstruct)  # only ever compared with
         self.allowed = {
@@ -100,12 +103,14 @@ class _Reader(pickle.Unpickler):
         }
 
     def find_class(self, module: str, name: str) -> Any:
+        """What pickle asks for every global; NumPy 2 calls its own `numpy._core`."""
         module = module.replace("numpy._core", "numpy.core")
         if (module, name) not in self.allowed:
             raise Refused(f"wants to use {module}.{name}, which weights do not need")
         return self.allowed[module, name]
 
     def pay(self, count: int) -> None:
+        """Take what is about to be made off what may be made."""
         self.left -= count
         if self.left < 0:
             raise Refused("would become larger than it is")
@@ -119,22 +124,21 @@ class _Reader(pickle.Unpickler):
         if isinstance(data, str):  # bytes of Python 2
             data = data.encode("latin1")
         if not isinstance(data, bytes | bytearray) or not isinstance(dtype, _Dtype):
-            raise Refused(
-                f"holds an array made of a {type(data).__name__}, not of the bytes of numbers"
-            )
+            made_of = type(data).__name__
+            raise Refused(f"holds an array made of a {made_of}, not of the bytes of numbers")
         if len(shape) > LARGEST_NDIM or not all(
             type(extent) is int and extent >= 0 for extent in shape
         ):
             raise Refused("holds an array of impossible shape")
         kind = dtype.numpy()
         if math.prod(shape) * kind.itemsize != len(data):
-            raise Refused(
-                f"holds an array of shape {tuple(shape)} with {len(data)} bytes of {kind}"
-            )
+            got = f"shape {tuple(shape)} with {len(data)} bytes of {kind}"
+            raise Refused(f"holds an array of {got}")
         self.pay(len(data))
         flat = np.frombuffer(data, kind) if data else np.empty(0, kind)
         shaped = flat.reshape(shape, order="F" if order == "F" else "C")
         found = _Array(self)
+        # a copy, in this machine's byte order: nothing keeps the file's bytes
         found.value = np.array(shaped, dtype=kind.newbyteorder("="), order="C")
         return found
 
@@ -155,6 +159,9 @@ class _Reader(pickle.Unpickler):
         return dict(pairs)
 
 
+# --- what stands for NumPy's names ------------------------------------------------------------
+
+
 class _Call:
     """A function whose attributes a pickle cannot set."""
 
@@ -162,6 +169,7 @@ class _Call:
     function: Callable[..., Any]
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        # past our own `__setattr__`, which refuses everybody else
         object.__setattr__(self, "function", function)
 
     def __call__(self, *arguments: Any) -> Any:
@@ -211,9 +219,15 @@ def _text(value: Any) -> str:
     return value
 
 
+# --- what comes out ---------------------------------------------------------------------------
+
+
 def _finished(value: Any, done: dict[int, Any]) -> Any:
-    """The arrays themselves, where they stand in containers. `done`: what is shared is visited
-    once."""
+    """The arrays themselves, where they stand in containers.
+
+    done: by id what was visited. What is shared in the file is shared in what comes out, so a
+    short file stays short.
+    """
     if id(value) not in done:
         done[id(value)] = _plain(value, done)
     return done[id(value)]
