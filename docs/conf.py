@@ -1,7 +1,8 @@
-"""The site: lessons with their stored outputs, guides, the API. Built offline; a broken link
-fails it.
+"""The site: lessons with their stored outputs, guides, the API.
 
-sphinx-build -W --keep-going -b html docs docs/_build/html
+    sphinx-build -W --keep-going -b html docs docs/_build/html
+
+It is built offline; a broken link fails it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ html_title = "tensormask_edu"
 html_copy_source = False
 html_show_copyright = False
 nb_execution_mode = (
-    "off"  # the committed notebooks hold their outputs, and a test that they are current
+    "off"  # the committed notebooks hold their outputs; a test keeps them current
 )
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
@@ -35,8 +36,7 @@ autodoc_preserve_defaults = True
 
 
 def copy_pages(app: Any) -> None:
-    """Bring notebooks and the plugin page under the site's source, with the links that this
-    changes."""
+    """Bring notebooks and the plugin page under the site's source, links included."""
     lessons = DOCS / "lessons"
     lessons.mkdir(exist_ok=True)
     for old in lessons.glob("*.ipynb"):
@@ -44,12 +44,8 @@ def copy_pages(app: Any) -> None:
     for notebook in sorted((DOCS.parent / "notebooks").glob("*.ipynb")):
         text = notebook.read_text(encoding="utf-8").replace("](../docs/", "](../")
         (lessons / notebook.name).write_text(text, encoding="utf-8")
-    text = (
-        (DOCS.parent / "plugins" / "README.md")
-        .read_text(encoding="utf-8")
-        .replace("](../docs/", "](")
-    )
-    (DOCS / "plugins.md").write_text(text, encoding="utf-8")
+    text = (DOCS.parent / "plugins" / "README.md").read_text(encoding="utf-8")
+    (DOCS / "plugins.md").write_text(text.replace("](../docs/", "]("), encoding="utf-8")
 
 
 def link_copies(app: Any, page: str, source: list[str]) -> None:
@@ -60,8 +56,7 @@ def link_copies(app: Any, page: str, source: list[str]) -> None:
 def keep_layout(
     app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
-    """Docstrings are plain text: prose is set as prose, lists of shapes and indented parts
-    stay."""
+    """Docstrings are plain text: prose is set as prose, lists and indented parts stay."""
     shown: list[str] = []
     for paragraph in "\n".join(lines).strip("\n").split("\n\n"):
         part = paragraph.split("\n")
@@ -80,6 +75,9 @@ def as_prose(line: str) -> str:
     return "".join(piece for pair in zip(escaped, [*code, ""], strict=True) for piece in pair)
 
 
+LINKS = {("a", "href"), ("img", "src"), ("link", "href"), ("script", "src")}  # tag, attribute
+
+
 class Links(HTMLParser):
     """The links and the anchors of a page."""
 
@@ -93,12 +91,7 @@ class Links(HTMLParser):
         for key, value in attrs:
             if key == "id" and value:
                 self.anchors.add(value)
-            if value and (tag, key) in (
-                ("a", "href"),
-                ("img", "src"),
-                ("link", "href"),
-                ("script", "src"),
-            ):
+            if value and (tag, key) in LINKS:
                 self.links.add(value)
 
 
@@ -112,10 +105,8 @@ def broken_links(folder: Path) -> list[str]:
             if parts.scheme or parts.netloc:
                 continue
             target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
-            known = pages[target].anchors if target in pages else set()
-            if not target.exists() or (
-                parts.fragment and target in pages and parts.fragment not in known
-            ):
+            no_anchor = target in pages and parts.fragment not in pages[target].anchors | {""}
+            if no_anchor or not target.exists():
                 broken.append(f"{page.relative_to(folder)}: {link}")
     return broken
 
@@ -124,11 +115,9 @@ def check_links(app: Any, error: Exception | None) -> None:
     """Fail the build on a broken internal link."""
     from sphinx.errors import SphinxError
 
-    if (
-        error is None
-        and app.builder.format == "html"
-        and (broken := broken_links(Path(app.outdir)))
-    ):
+    if error is not None or app.builder.format != "html":
+        return
+    if broken := broken_links(Path(app.outdir)):
         raise SphinxError("links that lead nowhere:\n" + "\n".join(broken))
 
 

@@ -26,8 +26,8 @@ from tensormask_edu.viz.look import (
 )
 
 NUM_V, HEIGHT, MARGIN = 3, 8, 4
-# Name, bins V' of the output, cells y' drawn, and where output (v', y') reads; v' counts from
-# the centre.
+# Name, bins V' of the output, cells y' drawn, and where output (v', y') reads.
+# v' counts from the centre.
 Place = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 PANELS: tuple[tuple[str, int, tuple[int, ...], Place], ...] = (
     ("align2nat", 3, (2, 5), lambda v, y: (v, y + v)),

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from tensormask_edu import config, viz
+from tensormask_edu import config, learn, viz
 from tensormask_edu.commands.predict import detect
-from tensormask_edu.data.shapes import CLASS_NAMES, draw
+from tensormask_edu.data.shapes import CLASS_NAMES
 from tensormask_edu.viz.gallery import method
 from tensormask_edu.weights.checkpoint import load_checkpoint
 
@@ -34,11 +34,7 @@ def main(checkpoint: str | None = None) -> None:
 
 def held_out(index: int) -> tuple[torch.Tensor, dict[str, Any]]:
     """Image `index` of the held-out set with its objects, as the data set gives it."""
-    pixels, visible, labels = draw(seed=0, split="val", index=index)
-    masks = torch.from_numpy(visible)
-    boxes = torch.stack([_box(mask) for mask in masks])
-    target = {"boxes": boxes, "labels": torch.tensor(labels), "masks": masks}
-    return torch.from_numpy(pixels).permute(2, 0, 1), target
+    return learn.picture_with_truth(index, split="val")
 
 
 def front_page(checkpoint: str) -> Any:
@@ -47,12 +43,6 @@ def front_page(checkpoint: str) -> Any:
     images, truths = zip(*(held_out(index) for index in FRONT_IMAGES), strict=True)
     found = [detect(model, image, input_config, score=0.4) for image in images]
     return viz.truth_and_prediction(images, truths, found, CLASS_NAMES)
-
-
-def _box(mask: torch.Tensor) -> torch.Tensor:
-    """The tight xyxy box of a mask, its last pixel included."""
-    y, x = mask.nonzero().unbind(1)
-    return torch.stack([x.min(), y.min(), x.max() + 1, y.max() + 1]).float()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""Make `sample.npz`, the stored picture of lesson 00: one picture, its truth, a trained model's
-detections.
+"""Make `sample.npz`, the stored picture of lesson 00.
+
+It holds one picture, its truth and a trained model's detections.
 
     python notebooks/data/make_sample.py CHECKPOINT [--index 21] [--score 0.5]
 
@@ -18,22 +19,26 @@ import torch
 from tensormask_edu.base.files import written_whole
 from tensormask_edu.commands.predict import detect
 from tensormask_edu.data import shapes
+from tensormask_edu.masks import tight_boxes
 from tensormask_edu.weights.checkpoint import load_checkpoint
 
 SAMPLE = Path(__file__).parent / "sample.npz"
 
 
 def make_sample(checkpoint: str, index: int, score: float) -> dict[str, np.ndarray]:
-    """The arrays of the file: image (3, H, W) uint8, class_names, and for truth and found
-    boxes (xyxy px), labels, masks (as bits along the last axis), found also scores."""
+    """The arrays of the file, by name.
+
+    image: (3, H, W) uint8. class_names. truth_* and found_*: boxes (xyxy px), labels, masks (as
+    bits along the last axis); found_scores.
+    """
     pixels, masks, labels = shapes.draw(0, "val", index)
-    image = np.moveaxis(pixels, -1, 0)
+    image = np.moveaxis(pixels, -1, 0)  # (H, W, 3) -> (3, H, W)
     model, input_config = load_checkpoint(checkpoint)
     found = detect(model, torch.from_numpy(image.copy()), input_config, score)
     return {
         "image": image,
         "class_names": np.array(shapes.CLASS_NAMES),
-        "truth_boxes": np.array([box_of(mask) for mask in masks], np.float32),
+        "truth_boxes": tight_boxes(masks),
         "truth_labels": np.array(labels),
         "truth_masks": np.packbits(masks, axis=-1),
         "found_boxes": found["boxes"].numpy(),
@@ -41,12 +46,6 @@ def make_sample(checkpoint: str, index: int, score: float) -> dict[str, np.ndarr
         "found_scores": found["scores"].numpy(),
         "found_masks": np.packbits(found["masks"].numpy(), axis=-1),
     }
-
-
-def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """The tight box of a mask, xyxy in pixels."""
-    y, x = np.nonzero(mask)
-    return int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1
 
 
 def main() -> None:
@@ -60,9 +59,8 @@ def main() -> None:
     with written_whole(SAMPLE) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     found, true = len(arrays["found_labels"]), len(arrays["truth_labels"])
-    print(
-        f"{SAMPLE.name}: {found} detections, {true} true objects, {SAMPLE.stat().st_size / 1000:.0f} kB"
-    )
+    size = f"{SAMPLE.stat().st_size / 1000:.0f} kB"
+    print(f"{SAMPLE.name}: {found} detections, {true} true objects, {size}")
 
 
 if __name__ == "__main__":
