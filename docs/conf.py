@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 import sys
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 DOCS = Path(__file__).resolve().parent
-sys.path.insert(0, str(DOCS.parent))  # the checkout that the pages lie in
+sys.path[:0] = [str(DOCS.parent), str(DOCS.parent / "exporters")]  # the pages' own checkout
 
 from tensormask_edu import __version__  # noqa: E402
 
@@ -25,14 +26,16 @@ extensions = ["myst_nb", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "tensormask_edu"
+highlight_language = "text"  # of blocks that name none: shapes and lists out of docstrings
 html_copy_source = False
 html_show_copyright = False
-nb_execution_mode = (
-    "off"  # the committed notebooks hold their outputs; a test keeps them current
-)
+nb_execution_mode = "off"  # the notebooks hold their outputs; a test keeps them current
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+# The pages of the exporter need its docstrings, not its packages.
+OPTIONAL = ("onnx", "onnxscript")
+autodoc_mock_imports = [name for name in OPTIONAL if find_spec(name) is None]
 
 
 def copy_pages(app: Any) -> None:
@@ -56,14 +59,20 @@ def link_copies(app: Any, page: str, source: list[str]) -> None:
 def keep_layout(
     app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
-    """Docstrings are plain text: prose is set as prose, lists and indented parts stay."""
-    shown: list[str] = []
-    for paragraph in "\n".join(lines).strip("\n").split("\n\n"):
-        part = paragraph.split("\n")
+    """Docstrings are plain text: prose is set as prose, lists and indented parts stay.
+
+    The first paragraph is a sentence, whatever it looks like. Which file to read next is left
+    out: the site has an order of its own.
+    """
+    first, *others = "\n".join(lines).strip("\n").split("\n\n")
+    shown = [*map(as_prose, first.split("\n")), ""]
+    for part in (paragraph.split("\n") for paragraph in others):
+        if part[0].startswith("next: "):
+            continue
         if any(line.startswith(" ") for line in part) or re.match(r"[\w, ]+: ", part[0]):
             shown += ["::", "", *(f"    {line}" for line in part), ""]
         else:
-            shown += [*(as_prose(line) for line in part), ""]
+            shown += [*map(as_prose, part), ""]
     lines[:] = shown
 
 
