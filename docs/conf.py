@@ -1,7 +1,8 @@
-"""The site: lessons with their stored outputs, guides, the API. Built offline; a broken link
-fails it.
+"""The site: lessons with their stored outputs, guides, the API.
 
-sphinx-build -W --keep-going -b html docs docs/_build/html
+    sphinx-build -W --keep-going -b html docs docs/_build/html
+
+It is built offline; a broken link fails it.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import re
 import sys
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 DOCS = Path(__file__).resolve().parent
-sys.path.insert(0, str(DOCS.parent))  # the checkout that the pages lie in
+sys.path[:0] = [str(DOCS.parent), str(DOCS.parent / "exporters")]  # the pages' own checkout
 
 from tensormask_edu import __version__  # noqa: E402
 
@@ -24,19 +26,20 @@ extensions = ["myst_nb", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "tensormask_edu"
+highlight_language = "text"  # of blocks that name none: shapes and lists out of docstrings
 html_copy_source = False
 html_show_copyright = False
-nb_execution_mode = (
-    "off"  # the committed notebooks hold their outputs, and a test that they are current
-)
+nb_execution_mode = "off"  # the notebooks hold their outputs; a test keeps them current
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+# The pages of the exporter need its docstrings, not its packages.
+OPTIONAL = ("onnx", "onnxscript")
+autodoc_mock_imports = [name for name in OPTIONAL if find_spec(name) is None]
 
 
 def copy_pages(app: Any) -> None:
-    """Bring notebooks and the plugin page under the site's source, with the links that this
-    changes."""
+    """Bring notebooks and the plugin page under the site's source, links included."""
     lessons = DOCS / "lessons"
     lessons.mkdir(exist_ok=True)
     for old in lessons.glob("*.ipynb"):
@@ -44,12 +47,8 @@ def copy_pages(app: Any) -> None:
     for notebook in sorted((DOCS.parent / "notebooks").glob("*.ipynb")):
         text = notebook.read_text(encoding="utf-8").replace("](../docs/", "](../")
         (lessons / notebook.name).write_text(text, encoding="utf-8")
-    text = (
-        (DOCS.parent / "plugins" / "README.md")
-        .read_text(encoding="utf-8")
-        .replace("](../docs/", "](")
-    )
-    (DOCS / "plugins.md").write_text(text, encoding="utf-8")
+    text = (DOCS.parent / "plugins" / "README.md").read_text(encoding="utf-8")
+    (DOCS / "plugins.md").write_text(text.replace("](../docs/", "]("), encoding="utf-8")
 
 
 def link_copies(app: Any, page: str, source: list[str]) -> None:
@@ -60,15 +59,20 @@ def link_copies(app: Any, page: str, source: list[str]) -> None:
 def keep_layout(
     app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
-    """Docstrings are plain text: prose is set as prose, lists of shapes and indented parts
-    stay."""
-    shown: list[str] = []
-    for paragraph in "\n".join(lines).strip("\n").split("\n\n"):
-        part = paragraph.split("\n")
+    """Docstrings are plain text: prose is set as prose, lists and indented parts stay.
+
+    The first paragraph is a sentence, whatever it looks like. Which file to read next is left
+    out: the site has an order of its own.
+    """
+    first, *others = "\n".join(lines).strip("\n").split("\n\n")
+    shown = [*map(as_prose, first.split("\n")), ""]
+    for part in (paragraph.split("\n") for paragraph in others):
+        if part[0].startswith("next: "):
+            continue
         if any(line.startswith(" ") for line in part) or re.match(r"[\w, ]+: ", part[0]):
             shown += ["::", "", *(f"    {line}" for line in part), ""]
         else:
-            shown += [*(as_prose(line) for line in part), ""]
+            shown += [*map(as_prose, part), ""]
     lines[:] = shown
 
 
@@ -78,6 +82,9 @@ def as_prose(line: str) -> str:
     escaped = [re.sub(r"([\\*`|_])", r"\\\1", text) for text in parts[::2]]
     code = [rf"\ ``{text}``\ " for text in parts[1::2]]
     return "".join(piece for pair in zip(escaped, [*code, ""], strict=True) for piece in pair)
+
+
+LINKS = {("a", "href"), ("img", "src"), ("link", "href"), ("script", "src")}  # tag, attribute
 
 
 class Links(HTMLParser):
@@ -93,12 +100,7 @@ class Links(HTMLParser):
         for key, value in attrs:
             if key == "id" and value:
                 self.anchors.add(value)
-            if value and (tag, key) in (
-                ("a", "href"),
-                ("img", "src"),
-                ("link", "href"),
-                ("script", "src"),
-            ):
+            if value and (tag, key) in LINKS:
                 self.links.add(value)
 
 
@@ -112,10 +114,8 @@ def broken_links(folder: Path) -> list[str]:
             if parts.scheme or parts.netloc:
                 continue
             target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
-            known = pages[target].anchors if target in pages else set()
-            if not target.exists() or (
-                parts.fragment and target in pages and parts.fragment not in known
-            ):
+            no_anchor = target in pages and parts.fragment not in pages[target].anchors | {""}
+            if no_anchor or not target.exists():
                 broken.append(f"{page.relative_to(folder)}: {link}")
     return broken
 
@@ -124,11 +124,9 @@ def check_links(app: Any, error: Exception | None) -> None:
     """Fail the build on a broken internal link."""
     from sphinx.errors import SphinxError
 
-    if (
-        error is None
-        and app.builder.format == "html"
-        and (broken := broken_links(Path(app.outdir)))
-    ):
+    if error is not None or app.builder.format != "html":
+        return
+    if broken := broken_links(Path(app.outdir)):
         raise SphinxError("links that lead nowhere:\n" + "\n".join(broken))
 
 

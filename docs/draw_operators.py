@@ -26,10 +26,10 @@ from tensormask_edu.viz.look import (
 )
 
 NUM_V, HEIGHT, MARGIN = 3, 8, 4
-# Name, bins V' of the output, cells y' drawn, and where output (v', y') reads; v' counts from
-# the centre.
-Place = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
-PANELS: tuple[tuple[str, int, tuple[int, ...], Place], ...] = (
+# Name, bins V' of the output, cells y' drawn, and where output (v', y') reads.
+# v' counts from the centre.
+ReadsAt = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+PANELS: tuple[tuple[str, int, tuple[int, ...], ReadsAt], ...] = (
     ("align2nat", 3, (2, 5), lambda v, y: (v, y + v)),
     ("nat2align", 3, (2, 5), lambda v, y: (v, y - v)),
     ("up_bilinear, lam 2", 6, (2, 5), lambda v, y: (v / 2, y + 0 * v)),
@@ -44,10 +44,12 @@ LOOKS = (POSITIVE, FOLLOWED, TRUTH)
 def operators() -> Figure:
     """Six planes: grey squares are input entries, dots what the bins of an output cell read."""
     figure = new_picture(5.6, "Where each operator reads, in the (v, y) plane of its input")
-    for ax, (name, bins, cells, place) in zip(figure.subplots(3, 2).flat, PANELS, strict=True):
+    for ax, (name, bins, cells, reads_at) in zip(
+        figure.subplots(3, 2).flat, PANELS, strict=True
+    ):
         _plane(ax)
         for look, cell in zip(LOOKS, cells, strict=False):
-            v, y = place(np.arange(bins) - (bins - 1) / 2, cell)
+            v, y = reads_at(np.arange(bins) - (bins - 1) / 2, cell)
             ax.plot(y, v, color=look.colour, linewidth=1, marker=look.marker, markersize=4)
         ax.set_title(name)
     legend(

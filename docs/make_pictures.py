@@ -13,10 +13,9 @@ from typing import Any
 
 import torch
 
-from tensormask_edu import config, viz
+from tensormask_edu import config, learn, viz
 from tensormask_edu.commands.predict import detect
-from tensormask_edu.data.shapes import CLASS_NAMES, draw
-from tensormask_edu.masks import tight_boxes
+from tensormask_edu.data.shapes import CLASS_NAMES
 from tensormask_edu.viz.gallery import method
 from tensormask_edu.weights.checkpoint import load_checkpoint
 
@@ -35,11 +34,7 @@ def main(checkpoint: str | None = None) -> None:
 
 def held_out(index: int) -> tuple[torch.Tensor, dict[str, Any]]:
     """Image `index` of the held-out set with its objects, as the data set gives it."""
-    pixels, visible, labels = draw(seed=0, split="val", index=index)
-    masks = torch.from_numpy(visible)
-    boxes = torch.from_numpy(tight_boxes(visible))
-    truth = {"boxes": boxes, "labels": torch.tensor(labels), "masks": masks}
-    return torch.from_numpy(pixels).permute(2, 0, 1), truth
+    return learn.picture_with_truth(index, split="val")
 
 
 def front_page(checkpoint: str) -> Any:

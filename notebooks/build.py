@@ -42,30 +42,24 @@ def notebook_of(twin: Path) -> Path:
 
 def stamp(notebook: Any) -> str:
     """A hash of the code cells."""
-    code = "\x00".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    code = "\x00".join(cell.source for cell in _code(notebook))
     return hashlib.sha256(code.encode()).hexdigest()[:16]
 
 
 def problems(twin: Path) -> list[str]:
-    """In words, how a committed notebook differs from what its twin would give; [] if it does
-    not."""
+    """How a committed notebook differs from what its twin would give, in words; [] if not."""
     path = notebook_of(twin)
     if not path.is_file():
         return [f"{path.name} is missing"]
     source, built = jupytext.read(twin), nbformat.read(path, as_version=4)
-    cells = [(cell.cell_type, cell.source) for cell in source.cells]
+    has_widgets = "widgets" in built.metadata or WIDGET in path.read_text(encoding="utf-8")
     checks = {
-        "its cells differ from the twin's": cells
-        != [(cell.cell_type, cell.source) for cell in built.cells],
-        "its outputs are of other code": built.metadata.get(KEY, {}).get("stamp")
-        != stamp(source),
+        "its cells differ from the twin's": _sources(built) != _sources(source),
+        "its outputs are of other code": _stored_stamp(built) != stamp(source),
         f"it is larger than {LARGEST_KB} kB": path.stat().st_size > 1000 * LARGEST_KB,
-        "it holds widget state": "widgets" in built.metadata
-        or WIDGET in path.read_text(encoding="utf-8"),
+        "it holds widget state": has_widgets,
         "a cell ended in an error": any(out.output_type == "error" for out in _outputs(built)),
-        "a cell was not run": any(
-            c.cell_type == "code" and not c.execution_count for c in built.cells
-        ),
+        "a cell was not run": not all(cell.execution_count for cell in _code(built)),
     }
     return [f"{path.name}: {words}" for words, found in checks.items() if found]
 
@@ -87,34 +81,42 @@ def build(twin: Path) -> None:
         store_widget_state=False,
     ).execute()
     seconds = time.perf_counter() - start
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [out for out in cell.outputs if WIDGET not in out.get("data", {})]
+    for cell in _code(notebook):
+        cell.outputs = [out for out in cell.outputs if WIDGET not in out.get("data", {})]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook.metadata = nbformat.from_dict(
-        {"kernelspec": kernel, KEY: {"stamp": stamp(notebook)}}
-    )
+    metadata = {"kernelspec": kernel, KEY: {"stamp": stamp(notebook)}}
+    notebook.metadata = nbformat.from_dict(metadata)
     nbformat.validate(notebook)
     nbformat.write(notebook, notebook_of(twin))
     size = notebook_of(twin).stat().st_size / 1000
     print(f"{notebook_of(twin).name}: {seconds:.0f} s, {size:.0f} kB", flush=True)
 
 
+def _code(notebook: Any) -> list[Any]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def _sources(notebook: Any) -> list[tuple[str, str]]:
+    return [(cell.cell_type, cell.source) for cell in notebook.cells]
+
+
 def _outputs(notebook: Any) -> list[Any]:
-    return [out for cell in notebook.cells if cell.cell_type == "code" for out in cell.outputs]
+    return [out for cell in _code(notebook) for out in cell.outputs]
+
+
+def _stored_stamp(notebook: Any) -> Any:
+    return notebook.metadata.get(KEY, {}).get("stamp")
 
 
 def main() -> int:
     """Build, or check."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "lesson", nargs="?", default="", help="the beginning of a name, such as 04"
-    )
+    begins = "the beginning of a name, such as 04"
+    parser.add_argument("lesson", nargs="?", default="", help=begins)
     parser.add_argument("--check", action="store_true", help="run nothing, compare")
     arguments = parser.parse_args()
-    os.environ.setdefault(
-        "PYTHONPATH", str(FOLDER.parent)
-    )  # the checkout that the notebooks lie in
+    checkout = str(FOLDER.parent)  # that the notebooks lie in
+    os.environ.setdefault("PYTHONPATH", checkout)
     if not arguments.check:
         for twin in twins(arguments.lesson):
             build(twin)

@@ -1,9 +1,9 @@
-"""Exercises: the right answer passes, another right answer passes, each wrong idea gets its own
-sentence."""
+"""Exercises: right answers pass in any style, each wrong idea gets its own sentence."""
 
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 
 import numpy as np
@@ -15,6 +15,7 @@ from tensormask_edu import reference
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.learn import (
     check,
+    checks,
     compare,
     exercise,
     explore,
@@ -26,8 +27,9 @@ from tensormask_edu.learn import (
     solution,
     stored_sample,
 )
-from tensormask_edu.learn.checks import NAMES, as_numbers, run
+from tensormask_edu.learn.checks import EVERY_EXERCISE, NAMES, as_numbers, run
 from tensormask_edu.learn.exercise import EXERCISES, SOLUTIONS, is_untouched
+from tensormask_edu.learn.texts import SHARED, read_texts
 
 PAD = -6.0
 
@@ -557,7 +559,7 @@ def test_the_packages_own_version_passes(name):
     found = EXERCISES[name]
     verdict = run(found, found.reference)
     assert verdict.passed, verdict.message
-    assert verdict.done == (*NAMES, *(extra.name for extra in found.extras))
+    assert verdict.done == (*NAMES, *found.extras)
 
 
 @pytest.mark.parametrize("name", EXERCISES)
@@ -584,7 +586,7 @@ def test_no_two_wrong_answers_share_a_message(name):
 def test_every_known_mistake_is_wrong(name):
     """A mistake that gave right numbers everywhere could never be told."""
     found = EXERCISES[name]
-    assert not [mistake.says for mistake in found.mistakes if run(found, mistake.does).passed]
+    assert not [name for name, wrong in found.mistakes.items() if run(found, wrong).passed]
 
 
 @pytest.mark.parametrize("name", EXERCISES)
@@ -605,6 +607,86 @@ def test_every_exercise_belongs_to_a_lesson_and_has_three_hints(name):
     found = EXERCISES[name]
     assert found.lesson in ("04_two_ways_to_file_a_mask", "06_swap_and_bipyramid")
     assert len(set(found.hints)) == 3
+
+
+# --- the sentences ----------------------------------------------------------------------------
+
+TEXT_FILES = sorted((ROOT / "tensormask_edu" / "learn").rglob("*.md"))
+
+
+def cases_of(found):
+    rng = np.random.default_rng(0)
+    return [found.by_hand, *found.random(rng), *found.borders(rng)]
+
+
+def headings_of(found) -> set[str]:
+    """The paragraphs that an exercise asks for; of `border` the usual one may do."""
+    hints = {f"hint {number}" for number in (1, 2, 3)}
+    cases = {f"case: {case.name}" for case in cases_of(found)}
+    mistakes = {f"mistake: {name}" for name in found.mistakes}
+    return hints | cases | mistakes | {f"extra: {name}" for name in found.extras}
+
+
+def lesson_texts(found) -> dict[str, dict[str, str]]:
+    number = found.lesson[:2]
+    return read_texts(ROOT / "tensormask_edu" / "learn" / "lessons" / f"lesson_{number}.md")
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_every_hint_case_and_mistake_has_its_paragraph(name):
+    found = EXERCISES[name]
+    assert not headings_of(found) - set(found.texts)
+    assert all(found.words(case) for case in cases_of(found))  # every word in braces is filled
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_no_paragraph_of_an_exercise_is_unused(name):
+    found = EXERCISES[name]
+    assert not set(lesson_texts(found)[name]) - headings_of(found) - {"border"}
+
+
+def test_no_shared_paragraph_and_no_section_is_unused():
+    for lesson in {found.lesson for found in EXERCISES.values()}:
+        exercises = [found for found in EXERCISES.values() if found.lesson == lesson]
+        sections = lesson_texts(exercises[0])
+        shared = set(sections.pop(SHARED, {}))
+        assert set(sections) == {found.name for found in exercises}
+        asked = [headings_of(found) - set(sections[found.name]) for found in exercises]
+        users = {heading: sum(heading in asks for asks in asked) for heading in shared}
+        assert all(users.values()), users
+
+
+def test_what_fits_every_exercise_is_said_somewhere_in_the_check():
+    source = inspect.getsource(checks)
+    assert not [heading for heading in EVERY_EXERCISE if f'"{heading}"' not in source]
+
+
+def test_every_lesson_has_one_module_and_one_text_file():
+    folder = ROOT / "tensormask_edu" / "learn" / "lessons"
+    modules = {path.stem for path in folder.glob("*.py") if path.stem != "__init__"}
+    assert modules == {path.stem for path in folder.glob("*.md")}
+    assert modules == {f"lesson_{found.lesson[:2]}" for found in EXERCISES.values()}
+
+
+@pytest.mark.parametrize("path", TEXT_FILES, ids=lambda path: path.stem)
+def test_no_heading_of_a_text_file_is_there_twice(path):
+    sections = read_texts(path)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert len(sections) == sum(line.startswith("## ") for line in lines)
+    paragraphs = [text for section in sections.values() for text in section.values()]
+    assert len(paragraphs) == sum(line.startswith("### ") for line in lines)
+    assert all(paragraphs)
+
+
+def test_a_text_file_is_read_by_its_headings(tmp_path):
+    path = tmp_path / "lesson.md"
+    path.write_text(
+        "A note.\n\n## one\n### hint 1\nTwo\nlines.\n\n### hint 2\nMore.\n## shared\n"
+    )
+    assert read_texts(path) == {
+        "one": {"hint 1": "Two lines.", "hint 2": "More."},
+        "shared": {},
+    }
 
 
 # --- the mechanism ----------------------------------------------------------------------------

@@ -1,5 +1,4 @@
-"""The lessons: they run, untouched and solved; they are what their text says; they repeat
-nothing."""
+"""The lessons run, untouched and solved, are what their text says, and repeat nothing."""
 
 from __future__ import annotations
 
@@ -29,16 +28,8 @@ each_lesson = pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin.stem)
 def run_notebook(twin) -> subprocess.CompletedProcess:
     """Run a notebook's cells by nbmake in a pytest of its own, in smoke mode."""
     path = build.notebook_of(twin)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "--nbmake",
-        "--nbmake-timeout=60",
-        "-p",
-        "no:cacheprovider",
-    ]
+    options = "-q --nbmake --nbmake-timeout=60 -p no:cacheprovider".split()
+    command = [sys.executable, "-m", "pytest", *options]
     command += ["-c", os.devnull, f"--rootdir={FOLDER}", str(path)]
     environment = {**os.environ, "TENSORMASK_EDU_SMOKE": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
@@ -56,8 +47,10 @@ def test_an_untouched_lesson_runs_to_its_end(twin):
 
 @pytest.mark.parametrize("twin", EXERCISE_LESSONS, ids=lambda twin: twin.stem)
 def test_with_the_solutions_switched_on_every_check_passes(twin, monkeypatch, capsys):
-    """The stubs and checks alone: an untouched stub is the same function, so the other cells
-    ran above."""
+    """The stubs and checks alone.
+
+    An untouched stub is the same function, so the other cells ran above.
+    """
     monkeypatch.setenv("TENSORMASK_EDU_SOLUTIONS", "1")
     names = {"learn": learn}
     for cell in code_cells(read(twin)):
@@ -170,8 +163,7 @@ def test_links_of_a_lesson_lead_somewhere(twin):
 
 
 def bodies(tree: ast.AST) -> dict[str, str]:
-    """Function name -> its body without docstring, for functions of more than a docstring and
-    dots."""
+    """Function name -> its body without docstring, if there is more than that and dots."""
     found = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):

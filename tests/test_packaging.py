@@ -43,6 +43,13 @@ def test_the_wheel_carries_kernel_sources_and_type_marks(wheel):
     assert {"tensormask_edu/py.typed", "tensormask_export/py.typed"} <= names
 
 
+def test_the_wheel_carries_every_sentence_of_the_lessons(wheel):
+    texts = (ROOT / "tensormask_edu").rglob("*.md")
+    wanted = {path.relative_to(ROOT).as_posix() for path in texts}
+    assert "tensormask_edu/learn/lessons/lesson_04.md" in wanted
+    assert wanted <= set(zipfile.ZipFile(wheel).namelist())
+
+
 def test_the_wheel_installs_both_commands(wheel):
     archive = zipfile.ZipFile(wheel)
     entry = next(name for name in archive.namelist() if name.endswith("entry_points.txt"))

@@ -1,5 +1,6 @@
-"""Make `sample.npz`, the stored picture of lesson 00: one picture, its truth, a trained model's
-detections.
+"""Make `sample.npz`, the stored picture of lesson 00.
+
+It holds one picture, its truth and a trained model's detections.
 
     python notebooks/data/make_sample.py CHECKPOINT [--index 21] [--score 0.5]
 
@@ -25,10 +26,13 @@ SAMPLE = Path(__file__).parent / "sample.npz"
 
 
 def make_sample(checkpoint: str, index: int, score: float) -> dict[str, np.ndarray]:
-    """The arrays of the file: image (3, H, W) uint8, class_names, and for truth and found
-    boxes (xyxy px), labels, masks (as bits along the last axis), found also scores."""
+    """The arrays of the file, by name.
+
+    image: (3, H, W) uint8. class_names. truth_* and found_*: boxes (xyxy px), labels, masks (as
+    bits along the last axis); found_scores.
+    """
     pixels, masks, labels = shapes.draw(0, "val", index)
-    image = np.moveaxis(pixels, -1, 0)
+    image = np.moveaxis(pixels, -1, 0)  # (H, W, 3) -> (3, H, W)
     model, input_config = load_checkpoint(checkpoint)
     found = detect(model, torch.from_numpy(image.copy()), input_config, score)
     return {
@@ -55,9 +59,8 @@ def main() -> None:
     with written_whole(SAMPLE) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     found, true = len(arrays["found_labels"]), len(arrays["truth_labels"])
-    print(
-        f"{SAMPLE.name}: {found} detections, {true} true objects, {SAMPLE.stat().st_size / 1000:.0f} kB"
-    )
+    size = f"{SAMPLE.stat().st_size / 1000:.0f} kB"
+    print(f"{SAMPLE.name}: {found} detections, {true} true objects, {size}")
 
 
 if __name__ == "__main__":

@@ -40,14 +40,14 @@ wall = gallery.wall_of(triangle)  # the mask, cropped at every window
 viz.window_wall(wall, image, sigma_hw=16, sigma_vu=8, mask=triangle, window=(4, 5))
 
 # %% [markdown]
-# All these little masks together are one array of four dimensions, the **mask tensor** (V, U,
-# H, W):
+# All these little masks together are one array of four dimensions, the **mask tensor**
+# (V, U, H, W):
 #
 # - `y, x` choose the cell: H rows and W columns of cells;
 # - `v, u` choose the bin inside that cell's window: V rows and U columns of bins.
 #
-# `v` goes with `y` (both run down), `u` with `x` (both run right). In memory the order is (N,
-# V, U, H, W), N images: a convolution with V * U output channels gives exactly this, after
+# `v` goes with `y` (both run down), `u` with `x` (both run right). In memory the order is
+# (N, V, U, H, W), N images: a convolution with V * U output channels gives exactly this, after
 # `unflatten(1, (V, U))`.
 
 # %%
@@ -138,15 +138,16 @@ learn.explore(lambda y, x: viz.two_representations(natural, pixel=(y, x)), y=7, 
 #
 # You have the aligned tensor and want the mask of the window at `(y, x)`. Collect it, bin by
 # bin. Outside the grid nobody said anything: there the answer is `pad_value`. It is -6 because
-# the network stores
-# *logits*: sigmoid(-6) = 0.0025, "surely not object".
+# the network stores *logits*: sigmoid(-6) = 0.0025, "surely not object".
 
 
 # %%
 @learn.exercise
 def window_mask(aligned, y, x, pad_value=-6.0):
-    """aligned: array (V, U, H, W), V and U odd -> array (V, U), the window centred at cell (y,
-    x)."""
+    """The window centred at cell (y, x).
+
+    aligned: array (V, U, H, W), V and U odd -> array (V, U).
+    """
     # v counts from the centre: v = index - (V - 1) // 2
     ...
 
@@ -169,8 +170,8 @@ learn.check(window_mask)
 @learn.exercise
 def nat2align(x, pad_value=-6.0):
     """x: array (N, V, U, H, W), natural, alpha = 1 -> array of the same shape, aligned."""
-    # aligned (v, u, y, x) = natural (v, u, y - v, x - u), or pad_value where y - v or x - u is
-    # outside
+    # aligned (v, u, y, x) = natural (v, u, y - v, x - u);
+    # pad_value where y - v or x - u is outside
     ...
 
 
@@ -191,9 +192,8 @@ learn.compare(x[..., 1:-1, 1:-1], back[..., 1:-1, 1:-1], "interior")
 learn.compare(x, back, "everything")
 
 # %%
-lessons.survivors(
-    returned, "Which entries of a natural tensor survive nat2align, then align2nat"
-)
+title = "Which entries of a natural tensor survive nat2align, then align2nat"
+lessons.survivors(returned, title)
 
 # %% [markdown]
 # The lost ones are bins that hang over the image's edge. They spoke of a pixel that does not
@@ -209,8 +209,8 @@ lessons.survivors(
 viz.diagonal_shear()
 
 # %% [markdown]
-# Now let bins lie further apart: σ_VU = 2 σ_HW, so α = 2. A window of 3 bins then
-# spans 5 cells and skips every second pixel; row `v` slides by αv cells:
+# Now let bins lie further apart: σ_VU = 2 σ_HW, so α = 2. A window of 3 bins then spans 5
+# cells and skips every second pixel; row `v` slides by αv cells:
 #
 # ```text
 # F(v, u, y, x) = F̂(v, u, y + αv, x + αu)        align2nat
@@ -223,10 +223,10 @@ viz.diagonal_shear()
 names = 10.0 * np.arange(7)[:, None] + np.arange(7)  # every value names its pixel
 aligned = np.broadcast_to(names, (1, 3, 3, 7, 7))
 # aligned_*: the units of the input, here the same as the result's
-print("alpha = 1\n", reference.align2nat(aligned)[0, :, :, 3, 3])
-print(
-    "alpha = 2\n", reference.align2nat(aligned, sigma_vu=2, aligned_sigma_vu=2)[0, :, :, 3, 3]
-)
+one_apart = reference.align2nat(aligned)
+two_apart = reference.align2nat(aligned, sigma_vu=2, aligned_sigma_vu=2)
+print("alpha = 1\n", one_apart[0, :, :, 3, 3])
+print("alpha = 2\n", two_apart[0, :, :, 3, 3])
 
 # %% [markdown]
 # ## 8. Exercise: align2nat with a unit (10 min, ●●○)
@@ -237,8 +237,10 @@ print(
 # %%
 @learn.exercise
 def align2nat(x, sigma_vu=1, pad_value=-6.0):
-    """x: array (N, V, U, H, W), aligned, bins sigma_vu cells apart -> natural, the same
-    shape."""
+    """x: array (N, V, U, H, W), aligned -> array of the same shape, natural.
+
+    Bins are sigma_vu cells apart.
+    """
     ...
 
 
@@ -280,8 +282,10 @@ print("strides of padded, in n v u y x:", padded.stride())
 # %%
 @learn.exercise
 def align2nat_view(padded, height, width):
-    """padded: tensor (N, V, U, height + V - 1, width + U - 1) -> a view (N, V, U, height,
-    width)."""
+    """The natural tensor as a view of the aligned one.
+
+    padded: tensor (N, V, U, height + V - 1, width + U - 1) -> (N, V, U, height, width)
+    """
     ...
 
 
@@ -295,9 +299,8 @@ learn.check(align2nat_view)
 # %%
 view = align2nat_view(padded, 5, 5)
 learn.compare(view, ops.align2nat(small), "view and ops.align2nat")
-print(
-    "the same memory:", view.untyped_storage().data_ptr() == padded.untyped_storage().data_ptr()
-)
+addresses = [tensor.untyped_storage().data_ptr() for tensor in (view, padded)]
+print("the same memory:", addresses[0] == addresses[1])
 
 # %% [markdown]
 # ## 10. The way back: where gradients go
@@ -317,11 +320,8 @@ lessons.gradient_paths(x.grad[0], "One window's gradient, in the aligned tensor"
 
 # %%
 x = torch.rand(1, 3, 3, 4, 4, dtype=torch.float64, requires_grad=True)
-print(
-    "gradcheck:",
-    torch.autograd.gradcheck(ops.align2nat, x),
-    torch.autograd.gradcheck(ops.nat2align, x),
-)
+for transform in (ops.align2nat, ops.nat2align):
+    print(f"gradcheck of {transform.__name__}:", torch.autograd.gradcheck(transform, x))
 
 # %% [markdown]
 # Wrong input gets an answer too, not a wall of indices:

@@ -47,7 +47,7 @@ image, target = learn.picture_with_truth(number=27, size_px=256)
 
 # %%
 def stored_masks(config, image, target):
-    """Objects that have a window, and each one's mask as its best window stores it."""
+    """Which objects have a window, and each one's mask as its best window stores it."""
     return ceiling.best_windows(config, image, target, InputConfig())
 
 
@@ -55,9 +55,8 @@ which, coarse = stored_masks(pyramid, image, target)
 _, fine = stored_masks(bipyramid, image, target)
 biggest = int(target["masks"][which].sum((1, 2)).argmax())
 masks = {"feature pyramid": coarse[biggest], "tensor bipyramid": fine[biggest]}
-lessons.one_object(
-    image, target["masks"][which[biggest]], masks, "The biggest object of a picture"
-)
+true_mask = target["masks"][which[biggest]]
+lessons.one_object(image, true_mask, masks, "The biggest object of a picture")
 
 # %% [markdown]
 # Both were given perfect knowledge; the left one just has no room to say it. *IoU* is the
@@ -72,9 +71,8 @@ for number in range(learn.full_or_smoke(60, 6)):
         which, drawn = stored_masks(config, image, target)
         box = target["boxes"][which]
         long_px = (box[:, 2:] - box[:, :2]).amax(1)
-        found[name] += zip(
-            long_px.tolist(), learn.mask_iou(drawn, target["masks"][which]), strict=True
-        )
+        iou = learn.mask_iou(drawn, target["masks"][which])
+        found[name] += zip(long_px.tolist(), iou, strict=True)
 
 # %% [markdown]
 # Average by size: the point at 28 px stands for objects of 20 to 40 px, and so on.
@@ -82,13 +80,11 @@ for number in range(learn.full_or_smoke(60, 6)):
 # %%
 edges = (10, 20, 40, 80, 160, 320)
 groups = list(zip(edges, edges[1:], strict=False))
-means = {
-    name: [
-        np.mean([iou for px, iou in pairs if low <= px < high] or np.nan)
-        for low, high in groups
-    ]
-    for name, pairs in found.items()
-}
+means = {name: [] for name in found}
+for name, pairs in found.items():
+    for low, high in groups:
+        inside = [iou for px, iou in pairs if low <= px < high]
+        means[name].append(np.mean(inside or np.nan))
 viz.reachable_iou([round((low * high) ** 0.5) for low, high in groups], means)
 
 # %% [markdown]
@@ -106,9 +102,8 @@ viz.bipyramid(bipyramid.geometry)
 geometry = model_config("r50_fpn_1x").geometry  # the published model
 for level, (stride, lam) in enumerate(zip(geometry.strides_px, geometry.lams, strict=True)):
     side = geometry.side_bins(level, size_id=1)
-    print(
-        f"level {level}: a cell every {stride:3} px, lam {lam:2}, {side:3} x {side:3} bins of 4 px"
-    )
+    window = f"{side:3} x {side:3} bins of 4 px"
+    print(f"level {level}: a cell every {stride:3} px, lam {lam:2}, {window}")
 
 # %% [markdown]
 # On level k, λ = 2ᵏ, in code `lam`, is how many bipyramid bins fit along one pyramid bin. And
@@ -137,11 +132,10 @@ swapped = reference.subsample(natural, lam=2)
 learn.peek(x=x, up=up, natural=natural, swapped=swapped)
 
 # %% [markdown]
-# Read the units. Before: σ_VU = λ σ_HW, bins λ cells wide. After:
-# σ_HW = λ σ_VU, cells λ bins apart. The units have **swapped**, and the
-# tensor has as many numbers as before. Only the steps between are λ² times larger, and a fused
-# `swap_align2nat` never makes them. To write it we need to know, for one output entry, which
-# inputs it reads.
+# Read the units. Before: σ_VU = λ σ_HW, bins λ cells wide. After: σ_HW = λ σ_VU, cells λ bins
+# apart. The units have **swapped**, and the tensor has as many numbers as before. Only the
+# steps between are λ² times larger, and a fused `swap_align2nat` never makes them. To write it
+# we need to know, for one output entry, which inputs it reads.
 #
 # ## 4. Half cells
 #
@@ -180,8 +174,8 @@ learn.check(taps)
 # %% [markdown]
 # ## 5. And the half cell in y
 #
-# Now the shift of `align2nat`. Output cell y stands at input cell λy (step 3). Its λV
-# fine bins are one input cell apart and centred there, so bin v looks at input cell
+# Now the shift of `align2nat`. Output cell y stands at input cell λy (step 3). Its λV fine bins
+# are one input cell apart and centred there, so bin v looks at input cell
 #
 # ```text
 # λy + v − (λV − 1)/2
@@ -197,8 +191,10 @@ learn.check(taps)
 # %%
 @learn.exercise
 def shifted_taps(v, y, lam, num_v):
-    """The input cells that bin v of output cell y reads: pairs (cell, weight); num_v is the
-    coarse V."""
+    """The input cells that bin v of output cell y reads: pairs (cell, weight).
+
+    num_v: the coarse V.
+    """
     ...
 
 
@@ -226,8 +222,8 @@ viz.sixteen_taps(side_bins=3, lam=2, output=(4, 1, 2, 2))
 def swap_align2nat(x, lam, pad_value=-6.0):
     """x: array (N, V, U, H, W) -> array (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam)).
 
-    A sum over taps(v, lam), taps(u, lam), shifted_taps(v, y, lam, V), shifted_taps(u, x, lam,
-    U).
+    A sum over taps(v, lam), taps(u, lam),
+    shifted_taps(v, y, lam, V) and shifted_taps(u, x, lam, U).
     """
     ...
 
@@ -287,8 +283,10 @@ print("clamp ", clamped.round(2))
 # %%
 @learn.exercise
 def swap_elements(num_v, num_u, height, width, lam):
-    """Numbers in (the tensor before subsampling, the fused result), for an input (V, U, H,
-    W)."""
+    """Numbers in (the tensor before subsampling, the fused result).
+
+    The input is (V, U, H, W).
+    """
     ...
 
 
@@ -311,12 +309,13 @@ lessons.memory_bars(names, between, fused)
 
 # %%
 x = torch.randn(1, 15, 15, *learn.full_or_smoke((32, 32), (16, 16)))
-for words, op in {
+ways = {
     "fused": lambda: ops.swap_align2nat(x, 8),
     "three steps": lambda: ops.subsample(ops.up_align2nat(x, 8), 8),
-}.items():
+}
+for words, way in ways.items():
     start = time.perf_counter()
-    numbers = op().numel()
+    numbers = way().numel()
     print(f"{words:12} {numbers} numbers in {1000 * (time.perf_counter() - start):.0f} ms")
 
 # %% [markdown]

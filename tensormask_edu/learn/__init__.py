@@ -1,10 +1,10 @@
-"""What the lessons need beside the package: exercises that explain mistakes, short looks at
-tensors.
+"""What the lessons need beside the package: exercises that explain mistakes, looks at tensors.
 
     exercise.py   the decorator of a stub; check, hint, solution
-    checks.py     the stages of a check, and what it says
+    checks.py     the stages of a check; checks.md, what fits every exercise
+    texts.py      how the sentences are read from the text files
+    lessons/      per lesson a module of functions and a text file of sentences
     show.py       peek, compare, an explorer
-    lesson_04.py  the exercises of lesson 04; lesson_06.py those of 06
 
 next: learn/exercise.py
 """

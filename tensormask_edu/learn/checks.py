@@ -9,6 +9,7 @@
 
 A wrong answer is compared with the answers of *known wrong ideas*: if one of them gives the
 same numbers, its sentence is printed. So a message is about the idea, not about the symptom.
+What fits every exercise is said in `checks.md`.
 
 next: learn/lesson_04.py
 """
@@ -17,40 +18,23 @@ from __future__ import annotations
 
 import copy
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .texts import Texts, texts_beside
+
 Array = np.ndarray[Any, Any]
 Answer = Callable[..., Any]
+Demand = Callable[[Answer], dict[str, Any] | None]
 TOLERANCE = 1e-5  # float32 answers are welcome; a wrong idea is wrong by far more
+EVERY_EXERCISE = texts_beside(__file__)["every exercise"]
 NAMES = ("shape", "by hand", "random", "borders", "input unchanged")
-
-
-class Case(NamedTuple):
-    """Arguments of one call, in words, and for the case by hand the answer."""
-
-    args: tuple[Any, ...]
-    words: str
-    expected: Any = None
-
-
-class Mistake(NamedTuple):
-    """A wrong idea as a function, and what to tell somebody who has it."""
-
-    does: Answer
-    says: str
-
-
-class Extra(NamedTuple):
-    """A demand of one exercise: `finds(answer)` returns what is wrong, "" if nothing is."""
-
-    name: str
-    finds: Callable[[Answer], str]
 
 
 def call(answer: Answer, *args: Any) -> Any:
@@ -59,36 +43,66 @@ def call(answer: Answer, *args: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class Case:
+    """One call that is tried.
+
+    name: of the paragraph that says in words what is tried, `### case: NAME`.
+    numbers: for the words in braces of that paragraph.
+    expected: for the case by hand, the answer.
+    """
+
+    args: tuple[Any, ...]
+    name: str
+    numbers: dict[str, Any] = field(default_factory=dict)
+    expected: Any = None
+
+
+@dataclass(frozen=True)
 class Exercise:
     """One exercise: what is right, what is tried, which mistakes are known.
 
+    texts: its sentences: `hint 1` to `hint 3`, `case: NAME` of every case, `mistake: NAME` and
+    `extra: NAME` of every mistake and extra, `border` where the usual one does not fit.
+    shown: the functions whose source is the solution.
+    mistakes: by name, wrong ideas as functions; the first with the answer's numbers is told.
     evaluate: from an answer and a case's arguments to one array; by default a call.
     interior: from a case's arguments to where (bool, shape of the array) no border matters;
     None: everywhere.
-    shown: the functions whose source is the solution.
+    extras: by name, what this exercise asks on top: from an answer to the numbers for the words
+    in braces of what is then said, None if nothing is wrong.
     """
 
     name: str
     lesson: str
+    texts: Texts
     reference: Answer
     shown: tuple[Answer, ...]
     by_hand: Case
     random: Callable[[np.random.Generator], Sequence[Case]]
     borders: Callable[[np.random.Generator], Sequence[Case]]
-    mistakes: tuple[Mistake, ...]
-    hints: tuple[str, str, str]
+    mistakes: Mapping[str, Answer]
     evaluate: Callable[..., Any] = call
     interior: Callable[..., Array] | None = None
-    extras: tuple[Extra, ...] = ()
-    border_says: str = (
-        "Right inside, wrong where an entry's source lies outside: there it is pad_value."
-    )
+    extras: Mapping[str, Demand] = field(default_factory=dict)
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """Three hints, each says more than the one before."""
+        return tuple(self.says(f"hint {number}") for number in (1, 2, 3))
+
+    def says(self, heading: str, **numbers: Any) -> str:
+        """A sentence of this exercise, else of every one, its words in braces filled in."""
+        text = self.texts.get(heading) or EVERY_EXERCISE[heading]
+        return text.format(**numbers)
+
+    def words(self, case: Case) -> str:
+        """What a case tries."""
+        return self.says(f"case: {case.name}", **case.numbers)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found: the stages passed, and for a failure its stage, message and
-    arrays."""
+    """What a check found: the stages passed, and what was wrong in the one that failed."""
 
     done: tuple[str, ...]
     stage: str = ""
@@ -107,11 +121,7 @@ class _Failure(Exception):
     """What a stage found wrong; the arrays are drawn."""
 
     def __init__(
-        self,
-        message: str,
-        case: str = "",
-        expected: Array | None = None,
-        yours: Array | None = None,
+        self, message: str, case: str = "", expected: Any = None, yours: Any = None
     ) -> None:
         super().__init__(message)
         self.verdict = {"message": message, "case": case, "expected": expected, "yours": yours}
@@ -124,7 +134,7 @@ def run(exercise: Exercise, answer: Answer) -> Verdict:
         try:
             stage()
         except _Failure as failure:
-            return Verdict(tuple(done), name, **failure.verdict)  # type: ignore[arg-type]
+            return Verdict(tuple(done), name, **failure.verdict)
         done.append(name)
     return Verdict(tuple(done))
 
@@ -133,34 +143,32 @@ def _stages(exercise: Exercise, answer: Answer) -> Iterator[tuple[str, Callable[
     rng = np.random.default_rng(0)
     random, borders = list(exercise.random(rng)), list(exercise.borders(rng))
     hand = exercise.by_hand
-    yield NAMES[0], lambda: _check_shape(exercise, answer, hand)
-    yield NAMES[1], lambda: _check_values(exercise, answer, [hand], everywhere=False)
-    yield NAMES[2], lambda: _check_values(exercise, answer, random, everywhere=False)
-    yield (
-        NAMES[3],
+    checks = (
+        lambda: _check_shape(exercise, answer, hand),
+        lambda: _check_values(exercise, answer, [hand], everywhere=False),
+        lambda: _check_values(exercise, answer, random, everywhere=False),
         lambda: _check_values(exercise, answer, [*random, *borders], everywhere=True),
+        lambda: _check_input(exercise, answer, [hand, *random]),
     )
-    yield NAMES[4], lambda: _check_input(exercise, answer, [hand, *random])
-    for extra in exercise.extras:
-        yield extra.name, lambda extra=extra: _check_extra(extra, answer)  # type: ignore[misc]
+    yield from zip(NAMES, checks, strict=True)
+    for name in exercise.extras:
+        yield name, partial(_check_extra, exercise, name, answer)
 
 
 def _check_shape(exercise: Exercise, answer: Answer, case: Case) -> None:
     expected = exercise.evaluate(exercise.reference, *copy.deepcopy(case.args))
     yours = _try(exercise, answer, case)
     if yours is None:
-        raise _Failure(
-            "It returns None: the `return` is missing, or one path does not reach it.",
-            case.words,
-        )
-    kind = type(expected).__name__
+        raise _failure(exercise, case, "nothing returned")
+    kind, your_kind = type(expected).__name__, type(yours).__name__
     if isinstance(expected, Tensor | np.ndarray) and not isinstance(yours, type(expected)):
-        raise _Failure(f"Return a {kind}; yours is a {type(yours).__name__}.", case.words)
+        raise _failure(exercise, case, "another kind", expected=kind, yours=your_kind)
     expected, yours = as_numbers(expected), as_numbers(yours)
     if yours is None:
-        raise _Failure(f"Return numbers, as a {kind}.", case.words)
+        raise _failure(exercise, case, "no numbers", expected=kind)
     if yours.shape != expected.shape:
-        raise _Failure(f"Return shape {expected.shape}; yours is {yours.shape}.", case.words)
+        shapes = {"expected": expected.shape, "yours": yours.shape}
+        raise _failure(exercise, case, "another shape", **shapes)
 
 
 def _check_values(
@@ -169,39 +177,40 @@ def _check_values(
     for case in cases:
         expected = as_numbers(exercise.evaluate(exercise.reference, *copy.deepcopy(case.args)))
         yours = as_numbers(_try(exercise, answer, case))
-        if yours is None or yours.shape != expected.shape:
-            got = "something else" if yours is None else f"shape {yours.shape}"
-            raise _Failure(f"Return shape {expected.shape}; here it is {got}.", case.words)
+        if yours is None:
+            raise _failure(exercise, case, "no numbers here", expected=expected.shape)
+        if yours.shape != expected.shape:
+            shapes = {"expected": expected.shape, "yours": yours.shape}
+            raise _failure(exercise, case, "another shape here", **shapes)
         wrong = ~np.isclose(yours, expected, rtol=0, atol=TOLERANCE)
         if exercise.interior is not None and not everywhere:
             wrong &= exercise.interior(*copy.deepcopy(case.args))
         if wrong.any():
-            counted = f"{int(wrong.sum())} of {wrong.size} values are wrong. "
-            message = counted + _probably(exercise, case, expected, yours, everywhere)
-            raise _Failure(message, case.words, expected, yours)
+            why = _probably(exercise, case, expected, yours, everywhere)
+            counts = {"wrong": int(wrong.sum()), "all": wrong.size}
+            message = exercise.says("wrong values", **counts, why=why)
+            raise _Failure(message, exercise.words(case), expected, yours)
+
+
+def _failure(exercise: Exercise, case: Case, heading: str, **numbers: Any) -> _Failure:
+    return _Failure(exercise.says(heading, **numbers), exercise.words(case))
 
 
 def _probably(
     exercise: Exercise, case: Case, expected: Array, yours: Array, at_border: bool
 ) -> str:
     """The sentence of the first known wrong idea that gives the same wrong numbers."""
-    for mistake in exercise.mistakes:
+    for name, wrong_idea in exercise.mistakes.items():
         try:
-            same = as_numbers(exercise.evaluate(mistake.does, *copy.deepcopy(case.args)))
-        except (
-            IndexError,
-            ValueError,
-            RuntimeError,
-        ):  # a wrong idea may not survive every case
-            continue
-        is_wrong_here = (
-            same is not None and same.shape == yours.shape and not _close(same, expected)
-        )
-        if is_wrong_here and _close(same, yours):
-            return mistake.says
-    if at_border and exercise.interior is not None:
-        return exercise.border_says
-    return "It is none of the mistakes known here: compare the picture with the formula, bin by bin."
+            same = as_numbers(exercise.evaluate(wrong_idea, *copy.deepcopy(case.args)))
+        except (IndexError, ValueError, RuntimeError):
+            continue  # a wrong idea may not survive every case
+        if same is None or same.shape != yours.shape or _close(same, expected):
+            continue  # it is not wrong here
+        if _close(same, yours):
+            return exercise.says(f"mistake: {name}")
+    is_border = at_border and exercise.interior is not None
+    return exercise.says("border" if is_border else "unknown mistake")
 
 
 def _check_input(exercise: Exercise, answer: Answer, cases: Sequence[Case]) -> None:
@@ -210,37 +219,29 @@ def _check_input(exercise: Exercise, answer: Answer, cases: Sequence[Case]) -> N
         exercise.evaluate(answer, *args)
         for before, after in zip(case.args, args, strict=True):
             if not np.array_equal(as_numbers(before), as_numbers(after)):
-                raise _Failure(
-                    "Your function changed its input. Write into a new array, not into x.",
-                    case.words,
-                )
+                raise _failure(exercise, case, "input changed")
 
 
-def _check_extra(extra: Extra, answer: Answer) -> None:
-    if message := extra.finds(answer):
-        raise _Failure(message)
+def _check_extra(exercise: Exercise, name: str, answer: Answer) -> None:
+    numbers = exercise.extras[name](answer)
+    if numbers is not None:
+        raise _Failure(exercise.says(f"extra: {name}", **numbers))
 
 
 def _try(exercise: Exercise, answer: Answer, case: Case) -> Any:
-    """The answer's result; an exception of its own becomes a failure with the line that raised
-    it."""
+    """The answer's result; an exception of its own becomes a failure that names its line."""
     try:
         return exercise.evaluate(answer, *copy.deepcopy(case.args))
-    except IndexError as error:
-        raise _Failure(
-            f"{_line_of(error, answer)}You read outside the tensor ({error}). Ask whether the place is "
-            f"inside "
-            "before you read; outside lies pad_value.",
-            case.words,
-        ) from None
     except Exception as error:
-        raise _Failure(
-            f"{_line_of(error, answer)}{type(error).__name__}: {error}", case.words
-        ) from None
+        if isinstance(error, IndexError):
+            message = exercise.says("outside", error=error)
+        else:
+            message = f"{type(error).__name__}: {error}"
+        raise _Failure(_line_of(error, answer) + message, exercise.words(case)) from None
 
 
 def _line_of(error: BaseException, answer: Answer) -> str:
-    """ "Line 3 of your function. " if the error comes from there."""
+    """ "Line 3 of your function. " if the error comes from there, else ""."""
     code = getattr(answer, "__code__", None)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if code and frame.filename == code.co_filename and frame.lineno:
@@ -253,8 +254,7 @@ def _close(one: Array, other: Array) -> bool:
 
 
 def as_numbers(value: Any) -> Any:
-    """A float64 array of a tensor, array, number or nested list of numbers; None of anything
-    else."""
+    """A tensor, array, number or nested list of numbers as float64; None of anything else."""
     if isinstance(value, Tensor):
         value = value.detach().cpu().to(torch.float64).numpy()
     try:

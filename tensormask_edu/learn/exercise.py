@@ -18,25 +18,35 @@ next: learn/checks.py
 from __future__ import annotations
 
 import dis
+import importlib
 import inspect
 import os
+import pkgutil
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..base.errors import bad_input
+from . import lessons
 from .checks import Exercise, Verdict, run
-from .lessons import lesson_04, lesson_06
 
 SOLUTIONS = "TENSORMASK_EDU_SOLUTIONS"
-EXERCISES: dict[str, Exercise] = {
-    each.name: each for each in (*lesson_04.EXERCISES, *lesson_06.EXERCISES)
-}
+WIDTH = 100  # characters of a line that is printed in a notebook
+
+
+def _of_all_lessons() -> Iterator[Exercise]:
+    """The exercises of every module in lessons/, in the order of their names."""
+    for found in pkgutil.iter_modules(lessons.__path__):
+        yield from importlib.import_module(f"{lessons.__name__}.{found.name}").EXERCISES
+
+
+EXERCISES: dict[str, Exercise] = {each.name: each for each in _of_all_lessons()}
 
 
 def exercise(stub: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate an exercise's function, named as the exercise; an untouched one becomes the
-    package's.
+    """Decorate an exercise's function, which has the exercise's name.
+
+    One that is still untouched becomes the package's.
 
     Raises InputError if there is no exercise of that name.
     """
@@ -60,32 +70,31 @@ def _package_version(found: Exercise) -> Callable[..., Any]:
 
 
 def is_untouched(function: Callable[..., Any]) -> bool:
-    """Whether a function's body is a docstring, `...` or `pass`, and no more: it only returns
-    None."""
-    steps = [
-        step for step in dis.get_instructions(function) if step.opname not in ("RESUME", "NOP")
-    ]
-    returns_none = ["LOAD_CONST", "RETURN_VALUE"], ["RETURN_CONST"]
-    return [step.opname for step in steps] in returns_none and steps[0].argval is None
+    """Whether a function's body is a docstring, `...` or `pass`, and no more.
+
+    Such a body compiles to `return None`, in one instruction or two, by Python's version.
+    """
+    marks = ("RESUME", "NOP")  # they do nothing
+    steps = [step for step in dis.get_instructions(function) if step.opname not in marks]
+    only_returns = ["LOAD_CONST", "RETURN_VALUE"], ["RETURN_CONST"]
+    return [step.opname for step in steps] in only_returns and steps[0].argval is None
 
 
 def check(answer: Callable[..., Any]) -> Any:
-    """Try an answer, from simple to hard, up to the first failure; say which idea is probably
-    wrong.
+    """Try an answer, from simple to hard, and say which idea is probably wrong.
 
-    Returns the picture expected / yours / difference of the failing case, None if there is
-    none.
+    It stops at the first failure. Returns the picture expected / yours / difference of the
+    failing case, None if there is none.
     """
     name = answer.__name__
     found = _find(name)
     if getattr(answer, "is_stand_in", False):
-        print(
-            f'{name}: nothing to check yet. Write it above; for a start: learn.hint("{name}", 1)'
-        )
+        start = f'learn.hint("{name}", 1)'
+        print(f"{name}: nothing to check yet. Write it above; for a start: {start}")
         return None
     verdict = run(found, answer)
     for line in report(found, verdict).splitlines():
-        print(textwrap.fill(line, 100))
+        print(textwrap.fill(line, WIDTH))
     if os.environ.get(SOLUTIONS) and not verdict.passed:
         raise AssertionError(f"the package's own {name} fails its check")
     return _picture(verdict)
@@ -101,10 +110,8 @@ def report(found: Exercise, verdict: Verdict) -> str:
         lines.append(f"Passed before: {done}.")
     if verdict.case:
         lines.append(f"The case: {verdict.case}")
-    lines += [
-        verdict.message,
-        f'More: learn.hint("{found.name}", 1), then 2, 3, then learn.solution("{found.name}")',
-    ]
+    hint, solution = f'learn.hint("{found.name}", 1)', f'learn.solution("{found.name}")'
+    lines += [verdict.message, f"More: {hint}, then 2, 3, then {solution}"]
     return "\n".join(lines)
 
 
@@ -124,7 +131,8 @@ def hint(name: str, number: int) -> None:
     hints = _find(name).hints
     if number not in range(1, len(hints) + 1):
         raise bad_input("number", f"a hint from 1 to {len(hints)}", number)
-    print(textwrap.fill(f"{name}, hint {number} of {len(hints)}: {hints[number - 1]}", 100))
+    text = f"{name}, hint {number} of {len(hints)}: {hints[number - 1]}"
+    print(textwrap.fill(text, WIDTH))
 
 
 def solution(name: str) -> None:

@@ -1,5 +1,6 @@
-"""Short looks at tensors, for lessons: name, shape, range; how far apart two are; something to
-drag.
+"""Short looks at tensors, for lessons.
+
+Name, shape and range; how far apart two are; something to drag; pictures to begin with.
 
 next: learn/lesson_04.py
 """
@@ -27,8 +28,7 @@ Value = TypeVar("Value")
 
 
 def full_or_smoke(full: Value, smoke: Value) -> Value:
-    """`full`, or `smoke` where the environment variable TENSORMASK_EDU_SMOKE asks for a short
-    run."""
+    """`full`, or `smoke` where a short run is asked for by TENSORMASK_EDU_SMOKE."""
     return smoke if os.environ.get(SMOKE) else full
 
 
@@ -58,22 +58,23 @@ def compare(one: Any, other: Any, words: str = "the two") -> None:
         print(f"{words}: agree, all {a.size} values to {gap.max():.1g} (rounding)")
         return
     where = tuple(int(i) for i in np.unravel_index(gap.argmax(), gap.shape))
-    print(
-        f"{words}: {int((gap > 0).sum())} of {a.size} values differ, most by {gap.max():.3g} at {where}"
-    )
+    differing, most = int((gap > 0).sum()), f"{gap.max():.3g} at {where}"
+    print(f"{words}: {differing} of {a.size} values differ, most by {most}")
 
 
 def mask_iou(one: Any, other: Any) -> Array:
-    """IoU of masks that pair up, bool (..., H, W) each: pixels in both over those in either."""
-    return np.asarray(iou(as_array(one), as_array(other)))  # (...)
+    """Pixels in both masks over pixels in either, for masks that pair up.
+
+    one, other: (..., H, W) bool, arrays or tensors -> (...), an array.
+    """
+    return np.asarray(iou(as_array(one), as_array(other)))
 
 
 def explore(draw: Callable[..., Any], **ranges: int) -> Any:
-    """Sliders that redraw a picture: ``explore(draw, y=7, x=7)`` calls draw(y=..., x=...), each
-    in 0..6.
+    """Sliders that redraw a picture: ``explore(draw, y=7, x=7)`` calls draw(y=..., x=...).
 
-    Needs ipywidgets; without it a sentence says so, and the lesson's still picture says the
-    same.
+    Each runs from 0 to 6 then. Needs ipywidgets; without it a sentence says so, and the
+    lesson's still picture shows the same.
     """
     try:
         from ipywidgets import IntSlider, interactive
@@ -90,34 +91,38 @@ def explore(draw: Callable[..., Any], **ranges: int) -> Any:
 def stored_sample(
     path: str | Path,
 ) -> tuple[Array, dict[str, Array], dict[str, Array], list[str]]:
-    """The picture that `notebooks/data/make_sample.py` stored: (image, truth, found,
-    class_names).
+    """The picture that `notebooks/data/make_sample.py` stored.
 
-    image: (3, H, W) uint8. truth, found: boxes (m, 4) xyxy px, labels (m,), masks (m, H, W)
-    bool; found also scores (m,), as a trained model gave them.
+    Returns:
+        image: (3, H, W) uint8
+        truth: boxes (m, 4) xyxy px, labels (m,), masks (m, H, W) bool
+        found: the same, and scores (m,), as a trained model gave them
+        class_names: of the labels
 
     Raises:
         InputError: there is no such file.
     """
     if not Path(path).is_file():
-        raise bad_input(
-            "path", "an existing .npz file", path, "start the notebook in its own folder"
-        )
+        fix = "start the notebook in its own folder"
+        raise bad_input("path", "an existing .npz file", path, fix)
     with np.load(path) as stored:  # plain arrays only: np.load refuses pickles by itself
         arrays = dict(stored)
-    parts = []
-    for which in ("truth_", "found_"):
-        part = {
-            key.removeprefix(which): value
-            for key, value in arrays.items()
-            if key.startswith(which)
-        }
-        parts.append(part | {"masks": np.unpackbits(part["masks"], axis=-1).astype(bool)})
-    return arrays["image"], parts[0], parts[1], arrays["class_names"].tolist()
+    truth, found = _part(arrays, "truth_"), _part(arrays, "found_")
+    return arrays["image"], truth, found, arrays["class_names"].tolist()
+
+
+def _part(arrays: dict[str, Array], prefix: str) -> dict[str, Array]:
+    part = {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
+    masks = np.unpackbits(part["masks"], axis=-1)  # (m, H, W / 8) bytes -> (m, H, W) of 0 and 1
+    return part | {"masks": masks.astype(bool)}
 
 
 def picture_with_truth(
-    number: int, size_px: int = 128, seed: int = 0
+    number: int, size_px: int = 128, seed: int = 0, split: str = "train"
 ) -> tuple[Tensor, dict[str, Any]]:
     """Picture `number` of the overlap world, drawn now: nothing is stored or downloaded.
 
@@ -126,7 +131,11 @@ def picture_with_truth(
         target: masks (m, size_px, size_px) bool, boxes (m, 4) float32 xyxy px, labels (m,)
             int64
     """
-    pixels, masks, labels = shapes.draw(seed, "train", number, size_px)
-    found, boxes = torch.from_numpy(masks), torch.from_numpy(tight_boxes(masks))
-    target = {"masks": found, "boxes": boxes, "labels": torch.tensor(labels, dtype=torch.int64)}
-    return torch.from_numpy(np.moveaxis(pixels, -1, 0).copy()), target
+    pixels, masks, labels = shapes.draw(seed, split, number, size_px)
+    target = {
+        "masks": torch.from_numpy(masks),
+        "boxes": torch.from_numpy(tight_boxes(masks)),
+        "labels": torch.tensor(labels, dtype=torch.int64),
+    }
+    image = np.moveaxis(pixels, -1, 0).copy()  # (H, W, 3) -> (3, H, W)
+    return torch.from_numpy(image), target
