@@ -14,12 +14,12 @@ from tolerances import LOSS_REL
 
 from tensormask_edu import viz
 from tensormask_edu.base.errors import InputError
+from tensormask_edu.base.stages import Stage
 from tensormask_edu.commands import demo
 from tensormask_edu.commands.report import (
     Claim,
     Picture,
     Report,
-    Stage,
     tables,
     to_html,
     to_text,
