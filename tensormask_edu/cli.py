@@ -40,8 +40,8 @@ def build_parser() -> Parser:
 
 def _demo(commands: Any) -> None:
     text = "From shapes to a TensorRT engine and a report, on a laptop, in about ten minutes."
-    parser = add_command(commands, "demo", _run_demo, text, "demo --output outputs/demo")
-    add = parser.add_argument
+    example = "demo --output outputs/demo"
+    add = add_command(commands, "demo", _run_demo, text, example).add_argument
     add("--output", default="outputs/demo", metavar="DIR", help="where everything goes")
     add("--minutes", type=float, default=4.7, help="training time at most (default 4.7)")
     add("--seed", type=int, default=0, help="of the weights and the order of the images")
@@ -56,9 +56,8 @@ def _run_demo(args: Args) -> int:
 
 def _shapes(commands: Any) -> None:
     text = "Write the overlap world: small pictures of overlapping shapes, as a COCO folder."
-    add = add_command(
-        commands, "shapes", _run_shapes, text, "shapes outputs/shapes"
-    ).add_argument
+    example = "shapes outputs/shapes"
+    add = add_command(commands, "shapes", _run_shapes, text, example).add_argument
     add("folder", metavar="FOLDER", help="made if it does not exist")
     add("--train", type=int, default=4000, help="training images (default 4000)")
     add("--val", type=int, default=200, help="held-out images (default 200)")
@@ -120,7 +119,9 @@ def _run_train(args: Args) -> int:
     from .config import recipe
     from .training.train import Diverged, train
 
-    given = {name: value for name in TRAIN_OPTIONS if (value := getattr(args, name)) is not None}
+    given = {
+        name: value for name in TRAIN_OPTIONS if (value := getattr(args, name)) is not None
+    }
     chosen = recipe(args.recipe, args.preset)
     chosen = replace(chosen, train=replace(chosen.train, **given))
     if args.normaliser:
@@ -141,9 +142,9 @@ def _run_train(args: Args) -> int:
 
 def _evaluate(commands: Any) -> None:
     text = (
-        "COCO scores by pycocotools. Either a checkpoint on a data set, with the ceiling beside\n"
-        "it (the true masks seen through the model's windows), or a detections file on a\n"
-        "ground-truth file."
+        "COCO scores by pycocotools. Either a checkpoint on a data set, with the ceiling\n"
+        "beside it (the true masks seen through the model's windows), or a detections file on\n"
+        "a ground-truth file."
     )
     example = (
         "evaluate outputs/cells/checkpoint my_cells\n  tensormask-edu evaluate "
@@ -180,17 +181,16 @@ def _predict(commands: Any) -> None:
 def _run_predict(args: Args) -> int:
     from .commands.predict import predict
 
-    print(
-        *predict(args.checkpoint, args.image, args.output, args.score, args.precision), sep="\n"
-    )
+    words = (args.checkpoint, args.image, args.output, args.score, args.precision)
+    print(*predict(*words), sep="\n")
     return 0
 
 
 def _convert(commands: Any) -> None:
     text = (
         "Make a checkpoint of a published .pkl, for evaluate, predict and tensormask-export.\n"
-        "The file is read as data: one that wants to run code is refused. docs/weights.md says\n"
-        "where it is."
+        "The file is read as data: one that wants to run code is refused. docs/weights.md\n"
+        "says where it is."
     )
     example = "convert model_final_8f325c.pkl --preset r50_fpn_1x --output outputs/r50_1x"
     add = add_command(commands, "convert", _run_convert, text, example).add_argument
@@ -209,8 +209,8 @@ def _run_convert(args: Args) -> int:
 
 def _check_ops(commands: Any) -> None:
     text = (
-        "Every operator, implementation and dtype present, against the NumPy reference in\n"
-        "float64."
+        "Every operator, implementation and dtype present, "
+        "against the NumPy reference in float64."
     )
     example = "check-ops --device all"
     add = add_command(commands, "check-ops", _run_check_ops, text, example).add_argument

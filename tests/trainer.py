@@ -128,7 +128,7 @@ def main() -> None:
     if args.die:
         die(args.die[0], args.die[1], int(args.die[2]))
     from tensormask_edu.base import distributed
-    from tensormask_edu.evaluation.ceiling import evaluate_checkpoint
+    from tensormask_edu.commands.evaluate import evaluate_checkpoint
     from tensormask_edu.training.train import train
 
     with distributed.processes():
