@@ -110,8 +110,7 @@ def _train(commands: Any) -> None:
 
 
 # Options of `train` that stand in for the recipe's own values
-TRAIN_OPTIONS = ("steps", "minutes", "batch_size", "accumulate", "lr", "seed")
-TRAIN_OPTIONS += ("precision", "workers")
+TRAIN_OPTIONS = "steps minutes batch_size accumulate lr seed precision workers".split()
 
 
 def _run_train(args: Args) -> int:

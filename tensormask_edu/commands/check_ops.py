@@ -157,7 +157,7 @@ def _window_index(case: Case, random: np.random.Generator) -> np.ndarray | None:
 
 def _reference_gradient(case: Case, index: np.ndarray | None, grad: np.ndarray) -> np.ndarray:
     """What the transposed op makes of `grad`."""
-    lam = case.arguments.get("lam")
+    lam: Any = case.arguments.get("lam")
     if case.op == "swap_align2nat":
         return reference.swap_align2nat_adjoint(grad, lam, *case.shape[3:])
     if index is not None:
