@@ -13,6 +13,6 @@ class InputError(ValueError):
 
 
 def bad_input(argument: str, expected: str, got: object, fix: str = "") -> InputError:
-    """The error to raise: ``raise bad_input("lam", "an integer >= 1", 0, "pass 1 for ...")``."""
+    """The error to raise: ``raise bad_input("lam", "an integer >= 1", 0, "pass 1 for x")``."""
     message = f"{argument}: expected {expected}, got {got}"
     return InputError(f"{message}; {fix}" if fix else message)
