@@ -22,9 +22,9 @@ from typing import Any
 
 from tensormask_edu.base.files import make_folder, write_json
 from tensormask_edu.commands.check_ops import machine
+from tensormask_edu.commands.evaluate import evaluate_checkpoint
 from tensormask_edu.config import RECIPES, AugmentConfig, InputConfig, Recipe, to_json
 from tensormask_edu.data.instances import find_split, read_ground_truth
-from tensormask_edu.evaluation.ceiling import evaluate_checkpoint
 from tensormask_edu.training.train import train
 
 PHOTOS, LONG_SIDE_PX = 8, 256

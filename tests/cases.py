@@ -1,10 +1,6 @@
-"""What operator tests share: implementations as parameters, golden cases, ops with mistakes."""
+"""What operator tests share: implementations as parameters, an op that can be made wrong."""
 
 from __future__ import annotations
-
-import json
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +8,6 @@ import torch
 from _pytest.mark import ParameterSet
 
 from tensormask_edu.commands.check_ops import implementations
-
-SUBSET = Path(__file__).parent / "data" / "swap_align2nat.npz"
 
 
 def implementation_parameters() -> list[ParameterSet]:
@@ -26,39 +20,6 @@ def _parameter(device: str, name: str, reason: str) -> ParameterSet:
         reason = "no CUDA device"
     marks = [pytest.mark.skip(reason=reason)] if reason else []
     return pytest.param(device, name, id=f"{device}-{name}", marks=marks)
-
-
-@dataclass(frozen=True)
-class Golden:
-    """One case of the official op: float32 arrays (N, V, U, H, W)."""
-
-    lam: int
-    pad_value: float
-    x: np.ndarray
-    out: np.ndarray
-    grad_out: np.ndarray
-    grad_x: np.ndarray
-
-
-def golden_cases(path: Path = SUBSET) -> list[Golden]:
-    """All cases in a golden file; by default the subset that travels with the tests."""
-    with np.load(path) as file:
-        return [_golden(file, i, case) for i, case in enumerate(json.loads(str(file["cases"])))]
-
-
-def _golden(file: dict[str, np.ndarray], number: int, case: dict) -> Golden:
-    side, lam = case["window"], case["lambda_"]
-    rows, columns = -(-case["height"] // lam), -(-case["width"] // lam)
-    x_shape = (case["n"], side, side, case["height"], case["width"])
-    out_shape = (case["n"], lam * side, lam * side, rows, columns)
-    return Golden(
-        lam,
-        case["pad_value"],
-        file[f"case{number}_input"].reshape(x_shape),
-        file[f"case{number}_output"].reshape(out_shape),
-        file[f"case{number}_grad_output"].reshape(out_shape),
-        file[f"case{number}_grad_input"].reshape(x_shape),
-    )
 
 
 def filled(shape: tuple[int, ...]) -> np.ndarray:

@@ -249,12 +249,33 @@ def test_a_picture_that_is_none_is_refused(world, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+COMMANDS = ("demo", "shapes", "train", "evaluate", "predict", "convert", "check-ops", "doctor")
+
+
 def test_every_command_explains_itself(capsys):
-    for command in ("demo", "shapes", "train", "evaluate", "predict", "check-ops", "doctor"):
+    for command in COMMANDS:
         with pytest.raises(SystemExit) as stopped:
             main([command, "--help"])
         text = capsys.readouterr().out
         assert stopped.value.code == 0 and "example:" in text
+
+
+def test_help_loads_neither_torch_nor_matplotlib():
+    code = (
+        "import sys\n"
+        "from tensormask_edu.cli import main\n"
+        f"for words in [[], *([name] for name in {COMMANDS})]:\n"
+        "    try:\n"
+        "        main([*words, '--help'])\n"
+        "    except SystemExit:\n"
+        "        print('loaded:', *sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    loaded = [set(line.split()) for line in run.stdout.splitlines() if "loaded:" in line]
+    assert len(loaded) == len(COMMANDS) + 1 and "argparse" in loaded[0]
+    assert not {"torch", "numpy", "matplotlib", "jinja2"} & set().union(*loaded)
 
 
 def test_the_installed_command_exits_with_2_on_bad_input(tmp_path):

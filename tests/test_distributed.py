@@ -16,10 +16,10 @@ from trainer import save_recipe, small_recipe, write_pictures
 from tensormask_edu.base import distributed
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.base.files import read_json
+from tensormask_edu.commands.evaluate import evaluate_checkpoint
 from tensormask_edu.config import AugmentConfig
 from tensormask_edu.detector.losses import normaliser
 from tensormask_edu.detector.model import build_model
-from tensormask_edu.evaluation.ceiling import evaluate_checkpoint
 from tensormask_edu.training.train import train
 
 # ResNet-50 with its frozen normalisation and stem, small heads: batch statistics would tell the

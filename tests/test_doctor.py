@@ -20,11 +20,9 @@ def without(monkeypatch):
     """Make some distributions look uninstalled, or of another version."""
 
     def change(**versions: str) -> None:
-        real = doctor.installed_version
+        real = doctor.version
         found = {name.replace("_", "-"): version for name, version in versions.items()}
-        monkeypatch.setattr(
-            doctor, "installed_version", lambda name: found.get(name, real(name))
-        )
+        monkeypatch.setattr(doctor, "version", lambda name: found.get(name, real(name)))
 
     return change
 
@@ -128,7 +126,8 @@ def test_without_torch_the_doctor_still_answers():
 
 def test_looking_around_loads_no_exporter():
     code = (
-        "from tensormask_edu import doctor; import sys; doctor.examine(); print(*sys.modules)"
+        "from tensormask_edu.commands import doctor\n"
+        "import sys; doctor.examine(); print(*sys.modules)"
     )
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
@@ -154,8 +153,18 @@ def test_looking_around_loads_no_exporter():
 )
 def test_versions_compare_by_their_leading_numbers(numbers, suffix):
     version = ".".join(map(str, numbers))
-    assert doctor._numbers(version + suffix) == tuple(numbers)
+    later = ".".join(map(str, [*numbers[:-1], numbers[-1] + 1]))
+    assert doctor._new_enough(version + suffix, version)
+    assert doctor._new_enough(later + suffix, version)
+    assert not doctor._new_enough(version + suffix, later)
 
 
 def test_ten_is_more_than_nine():
-    assert doctor._numbers("2.10") > doctor._numbers("2.9.9")
+    assert doctor._new_enough("2.10", "2.9.9") and not doctor._new_enough("2.9.9", "2.10")
+
+
+def test_without_packaging_only_its_own_line_complains(without, monkeypatch):
+    monkeypatch.setitem(sys.modules, "packaging.version", None)
+    without(packaging="")
+    states = {p.name: p.state for p in doctor.packages() if not p.extra}
+    assert states.pop("packaging") == "missing" and set(states.values()) == {"ok"}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-import json
 import multiprocessing
 import os
 import shutil
@@ -29,6 +28,7 @@ from tolerances import OP_F32, OP_REL
 
 from tensormask_edu import reference
 from tensormask_edu.base.errors import InputError
+from tensormask_edu.commands.check_ops import golden_cases
 from tensormask_edu.ops import cpu, cuda
 
 DTYPES = list(OP_REL)
@@ -176,22 +176,12 @@ def test_the_host_holds_for_any_shape(shape, lam, pad_value, compiled_host):
 
 
 def check_golden(implementation, shared, cases: slice) -> None:
-    golden = np.load(shared / "golden" / "swap_align2nat.npz")
-    for i, case in list(enumerate(json.loads(str(golden["cases"]))))[cases]:
-        lam, side = case["lambda_"], case["window"]
-        sides = {
-            "input": side,
-            "output": lam * side,
-            "grad_output": lam * side,
-            "grad_input": side,
-        }
-        x, out, grad, grad_x = (
-            torch.from_numpy(golden[f"case{i}_{name}"]).unflatten(1, (-1, n))
-            for name, n in sides.items()
-        )
-        got = implementation.forward(x, lam, case["pad_value"])
+    for case in golden_cases(shared / "golden" / "swap_align2nat.npz")[cases]:
+        arrays = (case.x, case.out, case.grad_out, case.grad_x)
+        x, out, grad, grad_x = map(torch.from_numpy, arrays)
+        got = implementation.forward(x, case.lam, case.pad_value)
         torch.testing.assert_close(got, out, rtol=0, atol=OP_F32)
-        got = implementation.backward(grad, lam, *x.shape[3:])
+        got = implementation.backward(grad, case.lam, *x.shape[3:])
         torch.testing.assert_close(got, grad_x, rtol=0, atol=OP_F32)
 
 

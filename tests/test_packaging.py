@@ -41,6 +41,7 @@ def test_the_wheel_carries_kernel_sources_and_type_marks(wheel):
         f"{kernels}/{file}" for file in ("core.h", "gpu/kernels.cu", "cpu/kernels.cpp")
     } <= names
     assert {"tensormask_edu/py.typed", "tensormask_export/py.typed"} <= names
+    assert "tensormask_edu/commands/report.html" in names
 
 
 def test_the_wheel_carries_every_sentence_of_the_lessons(wheel):

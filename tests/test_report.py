@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,12 +14,12 @@ from tolerances import LOSS_REL
 
 from tensormask_edu import viz
 from tensormask_edu.base.errors import InputError
+from tensormask_edu.base.stages import Stage
 from tensormask_edu.commands import demo
 from tensormask_edu.commands.report import (
     Claim,
     Picture,
     Report,
-    Stage,
     tables,
     to_html,
     to_text,
@@ -266,38 +266,102 @@ def test_a_child_that_stops_is_told_by_its_last_words(tmp_path):
     assert (tmp_path / "export_verify.log").read_text(encoding="utf-8").startswith("error: ")
 
 
-def test_the_exporter_takes_the_demos_arguments_and_answers_what_the_demo_reads(tmp_path):
+ENGINE_CLAIM = {
+    "claim": "TensorRT engine, every raw output",
+    "against": "PyTorch",
+    "difference": None,
+    "limit": None,
+    "note": "an engine needs an NVIDIA GPU to run",
+    "at_least": False,
+}
+VERIFY_CLAIMS = [
+    ENGINE_CLAIM
+    | {"claim": "onnxruntime", "difference": 2e-6, "limit": 1e-4, "note": "2 inputs"},
+    ENGINE_CLAIM | {"claim": "parsed", "difference": float("inf"), "limit": 1e-4, "note": ""},
+]
+ANSWERS = {
+    "onnx": {"summary": "2.0 MiB, 4 outputs", "claims": [], "facts": {}},
+    "verify": {
+        "summary": "largest difference 2.0e-06",
+        "claims": VERIFY_CLAIMS,
+        "facts": {},
+        "worst": {"parsed": {"logits_0": float("inf")}, "onnxruntime": {"logits_0": 2e-6}},
+    },
+    "engine": {"summary": "3 MiB", "claims": [ENGINE_CLAIM], "facts": {"size": "3 MiB"}},
+}
+
+
+def test_the_exporters_claims_and_facts_stand_in_the_demos_report(monkeypatch, tmp_path):
+    def exporter(words, **options):
+        command, answer = words[3], words[words.index("--json") + 1]
+        Path(answer).write_text(json.dumps(ANSWERS[command]), encoding="utf-8")
+        return SimpleNamespace(returncode=0, stdout="done", stderr="")
+
+    monkeypatch.setattr(demo.subprocess, "run", exporter)
+    monkeypatch.setattr(demo, "version", lambda name: "1.0")
+    exports = {
+        "onnx": (demo.export_onnx, ()),
+        "verify": (demo.verify_onnx, ("onnx",)),
+        "engine": (demo.build_engine, ("onnx",)),
+    }
+    code, report = run_with(monkeypatch, tmp_path, **exports)
+    assert [stage["words"] for stage in report["stages"]] == [
+        answer["summary"] for answer in ANSWERS.values()
+    ]
+    claims = [{k: v for k, v in claim.items() if k != "holds"} for claim in report["claims"]]
+    assert claims == [*VERIFY_CLAIMS, ENGINE_CLAIM]
+    assert [claim["holds"] for claim in report["claims"]] == [True, False, None]
+    assert report["onnx"] == {"logits_0": 2e-6} and report["engine"] == {"size": "3 MiB"}
+    assert code == 1 and report["failures"] == ["parsed: FAILS"]
+
+
+def test_the_exporter_takes_the_demos_arguments_and_answers_what_the_demo_reads():
     from tensormask_export.cli import build_parser
-    from tensormask_export.engine.build import EngineReport
-    from tensormask_export.onnx_file.write import OnnxReport
-    from tensormask_export.verify.report import Difference, VerifyReport
+    from tensormask_export.verify.compare import Difference
+    from tensormask_export.verify.report import VerifyReport
 
     for command in ("onnx", "verify", "engine"):
         args = build_parser().parse_args([command, "first", "second", "--json", "answer.json"])
         assert args.json == "answer.json"
-    assert {"bytes", "outputs", "nodes"} <= names(OnnxReport)
-    assert {"runtime", "output", "input", "max_abs"} <= names(Difference)
-    assert {"differences", "max_abs", "tolerance"} <= set(
-        VerifyReport("m", "c", 1e-4, [example(Difference)], {}, 1.0).to_json()
+    differs = Difference("onnxruntime", "1x128x128", "logits_0", (1,), 1e-6, 1e-6, True)
+    verified = VerifyReport("m", "c", 1e-4, [differs], {}, 1.0).to_json()
+    built = engine_report().to_json()
+    for answer in (onnx_report().to_json(), verified, built):
+        assert isinstance(answer["summary"], str) and isinstance(answer["facts"], dict)
+    claims = [Claim(**claim) for answer in (verified, built) for claim in answer["claims"]]
+    assert [claim.holds for claim in claims] == [True, None]
+    assert [claim.claim for claim in claims] == [
+        "onnxruntime, every raw output",
+        "TensorRT engine, every raw output",
+    ]
+    assert verified["worst"] == {"onnxruntime": {"logits_0": 1e-6}}
+    assert {"built with", "size", "for", "our operators"} <= built["facts"].keys()
+
+
+def onnx_report():
+    from tensormask_export.onnx_file.write import OnnxReport
+
+    texts = dict.fromkeys(("path", "sha256", "weights_sha256"), "")
+    more = {"detector": {}, "opset": 20, "nodes": {"SwapAlign2Nat": 9}, "outputs": ["boxes"]}
+    return OnnxReport(bytes=1, notes=[], seconds=1.0, **texts, **more)
+
+
+def engine_report():
+    from tensormask_export.engine.build import EngineReport
+
+    names = ("path", "manifest", "sha256", "model_sha256", "backend", "version", "command")
+    shapes = dict.fromkeys(("min", "opt", "max"), (1, 3, 64, 64))
+    return EngineReport(
+        bytes=1,
+        targets={"compute_capabilities": ["8.9"], "note": "here"},
+        profile=shapes,
+        plugin={},
+        ops={},
+        layers={},
+        seconds=1.0,
+        warnings=[],
+        **dict.fromkeys(names, ""),
     )
-    assert {
-        "backend",
-        "version",
-        "bytes",
-        "targets",
-        "profile",
-        "ops",
-        "seconds",
-        "command",
-    } <= names(EngineReport)
-
-
-def names(kind: type) -> set[str]:
-    return {field.name for field in dataclasses.fields(kind)}
-
-
-def example(kind: type):
-    return kind("onnxruntime", "1x128x128", "logits_0", (1,), 1e-6, 1e-6, True)
 
 
 def test_masks_and_loss_at_positive_windows_equal_the_dense_ones():

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from cases import WRONG, Golden, filled, golden_cases, implementation_parameters, variant
+from cases import WRONG, filled, implementation_parameters, variant
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tolerances import GOLDEN_SUM, OP_F32, OP_F64, OP_REL
@@ -15,6 +15,7 @@ from tolerances import GOLDEN_SUM, OP_F32, OP_F64, OP_REL
 from tensormask_edu import ops, reference
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.commands import check_ops
+from tensormask_edu.commands.check_ops import Golden, golden_cases
 
 OPS = torch.ops.tensormask_edu
 everywhere = pytest.mark.parametrize(("device", "implementation"), implementation_parameters())

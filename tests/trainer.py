@@ -122,7 +122,7 @@ def main() -> None:
         die(args.die[0], args.die[1], int(args.die[2]))
     # Here, so that a test that only borrows the helpers above loads no training.
     from tensormask_edu.base import distributed
-    from tensormask_edu.evaluation.ceiling import evaluate_checkpoint
+    from tensormask_edu.commands.evaluate import evaluate_checkpoint
     from tensormask_edu.training.train import train
 
     with distributed.processes():

@@ -1,4 +1,4 @@
-"""What both commands share: a command with its help and example, and how errors end it."""
+"""What both command lines share: how a command is added, and how errors end it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Parser = argparse.ArgumentParser
 def add_command(
     commands: Any, name: str, run: Callable[..., int], text: str, example: str
 ) -> Parser:
-    """A command `name` that calls `run(args)`: the first sentence of `text` stands in the list
-    of commands, `example` under its own `--help`.
+    """Add a command `name` that calls `run(args)`.
 
     Args:
         commands: what `add_subparsers` of the whole command line gave.
+        text: its first sentence stands in the list of commands, all of it under `--help`.
         example: a command line without the program's name; more lines as they are.
     """
     program = commands._prog_prefix.split()[0]
@@ -38,8 +38,7 @@ def add_command(
 def run_command(
     parser: Parser, arguments: Sequence[str] | None, when_interrupted: str = "stopped"
 ) -> int:
-    """Parse and run; returns the exit code: what the command gave, 2 for bad input, 130 for
-    Ctrl-C."""
+    """Parse and run; the exit code: the command's own, 2 for bad input, 130 for Ctrl-C."""
     args = parser.parse_args(arguments)
     try:
         code: int = args.run(args)

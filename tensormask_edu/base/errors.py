@@ -1,21 +1,19 @@
-"""One kind of error for bad input: it names the argument, what was expected, what came, what to
-do.
+"""One kind of error for bad input, which teaches.
 
-The command line prints an `InputError` as one line and exits with code 2; any other exception
-is a bug of ours and keeps its traceback.
+It names the argument, what was expected, what came and what to do. The command line prints an
+`InputError` as one line and exits with code 2; any other exception is a bug of ours and keeps
+its traceback.
 """
 
 from __future__ import annotations
 
 
 class InputError(ValueError):
-    """Bad input from the caller. A ValueError, so library users can catch it without knowing
-    us."""
+    """Bad input from the caller; as a ValueError it can be caught without knowing us."""
 
 
 def bad_input(argument: str, expected: str, got: object, fix: str = "") -> InputError:
-    """The error for `argument`: ``raise bad_input("lam", "an integer >= 1", 0, "pass 1 for
-    ...")``."""
+    """The error to raise: ``raise bad_input("lam", "an integer >= 1", 0, "pass 1 for x")``."""
     message = f"{argument}: expected {expected}, got {got}"
     return InputError(f"{message}; {fix}" if fix else message)
 

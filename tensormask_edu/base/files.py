@@ -24,8 +24,7 @@ def make_folder(folder: str | Path) -> Path:
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on
-    failure.
+    """Yield a temporary path beside `path`; rename it on success, remove it on failure.
 
     The temporary name keeps the suffix, so writers that choose a format by suffix still work.
     """
@@ -44,8 +43,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 
 def _to_disk(path: Path) -> None:
-    """Wait until a file is on the disk: else a power cut after the rename could leave an empty
-    one."""
+    """Wait until a file is on the disk: a power cut could else leave an empty one."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -54,8 +52,7 @@ def _to_disk(path: Path) -> None:
 
 
 def remove_leftovers(path: str | Path) -> None:
-    """Remove temporaries of `path` whose writer was killed. Only for a file that nobody is
-    writing."""
+    """Remove temporaries whose writer was killed; only for a `path` that nobody is writing."""
     path = Path(path)
     for temporary in path.parent.glob(f".{path.stem}.*{path.suffix}"):
         temporary.unlink(missing_ok=True)
@@ -77,9 +74,8 @@ def read_json(path: str | Path, what: str = "JSON file") -> Any:
     except OSError as error:
         raise bad_input(what, "a readable file", f"{path} ({error.strerror})") from None
     except ValueError as error:
-        raise bad_input(
-            what, "valid JSON", f"{path} ({error})", "the file may be cut off"
-        ) from None
+        got = f"{path} ({error})"
+        raise bad_input(what, "valid JSON", got, "the file may be cut off") from None
 
 
 def file_sha256(path: str | Path) -> str:

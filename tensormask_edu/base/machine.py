@@ -1,15 +1,19 @@
-"""Where figures come from: date, versions, processor, threads, GPU. Loads no package to say so."""
+"""This machine: date, versions, processor, threads, GPU. Loads no package to say so."""
 
 from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 from datetime import date
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from .. import __version__
+
+COMPILERS = ("c++", "g++", "clang++")
 
 
 def machine() -> dict[str, Any]:
@@ -20,16 +24,45 @@ def machine() -> dict[str, Any]:
         loaded, its threads and the GPU it sees.
     """
     torch = sys.modules.get("torch")
-    has_gpu = torch is not None and torch.cuda.is_available()
     return {
         "date": date.today().isoformat(),
         "tensormask_edu": __version__,
-        "torch": version("torch"),
+        # torch itself also tells its build: 2.11.0+cpu
+        "torch": str(torch.__version__) if torch else version("torch"),
         "numpy": version("numpy"),
         "processor": platform.machine(),
         "threads": torch.get_num_threads() if torch else os.cpu_count(),
-        "gpu": torch.cuda.get_device_name() if torch and has_gpu else None,
+        "gpu": gpu(),
     }
+
+
+def in_words() -> dict[str, str]:
+    """The machine as a bug report needs it."""
+    compilers = (compiler for compiler in COMPILERS if shutil.which(compiler))
+    return {
+        "tensormask_edu": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cores": str(os.cpu_count()),
+        "free disk": f"{shutil.disk_usage(Path.cwd()).free / 2**30:.0f} GiB",
+        "C++ compiler": next(compilers, "none (only needed for plugins)"),
+        "GPU": _gpu_in_words(),
+    }
+
+
+def gpu() -> str | None:
+    """The GPU that PyTorch can use, None where there is none or PyTorch is not loaded."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
+
+
+def _gpu_in_words() -> str:
+    name = gpu()
+    if name is None:
+        return "none that PyTorch can use"
+    torch = sys.modules["torch"]
+    major, minor = torch.cuda.get_device_capability()
+    return f"{name}, compute capability {major}.{minor}, CUDA {torch.version.cuda}"
 
 
 def version(distribution: str) -> str | None:

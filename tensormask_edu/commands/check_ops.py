@@ -1,5 +1,4 @@
-"""`tensormask-edu check-ops`: every operator, implementation and dtype present, against the
-NumPy reference.
+"""`tensormask-edu check-ops`: every operator, implementation and dtype, against the reference.
 
 Each case is computed in float64 by `reference/` from the inputs *as rounded* to the dtype, so
 what remains is the implementation's own error. Compared are values, gradients (against the
@@ -11,21 +10,23 @@ next: ../exporters/tensormask_export/contract.py
 from __future__ import annotations
 
 import argparse
+import json
 import math
-import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .. import __version__, ops, reference
+from .. import ops, reference
+from ..base import machine as this
 from ..base.errors import bad_input
 from ..base.files import write_json
+from ..base.tables import text_table
 
 # Largest |got - ref| / max(|ref|, 1 % of the largest input): a few roundings of each dtype.
 LIMITS = {
@@ -36,16 +37,21 @@ LIMITS = {
 }
 # Ops that kernels of ours may run instead of PyTorch formulas.
 KERNEL_OPS = ("swap_align2nat", "swap_align2nat_windows")
+# Vectors of the official kernel; a checkout has them, an installation does not.
+GOLDEN_FILE = Path(__file__).resolve().parents[2] / "tests" / "data" / "swap_align2nat.npz"
+
+Shape = tuple[int, int, int, int, int]  # (N, V, U, H, W)
+
+# --- The cases --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Case:
-    """One input and why it is in the table. shape: (N, V, U, H, W); windows: how many cells are
-    chosen."""
+    """One input and why it is in the table. `windows`: how many cells are chosen."""
 
     op: str
     why: str
-    shape: tuple[int, int, int, int, int]
+    shape: Shape
     arguments: dict[str, Any] = field(default_factory=dict)
     windows: int | None = None
     strided: bool = False
@@ -56,25 +62,19 @@ class Case:
 
 
 def _swap(
-    why: str, shape: tuple[int, int, int, int, int], lam: int, pad: float = -6.0, **kind: Any
+    why: str, shape: Shape, lam: int, pad: float = -6.0, strided: bool = False
 ) -> list[Case]:
-    """The dense case and the same with windows: every cell once in random order, then three
-    again."""
+    """The dense case and the same with windows: every cell once, then three again."""
     arguments = {"lam": lam, "pad_value": pad}
     cells = shape[0] * math.ceil(shape[3] / lam) * math.ceil(shape[4] / lam)
+    windows = cells + 3 if cells else 0
     return [
-        Case("swap_align2nat", why, shape, arguments, **kind),
-        Case(
-            "swap_align2nat_windows",
-            why,
-            shape,
-            arguments,
-            windows=cells + 3 if cells else 0,
-            **kind,
-        ),
+        Case("swap_align2nat", why, shape, arguments, strided=strided),
+        Case("swap_align2nat_windows", why, shape, arguments, windows, strided),
     ]
 
 
+LAM_2 = {"lam": 2, "pad_value": -6.0}
 SWAP_CASES = (
     *_swap("odd V, lam 1: a pure shift, one tap", (1, 3, 3, 6, 9), 1),
     *_swap("even V, lam 1: half a cell of shift, neighbours averaged", (1, 2, 2, 5, 6), 1),
@@ -91,87 +91,38 @@ SWAP_CASES = (
     *_swap("strides of channels-last memory", (2, 3, 3, 6, 8), 2, strided=True),
     *_swap("no images", (0, 3, 3, 4, 4), 2),
     *_swap("no rows", (1, 3, 3, 0, 4), 2),
-    Case(
-        "swap_align2nat_windows",
-        "no windows",
-        (1, 3, 3, 4, 4),
-        {"lam": 2, "pad_value": -6.0},
-        windows=0,
-    ),
-    Case(
-        "swap_align2nat_windows",
-        "few windows of many",
-        (2, 3, 3, 16, 16),
-        {"lam": 2, "pad_value": -6.0},
-        windows=5,
-    ),
+    Case("swap_align2nat_windows", "no windows", (1, 3, 3, 4, 4), LAM_2, 0),
+    Case("swap_align2nat_windows", "few windows of many", (2, 3, 3, 16, 16), LAM_2, 5),
 )
-
-
-def _transform(
-    op: str, why: str, shape: tuple[int, int, int, int, int], **arguments: Any
-) -> Case:
-    return Case(op, why, shape, arguments)
-
-
+ALPHA_3 = {"sigma_vu": 3, "aligned_sigma_vu": 3}
+UNITS_SWAP = {"sigma_hw": 2, "aligned_sigma_hw": 1, "aligned_sigma_vu": 2}
+UNEVEN = {"sigma_vu": 1.5, "sigma_hw": 2, "aligned_sigma_vu": 1.5}
+CLAMPED: dict[str, Any] = {"edge": "clamp"}
 TRANSFORM_CASES = (
-    _transform("align2nat", "equal units, odd V: a pure shift", (2, 3, 3, 5, 6)),
-    _transform("align2nat", "equal units, V even, U odd", (1, 2, 3, 5, 4)),
-    _transform("align2nat", "alpha 3", (1, 3, 2, 6, 5), sigma_vu=3, aligned_sigma_vu=3),
-    _transform(
-        "align2nat",
-        "units swap: lam 2",
-        (1, 3, 2, 6, 5),
-        sigma_hw=2,
-        aligned_sigma_hw=1,
-        aligned_sigma_vu=2,
-    ),
-    _transform(
-        "align2nat",
-        "units in no whole ratio",
-        (1, 3, 2, 5, 4),
-        sigma_vu=1.5,
-        sigma_hw=2,
-        aligned_sigma_vu=1.5,
-    ),
-    _transform("nat2align", "equal units", (2, 3, 2, 5, 6), pad_value=1.0),
-    _transform(
-        "nat2align",
-        "units swap back: lam 2",
-        (1, 4, 2, 3, 4),
-        sigma_hw=2,
-        aligned_sigma_hw=1,
-        aligned_sigma_vu=2,
-    ),
-    _transform("up_bilinear", "pad blended into the rim", (2, 3, 2, 3, 4), lam=2),
-    _transform("up_bilinear", "real lam", (1, 4, 2, 2, 3), lam=1.5),
-    _transform("up_bilinear", "border repeated", (1, 3, 2, 2, 3), lam=3, edge="clamp"),
-    _transform("up_nearest", "whole lam", (2, 3, 2, 2, 3), lam=3),
-    _transform("up_nearest", "real lam: uneven copies", (1, 4, 2, 2, 3), lam=1.5),
-    _transform("up_align2nat", "pad on the rim and beyond the grid", (1, 3, 2, 5, 6), lam=2),
-    _transform(
-        "up_align2nat", "real lam, border repeated", (1, 2, 4, 4, 5), lam=2.5, edge="clamp"
-    ),
-    _transform("subsample", "starts at 0, keeps the last partial step", (2, 2, 3, 7, 5), lam=3),
+    Case("align2nat", "equal units, odd V: a pure shift", (2, 3, 3, 5, 6)),
+    Case("align2nat", "equal units, V even, U odd", (1, 2, 3, 5, 4)),
+    Case("align2nat", "alpha 3", (1, 3, 2, 6, 5), ALPHA_3),
+    Case("align2nat", "units swap: lam 2", (1, 3, 2, 6, 5), UNITS_SWAP),
+    Case("align2nat", "units in no whole ratio", (1, 3, 2, 5, 4), UNEVEN),
+    Case("nat2align", "equal units", (2, 3, 2, 5, 6), {"pad_value": 1.0}),
+    Case("nat2align", "units swap back: lam 2", (1, 4, 2, 3, 4), UNITS_SWAP),
+    Case("up_bilinear", "pad blended into the rim", (2, 3, 2, 3, 4), {"lam": 2}),
+    Case("up_bilinear", "real lam", (1, 4, 2, 2, 3), {"lam": 1.5}),
+    Case("up_bilinear", "border repeated", (1, 3, 2, 2, 3), {"lam": 3} | CLAMPED),
+    Case("up_nearest", "whole lam", (2, 3, 2, 2, 3), {"lam": 3}),
+    Case("up_nearest", "real lam: uneven copies", (1, 4, 2, 2, 3), {"lam": 1.5}),
+    Case("up_align2nat", "pad on the rim and beyond the grid", (1, 3, 2, 5, 6), {"lam": 2}),
+    Case("up_align2nat", "real lam, border repeated", (1, 2, 4, 4, 5), {"lam": 2.5} | CLAMPED),
+    Case("subsample", "starts at 0, keeps the last partial step", (2, 2, 3, 7, 5), {"lam": 3}),
 )
 CASES = SWAP_CASES + TRANSFORM_CASES
 
-
-def scaled_error(got: np.ndarray, expected: np.ndarray, scale: float) -> float:
-    """Largest |got - expected| / max(|expected|, 1 % of scale); 0 for empty arrays, inf for
-    another shape."""
-    if got.shape != expected.shape:
-        return math.inf
-    if expected.size == 0:
-        return 0.0
-    error = np.abs(got - expected) / np.maximum(np.abs(expected), 1e-2 * scale + 1e-300)
-    return float(error.max()) if np.isfinite(got).all() else math.inf
+# --- What the reference says ------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A case in numbers, float64 holding values of a smaller dtype, with the reference's
-    answers."""
+    """A case in numbers, float64 holding a dtype's values, with the reference's answers."""
 
     x: np.ndarray
     grad: np.ndarray
@@ -182,52 +133,36 @@ class Sample:
 
 @cache
 def sample(number: int, dtype: torch.dtype) -> Sample:
-    """Case `number` of CASES for a dtype: inputs rounded to it, outputs and gradient of the
-    reference."""
+    """Case `number` of CASES: inputs rounded to a dtype, what the reference makes of them."""
     case = CASES[number]
     random = np.random.default_rng(number)
     x = _rounded(random.uniform(-8, 8, case.shape), dtype)
-    index = window_index(case, random)
-    expected = reference_op(case, index)(x)
+    index = _window_index(case, random)
+    more = {} if index is None else {"index": index}
+    expected = getattr(reference, case.op)(x, **case.arguments, **more)
     grad = _rounded(random.uniform(-1, 1, expected.shape), dtype)
-    return Sample(x, grad, index, expected, reference_gradient(case, index, grad))
+    return Sample(x, grad, index, expected, _reference_gradient(case, index, grad))
 
 
-def window_index(case: Case, random: np.random.Generator) -> np.ndarray | None:
-    """(K, 3) cells: each once in random order, then some again; None for ops without
-    windows."""
+def _window_index(case: Case, random: np.random.Generator) -> np.ndarray | None:
+    """(K, 3) cells, each once in random order, then some again; None for dense ops."""
     if case.windows is None:
         return None
+    n, _, _, height, width = case.shape
     lam = case.arguments["lam"]
-    cells = np.array(
-        list(np.ndindex(case.shape[0], -(-case.shape[3] // lam), -(-case.shape[4] // lam))),
-        np.int64,
-    )
+    cells = np.array(list(np.ndindex(n, -(-height // lam), -(-width // lam))), np.int64)
     cells = random.permutation(cells.reshape(-1, 3))
     return np.concatenate([cells, cells[:3]])[: case.windows]
 
 
-def reference_op(case: Case, index: np.ndarray | None) -> Callable[[np.ndarray], np.ndarray]:
-    """The NumPy op of a case with its arguments."""
-    op = getattr(reference, case.op)
-    arguments = dict(case.arguments) if index is None else {**case.arguments, "index": index}
-    return lambda x: op(x, **arguments)
-
-
-def reference_gradient(case: Case, index: np.ndarray | None, grad: np.ndarray) -> np.ndarray:
+def _reference_gradient(case: Case, index: np.ndarray | None, grad: np.ndarray) -> np.ndarray:
     """What the transposed op makes of `grad`."""
+    lam: Any = case.arguments.get("lam")
     if case.op == "swap_align2nat":
-        return reference.swap_align2nat_adjoint(grad, case.arguments["lam"], *case.shape[3:])
+        return reference.swap_align2nat_adjoint(grad, lam, *case.shape[3:])
     if index is not None:
-        return reference.swap_align2nat_windows_adjoint(
-            grad, case.arguments["lam"], index, case.shape
-        )
-    return _transposed_transform(case, grad)
-
-
-def _transposed_transform(case: Case, grad: np.ndarray) -> np.ndarray:
-    """The gradient from the definition of a matrix: column i is the op's answer to input i
-    alone."""
+        return reference.swap_align2nat_windows_adjoint(grad, lam, index, case.shape)
+    # From the definition of a matrix: column i is the op's answer to input i alone.
     entries = math.prod(case.shape[1:])
     impulses = np.eye(entries).reshape(entries, *case.shape[1:])
     pad = {} if case.op in ("up_nearest", "subsample") else {"pad_value": 0.0}
@@ -239,28 +174,78 @@ def _rounded(values: np.ndarray, dtype: torch.dtype) -> np.ndarray:
     return torch.from_numpy(values).to(dtype).double().numpy()
 
 
+# --- What the official kernel says ------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One case of the official op: float32 arrays (N, V, U, H, W)."""
+
+    lam: int
+    pad_value: float
+    x: np.ndarray
+    out: np.ndarray
+    grad_out: np.ndarray
+    grad_x: np.ndarray
+
+
+def golden_cases(path: Path = GOLDEN_FILE) -> list[Golden]:
+    """All cases in a golden file; by default the subset that travels with the tests."""
+    with np.load(path) as file:
+        return [_golden(file, i, case) for i, case in enumerate(json.loads(str(file["cases"])))]
+
+
+def _golden(file: Any, number: int, case: dict[str, Any]) -> Golden:
+    side, lam, height, width = (case[k] for k in ("window", "lambda_", "height", "width"))
+    x_shape = (case["n"], side, side, height, width)
+    out_shape = (case["n"], lam * side, lam * side, -(-height // lam), -(-width // lam))
+    shapes = dict.fromkeys(("input", "grad_input"), x_shape)
+    shapes |= dict.fromkeys(("output", "grad_output"), out_shape)
+    # The file holds V and U as one axis of channels.
+    x, grad_x, out, grad_out = (
+        file[f"case{number}_{name}"].reshape(shape) for name, shape in shapes.items()
+    )
+    return Golden(lam, case["pad_value"], x, out, grad_out, grad_x)
+
+
+def golden_error(golden: Golden) -> float:
+    """The largest absolute difference of our output and gradient from the official ones."""
+    x = torch.from_numpy(golden.x).requires_grad_()
+    out = ops.swap_align2nat(x, golden.lam, golden.pad_value)
+    (grad,) = torch.autograd.grad(out, x, torch.from_numpy(golden.grad_out))
+    errors = (out.detach().numpy() - golden.out, grad.numpy() - golden.grad_x)
+    return max(float(np.abs(error).max()) for error in errors)
+
+
+# --- The comparison ---------------------------------------------------------------------------
+
+
+def scaled_error(got: np.ndarray, expected: np.ndarray, scale: float) -> float:
+    """Largest |got - expected| / max(|expected|, 1 % of scale); inf for another shape."""
+    if got.shape != expected.shape:
+        return math.inf
+    if expected.size == 0:
+        return 0.0
+    error = np.abs(got - expected) / np.maximum(np.abs(expected), 1e-2 * scale + 1e-300)
+    return float(error.max()) if np.isfinite(got).all() else math.inf
+
+
 def run_case(
     number: int, implementation: str, device: str, dtype: torch.dtype
 ) -> dict[str, Any]:
-    """One case by one implementation: errors of values and gradient, and whether two runs are
-    bit-equal."""
-    case, expected = CASES[number], sample(number, dtype)
+    """One case by one implementation: errors of values and gradient; are two runs bit-equal?"""
+    case, wanted = CASES[number], sample(number, dtype)
     with ops.use(implementation):
-        out, grad = _forward_backward(case, expected, device, dtype)
-        again, grad_again = _forward_backward(case, expected, device, dtype)
-    scale = max(np.abs(expected.x).max(initial=0), abs(case.pad_value))
-    error = scaled_error(out.double().cpu().numpy(), expected.expected, scale)
-    grad_scale = np.abs(expected.grad).max(initial=0)
-    grad_error = scaled_error(grad.double().cpu().numpy(), expected.expected_grad, grad_scale)
+        out, grad = _forward_backward(case, wanted, device, dtype)
+        again, grad_again = _forward_backward(case, wanted, device, dtype)
+    scale = max(np.abs(wanted.x).max(initial=0), abs(case.pad_value))
+    error = scaled_error(out.double().cpu().numpy(), wanted.expected, scale)
+    grad_scale = np.abs(wanted.grad).max(initial=0)
+    grad_error = scaled_error(grad.double().cpu().numpy(), wanted.expected_grad, grad_scale)
     same = torch.equal(out, again) and torch.equal(grad, grad_again)
     passed = same and out.dtype == dtype and max(error, grad_error) <= LIMITS[dtype]
-    return {
-        "why": case.why,
-        "error": error,
-        "grad_error": grad_error,
-        "same_bits": same,
-        "passed": passed,
-    }
+    found = {"error": error, "grad_error": grad_error, "same_bits": same, "passed": passed}
+    return {"why": case.why, **found}
 
 
 def _forward_backward(
@@ -281,14 +266,10 @@ def _forward_backward(
 def implementations(device: str) -> Iterator[tuple[str, str, str]]:
     """(device, implementation, "" or why it does not run here) for "cpu", "cuda" or "all"."""
     for kind in ("cpu", "cuda") if device == "all" else (device,):
+        unseen = "no CUDA device is visible to PyTorch"
+        hidden = kind == "cuda" and not torch.cuda.is_available()
         for name in ops.ORDER[kind]:
-            yield kind, name, _missing(kind, name)
-
-
-def _missing(kind: str, name: str) -> str:
-    if kind == "cuda" and not torch.cuda.is_available():
-        return "no CUDA device is visible to PyTorch"
-    return ops.missing(name)
+            yield kind, name, unseen if hidden else ops.missing(name)
 
 
 def check_ops(device: str = "all") -> dict[str, Any]:
@@ -300,30 +281,23 @@ def check_ops(device: str = "all") -> dict[str, Any]:
     if device not in ("cpu", "cuda", "all"):
         raise bad_input("device", "'cpu', 'cuda' or 'all'", repr(device))
     if device == "cuda" and not torch.cuda.is_available():
-        raise bad_input(
-            "device", "a CUDA device visible to PyTorch", "none", "check with --device cpu"
-        )
+        expected, fix = "a CUDA device visible to PyTorch", "check with --device cpu"
+        raise bad_input("device", expected, "none", fix)
     results, not_run = [], []
+    every = tuple(dict.fromkeys(case.op for case in CASES))
     for kind, name, reason in implementations(device):
+        chosen = every if name == "formula" else KERNEL_OPS
         if reason:
             not_run.append({"device": kind, "implementation": name, "why": reason})
         else:
-            results += [_row(op, name, kind, dtype) for op in _ops_of(name) for dtype in LIMITS]
+            results += [_row(op, name, kind, dtype) for op in chosen for dtype in LIMITS]
     passed = all(row["passed"] for row in results)
     return {"passed": passed, "results": results, "not_run": not_run, "machine": machine()}
 
 
-def _ops_of(implementation: str) -> list[str]:
-    every = list(dict.fromkeys(case.op for case in CASES))
-    return every if implementation == "formula" else list(KERNEL_OPS)
-
-
 def _row(op: str, implementation: str, device: str, dtype: torch.dtype) -> dict[str, Any]:
-    cases = [
-        run_case(i, implementation, device, dtype)
-        for i, case in enumerate(CASES)
-        if case.op == op
-    ]
+    numbers = [number for number, case in enumerate(CASES) if case.op == op]
+    cases = [run_case(number, implementation, device, dtype) for number in numbers]
     return {
         "op": op,
         "implementation": implementation,
@@ -339,66 +313,40 @@ def _row(op: str, implementation: str, device: str, dtype: torch.dtype) -> dict[
 
 
 def machine() -> dict[str, Any]:
-    """Where figures come from: versions, threads, GPU, which implementations run."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "date": date.today().isoformat(),
-        "tensormask_edu": __version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "processor": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "gpu": gpu,
+    """Facts of this machine, with the implementations of the operators that run on it."""
+    status = {
         # Where the compiled file lies is the machine's own business.
-        "ops": {
-            device: found | {"why": found["why"].split(", cached in")[0]}
-            for device, found in ops.status().items()
-        },
+        device: found | {"why": found["why"].split(", cached in")[0]}
+        for device, found in ops.status().items()
     }
+    return this.machine() | {"ops": status}
 
 
 def table(report: dict[str, Any]) -> str:
     """The report as text, a line per op x implementation x dtype."""
-    header = ("op", "device", "by", "dtype", "cases", "error", "gradient", "limit", "bits", "")
-    rows = [header, *map(_cells, report["results"])]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    lines += ["", "not run here:" if report["not_run"] else "every implementation ran"]
-    lines += [
-        f"  {row['implementation']} on {row['device']}: {row['why']}"
-        for row in report["not_run"]
-    ]
-    failed = [row for row in report["results"] if not row["passed"]]
-    lines += [
-        f"FAILED {row['op']} {row['dtype']}: {case['why']}"
-        for row in failed
-        for case in row["cases"]
-        if not case["passed"]
-    ]
+    head = ("op", "device", "by", "dtype", "cases", "error", "gradient", "limit", "bits", "")
+    lines = [text_table([head, *map(_cells, report["results"])]), ""]
+    lines.append("not run here:" if report["not_run"] else "every implementation ran")
+    for row in report["not_run"]:
+        lines.append(f"  {row['implementation']} on {row['device']}: {row['why']}")
+    for row in report["results"]:
+        wrong = [case["why"] for case in row["cases"] if not case["passed"]]
+        lines += [f"FAILED {row['op']} {row['dtype']}: {why}" for why in wrong]
     return "\n".join(lines)
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        row["op"],
-        row["device"],
-        row["implementation"],
-        row["dtype"],
-        str(len(row["cases"])),
-        f"{row['error']:.1e}",
-        f"{row['grad_error']:.1e}",
-        f"{row['limit']:.1e}",
+    bits, verdict = (
         "same" if row["same_bits"] else "DIFFER",
         "ok" if row["passed"] else "FAILED",
     )
+    errors = (f"{row[name]:.1e}" for name in ("error", "grad_error", "limit"))
+    names = (row[name] for name in ("op", "device", "implementation", "dtype"))
+    return (*names, str(len(row["cases"])), *errors, bits, verdict)
 
 
 def run(args: argparse.Namespace) -> int:
-    """The command: print the table, write the JSON if asked. 0: all equal, 1: something
-    differs."""
+    """Print the table, write the JSON if asked. 0: all equal, 1: something differs."""
     report = check_ops(args.device)
     if args.json:
         write_json(args.json, report)

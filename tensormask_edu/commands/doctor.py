@@ -11,35 +11,27 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import os
 import platform
 import re
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..base.files import write_json
+from ..base.machine import gpu, in_words, version
+from ..base.tables import text_table
 
 DISTRIBUTION = "tensormask-edu"
 OLDEST_PYTHON = (3, 11)
-COMPILERS = ("c++", "g++", "clang++")
-SHOWN_EXTRAS = (
-    "learn",
-    "export",
-    "tensorrt",
-    "rtx",
-    "cuda",
-)  # `dev` concerns nobody but contributors
+# `dev` and `docs` concern nobody but contributors.
+SHOWN_EXTRAS = ("learn", "export", "tensorrt", "rtx", "cuda")
 
 
 @dataclass(frozen=True)
 class Package:
-    """One package we declare: `extra` is "" for a required one; `state` ok, missing or too
-    old."""
+    """One package we declare: `extra` "" if required; `state` ok, missing or too old."""
 
     name: str
     version: str
@@ -50,14 +42,10 @@ class Package:
     @property
     def fix(self) -> str:
         """What to type when the state is not ok."""
-        if self.state == "ok":
-            return ""
         wanted = (
-            f'"{DISTRIBUTION}[{self.extra}]"'
-            if self.extra
-            else f'"{self.name}>={self.minimum}"'
+            f"{DISTRIBUTION}[{self.extra}]" if self.extra else f"{self.name}>={self.minimum}"
         )
-        return f"pip install {wanted}"
+        return "" if self.state == "ok" else f'pip install "{wanted}"'
 
 
 @dataclass(frozen=True)
@@ -76,78 +64,50 @@ class Ability:
 
 def packages() -> list[Package]:
     """Every package we declare for users, with the version found here."""
-    found = []
-    for requirement, extra in _declared():
-        name, minimum = _parts(requirement)
-        version = installed_version(name)
-        state = (
-            "missing"
-            if not version
-            else "ok"
-            if _numbers(version) >= _numbers(minimum)
-            else "too old"
-        )
-        found.append(Package(name, version, minimum, extra, state))
-    return found
-
-
-def installed_version(name: str) -> str:
-    """The version of an installed distribution, "" if there is none."""
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-
-
-def _declared() -> list[tuple[str, str]]:
-    """(requirement, extra) pairs: from the checkout's pyproject if we run in one, else as
-    installed."""
     pyproject = Path(__file__).resolve().parents[2] / "pyproject.toml"
-    pairs = _from_pyproject(pyproject) if pyproject.is_file() else _from_metadata()
-    return [
-        (requirement, extra) for requirement, extra in pairs if extra in ("", *SHOWN_EXTRAS)
-    ]
+    # A checkout's own file is newer than what was written down when it was installed.
+    declared = _from_pyproject(pyproject) if pyproject.is_file() else _from_metadata()
+    return [_package(*pair) for pair in declared if pair[1] in ("", *SHOWN_EXTRAS)]
+
+
+def _package(requirement: str, extra: str) -> Package:
+    name, _, minimum = requirement.partition(">=")
+    found, minimum = version(name) or "", minimum or "0"
+    state = "missing"
+    if found:
+        state = "ok" if _new_enough(found, minimum) else "too old"
+    return Package(name, found, minimum, extra, state)
+
+
+def _new_enough(found: str, minimum: str) -> bool:
+    """Whether a version reaches a minimum; its release candidates and nightly builds do too."""
+    try:
+        from packaging.version import Version
+    except ImportError:  # its own line says so; the others are still worth reading
+        return True
+    return Version(Version(found).base_version) >= Version(minimum)
 
 
 def _from_pyproject(path: Path) -> list[tuple[str, str]]:
+    """(requirement, extra) pairs of a checkout."""
     import tomllib
 
     project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
-    optional = project.get("optional-dependencies", {})
-    extras = [
-        (requirement, extra) for extra, wanted in optional.items() for requirement in wanted
-    ]
-    return [(requirement, "") for requirement in project["dependencies"]] + extras
+    wanted = {"": project["dependencies"], **project.get("optional-dependencies", {})}
+    return [(requirement, extra) for extra, some in wanted.items() for requirement in some]
 
 
 def _from_metadata() -> list[tuple[str, str]]:
-    """Lines like ``onnx>=1.20; extra == 'export'``."""
+    """The same pairs of an installation, from lines like ``onnx>=1.20; extra == 'export'``."""
     try:
         lines = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
         return []
-    pairs = []
-    for line in lines:
-        extra = re.search(r"extra\s*==\s*['\"](\w+)['\"]", line)
-        pairs.append((line.split(";")[0].strip(), extra.group(1) if extra else ""))
-    return pairs
-
-
-def _parts(requirement: str) -> tuple[str, str]:
-    """("torch", "2.11") of "torch>=2.11"."""
-    name, _, minimum = requirement.partition(">=")
-    return name.strip(), minimum.strip() or "0"
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """The leading numbers, to compare: (2, 15, 0) of 2.15.0+cpu."""
-    numbers = []
-    for part in version.split("."):
-        digits = re.match(r"\d+", part)
-        if not digits:
-            break
-        numbers.append(int(digits.group()))
-    return tuple(numbers)
+    extras = (re.search(r"extra\s*==\s*['\"](\w+)['\"]", line) for line in lines)
+    return [
+        (line.split(";")[0].strip(), extra[1] if extra else "")
+        for line, extra in zip(lines, extras, strict=True)
+    ]
 
 
 # --- What runs here ---------------------------------------------------------------------------
@@ -156,151 +116,92 @@ def _numbers(version: str) -> tuple[int, ...]:
 def abilities() -> list[Ability]:
     """What the project can do on this machine, in the order a learner meets it."""
     return [
-        _ability("NumPy reference", "numpy", lambda: f"numpy {installed_version('numpy')}"),
+        _ability("NumPy reference", "numpy", _named("numpy")),
         _ability("operators", "torch", _operators),
         _ability("training", "torch torchvision", _training),
-        _ability(
-            "COCO scores",
-            "pycocotools",
-            lambda: f"pycocotools {installed_version('pycocotools')}",
-        ),
-        _ability(
-            "pictures", "matplotlib", lambda: f"matplotlib {installed_version('matplotlib')}"
-        ),
+        _ability("COCO scores", "pycocotools", _named("pycocotools")),
+        _ability("pictures", "matplotlib", _named("matplotlib")),
         _ability("lessons", "jupyterlab ipywidgets", lambda: "JupyterLab: make lab", "learn"),
-        _ability(
-            "ONNX export",
-            "onnx onnxscript",
-            lambda: f"onnx {installed_version('onnx')}",
-            "export",
-        ),
-        _ability(
-            "ONNX verify",
-            "onnxruntime",
-            lambda: f"ONNX Runtime {installed_version('onnxruntime')}",
-            "export",
-        ),
+        _ability("ONNX export", "onnx onnxscript", _named("onnx"), "export"),
+        _ability("ONNX verify", "onnxruntime", _named("onnxruntime", "ONNX Runtime"), "export"),
         _engine(),
         _kernels(),
     ]
 
 
 def _ability(name: str, needs: str, how: Callable[[], str], extra: str = "") -> Ability:
-    """Able if every package of `needs` is installed and `how`, which may import them, does not
-    fail.
+    """Able if every package of `needs` is installed and `how`, which may import it, works.
 
-    Needed unless an `extra` brings it."""
+    Needed unless an `extra` brings it.
+    """
     fix = f'pip install "{DISTRIBUTION}[{extra}]"' if extra else f"pip install {needs}"
-    missing = [package for package in needs.split() if not installed_version(package)]
+    missing = [package for package in needs.split() if not version(package)]
     if missing:
         return Ability(name, False, f"{' and '.join(missing)} missing", fix, not extra)
     try:
         return Ability(name, True, how(), needed=not extra)
-    except (
-        Exception
-    ) as error:  # a broken installation may fail in any way; saying so is our job
-        words = str(error).splitlines() or [""]
-        return Ability(
-            name, False, f"{type(error).__name__}: {words[0]}", f"reinstall: {fix}", not extra
-        )
+    except Exception as error:  # a broken installation fails in any way; saying so is our job
+        words = next(iter(str(error).splitlines()), "")
+        reason = f"{type(error).__name__}: {words}"
+        return Ability(name, False, reason, f"reinstall: {fix}", not extra)
+
+
+def _named(package: str, title: str = "") -> Callable[[], str]:
+    return lambda: f"{title or package} {version(package)}"
 
 
 def _operators() -> str:
     from .. import ops
 
-    return ", ".join(
-        f"{device}: {found['runs']} ({found['why']})" for device, found in ops.status().items()
-    )
+    found = ops.status().items()
+    return ", ".join(f"{device}: {what['runs']} ({what['why']})" for device, what in found)
 
 
 def _training() -> str:
     import torch
     import torchvision  # noqa: F401  (fails here when it does not belong to this torch)
 
-    if has_gpu():
-        return f"on the GPU {torch.cuda.get_device_name()}"
+    if name := gpu():
+        return f"on the GPU {name}"
     return f"on the CPU, {torch.get_num_threads()} threads"
 
 
 def _engine() -> Ability:
-    where = (
-        "builds and runs engines"
-        if has_gpu()
-        else "builds engines; running them needs an NVIDIA GPU"
-    )
+    where = "builds engines; running them needs an NVIDIA GPU"
+    if gpu():
+        where = "builds and runs engines"
     for name in ("tensorrt", "tensorrt-rtx"):
-        if version := installed_version(name):
-            return Ability("TensorRT engine", True, f"{name} {version}: {where}")
+        if found := version(name):
+            return Ability("TensorRT engine", True, f"{name} {found}: {where}")
     return _ability("TensorRT engine", "tensorrt-rtx", lambda: "", "rtx")
 
 
 def _kernels() -> Ability:
-    if not has_gpu():
-        return Ability(
-            "CUDA kernels",
-            False,
-            "no NVIDIA GPU that PyTorch can use",
-            "not needed for anything else",
-        )
+    if not gpu():
+        reason = "no NVIDIA GPU that PyTorch can use"
+        return Ability("CUDA kernels", False, reason, "not needed for anything else")
     from .. import ops
 
-    reason = ops.missing("cuda")
-    if not reason:
-        return Ability("CUDA kernels", True, "compiled at first use")
-    return Ability("CUDA kernels", False, reason, f'pip install "{DISTRIBUTION}[cuda]"')
+    if reason := ops.missing("cuda"):
+        return Ability("CUDA kernels", False, reason, f'pip install "{DISTRIBUTION}[cuda]"')
+    return Ability("CUDA kernels", True, "compiled at first use")
 
 
-def has_gpu() -> bool:
-    """Whether PyTorch is here and sees an NVIDIA GPU."""
-    try:
-        import torch
-    except Exception:  # missing or broken: told elsewhere
-        return False
-    return torch.cuda.is_available()
-
-
-def machine() -> dict[str, str]:
-    """The machine in words: what a bug report needs."""
-    facts: dict[str, Callable[[], str]] = {
-        "tensormask_edu": lambda: __version__,
-        "python": platform.python_version,
-        "system": platform.platform,
-        "cores": lambda: str(os.cpu_count()),
-        "free disk": lambda: f"{shutil.disk_usage(Path.cwd()).free / 2**30:.0f} GiB",
-        "C++ compiler": lambda: next(
-            (c for c in COMPILERS if shutil.which(c)), "none (only needed for plugins)"
-        ),
-        "GPU": _gpu_words,
-    }
-    return {name: tell() for name, tell in facts.items()}
-
-
-def _gpu_words() -> str:
-    if not has_gpu():
-        return "none that PyTorch can use"
-    import torch
-
-    major, minor = torch.cuda.get_device_capability()
-    return f"{torch.cuda.get_device_name()}, compute capability {major}.{minor}, CUDA {torch.version.cuda}"
-
-
-# --- The report -------------------------------------------------------------------------------
+# --- The findings -----------------------------------------------------------------------------
 
 
 def examine() -> dict[str, Any]:
     """All findings as plain values: `machine`, `packages`, `abilities`, `problems`."""
-    found, able = packages(), abilities()
+    found, able = packages(), abilities()  # loads torch, which then knows the GPU
     problems = [
         f"{p.name} is {p.state}: {p.fix}" for p in found if not p.extra and p.state != "ok"
     ]
     if sys.version_info < OLDEST_PYTHON:
         problems.append(f"Python {platform.python_version()} is too old: install 3.11 or newer")
-    known = any(problems)  # a missing package explains what does not run
-    problems += [
-        f"{a.name}: {a.how}; {a.fix}" for a in able if a.needed and not a.runs and not known
-    ]
+    if not problems:  # a missing package explains what does not run
+        problems = [f"{a.name}: {a.how}; {a.fix}" for a in able if a.needed and not a.runs]
     return {
-        "machine": machine(),
+        "machine": in_words(),
         "packages": [{**asdict(p), "fix": p.fix} for p in found],
         "abilities": [asdict(a) for a in able],
         "problems": problems,
@@ -309,19 +210,20 @@ def examine() -> dict[str, Any]:
 
 def text(findings: dict[str, Any]) -> str:
     """The findings for reading."""
-    lines = [f"{name:<16}{value}" for name, value in findings["machine"].items()]
-    lines += ["", "Installed"]
+    installed, runs = [], []
     for p in findings["packages"]:
         needed = f"[{p['extra']}]" if p["extra"] else "required"
-        lines.append(
-            f"  {p['name']:<22}{p['version'] or '-':<16}{needed:<12}{p['state']:<9}{p['fix']}".rstrip()
-        )
-    lines += ["", "What runs here"]
+        installed.append((p["name"], p["version"] or "-", needed, p["state"], p["fix"]))
     for a in findings["abilities"]:
-        advice = f"  ->  {a['fix']}" if a["fix"] else ""
-        lines.append(f"  {'yes' if a['runs'] else 'no ':<4}{a['name']:<18}{a['how']}{advice}")
-    lines += ["", *(findings["problems"] or ["Everything required is here."])]
-    return "\n".join(lines)
+        answer, advice = "yes" if a["runs"] else "no", f"  ->  {a['fix']}" if a["fix"] else ""
+        runs.append((f"{answer:<4}{a['name']}", a["how"] + advice))
+    parts = [
+        text_table(findings["machine"].items()),
+        "Installed\n" + text_table(installed, "  "),
+        "What runs here\n" + text_table(runs, "  "),
+        "\n".join(findings["problems"] or ["Everything required is here."]),
+    ]
+    return "\n\n".join(parts)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Segment image files: one PNG with the masks drawn on it and one JSON of detections per run.
+"""Segment image files: a PNG with the masks for each, and one JSON of all detections.
 
 Whatever computes the detections: what writes them loads no torch.
 """
@@ -6,6 +6,7 @@ Whatever computes the detections: what writes them loads no torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,13 +53,10 @@ def predict(
     model, input_config = load_checkpoint(checkpoint)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)
+    names = model.config.class_names
+    found = partial(detect, model, input_config=input_config, score=score)
     with torch.autocast(device, getattr(torch, precision), enabled=precision != "float32"):
-        return write_predictions(
-            files,
-            lambda image: detect(model, image, input_config, score),
-            model.config.class_names,
-            output,
-        )
+        return write_predictions(files, found, names, output)
 
 
 def write_predictions(
@@ -67,13 +65,15 @@ def write_predictions(
     class_names: Sequence[str],
     output: str | Path,
 ) -> list[Path]:
-    """Pictures with detections drawn on them, and `output/detections.json`, which lists them in
-    COCO's result form, with the file name as `image_id`.
+    """Draw detections on pictures and list them in `output/detections.json`.
+
+    The list is in COCO's result form, with the file name as `image_id`.
 
     Args:
-        detect: boxes (d, 4), scores, labels (d,) and masks (d, H, W) of a uint8 image (3, H,
-            W), whatever computes them.
+        detect: boxes (d, 4), scores, labels (d,) and masks (d, H, W) of a uint8 image
+            (3, H, W), whatever computes them.
     """
+    category_ids = list(range(1, len(class_names) + 1))
     pictures, found = [], []
     for file in tqdm(files, desc="predict", unit="image", disable=len(files) == 1):
         image = read_image(file)
@@ -81,7 +81,6 @@ def write_predictions(
         figure = viz.draw_instances(image, detection, class_names, title=file.name)
         pictures.append(Path(output) / f"{file.stem}.png")
         viz.save(figure, pictures[-1])
-        category_ids = list(range(1, len(class_names) + 1))
         found += to_coco(file.name, detection, category_ids)
     write_json(Path(output) / "detections.json", found)
     return pictures
@@ -101,17 +100,15 @@ def image_files(source: Path) -> list[Path]:
         raise bad_input("image", "an existing image file or folder", source, "check the path")
     files = sorted(f for f in source.iterdir() if f.suffix.lower() in SUFFIXES)
     if not files:
-        raise bad_input(
-            "image", f"a folder with images ({', '.join(sorted(SUFFIXES))})", source
-        )
+        known = ", ".join(sorted(SUFFIXES))
+        raise bad_input("image", f"a folder with images ({known})", source)
     return files
 
 
 def detect(
     model: TensorMask, image: Pixels, input_config: InputConfig, score: float = 0.0
 ) -> Arrays:
-    """Detections (boxes, scores, labels, masks) of one uint8 image (3, H, W), in its own
-    pixels."""
+    """Boxes, scores, labels and masks of one uint8 image (3, H, W), in its own pixels."""
     import torch
 
     size = (image.shape[-2], image.shape[-1])

@@ -1,8 +1,8 @@
 """A run's report from plain data: report.json, and from it the same page as HTML and as text.
 
 Every number stands beside another way to get it: a claim names what it was checked against, the
-difference and the limit. The HTML is one file with the pictures inside: no links, no scripts,
-readable on a phone and in print.
+difference and the limit. The HTML (`report.html` is its template) is one file with the pictures
+inside: no links, no scripts, readable on a phone and in print.
 
 next: demo.py
 """
@@ -10,16 +10,18 @@ next: demo.py
 from __future__ import annotations
 
 import base64
-import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..base.files import write_json, written_whole
-from ..evaluation.coco_scores import SCORE_NAMES
+import jinja2
 
-State = Literal["done", "not run", "failed"]
+from ..base.files import write_json, written_whole
+from ..base.stages import Stage
+from ..base.tables import text_table
+from ..evaluation.coco_scores import SCORE_NAMES
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,6 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One step of the run: what it did in words, or why it did not run."""
-
-    name: str
-    state: State
-    seconds: float
-    words: str
-
-
-@dataclass(frozen=True)
 class Picture:
     """A PNG beside the report; `file` is relative to the report's folder."""
 
@@ -69,10 +61,9 @@ class Picture:
 class Report:
     """Everything the page shows.
 
-    scores: {"segm": {score name: value}, "bbox": {...}, "ceiling": {"segm": {...}}}, as
-    evaluate gives them.
-    onnx: per raw output the largest absolute difference over all inputs.
-    engine: what was built, in words: {"backend": ..., "size": ...}.
+    scores: {"segm": {name: value}, "bbox": {...}, "ceiling": {"segm": {...}}}, as evaluate
+    gives them. onnx: per raw output the largest absolute difference over all inputs. engine:
+    what was built, in words: {"built with": ..., "size": ...}.
     """
 
     title: str
@@ -88,35 +79,26 @@ class Report:
     @property
     def failures(self) -> list[str]:
         """What went wrong: failed stages and claims that do not hold."""
-        stages = [
-            f"{stage.name}: {stage.words}" for stage in self.stages if stage.state == "failed"
-        ]
-        return stages + [
-            f"{claim.claim}: {claim.verdict}" for claim in self.claims if claim.holds is False
-        ]
+        stages = [f"{s.name}: {s.words}" for s in self.stages if s.state == "failed"]
+        return stages + [f"{c.claim}: {c.verdict}" for c in self.claims if c.holds is False]
 
     @property
     def summary(self) -> str:
         """The page in one sentence."""
-        counts = {
-            word: sum(claim.verdict == word for claim in self.claims)
-            for word in ("holds", "FAILS", "not run")
-        }
-        parts = [f"{counts['holds']} of {len(self.claims)} claims hold"]
-        if counts["FAILS"]:
-            parts.append(f"{counts['FAILS']} FAIL")
-        if counts["not run"]:
-            parts.append(f"{counts['not run']} not run")
-        if failed := sum(stage.state == "failed" for stage in self.stages):
+        verdicts = Counter(claim.verdict for claim in self.claims)
+        failed = sum(stage.state == "failed" for stage in self.stages)
+        parts = [f"{verdicts['holds']} of {len(self.claims)} claims hold"]
+        if verdicts["FAILS"]:
+            parts.append(f"{verdicts['FAILS']} FAIL")
+        if verdicts["not run"]:
+            parts.append(f"{verdicts['not run']} not run")
+        if failed:
             parts.append(f"{failed} of {len(self.stages)} stages FAILED")
         if "segm" in self.scores:
             reachable = self.scores.get("ceiling", {}).get("segm", {}).get("AP")
-            beside = f" where {reachable:.3f} is reachable" if reachable is not None else ""
+            beside = "" if reachable is None else f" where {reachable:.3f} is reachable"
             parts.append(f"mask AP {self.scores['segm']['AP']:.3f}{beside}")
         return ", ".join(parts) + "."
-
-
-# --- Tables, once for both forms --------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -130,27 +112,22 @@ class Table:
 
 
 def tables(report: Report) -> dict[str, Table]:
-    """The report's tables by part, the empty ones left out."""
+    """The report's tables by part, for both forms of it; the empty ones are left out."""
+    claims = [_claim_row(claim) for claim in report.claims]
+    columns = ("claim", "checked against", "difference", "limit", "verdict")
+    onnx = [(name, _number(value)) for name, value in report.onnx.items()]
+    over = "Largest absolute difference over all inputs compared."
+    stages = [(s.name, s.state, f"{s.seconds:.1f}", s.words) for s in report.stages]
+    engine, machine = list(report.engine.items()), list(report.machine.items())
     made = {
-        "claims": Table(
-            "What was checked",
-            ("claim", "checked against", "difference", "limit", "verdict"),
-            [_claim_row(claim) for claim in report.claims],
-        ),
+        "claims": Table("What was checked", columns, claims),
         "scores": _score_table(report.scores),
         "onnx": Table(
-            "ONNX Runtime and PyTorch",
-            ("raw output", "largest difference"),
-            [(name, _number(value)) for name, value in report.onnx.items()],
-            "Largest absolute difference over all inputs compared.",
+            "ONNX Runtime and PyTorch", ("raw output", "largest difference"), onnx, over
         ),
-        "engine": Table("TensorRT engine", ("what", "value"), list(report.engine.items())),
-        "stages": Table(
-            "The run",
-            ("stage", "state", "seconds", "result"),
-            [(s.name, s.state, f"{s.seconds:.1f}", s.words) for s in report.stages],
-        ),
-        "machine": Table("The machine", ("what", "value"), list(report.machine.items())),
+        "engine": Table("TensorRT engine", ("what", "value"), engine),
+        "stages": Table("The run", ("stage", "state", "seconds", "result"), stages),
+        "machine": Table("The machine", ("what", "value"), machine),
     }
     return {part: table for part, table in made.items() if table.rows}
 
@@ -158,26 +135,23 @@ def tables(report: Report) -> dict[str, Table]:
 def _claim_row(claim: Claim) -> tuple[str, ...]:
     if claim.difference is None or claim.limit is None:
         return claim.claim, claim.against, "-", "-", f"not run: {claim.note}"
-    limit = f"at least {_number(claim.limit)}" if claim.at_least else _number(claim.limit)
-    difference = (
-        f"value {_number(claim.difference)}" if claim.at_least else _number(claim.difference)
-    )
+    difference, limit = _number(claim.difference), _number(claim.limit)
+    if claim.at_least:
+        difference, limit = f"value {difference}", f"at least {limit}"
     note = f" ({claim.note})" if claim.note else ""
     return claim.claim, claim.against, difference, limit, claim.verdict + note
 
 
 def _score_table(scores: Mapping[str, Any]) -> Table:
+    reachable = scores.get("ceiling", {}).get("segm")
     columns = {"masks": scores.get("segm"), "boxes": scores.get("bbox")}
-    columns["masks, ceiling"] = scores.get("ceiling", {}).get("segm")
-    shown = {title: values for title, values in columns.items() if values}
-    rows = (
-        [(name, *(_score(values[name]) for values in shown.values())) for name in SCORE_NAMES]
-        if shown
-        else []
-    )
+    shown = {k: v for k, v in (columns | {"masks, ceiling": reachable}).items() if v}
+    names = SCORE_NAMES if shown else ()
+    rows = [(name, *(_score(values[name]) for values in shown.values())) for name in names]
     note = (
         "COCO scores by pycocotools on the held-out images. The ceiling pastes the true masks, "
-        "cut into the model's own windows and bins: what learning its targets exactly would score."
+        "cut into the model's own windows and bins: what learning its targets exactly would "
+        "score."
     )
     return Table("Average precision", ("score", *shown), rows, note)
 
@@ -191,135 +165,38 @@ def _number(value: float) -> str:
     return f"{value:.3g}"
 
 
-# --- Text -------------------------------------------------------------------------------------
-
-
 def to_text(report: Report) -> str:
     """The report for a terminal."""
-    parts = [f"{report.title}\n{report.made}\n{report.summary}"]
-    parts += [f"{table.title}\n{_text_table(table)}" for table in tables(report).values()]
-    parts += (
-        ["Pictures\n" + "\n".join(f"  {p.file}  {p.title}" for p in report.pictures)]
-        if report.pictures
-        else []
-    )
-    parts += (
-        ["FAILED\n" + "\n".join(f"  {line}" for line in report.failures)]
-        if report.failures
-        else []
-    )
-    return "\n\n".join(parts) + "\n"
-
-
-def _text_table(table: Table) -> str:
-    lines = [table.head, *table.rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(table.head))]
-    rows = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        for line in lines
-    ]
-    return "\n".join(f"  {row}".rstrip() for row in rows)
-
-
-# --- HTML -------------------------------------------------------------------------------------
-
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 0 auto; padding: 1rem; }
-h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
-.summary { font-size: 1.15rem; border-left: 4px solid #009E73; padding-left: .8rem; }
-.summary.failed { border-color: #D55E00; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; }
-th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #ddd; }
-td.bad, .bad { font-weight: bold; color: #B34700; }
-figure { margin: 1.5rem 0; } figcaption { color: #444; max-width: 45rem; }
-img { max-width: 100%; height: auto; }
-@media (max-width: 40rem) {
-  .stacked tr { display: block; padding: .5rem 0; border-bottom: 1px solid #ccc; }
-  .stacked tr:first-child { display: none; }
-  .stacked td { display: block; border: 0; padding: 0; }
-  .stacked td:first-child { font-weight: bold; }
-  .stacked td::before { content: attr(data-head) ": "; color: #666; font-weight: normal; }
-}
-@media print { body { max-width: none; font-size: 11px; } figure, tr { break-inside: avoid; } }
-"""
+    parts = {table.title: [table.head, *table.rows] for table in tables(report).values()}
+    parts["Pictures"] = [(picture.file, picture.title) for picture in report.pictures]
+    parts["FAILED"] = [(line,) for line in report.failures]
+    head = f"{report.title}\n{report.made}\n{report.summary}"
+    shown = [f"{title}\n{text_table(rows, '  ')}" for title, rows in parts.items() if rows]
+    return "\n\n".join([head, *shown]) + "\n"
 
 
 def to_html(report: Report, folder: Path) -> str:
     """The report as one HTML page; pictures are read from `folder` and put inside."""
-    shown = tables(report)
-    failed = " failed" if report.failures else ""
-    results = [p for p in report.pictures if p.part == "results"]
-    method = [p for p in report.pictures if p.part == "method"]
-    parts = [
-        f"<h1>{_safe(report.title)}</h1>",
-        f"<p>{_safe(report.made)}</p>",
-        f'<p class="summary{failed}">{_safe(report.summary)}</p>',
-        _html_list(report.failures),
-        *(_html_table(shown[part]) for part in ("claims", "scores") if part in shown),
-        _html_pictures("Training and predictions", results, folder),
-        *(_html_table(shown[part]) for part in ("engine",) if part in shown),
-        _html_pictures("How it works", method, folder),
-        *(_html_table(shown[part]) for part in ("onnx", "stages", "machine") if part in shown),
-    ]
-    body = "\n".join(part for part in parts if part)
-    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-    title = f"<title>{_safe(report.title)}</title><style>{STYLE}</style>"
-    return f'<!doctype html>\n<html lang="en"><head>{head}{title}</head>\n<body>\n{body}\n</body></html>\n'
 
+    def inside(file: str) -> str:
+        return base64.b64encode((folder / file).read_bytes()).decode("ascii")
 
-def _safe(words: str) -> str:
-    return html.escape(words)
-
-
-def _html_list(lines: Iterable[str]) -> str:
-    items = "".join(f"<li>{_safe(line)}</li>" for line in lines)
-    return f"<ul>{items}</ul>" if items else ""
-
-
-def _html_table(table: Table) -> str:
-    head = "".join(f"<th>{_safe(cell)}</th>" for cell in table.head)
-    rows = "\n".join(f"<tr>{_html_cells(table, row)}</tr>" for row in table.rows)
-    stacked = ' class="stacked"' if len(table.head) > 3 and not table.note else ""
-    note = f"<p>{_safe(table.note)}</p>" if table.note else ""
-    lines = f'<div class="wide"><table{stacked}>\n<tr>{head}</tr>\n{rows}\n</table></div>'
-    return f"<h2>{_safe(table.title)}</h2>\n{lines}\n{note}"
-
-
-def _html_cells(table: Table, row: Sequence[str]) -> str:
-    """One row; each cell knows its column's name, which a narrow screen shows instead of the
-    header."""
-    cells = []
-    for head, cell in zip(table.head, row, strict=True):
-        mark = ' class="bad"' if cell.startswith(("FAILS", "failed")) else ""
-        cells.append(f'<td data-head="{_safe(head)}"{mark}>{_safe(cell)}</td>')
-    return "".join(cells)
-
-
-def _html_pictures(title: str, pictures: Sequence[Picture], folder: Path) -> str:
-    figures = "\n".join(_html_picture(picture, folder) for picture in pictures)
-    return f"<h2>{_safe(title)}</h2>\n{figures}" if figures else ""
-
-
-def _html_picture(picture: Picture, folder: Path) -> str:
-    data = base64.b64encode((folder / picture.file).read_bytes()).decode("ascii")
-    image = f'<img src="data:image/png;base64,{data}" alt="{_safe(picture.title)}">'
-    return f"<figure>{image}<figcaption>{_safe(picture.caption)}</figcaption></figure>"
+    template = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
+    jinja = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    page = jinja.from_string(template)
+    return page.render(report=report, tables=tables(report), base64=inside)
 
 
 def write_report(report: Report, folder: str | Path) -> Path:
-    """Write report.json, report.txt and report.html into `folder`, each whole; returns the
-    HTML's path."""
+    """Write report.json, .txt and .html into `folder`, each whole; returns the HTML's path."""
     folder = Path(folder)
     claims = [{**asdict(claim), "holds": claim.holds} for claim in report.claims]
-    write_json(
-        folder / "report.json",
-        {**asdict(report), "claims": claims, "failures": report.failures},
-    )
-    for name, content in (
-        ("report.txt", to_text(report)),
-        ("report.html", to_html(report, folder)),
-    ):
+    more = {"claims": claims, "failures": report.failures}
+    write_json(folder / "report.json", asdict(report) | more)
+    forms = {"report.txt": to_text(report), "report.html": to_html(report, folder)}
+    for name, content in forms.items():
         with written_whole(folder / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
     return folder / "report.html"

@@ -6,7 +6,6 @@ to bins and missing windows of this geometry, not to learning; an AP reads only 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..base import distributed
-from ..base.errors import bad_input
 from ..config import InputConfig, ModelConfig
 from ..data.coco import CocoFolder
 from ..data.prepare import input_size
@@ -23,7 +21,6 @@ from ..detector import inference
 from ..detector.network import WindowMasks
 from ..detector.targets import assign, mask_targets
 from ..masks import iou
-from ..weights.checkpoint import load_checkpoint
 from . import coco_scores as evaluate
 from . import results
 
@@ -85,31 +82,3 @@ def best_windows(
     overlap = iou(drawn, truth["masks"][instance])  # (P,)
     best = [int(torch.where(instance == g, overlap, -1).argmax()) for g in instance.unique()]
     return instance[best], drawn[best]
-
-
-def evaluate_checkpoint(
-    checkpoint: str | Path, folder: str | Path, split: str = "val"
-) -> dict[str, Any]:
-    """Scores of a checkpoint on a data set's split, masks and boxes, beside the ceiling.
-
-    Raises:
-        InputError: no checkpoint, no data set, or classes that differ between the two.
-    """
-    with distributed.processes() as device:
-        return _evaluate_checkpoint(Path(checkpoint), Path(folder), split, device)
-
-
-def _evaluate_checkpoint(
-    checkpoint: Path, folder: Path, split: str, device: torch.device
-) -> dict[str, Any]:
-    model, input_config = load_checkpoint(checkpoint)
-    dataset = CocoFolder(folder, split, keep_empty=True)
-    if tuple(dataset.class_names) != model.config.class_names:
-        raise bad_input(
-            "checkpoint",
-            f"one trained on the classes of {folder}: {list(dataset.class_names)[:5]}",
-            f"classes {list(model.config.class_names)[:5]}",
-        )
-    progress = distributed.rank() == 0
-    scores = evaluate.evaluate(model.to(device), dataset, input_config, progress=progress)
-    return {**scores, "ceiling": ceiling(model.config, dataset, input_config, progress)}

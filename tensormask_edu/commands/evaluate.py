@@ -1,0 +1,61 @@
+"""Scores of a checkpoint on a data set, or of a file of detections on a file of the truth."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..base import distributed
+from ..base.errors import bad_input
+from ..base.files import write_json
+from ..data.coco import CocoFolder
+from ..evaluation import coco_scores
+from ..evaluation.ceiling import ceiling
+from ..weights.checkpoint import load_checkpoint
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the scores, write the JSON if asked: once, of however many processes."""
+    files, trained = (args.ground_truth, args.detections), (args.checkpoint, args.folder)
+    if all(files) and not any(trained):
+        show({args.iou: coco_scores.score(*files, iou=args.iou)}, args.json)
+    elif all(trained) and not any(files):
+        with distributed.processes():
+            scores = evaluate_checkpoint(*trained, args.split)
+            if distributed.rank() == 0:
+                show(scores, args.json)
+    else:
+        either = "either CHECKPOINT FOLDER or --ground-truth A --detections B"
+        raise bad_input("evaluate", either, [a for a in (*trained, *files) if a] or "nothing")
+    return 0
+
+
+def show(scores: dict[str, Any], file: str | None) -> None:
+    """Print the table; write the scores into `file` if there is one."""
+    print(coco_scores.table(scores))
+    if file:
+        write_json(file, scores)
+
+
+def evaluate_checkpoint(
+    checkpoint: str | Path, folder: str | Path, split: str = "val"
+) -> dict[str, Any]:
+    """Scores of a checkpoint on a data set's split: masks, boxes, and the ceiling beside them.
+
+    Raises:
+        InputError: no checkpoint, no data set, or classes that differ between the two.
+    """
+    with distributed.processes() as device:
+        model, input_config = load_checkpoint(checkpoint)
+        dataset = CocoFolder(folder, split, keep_empty=True)
+        if tuple(dataset.class_names) != model.config.class_names:
+            raise bad_input(
+                "checkpoint",
+                f"one trained on the classes of {folder}: {list(dataset.class_names)[:5]}",
+                f"classes {list(model.config.class_names)[:5]}",
+            )
+        speaks = distributed.rank() == 0
+        model.to(device)
+        scores = coco_scores.evaluate(model, dataset, input_config, progress=speaks)
+        return {**scores, "ceiling": ceiling(model.config, dataset, input_config, speaks)}
