@@ -235,9 +235,8 @@ class TrainConfig:
         _require(
             self.optimizer in ("adamw", "sgd"), "optimizer", "adamw or sgd", self.optimizer
         )
-        precisions = ("float32", "bfloat16", "float16")
         _require(
-            self.precision in precisions, "precision", ", ".join(precisions), self.precision
+            self.precision in PRECISIONS, "precision", ", ".join(PRECISIONS), self.precision
         )
         rising = list(self.decay_at) == sorted(self.decay_at) and all(
             0 < f < 1 for f in self.decay_at
@@ -252,6 +251,7 @@ class TrainConfig:
 
 
 BACKBONES = ("tiny", "resnet50", "resnet101")
+PRECISIONS = ("float32", "bfloat16", "float16")  # of a network at work; weights stay float32
 
 # COCO's 80 classes in the order of their category ids: what channel k of a published model
 # means.

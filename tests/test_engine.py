@@ -18,9 +18,7 @@ from tensormask_edu.weights.checkpoint import load_checkpoint
 onnx = pytest.importorskip("onnx")
 
 from tensormask_export import cli, contract
-from tensormask_export.engine import build as to_tensorrt
-from tensormask_export.engine import child as builder
-from tensormask_export.engine import plugin
+from tensormask_export.engine import build, child, plugin
 from tensormask_export.engine.build import Effort, build_engine
 from tensormask_export.engine.plugin import Plugin
 from tensormask_export.onnx_file.write import export_onnx
@@ -144,12 +142,12 @@ def test_a_node_that_takes_its_body_where_a_plugin_was_asked_for_is_an_error(den
 def test_plugin_layers_are_as_many_as_nodes_or_it_is_an_error(kind, layers, fine):
     nodes = {contract.SWAP: 1, contract.SWAP_WINDOWS: 2}
     if fine:
-        builder.check_plugins(Counter(layers), kind, nodes)
+        child.check_plugins(Counter(layers), kind, nodes)
     else:
         with pytest.raises(
-            builder.BuildFailed, match="1 SwapAlign2Nat, 2 SwapAlign2NatWindows nodes"
+            child.BuildFailed, match="1 SwapAlign2Nat, 2 SwapAlign2NatWindows nodes"
         ):
-            builder.check_plugins(Counter(layers), kind, nodes)
+            child.check_plugins(Counter(layers), kind, nodes)
 
 
 def test_nodes_inside_branches_and_loops_are_counted():
@@ -160,7 +158,7 @@ def test_nodes_inside_branches_and_loops_are_counted():
     branch = onnx.helper.make_node("If", ["c"], ["z"], then_branch=inner, else_branch=inner)
     relu = onnx.helper.make_node("Relu", ["z"], ["o"])
     graph = onnx.helper.make_graph([swap(), branch, relu], "outer", [], [])
-    assert to_tensorrt.count_ops(graph) == {contract.SWAP: 3}
+    assert build.count_ops(graph) == {contract.SWAP: 3}
 
 
 def test_attributes_that_the_plugin_refuses_end_the_build_with_one_error(dense, tmp_path):
@@ -308,7 +306,7 @@ def test_memory_that_is_no_number_is_explained(text, capsys):
 
 
 def test_a_place_that_cannot_be_written_is_found_before_the_build(dense, tmp_path, monkeypatch):
-    monkeypatch.setattr(to_tensorrt, "_build_in_child", lambda *request: pytest.fail("built"))
+    monkeypatch.setattr(build, "_build_in_child", lambda *request: pytest.fail("built"))
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot make this folder"):
         build_engine(dense, tmp_path / "file" / "e", backend="tensorrt_rtx")
@@ -321,7 +319,7 @@ def test_the_equivalent_command_carries_every_option():
     backend = SimpleNamespace(tool="trtexec", is_rtx=False, version="10.16.1")
     library = Plugin("cpp", "asked for", "swap.so", "00")
     effort = Effort(workspace_mib=512.5, optimization_level=0, timing_cache="t.cache")
-    command = to_tensorrt.equivalent_command(
+    command = build.equivalent_command(
         backend, "m.onnx", "m.engine", STATIC, (), library, effort
     )
     assert command.split() == [

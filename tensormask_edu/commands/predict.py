@@ -14,7 +14,7 @@ from tqdm import tqdm
 from .. import viz
 from ..base.errors import bad_input
 from ..base.files import write_json
-from ..config import InputConfig
+from ..config import PRECISIONS, InputConfig
 from ..data.prepare import Pixels, prepare, read_image
 from ..evaluation.results import to_coco
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 Arrays = Mapping[str, Any]
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
-PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 def predict(
