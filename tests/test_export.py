@@ -225,6 +225,9 @@ def test_the_nodes_are_bare_and_carry_their_bodies(tiny):
         (b"tensormask_edu", b"1")
     }
     assert report["nodes"] == {contract.SWAP_WINDOWS: 8, contract.NORM: 28}  # and no dense node
+    size = f"{path.stat().st_size / 2**20:.1f} MiB"
+    words = "our nodes: 28 InstanceNormalization, 8 SwapAlign2NatWindows"
+    assert report["summary"] == f"{size}, 7 outputs, {words}"
     standard = {opset.version for opset in proto.opset_import if not opset.domain}
     assert standard == {
         opset.version for f in proto.functions for opset in f.opset_import if not opset.domain
@@ -339,6 +342,11 @@ def test_an_engine_builds_without_a_gpu(small, tmp_path, capsys):
     assert manifest["ops"][contract.SWAP] == "function body, 4 nodes"
     assert report["layers"]["EINSUM"] == 4 * 4 and "PLUGIN_V3" not in report["layers"]
     assert report["ops"][contract.NORM].startswith("built-in layer")
+    facts, (claim,) = report["facts"], report["claims"]
+    assert facts["for"] == "8.6 12.0 (these and no others)" in report["summary"]
+    assert facts["input sizes"] == "min 1x3x16x16, opt 1x3x32x32, max 2x3x64x64"
+    assert facts["built with"].startswith("tensorrt_rtx ") and facts["size"].endswith(" MiB")
+    assert claim["difference"] is None and "building one does not" in claim["note"]
     said = capsys.readouterr().out
     assert "built with   tensorrt_rtx" in said
     assert (
@@ -514,15 +522,25 @@ def test_a_missing_package_is_named_with_the_way_to_install_it(
     assert fix in said and package in said
 
 
+def loaded_by(code: str, *arguments) -> set[str]:
+    """Top-level modules in memory after some lines in a fresh interpreter."""
+    code += "\nimport sys; print(*{m.split('.')[0] for m in sys.modules})"
+    words = [sys.executable, "-c", code, *map(str, arguments)]
+    run = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(run.stdout.split())
+
+
 def test_help_loads_nothing_heavy():
-    code = (
-        "import sys, tensormask_export.cli as c; c.build_parser();"
-        "print(*{m.split('.')[0] for m in sys.modules})"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    assert not {"torch", "onnx", "onnxruntime", "tensorrt_rtx"} & set(run.stdout.split())
+    loaded = loaded_by("import tensormask_export.cli as c; c.build_parser()")
+    assert not {"torch", "onnx", "onnxruntime", "tensorrt_rtx"} & loaded
+
+
+def test_a_file_is_read_and_an_engine_asked_for_without_torch(small):
+    read = "from tensormask_export.onnx_file.read import read_metadata, read_onnx\nimport sys\n"
+    read += "assert read_metadata(read_onnx(sys.argv[1]), sys.argv[1])"
+    others = ("contract", "shapes", "onnx_file.samples", "engine.build", "engine.child")
+    modules = ", ".join(f"tensormask_export.{name}" for name in (*others, "engine.manifest"))
+    assert "torch" not in loaded_by(f"{read}\nimport {modules}", small[1])
 
 
 def test_translations_cover_our_ops():

@@ -241,10 +241,10 @@ def attributes(lam: int = 2, pad_value: float = PAD):
 
 @pytest.fixture(scope="module")
 def cpp(tmp_path_factory):
-    """trt_plugin.cpp on the emulated device."""
+    """The C++ plugins on the emulated device."""
     sources = (TESTS / "emulated_launch.cpp", TESTS / "emulated_plugin.cpp")
     folder = tmp_path_factory.mktemp("plugin")
-    library = compiled(folder, *sources, PLUGINS / "swap_align2nat" / "trt_plugin.cpp")
+    library = compiled(folder, *sources, PLUGINS / "swap_align2nat" / "tensorrt" / "plugin.cpp")
     library.plugin_timing_id.restype = ctypes.c_char_p
     return library
 
