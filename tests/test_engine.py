@@ -1,5 +1,4 @@
-"""Engines: which plugin our ops take, what the builder is asked, and one clear error for
-everything else."""
+"""Engines: which plugin our ops take, what the builder is asked, one error for the rest."""
 
 from __future__ import annotations
 
@@ -84,16 +83,17 @@ def test_the_tiny_model_builds_with_the_python_plugin_and_without(
 
 
 def test_the_command_line_says_which_plugin_and_why(dense, tmp_path, capsys):
-    words = [
-        "engine",
-        dense,
-        tmp_path / "e",
-        "--backend",
-        "tensorrt-rtx",
+    words = ["engine", dense, tmp_path / "e", "--backend", "tensorrt-rtx"]
+    words += [
         "--shapes",
         "1x3x32x32",
+        "--sm",
+        "89",
+        "--plugin",
+        "python",
+        "--memPoolSize",
+        "workspace:1G",
     ]
-    words += ["--sm", "89", "--plugin", "python", "--memPoolSize", "workspace:1G"]
     words += ["--builderOptimizationLevel", "1", "--json", tmp_path / "report.json"]
     assert cli.main([*map(str, words)]) == 0
     report = json.loads((tmp_path / "report.json").read_text())
@@ -144,9 +144,8 @@ def test_plugin_layers_are_as_many_as_nodes_or_it_is_an_error(kind, layers, fine
     if fine:
         child.check_plugins(Counter(layers), kind, nodes)
     else:
-        with pytest.raises(
-            child.BuildFailed, match="1 SwapAlign2Nat, 2 SwapAlign2NatWindows nodes"
-        ):
+        message = "1 SwapAlign2Nat, 2 SwapAlign2NatWindows nodes"
+        with pytest.raises(child.BuildFailed, match=message):
             child.check_plugins(Counter(layers), kind, nodes)
 
 
@@ -186,17 +185,11 @@ def text_file(folder):
 def compiled(folder, name: str, source: str):
     if cpu._find_compiler() is None:
         pytest.skip("no C++ compiler found")
-    (folder / f"{name}.cpp").write_text(source)
-    words = [
-        cpu._find_compiler(),
-        "-shared",
-        "-fPIC",
-        folder / f"{name}.cpp",
-        "-o",
-        folder / f"{name}.so",
-    ]
+    code, library = folder / f"{name}.cpp", folder / f"{name}.so"
+    code.write_text(source)
+    words = [cpu._find_compiler(), "-shared", "-fPIC", code, "-o", library]
     subprocess.run(words, check=True)
-    return folder / f"{name}.so"
+    return library
 
 
 def foreign(folder):
@@ -237,15 +230,8 @@ def test_a_library_that_is_no_plugin_of_ours_is_one_error_with_the_cure(
     make, message = LIBRARIES[case]
     library = make(tmp_path)
     before = sorted(tmp_path.iterdir())
-    words = [
-        "engine",
-        dense,
-        tmp_path / "e",
-        "--backend",
-        "tensorrt_rtx",
-        "--shapes",
-        "1x3x32x32",
-    ]
+    words = ["engine", dense, tmp_path / "e", "--backend", "tensorrt_rtx"]
+    words += ["--shapes", "1x3x32x32"]
     assert cli.main([*map(str, words), "--dynamicPlugins", str(library)]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and said.count("\n") == 1

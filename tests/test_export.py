@@ -1,5 +1,4 @@
-"""ONNX files and engines: bodies against the reference, the exported model against PyTorch,
-clear errors."""
+"""ONNX files and engines: bodies against the reference, the file's contents, clear errors."""
 
 from __future__ import annotations
 
@@ -172,9 +171,8 @@ def test_the_normalisation_is_exact_on_large_maps():
     expected = torch.nn.functional.instance_norm(
         torch.from_numpy(x).double(), None, None, *weights
     )
-    np.testing.assert_allclose(
-        out, expected.numpy(), rtol=0, atol=2 * OP_F32
-    )  # values reach 12
+    # Values reach 12
+    np.testing.assert_allclose(out, expected.numpy(), rtol=0, atol=2 * OP_F32)
 
 
 # --- the graph --------------------------------------------------------------------------------
@@ -232,12 +230,8 @@ def test_the_nodes_are_bare_and_carry_their_bodies(tiny):
     assert standard == {
         opset.version for f in proto.functions for opset in f.opset_import if not opset.domain
     }
-    assert {f.name for f in proto.functions} == {
-        "InstanceNormalization",
-        "HalfStep",
-        "Taps",
-        nodes[0].op_type,
-    }
+    helpers = {"InstanceNormalization", "HalfStep", "Taps"}
+    assert {f.name for f in proto.functions} == {*helpers, nodes[0].op_type}
 
 
 def test_batch_height_and_width_are_free_and_named(tiny):
@@ -273,32 +267,14 @@ def test_the_metadata_says_what_a_user_must_know(tiny):
     checkpoint, path, report = tiny
     metadata = read_metadata(read_onnx(path), path)
     assert metadata[contract.CLASS_NAMES] == ["class 0", "class 1", "class 2"]
-    assert metadata[contract.LAMS] == [1, 2, 4, 8] and metadata[contract.STRIDES_PX] == [
-        4,
-        8,
-        16,
-        32,
-    ]
+    assert metadata[contract.LAMS] == [1, 2, 4, 8]
+    assert metadata[contract.STRIDES_PX] == [4, 8, 16, 32]
     assert metadata[contract.PADDING] == -6.0
-    assert (
-        metadata[contract.DETECTOR]
-        == report["detector"]
-        == {
-            "candidates": 1000,
-            "detections": 100,
-            "nms_iterations": 32,
-            "masks": "windows",
-            "precision": "float32",
-        }
-    )
-    last = {
-        "level": 3,
-        "size_id": 1,
-        "stride_px": 32,
-        "side_px": 224,
-        "side_bins": 56,
-        "bin_px": 4,
-    }
+    detector = {"candidates": 1000, "detections": 100, "nms_iterations": 32}
+    detector |= {"masks": "windows", "precision": "float32"}
+    assert metadata[contract.DETECTOR] == report["detector"] == detector
+    last = {"level": 3, "size_id": 1, "stride_px": 32, "side_px": 224, "side_bins": 56}
+    last |= {"bin_px": 4}
     assert len(metadata[contract.WINDOWS]) == 8 and metadata[contract.WINDOWS][-1] == last
     assert metadata[contract.PREPROCESSING]["padding_px"] == 32
     assert metadata[contract.PREPROCESSING]["padding_colour"] == [0.5, 0.5, 0.5]
@@ -407,9 +383,8 @@ def test_an_output_that_the_parser_misread_is_an_error(small):
         value.name: [-1] * len(value.type.tensor_type.shape.dim) for value in proto.graph.output
     }
     build.check_outputs(proto, shapes)
-    with pytest.raises(
-        InputError, match=r"output masks as parsed: expected shape \[-1, 20, -1, -1\]"
-    ):
+    message = r"output masks as parsed: expected shape \[-1, 20, -1, -1\]"
+    with pytest.raises(InputError, match=message):
         build.check_outputs(proto, {**shapes, "masks": [-1, 0, -1, -1]})
 
 

@@ -1,5 +1,4 @@
-"""The exported detector: its own three steps against the model's, the file against PyTorch in
-every form."""
+"""The exported detector: its three steps against the model's, every form against PyTorch."""
 
 from __future__ import annotations
 
@@ -118,9 +117,8 @@ class BestPairs(torch.nn.Module):
     def __init__(self, count: int) -> None:
         super().__init__()
         model = build_model(replace(SMALL, class_names=("a", "b", "c"))).eval()
-        self.unlisted = [
-            DetectorGraph(model, candidates=count)
-        ]  # its weights are no part of this
+        # In a list: its weights are no part of this
+        self.unlisted = [DetectorGraph(model, candidates=count)]
 
     def forward(self, fine, coarse):
         (graph,) = self.unlisted
@@ -171,10 +169,8 @@ def suppressed(box, labels, threshold, iterations):
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.9])
 def test_the_iteration_is_greedy_nms(threshold):
     centre, size = 40 * torch.rand(400, 2), 4 + 30 * torch.rand(400, 2)
-    box, labels = (
-        torch.cat([centre - size / 2, centre + size / 2], dim=1),
-        torch.randint(0, 3, (400,)),
-    )
+    box = torch.cat([centre - size / 2, centre + size / 2], dim=1)
+    labels = torch.randint(0, 3, (400,))
     kept, converged, scores = suppressed(box, labels, threshold, 32)
     assert converged
     assert torch.equal(kept, inference.suppress(box, scores, labels, threshold))
@@ -183,9 +179,8 @@ def test_the_iteration_is_greedy_nms(threshold):
 def test_a_chain_longer_than_the_iterations_is_reported():
     """Each box suppresses the next, if it is kept itself: one step decides one box."""
     start = torch.arange(12.0)[:, None] * 2
-    box = torch.cat(
-        [start, 0 * start, start + 10, 0 * start + 10], dim=1
-    )  # neighbours: IoU 2/3
+    # Neighbours: IoU 2/3
+    box = torch.cat([start, 0 * start, start + 10, 0 * start + 10], dim=1)
     labels = torch.zeros(12, dtype=torch.int64)
     kept, converged, scores = suppressed(box, labels, 0.5, 12)
     assert converged and kept.tolist() == list(range(0, 12, 2))
@@ -223,10 +218,8 @@ def test_folding_a_normalisation_changes_nothing():
     ).eval()  # fmt: skip
     for norm in (body[1], body[3][1]):
         norm.weight.data = torch.rand_like(norm.weight) + 0.5
-        norm.bias.data, norm.running_mean = (
-            torch.randn_like(norm.bias),
-            torch.randn_like(norm.bias),
-        )
+        norm.bias.data = torch.randn_like(norm.bias)
+        norm.running_mean = torch.randn_like(norm.bias)
         norm.running_var = torch.tensor([1e-9, 1e-3, 1.0, 10.0, 1e3])[: len(norm.bias)]
     x = torch.rand(2, 3, 8, 8)
     expected = body(x)
@@ -264,9 +257,8 @@ def test_a_half_precision_file_has_half_weights_and_float32_islands(half, small)
     assert {values[name] for name in ("images", "boxes", "scores", "masks")} == {
         onnx.TensorProto.FLOAT
     }
-    assert (
-        values["logits_0"] == onnx.TensorProto.FLOAT16
-    )  # --raw keeps it an output, as it is computed
+    # --raw keeps it an output, as it is computed
+    assert values["logits_0"] == onnx.TensorProto.FLOAT16
     assert half[1].stat().st_size < small[1].stat().st_size
 
 

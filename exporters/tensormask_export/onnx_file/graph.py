@@ -155,7 +155,7 @@ class DetectorGraph(nn.Module):
         return Candidates(box.unflatten(0, (-1, count)), scores, labels, window)
 
     def suppress(self, candidates: Candidates) -> tuple[Tensor, Tensor]:
-        """Greedy NMS per class: keep (N, C) bool, and (N,) bool: did the iteration rest?
+        """Greedy NMS per class: keep (N, C), and whether the iteration came to rest (N,).
 
         keep[j] = 1 if j is valid and no kept i before j overlaps it, for all j at once, again
         and again: in numbers, relu(valid - keep @ hits). After t steps the first t boxes are
@@ -165,13 +165,13 @@ class DetectorGraph(nn.Module):
         hits = overlaps(candidates.box, candidates.labels, self.config.nms_threshold).float()
         valid = (candidates.scores > self.config.score_threshold).float()[:, None]  # (N, 1, C)
         keep = before = valid
+        # A fixed number of steps: a loop until nothing changes has no place in a static graph
         for _ in range(self.nms_iterations):
             before, keep = keep, (valid - keep @ hits).relu()
         return keep[:, 0] > 0, (keep == before).all(dim=2)[:, 0]
 
     def canvas(self, output: NetworkOutput, place: Tensor, found: Tensor) -> Tensor:
-        """Mask probabilities (N, D, P, Q) of the windows at `place` (N, D, 4);
-        `contract.MASKS_OUT`.
+        """Mask probabilities (N, D, P, Q) of the windows at `place` (N, D, 4).
 
         Every level and size computes D masks per image, because that is the one number known
         beforehand; each detection then reads its own.
@@ -182,12 +182,13 @@ class DetectorGraph(nn.Module):
         lam, side, offset = (values[level, size_id] for values in self.window_tables(y))
         lams, sides = self.config.geometry.lams, self.config.geometry.sides_bins
         bins = []
-        for row, size in itertools.product(range(len(lams)), range(len(sides))):
-            mine = (level == row) & (size_id == size)
+        for each_level, each_size in itertools.product(range(len(lams)), range(len(sides))):
+            mine = (level == each_level) & (size_id == each_size)
             # Detections of other windows compute cell (0, 0), and nobody reads it
             cells = [image, torch.where(mine, y, 0), torch.where(mine, x, 0)]
             index = torch.stack(cells, dim=2).flatten(0, 1)  # (N*D, 3)
-            bins.append(self.bins_at(output, row, size, index).flatten())  # (N*D*side*side,)
+            masks = self.bins_at(output, each_level, each_size, index)  # (N*D, side, side)
+            bins.append(masks.flatten())
         rows, columns = (cells + contract.CANVAS_BORDER for cells in output.logits[0].shape[2:])
         p, inside_p = bins_on_canvas(lam * y, side, rows)  # (N, D, P) twice
         q, inside_q = bins_on_canvas(lam * x, side, columns)  # (N, D, Q) twice
@@ -213,7 +214,7 @@ class DetectorGraph(nn.Module):
     def bins_at(self, output: NetworkOutput, level: int, size_id: int, index: Tensor) -> Tensor:
         """Mask logits (B, side, side) of one level's and size's windows at `index` (B, 3)."""
         lam, pad_value = self.config.geometry.lams[level], self.config.pad_value
-        aligned = output.aligned[level][size_id]  # (N, V, U, H_l, W_l)
+        aligned = output.aligned[level][size_id]  # (N, V, U, H, W) on its mask features' grid
         if self.masks == "windows":
             return swap_align2nat_windows(aligned, lam, index, pad_value)
         natural = swap_align2nat(aligned, lam, pad_value)  # (N, side, side, rows, columns)
