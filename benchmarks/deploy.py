@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tensormask_export.onnx_file.precision import PRECISIONS, Precision
+from tensormask_export.contract import PRECISIONS, Precision
 
 from tensormask_edu.base.files import read_json, write_json
 from tensormask_edu.config import InputConfig

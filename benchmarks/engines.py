@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tensormask_export.contract import Precision
 from tensormask_export.engine.build import build_engine
 from tensormask_export.engine.plugin import find_library
 from tensormask_export.onnx_file.graph import MaskMode
-from tensormask_export.onnx_file.precision import Precision
 from tensormask_export.onnx_file.write import export_onnx
 from tensormask_export.shapes import Profile
 

@@ -1,5 +1,4 @@
-"""Models small enough to export in a test, and how they are exported: once per session
-(`conftest.py`)."""
+"""Models small enough to export in a test: once per session, see `conftest.py`."""
 
 from __future__ import annotations
 
@@ -33,8 +32,10 @@ SMALL = replace(
 
 
 def outspoken(model: TensorMask) -> TensorMask:
-    """Fresh predictors say almost nothing; larger weights give logits of the order of a trained
-    model's."""
+    """The same model with logits of the order of a trained one's.
+
+    Fresh predictors say almost nothing: their weights are enlarged.
+    """
     network = model.network
     with torch.no_grad():
         for conv in (

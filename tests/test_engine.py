@@ -1,5 +1,4 @@
-"""Engines: which plugin our ops take, what the builder is asked, and one clear error for
-everything else."""
+"""Engines: which plugin our ops take, what the builder is asked, one error for the rest."""
 
 from __future__ import annotations
 
@@ -18,9 +17,7 @@ from tensormask_edu.weights.checkpoint import load_checkpoint
 onnx = pytest.importorskip("onnx")
 
 from tensormask_export import cli, contract
-from tensormask_export.engine import build as to_tensorrt
-from tensormask_export.engine import child as builder
-from tensormask_export.engine import plugin
+from tensormask_export.engine import build, child, plugin
 from tensormask_export.engine.build import Effort, build_engine
 from tensormask_export.engine.plugin import Plugin
 from tensormask_export.onnx_file.write import export_onnx
@@ -86,16 +83,17 @@ def test_the_tiny_model_builds_with_the_python_plugin_and_without(
 
 
 def test_the_command_line_says_which_plugin_and_why(dense, tmp_path, capsys):
-    words = [
-        "engine",
-        dense,
-        tmp_path / "e",
-        "--backend",
-        "tensorrt-rtx",
+    words = ["engine", dense, tmp_path / "e", "--backend", "tensorrt-rtx"]
+    words += [
         "--shapes",
         "1x3x32x32",
+        "--sm",
+        "89",
+        "--plugin",
+        "python",
+        "--memPoolSize",
+        "workspace:1G",
     ]
-    words += ["--sm", "89", "--plugin", "python", "--memPoolSize", "workspace:1G"]
     words += ["--builderOptimizationLevel", "1", "--json", tmp_path / "report.json"]
     assert cli.main([*map(str, words)]) == 0
     report = json.loads((tmp_path / "report.json").read_text())
@@ -144,12 +142,11 @@ def test_a_node_that_takes_its_body_where_a_plugin_was_asked_for_is_an_error(den
 def test_plugin_layers_are_as_many_as_nodes_or_it_is_an_error(kind, layers, fine):
     nodes = {contract.SWAP: 1, contract.SWAP_WINDOWS: 2}
     if fine:
-        builder.check_plugins(Counter(layers), kind, nodes)
+        child.check_plugins(Counter(layers), kind, nodes)
     else:
-        with pytest.raises(
-            builder.BuildFailed, match="1 SwapAlign2Nat, 2 SwapAlign2NatWindows nodes"
-        ):
-            builder.check_plugins(Counter(layers), kind, nodes)
+        message = "1 SwapAlign2Nat, 2 SwapAlign2NatWindows nodes"
+        with pytest.raises(child.BuildFailed, match=message):
+            child.check_plugins(Counter(layers), kind, nodes)
 
 
 def test_nodes_inside_branches_and_loops_are_counted():
@@ -160,7 +157,7 @@ def test_nodes_inside_branches_and_loops_are_counted():
     branch = onnx.helper.make_node("If", ["c"], ["z"], then_branch=inner, else_branch=inner)
     relu = onnx.helper.make_node("Relu", ["z"], ["o"])
     graph = onnx.helper.make_graph([swap(), branch, relu], "outer", [], [])
-    assert to_tensorrt.count_ops(graph) == {contract.SWAP: 3}
+    assert build.count_ops(graph) == {contract.SWAP: 3}
 
 
 def test_attributes_that_the_plugin_refuses_end_the_build_with_one_error(dense, tmp_path):
@@ -188,17 +185,11 @@ def text_file(folder):
 def compiled(folder, name: str, source: str):
     if cpu._find_compiler() is None:
         pytest.skip("no C++ compiler found")
-    (folder / f"{name}.cpp").write_text(source)
-    words = [
-        cpu._find_compiler(),
-        "-shared",
-        "-fPIC",
-        folder / f"{name}.cpp",
-        "-o",
-        folder / f"{name}.so",
-    ]
+    code, library = folder / f"{name}.cpp", folder / f"{name}.so"
+    code.write_text(source)
+    words = [cpu._find_compiler(), "-shared", "-fPIC", code, "-o", library]
     subprocess.run(words, check=True)
-    return folder / f"{name}.so"
+    return library
 
 
 def foreign(folder):
@@ -239,15 +230,8 @@ def test_a_library_that_is_no_plugin_of_ours_is_one_error_with_the_cure(
     make, message = LIBRARIES[case]
     library = make(tmp_path)
     before = sorted(tmp_path.iterdir())
-    words = [
-        "engine",
-        dense,
-        tmp_path / "e",
-        "--backend",
-        "tensorrt_rtx",
-        "--shapes",
-        "1x3x32x32",
-    ]
+    words = ["engine", dense, tmp_path / "e", "--backend", "tensorrt_rtx"]
+    words += ["--shapes", "1x3x32x32"]
     assert cli.main([*map(str, words), "--dynamicPlugins", str(library)]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and said.count("\n") == 1
@@ -308,7 +292,7 @@ def test_memory_that_is_no_number_is_explained(text, capsys):
 
 
 def test_a_place_that_cannot_be_written_is_found_before_the_build(dense, tmp_path, monkeypatch):
-    monkeypatch.setattr(to_tensorrt, "_build_in_child", lambda *request: pytest.fail("built"))
+    monkeypatch.setattr(build, "_build_in_child", lambda *request: pytest.fail("built"))
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot make this folder"):
         build_engine(dense, tmp_path / "file" / "e", backend="tensorrt_rtx")
@@ -321,7 +305,7 @@ def test_the_equivalent_command_carries_every_option():
     backend = SimpleNamespace(tool="trtexec", is_rtx=False, version="10.16.1")
     library = Plugin("cpp", "asked for", "swap.so", "00")
     effort = Effort(workspace_mib=512.5, optimization_level=0, timing_cache="t.cache")
-    command = to_tensorrt.equivalent_command(
+    command = build.equivalent_command(
         backend, "m.onnx", "m.engine", STATIC, (), library, effort
     )
     assert command.split() == [

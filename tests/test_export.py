@@ -1,5 +1,4 @@
-"""ONNX files and engines: bodies against the reference, the exported model against PyTorch,
-clear errors."""
+"""ONNX files and engines: bodies against the reference, the file's contents, clear errors."""
 
 from __future__ import annotations
 
@@ -26,12 +25,12 @@ ort = pytest.importorskip("onnxruntime")
 
 from onnx.reference import ReferenceEvaluator
 from tensormask_export import cli, contract
-from tensormask_export.engine import build as to_tensorrt
-from tensormask_export.onnx_file import bodies as onnx_body
-from tensormask_export.onnx_file import translations
-from tensormask_export.onnx_file import write as to_onnx
+from tensormask_export.engine import build
+from tensormask_export.onnx_file import bodies, translations
 from tensormask_export.onnx_file.graph import DetectorGraph, pad_to_multiple, padding_colour
+from tensormask_export.onnx_file.read import expose, raw_names, read_metadata, read_onnx
 from tensormask_export.runtimes.parsed import ParsedNetwork
+from tensormask_export.shapes import Profile
 
 # A float16 result of order 6: a few roundings of 2^-10 relative.
 HALF = 2e-2
@@ -63,7 +62,7 @@ def body_model(op_type: str, lam: int, pad_value: float, kind: int = onnx.Tensor
     node = helper.make_node(op_type, names, ["out"], domain=contract.DOMAIN, **attributes)
     model = helper.make_model(
         helper.make_graph([node], "body", inputs, [out]),
-        functions=onnx_body.functions({op_type}),
+        functions=bodies.functions({op_type}),
         opset_imports=[
             helper.make_opsetid("", contract.OPSET),
             helper.make_opsetid(contract.DOMAIN, 1),
@@ -136,7 +135,7 @@ def test_half_precision_costs_only_roundings(op_type):
 
 def test_helpers_of_the_bodies_have_no_attributes():
     """TensorRT's parser reads an attribute handed on from function to function as 0."""
-    protos = {f.name: f for f in onnx_body.functions(set(onnx_body.BODIES))}
+    protos = {f.name: f for f in bodies.functions(set(bodies.BODIES))}
     called = {
         node.op_type
         for f in protos.values()
@@ -158,7 +157,7 @@ def test_the_normalisation_is_exact_on_large_maps():
     node = helper.make_node(contract.NORM, names, ["out"], domain=contract.DOMAIN, epsilon=1e-5)
     model = helper.make_model(
         helper.make_graph([node], "norm", [maps[0], *vectors], [maps[1]]),
-        functions=onnx_body.functions({contract.NORM}),
+        functions=bodies.functions({contract.NORM}),
         opset_imports=[
             helper.make_opsetid("", contract.OPSET),
             helper.make_opsetid(contract.DOMAIN, 1),
@@ -172,9 +171,8 @@ def test_the_normalisation_is_exact_on_large_maps():
     expected = torch.nn.functional.instance_norm(
         torch.from_numpy(x).double(), None, None, *weights
     )
-    np.testing.assert_allclose(
-        out, expected.numpy(), rtol=0, atol=2 * OP_F32
-    )  # values reach 12
+    # Values reach 12
+    np.testing.assert_allclose(out, expected.numpy(), rtol=0, atol=2 * OP_F32)
 
 
 # --- the graph --------------------------------------------------------------------------------
@@ -189,7 +187,7 @@ def test_padding_a_picture_before_the_graph_is_padding_inside_the_model(bgr):
     image = torch.rand(3, 13, 22)
     padded = pad_to_multiple(model, image[None])
     assert padded.shape == (1, 3, 16, 24)
-    assert padding_colour(model) == tuple(
+    assert padding_colour(config) == tuple(
         v / 255 for v in ((120, 110, 100) if bgr else (100, 110, 120))
     )
     # A mean of 100 to 120 times the float32 rounding of 255 x 1/255
@@ -225,16 +223,15 @@ def test_the_nodes_are_bare_and_carry_their_bodies(tiny):
         (b"tensormask_edu", b"1")
     }
     assert report["nodes"] == {contract.SWAP_WINDOWS: 8, contract.NORM: 28}  # and no dense node
+    size = f"{path.stat().st_size / 2**20:.1f} MiB"
+    words = "our nodes: 28 InstanceNormalization, 8 SwapAlign2NatWindows"
+    assert report["summary"] == f"{size}, 7 outputs, {words}"
     standard = {opset.version for opset in proto.opset_import if not opset.domain}
     assert standard == {
         opset.version for f in proto.functions for opset in f.opset_import if not opset.domain
     }
-    assert {f.name for f in proto.functions} == {
-        "InstanceNormalization",
-        "HalfStep",
-        "Taps",
-        nodes[0].op_type,
-    }
+    helpers = {"InstanceNormalization", "HalfStep", "Taps"}
+    assert {f.name for f in proto.functions} == {*helpers, nodes[0].op_type}
 
 
 def test_batch_height_and_width_are_free_and_named(tiny):
@@ -252,13 +249,13 @@ def test_batch_height_and_width_are_free_and_named(tiny):
 
 
 def test_the_raw_outputs_stay_inside_by_their_names_and_can_be_exposed(tiny):
-    proto = to_onnx.read_onnx(tiny[1])
-    names = to_onnx.raw_names(proto)
+    proto = read_onnx(tiny[1])
+    names = raw_names(proto)
     assert sorted(names) == sorted(
         make(k) for make in (contract.logits, contract.deltas) for k in range(4)
     )
     assert not set(names) & {value.name for value in proto.graph.output}
-    exposed = to_onnx.expose(proto, names).graph.output
+    exposed = expose(proto, names).graph.output
     shapes = {
         v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim]
         for v in exposed
@@ -268,34 +265,16 @@ def test_the_raw_outputs_stay_inside_by_their_names_and_can_be_exposed(tiny):
 
 def test_the_metadata_says_what_a_user_must_know(tiny):
     checkpoint, path, report = tiny
-    metadata = to_onnx.read_metadata(to_onnx.read_onnx(path), path)
+    metadata = read_metadata(read_onnx(path), path)
     assert metadata[contract.CLASS_NAMES] == ["class 0", "class 1", "class 2"]
-    assert metadata[contract.LAMS] == [1, 2, 4, 8] and metadata[contract.STRIDES_PX] == [
-        4,
-        8,
-        16,
-        32,
-    ]
+    assert metadata[contract.LAMS] == [1, 2, 4, 8]
+    assert metadata[contract.STRIDES_PX] == [4, 8, 16, 32]
     assert metadata[contract.PADDING] == -6.0
-    assert (
-        metadata[contract.DETECTOR]
-        == report["detector"]
-        == {
-            "candidates": 1000,
-            "detections": 100,
-            "nms_iterations": 32,
-            "masks": "windows",
-            "precision": "float32",
-        }
-    )
-    last = {
-        "level": 3,
-        "size_id": 1,
-        "stride_px": 32,
-        "side_px": 224,
-        "side_bins": 56,
-        "bin_px": 4,
-    }
+    detector = {"candidates": 1000, "detections": 100, "nms_iterations": 32}
+    detector |= {"masks": "windows", "precision": "float32"}
+    assert metadata[contract.DETECTOR] == report["detector"] == detector
+    last = {"level": 3, "size_id": 1, "stride_px": 32, "side_px": 224, "side_bins": 56}
+    last |= {"bin_px": 4}
     assert len(metadata[contract.WINDOWS]) == 8 and metadata[contract.WINDOWS][-1] == last
     assert metadata[contract.PREPROCESSING]["padding_px"] == 32
     assert metadata[contract.PREPROCESSING]["padding_colour"] == [0.5, 0.5, 0.5]
@@ -339,6 +318,11 @@ def test_an_engine_builds_without_a_gpu(small, tmp_path, capsys):
     assert manifest["ops"][contract.SWAP] == "function body, 4 nodes"
     assert report["layers"]["EINSUM"] == 4 * 4 and "PLUGIN_V3" not in report["layers"]
     assert report["ops"][contract.NORM].startswith("built-in layer")
+    facts, (claim,) = report["facts"], report["claims"]
+    assert facts["for"] == "8.6 12.0 (these and no others)" in report["summary"]
+    assert facts["input sizes"] == "min 1x3x16x16, opt 1x3x32x32, max 2x3x64x64"
+    assert facts["built with"].startswith("tensorrt_rtx ") and facts["size"].endswith(" MiB")
+    assert claim["difference"] is None and "building one does not" in claim["note"]
     said = capsys.readouterr().out
     assert "built with   tensorrt_rtx" in said
     assert (
@@ -358,8 +342,8 @@ def test_an_engine_builds_without_a_gpu(small, tmp_path, capsys):
 
 @needs_rtx
 def test_an_engine_of_the_default_graph_builds_without_a_gpu(tiny, tmp_path):
-    profile = to_tensorrt.Profile((1, 3, 64, 64), (1, 3, 64, 64), (2, 3, 128, 128))
-    report = to_tensorrt.build_engine(
+    profile = Profile((1, 3, 64, 64), (1, 3, 64, 64), (2, 3, 128, 128))
+    report = build.build_engine(
         tiny[1], tmp_path / "tiny.engine", profile=profile, backend="tensorrt_rtx"
     )
     assert (
@@ -372,9 +356,9 @@ def test_an_engine_of_the_default_graph_builds_without_a_gpu(tiny, tmp_path):
 
 @needs_rtx
 def test_a_builder_that_dies_is_an_error_and_leaves_nothing(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(to_tensorrt, "_run", lambda words, environment: -6)
+    monkeypatch.setattr(build, "_run", lambda words, environment: -6)
     with pytest.raises(InputError, match="the builder died of SIGABRT"):
-        to_tensorrt.build_engine(small[1], tmp_path / "a.engine", backend="tensorrt_rtx")
+        build.build_engine(small[1], tmp_path / "a.engine", backend="tensorrt_rtx")
     assert not list(tmp_path.iterdir())
 
 
@@ -387,7 +371,7 @@ def test_what_the_builder_refuses_is_an_error_and_leaves_nothing(small, tmp_path
     proto.graph.output.append(found)
     onnx.save(proto, tmp_path / "strange.onnx")
     with pytest.raises(InputError, match=r"tensorrt_rtx [\d.]+ did not build it: .*NonZero"):
-        to_tensorrt.build_engine(
+        build.build_engine(
             tmp_path / "strange.onnx", tmp_path / "a.engine", backend="tensorrt_rtx"
         )
     assert [p.name for p in tmp_path.iterdir()] == ["strange.onnx"]
@@ -398,11 +382,10 @@ def test_an_output_that_the_parser_misread_is_an_error(small):
     shapes = {
         value.name: [-1] * len(value.type.tensor_type.shape.dim) for value in proto.graph.output
     }
-    to_tensorrt.check_outputs(proto, shapes)
-    with pytest.raises(
-        InputError, match=r"output masks as parsed: expected shape \[-1, 20, -1, -1\]"
-    ):
-        to_tensorrt.check_outputs(proto, {**shapes, "masks": [-1, 0, -1, -1]})
+    build.check_outputs(proto, shapes)
+    message = r"output masks as parsed: expected shape \[-1, 20, -1, -1\]"
+    with pytest.raises(InputError, match=message):
+        build.check_outputs(proto, {**shapes, "masks": [-1, 0, -1, -1]})
 
 
 # --- errors -----------------------------------------------------------------------------------
@@ -514,15 +497,25 @@ def test_a_missing_package_is_named_with_the_way_to_install_it(
     assert fix in said and package in said
 
 
+def loaded_by(code: str, *arguments) -> set[str]:
+    """Top-level modules in memory after some lines in a fresh interpreter."""
+    code += "\nimport sys; print(*{m.split('.')[0] for m in sys.modules})"
+    words = [sys.executable, "-c", code, *map(str, arguments)]
+    run = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(run.stdout.split())
+
+
 def test_help_loads_nothing_heavy():
-    code = (
-        "import sys, tensormask_export.cli as c; c.build_parser();"
-        "print(*{m.split('.')[0] for m in sys.modules})"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    assert not {"torch", "onnx", "onnxruntime", "tensorrt_rtx"} & set(run.stdout.split())
+    loaded = loaded_by("import tensormask_export.cli as c; c.build_parser()")
+    assert not {"torch", "onnx", "onnxruntime", "tensorrt_rtx"} & loaded
+
+
+def test_a_file_is_read_and_an_engine_asked_for_without_torch(small):
+    read = "from tensormask_export.onnx_file.read import read_metadata, read_onnx\nimport sys\n"
+    read += "assert read_metadata(read_onnx(sys.argv[1]), sys.argv[1])"
+    others = ("contract", "shapes", "onnx_file.samples", "engine.build", "engine.child")
+    modules = ", ".join(f"tensormask_export.{name}" for name in (*others, "engine.manifest"))
+    assert "torch" not in loaded_by(f"{read}\nimport {modules}", small[1])
 
 
 def test_translations_cover_our_ops():

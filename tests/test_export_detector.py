@@ -1,5 +1,4 @@
-"""The exported detector: its own three steps against the model's, the file against PyTorch in
-every form."""
+"""The exported detector: its three steps against the model's, every form against PyTorch."""
 
 from __future__ import annotations
 
@@ -12,7 +11,6 @@ import torch
 from exported import SMALL, needs_rtx, outspoken
 from torchvision.ops import FrozenBatchNorm2d
 
-from tensormask_edu.config import InputConfig
 from tensormask_edu.detector import inference
 from tensormask_edu.detector.model import build_model
 from tensormask_edu.detector.network import NetworkOutput, WindowMasks, per_window
@@ -22,8 +20,7 @@ ort = pytest.importorskip("onnxruntime")
 
 from onnx.reference import ReferenceEvaluator
 from tensormask_export import contract
-from tensormask_export.engine import build as to_tensorrt
-from tensormask_export.onnx_file import write as to_onnx
+from tensormask_export.engine.build import build_engine
 from tensormask_export.onnx_file.graph import (
     Candidates,
     DetectorGraph,
@@ -31,8 +28,11 @@ from tensormask_export.onnx_file.graph import (
     overlaps,
     pad_to_multiple,
 )
-from tensormask_export.onnx_file.precision import fold_norms, in_precision, precision_of
+from tensormask_export.onnx_file.precision import fold_norms, in_precision
+from tensormask_export.onnx_file.read import expose, read_onnx
+from tensormask_export.onnx_file.write import export_onnx, quiet, windows_metadata
 from tensormask_export.runtimes import detections
+from tensormask_export.shapes import Profile
 from tensormask_export.verify.report import verify
 
 SIZES = [(37, 61), (40, 64)]  # of two pictures of one batch; the second fills it
@@ -40,7 +40,7 @@ OUTPUT_SIZES = [(55, 44), (40, 64)]
 
 
 def metadata(graph: DetectorGraph) -> dict:
-    return {contract.WINDOWS: to_onnx.model_metadata(graph, InputConfig())[contract.WINDOWS]}
+    return {contract.WINDOWS: windows_metadata(graph.config.geometry)}
 
 
 def batch(model, images):
@@ -117,9 +117,8 @@ class BestPairs(torch.nn.Module):
     def __init__(self, count: int) -> None:
         super().__init__()
         model = build_model(replace(SMALL, class_names=("a", "b", "c"))).eval()
-        self.unlisted = [
-            DetectorGraph(model, candidates=count)
-        ]  # its weights are no part of this
+        # In a list: its weights are no part of this
+        self.unlisted = [DetectorGraph(model, candidates=count)]
 
     def forward(self, fine, coarse):
         (graph,) = self.unlisted
@@ -147,7 +146,7 @@ def test_candidates_are_the_first_of_all_pairs_sorted(count):
 def test_in_onnx_they_are_so_even_where_scores_are_equal():
     """Unlike torch.topk, ONNX's TopK takes the lower index first among equals."""
     logits = [torch.randint(-3, 4, (2, 2 * NUM_CLASSES, *size)).float() for size in GRIDS]
-    with to_onnx.quiet():
+    with quiet():
         program = torch.onnx.export(BestPairs(60), tuple(logits), dynamo=True, verbose=False)
     session = ort.InferenceSession(program.model_proto.SerializeToString())
     names = [value.name for value in session.get_inputs()]
@@ -170,10 +169,8 @@ def suppressed(box, labels, threshold, iterations):
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.9])
 def test_the_iteration_is_greedy_nms(threshold):
     centre, size = 40 * torch.rand(400, 2), 4 + 30 * torch.rand(400, 2)
-    box, labels = (
-        torch.cat([centre - size / 2, centre + size / 2], dim=1),
-        torch.randint(0, 3, (400,)),
-    )
+    box = torch.cat([centre - size / 2, centre + size / 2], dim=1)
+    labels = torch.randint(0, 3, (400,))
     kept, converged, scores = suppressed(box, labels, threshold, 32)
     assert converged
     assert torch.equal(kept, inference.suppress(box, scores, labels, threshold))
@@ -182,9 +179,8 @@ def test_the_iteration_is_greedy_nms(threshold):
 def test_a_chain_longer_than_the_iterations_is_reported():
     """Each box suppresses the next, if it is kept itself: one step decides one box."""
     start = torch.arange(12.0)[:, None] * 2
-    box = torch.cat(
-        [start, 0 * start, start + 10, 0 * start + 10], dim=1
-    )  # neighbours: IoU 2/3
+    # Neighbours: IoU 2/3
+    box = torch.cat([start, 0 * start, start + 10, 0 * start + 10], dim=1)
     labels = torch.zeros(12, dtype=torch.int64)
     kept, converged, scores = suppressed(box, labels, 0.5, 12)
     assert converged and kept.tolist() == list(range(0, 12, 2))
@@ -222,10 +218,8 @@ def test_folding_a_normalisation_changes_nothing():
     ).eval()  # fmt: skip
     for norm in (body[1], body[3][1]):
         norm.weight.data = torch.rand_like(norm.weight) + 0.5
-        norm.bias.data, norm.running_mean = (
-            torch.randn_like(norm.bias),
-            torch.randn_like(norm.bias),
-        )
+        norm.bias.data = torch.randn_like(norm.bias)
+        norm.running_mean = torch.randn_like(norm.bias)
         norm.running_var = torch.tensor([1e-9, 1e-3, 1.0, 10.0, 1e3])[: len(norm.bias)]
     x = torch.rand(2, 3, 8, 8)
     expected = body(x)
@@ -237,7 +231,8 @@ def test_folding_a_normalisation_changes_nothing():
 def test_half_precision_is_a_copy():
     model = build_model(SMALL).eval()
     half = in_precision(model, "float16")
-    assert precision_of(half) == "float16" and precision_of(model) == "float32"
+    assert {p.dtype for p in half.network.parameters()} == {torch.float16}
+    assert {p.dtype for p in model.network.parameters()} == {torch.float32}
     assert in_precision(model, "float32") is model
 
 
@@ -247,7 +242,7 @@ def half(small, tmp_path_factory):
     from tensormask_edu.weights.checkpoint import load_checkpoint
 
     path = tmp_path_factory.mktemp("half") / "half.onnx"
-    to_onnx.export_onnx(load_checkpoint(small[0])[0], path, precision="float16", raw=True)
+    export_onnx(load_checkpoint(small[0])[0], path, precision="float16", raw=True)
     return small[0], path
 
 
@@ -262,9 +257,8 @@ def test_a_half_precision_file_has_half_weights_and_float32_islands(half, small)
     assert {values[name] for name in ("images", "boxes", "scores", "masks")} == {
         onnx.TensorProto.FLOAT
     }
-    assert (
-        values["logits_0"] == onnx.TensorProto.FLOAT16
-    )  # --raw keeps it an output, as it is computed
+    # --raw keeps it an output, as it is computed
+    assert values["logits_0"] == onnx.TensorProto.FLOAT16
     assert half[1].stat().st_size < small[1].stat().st_size
 
 
@@ -277,8 +271,8 @@ def test_a_half_precision_file_gives_pytorchs_detections_within_its_limits(half)
 
 @needs_rtx
 def test_a_half_precision_engine_builds_without_a_gpu(half, tmp_path):
-    profile = to_tensorrt.Profile((1, 3, 16, 16), (1, 3, 32, 32), (2, 3, 64, 64))
-    report = to_tensorrt.build_engine(
+    profile = Profile((1, 3, 16, 16), (1, 3, 32, 32), (2, 3, 64, 64))
+    report = build_engine(
         half[1], tmp_path / "half.engine", profile=profile, backend="tensorrt_rtx", sm=[86]
     )
     assert report.bytes > 0 and not report.warnings
@@ -289,7 +283,7 @@ def test_a_half_precision_engine_builds_without_a_gpu(half, tmp_path):
 
 def test_onnx_reference_computes_the_same_file(small):
     images = np.random.default_rng(0).random((2, 3, 16, 24), np.float32)
-    proto = to_onnx.expose(to_onnx.read_onnx(small[1]), ["logits_1"])
+    proto = expose(read_onnx(small[1]), ["logits_1"])
     names = [output.name for output in proto.graph.output]
     expected = ort.InferenceSession(proto.SerializeToString()).run(names, {"images": images})
     found = ReferenceEvaluator(proto).run(names, {"images": images})

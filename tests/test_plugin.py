@@ -1,5 +1,4 @@
-"""The TensorRT plugins in C++ and Python, without a GPU: on an emulated device, and as users
-build them."""
+"""The TensorRT plugins in C++ and Python without a GPU: emulated, and as users build them."""
 
 from __future__ import annotations
 
@@ -61,16 +60,8 @@ def compiled(folder: Path, *sources: Path) -> ctypes.CDLL:
     includes = [f"-I{PLUGINS / 'swap_align2nat'}", f"-I{TESTS}"]
     if HEADERS and CUDA_HEADERS:
         includes += ["-isystem", HEADERS, "-isystem", str(CUDA_HEADERS[0])]
-    flags = [
-        "-std=c++17",
-        "-O1",
-        "-shared",
-        "-fPIC",
-        "-Wall",
-        "-Wextra",
-        "-Werror",
-        "-Wno-unknown-pragmas",
-    ]
+    flags = ["-std=c++17", "-O1", "-shared", "-fPIC"]
+    flags += ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
     library = folder / "emulated.so"
     words = [cpu._find_compiler(), *flags, *includes, *map(str, sources), "-o", str(library)]
     subprocess.run(words, check=True)
@@ -241,10 +232,10 @@ def attributes(lam: int = 2, pad_value: float = PAD):
 
 @pytest.fixture(scope="module")
 def cpp(tmp_path_factory):
-    """trt_plugin.cpp on the emulated device."""
+    """The C++ plugins on the emulated device."""
     sources = (TESTS / "emulated_launch.cpp", TESTS / "emulated_plugin.cpp")
     folder = tmp_path_factory.mktemp("plugin")
-    library = compiled(folder, *sources, PLUGINS / "swap_align2nat" / "trt_plugin.cpp")
+    library = compiled(folder, *sources, PLUGINS / "swap_align2nat" / "tensorrt" / "plugin.cpp")
     library.plugin_timing_id.restype = ctypes.c_char_p
     return library
 
@@ -258,18 +249,12 @@ def test_the_cpp_plugin_stored_and_loaded_computes_the_reference(name, dtype, cp
     shape, lam = CASES[name]
     x, index = draw(shape, dtype), cells(shape, lam, 4)
     index[1] = torch.tensor([0, -1, 0])
-    dense, windows = (
-        Output(out_shape(shape, lam), dtype),
-        Output((5, lam * shape[1], lam * shape[2]), dtype),
-    )
+    dense = Output(out_shape(shape, lam), dtype)
+    windows = Output((5, lam * shape[1], lam * shape[2]), dtype)
     kinds = (HALVES[dtype], longs(*shape))
     fields = attributes(lam)
-    assert (
-        cpp.plugin_run(
-            SWAP.encode(), *fields, *kinds, 0, pointer(x), None, pointer(dense.tensor)
-        )
-        == 0
-    )
+    places = (0, pointer(x), None, pointer(dense.tensor))
+    assert cpp.plugin_run(SWAP.encode(), *fields, *kinds, *places) == 0
     expected = reference.swap_align2nat(x.double().numpy(), lam, PAD)
     assert error(dense.written(), expected, float(x.abs().max()), PAD) <= OP_REL[dtype]
     places = (ctypes.c_int64(5), pointer(x), pointer(index), pointer(windows.tensor))
@@ -586,14 +571,8 @@ def library(tmp_path_factory):
         "CMAKE_CXX_FLAGS": " ".join(warnings.split(",")),
         "CMAKE_CUDA_FLAGS": f"-Xcompiler={warnings} -Werror all-warnings",
     }
-    words = [
-        "cmake",
-        "-S",
-        PLUGINS,
-        "-B",
-        folder,
-        *(f"-D{key}={value}" for key, value in options.items()),
-    ]
+    defined = [f"-D{key}={value}" for key, value in options.items()]
+    words = ["cmake", "-S", PLUGINS, "-B", folder, *defined]
     subprocess.run(words, check=True, capture_output=True)
     build = ["cmake", "--build", folder, "--target", "swap_align2nat_trt"]
     run = subprocess.run(build, capture_output=True, text=True)
@@ -677,15 +656,8 @@ def test_cmake_names_the_cure_for_missing_headers(tmp_path):
     redirect["GIT_CONFIG_VALUE_0"] = "https://github.com/NVIDIA/"
     environment = {**os.environ, **redirect, "TENSORRT_INCLUDE_DIR": "", "TENSORRT_ROOT": ""}
     nowhere = [f"-DCMAKE_FIND_ROOT_PATH={tmp_path}", "-DCMAKE_FIND_ROOT_PATH_MODE_INCLUDE=ONLY"]
-    words = [
-        "cmake",
-        "-S",
-        PLUGINS,
-        "-B",
-        tmp_path / "build",
-        f"-DCMAKE_CUDA_COMPILER={NVCC}",
-        *nowhere,
-    ]
+    words = ["cmake", "-S", PLUGINS, "-B", tmp_path / "build"]
+    words += [f"-DCMAKE_CUDA_COMPILER={NVCC}", *nowhere]
     run = subprocess.run(words, capture_output=True, text=True, env=environment)
     assert run.returncode != 0
     assert "The TensorRT plugin needs TensorRT's headers" in run.stderr

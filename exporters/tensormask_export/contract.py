@@ -1,13 +1,14 @@
-"""What both sides of an exported file agree on: op names, attributes, tensor names, metadata
-keys.
+"""What both sides of an exported file agree on: names of ops, attributes, tensors, metadata.
 
-The only place for these strings: the exporter writes them; the verifier, the runner, the engine
+These strings stand here alone: the exporter writes them; sessions, the verifier, the engine
 builder and the TensorRT plugin read them.
 
 next: graph.py
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 # The custom ops. Their PyTorch twins are `swap_align2nat` and `swap_align2nat_windows` in
 # tensormask_edu.ops.
@@ -16,8 +17,7 @@ DOMAIN_VERSION = 1
 OPSET = 20  # of the standard ops around them; explicit INT8 Q/DQ needs at least 19
 SWAP = "SwapAlign2Nat"
 SWAP_WINDOWS = "SwapAlign2NatWindows"
-# a standard name in our domain: see `onnx_body.InstanceNormalization`
-NORM = "InstanceNormalization"
+NORM = "InstanceNormalization"  # a standard name in our domain: `bodies.InstanceNormalization`
 LAM = "lam"
 PAD_VALUE = "pad_value"
 
@@ -26,31 +26,26 @@ PAD_VALUE = "pad_value"
 # it the body always wins.
 PLUGIN_ATTRIBUTES = {"plugin_namespace": DOMAIN, "plugin_version": "1"}
 
-# Input
-IMAGES = (
-    "images"  # (N, 3, H, W) float32 RGB in [0, 1]; H, W multiples of the metadata's padding_px
-)
-BATCH, ROWS, COLUMNS = (
-    "batch",
-    "rows",
-    "columns",
-)  # names of the free dimensions; rows * padding_px = H
+# In which a file's weights and activations may be
+Precision = Literal["float32", "float16"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "float16")
+
+# Input: (N, 3, H, W) float32 RGB in [0, 1]; H, W multiples of the metadata's padding_px
+IMAGES = "images"
+# Its free dimensions by name: H = rows * padding_px, W = columns * padding_px
+BATCH, ROWS, COLUMNS = ("batch", "rows", "columns")
 
 # Outputs: D = min(detections_per_image, candidates) places per image, of which the first
 # `count` are detections, best first; beyond them boxes, scores, labels, windows and masks are
-# 0. Lengths are pixels of `images`; boxes are not clipped. The same names, shapes and types in
-#   every precision.
+# 0. Lengths are pixels of `images`; boxes are not clipped. Names, shapes and types are the same
+# in every precision.
 BOXES = "boxes"  # (N, D, 4) float32 xyxy
 SCORES = "scores"  # (N, D) float32, descending
 LABELS = "labels"  # (N, D) int64
-WINDOWS_OUT = (
-    "windows"  # (N, D, 4) int64 (level, size_id, y, x): the window that each mask lives in
-)
-# (N, D, P, Q) float32 probabilities on a canvas, 0 outside the window: `detections.py`
-MASKS_OUT = "masks"
+WINDOWS_OUT = "windows"  # (N, D, 4) int64 (level, size_id, y, x), where each mask lives
+MASKS_OUT = "masks"  # (N, D, P, Q) float32 probabilities on a canvas: `detections.py`
 COUNT = "count"  # (N,) int64
-# (N,) bool: the NMS iterations sufficed, so the result is that of greedy NMS
-CONVERGED = "nms_converged"
+CONVERGED = "nms_converged"  # (N,) bool: the iterations sufficed, the result is greedy NMS's
 OUTPUTS = (BOXES, SCORES, LABELS, WINDOWS_OUT, MASKS_OUT, COUNT, CONVERGED)
 CANVAS_BORDER = 2  # P = H / strides_px[0] + 2, Q = W / strides_px[0] + 2
 
@@ -67,28 +62,20 @@ def deltas(level: int) -> str:
     return f"deltas_{level}"
 
 
-def aligned(level: int, size_id: int) -> str:
-    """(N, V, U, H_0, W_0) mask logits of all windows, before the swap."""
-    return f"aligned_{level}_{size_id}"
-
-
 # Metadata: every value is JSON. The manifest beside an engine repeats these keys.
 METADATA_PREFIX = "tensormask_edu."
 CLASS_NAMES = METADATA_PREFIX + "class_names"
-WINDOWS = (
-    METADATA_PREFIX + "windows"
-)  # per level and size: level, size_id, stride_px, side_px, side_bins, bin_px
+# Per level and size: level, size_id, stride_px, side_px, side_bins, bin_px
+WINDOWS = METADATA_PREFIX + "windows"
 STRIDES_PX = METADATA_PREFIX + "strides_px"
 LAMS = METADATA_PREFIX + "lams"
 PADDING = METADATA_PREFIX + "pad_value"
 PREPROCESSING = METADATA_PREFIX + "preprocessing"  # padding_px, padding_colour, ...
-MODEL_CONFIG = (
-    METADATA_PREFIX + "model_config"
-)  # with the thresholds and the number of candidates of the file
+# With the thresholds and the number of candidates of the file
+MODEL_CONFIG = METADATA_PREFIX + "model_config"
 INPUT_CONFIG = METADATA_PREFIX + "input_config"
-DETECTOR = (
-    METADATA_PREFIX + "detector"
-)  # candidates, detections, nms_iterations, masks, precision
+# candidates, detections, nms_iterations, masks, precision
+DETECTOR = METADATA_PREFIX + "detector"
 SAMPLES = METADATA_PREFIX + "samples"  # small inputs with the outputs that PyTorch gave
 VERSIONS = METADATA_PREFIX + "versions"
 WEIGHTS_SHA256 = METADATA_PREFIX + "weights_sha256"

@@ -15,16 +15,14 @@ Shape = tuple[int, int, int, int]  # N, 3, H, W
 
 @dataclass(frozen=True)
 class Profile:
-    """The input shapes (N, 3, H, W) an engine accepts: smallest, the one it is tuned for,
-    largest."""
+    """The input shapes an engine accepts: smallest, the one it is tuned for, largest."""
 
     min: Shape = (1, 3, 128, 128)
     opt: Shape = (1, 3, 256, 256)
     max: Shape = (4, 3, 512, 512)
 
     def check(self, padding_px: int) -> None:
-        """Raise InputError unless min <= opt <= max and every side is a multiple of
-        `padding_px`."""
+        """Raise InputError unless min <= opt <= max and `padding_px` divides every side."""
         for name, shape in asdict(self).items():
             sides_fit = all(side > 0 and side % padding_px == 0 for side in shape[2:])
             if len(shape) != 4 or shape[0] < 1 or shape[1] != 3 or not sides_fit:
@@ -35,6 +33,7 @@ class Profile:
                 raise bad_input("shapes", "min <= opt <= max in every axis", self.text())
 
     def text(self) -> str:
+        """min 1x3x128x128, opt 1x3x256x256, max 4x3x512x512."""
         return ", ".join(f"{name} {shape_name(shape)}" for name, shape in asdict(self).items())
 
 

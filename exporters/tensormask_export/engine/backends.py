@@ -1,8 +1,8 @@
-"""TensorRT and TensorRT-RTX behind one view: which is here, what it builds for, what its tool
-is called.
+"""TensorRT and TensorRT-RTX behind one view: which is here, and what it builds for.
 
     tensorrt      builds on the machine with the GPU, for that GPU
-    tensorrt_rtx  builds on any machine, for a family of GPUs; each compiles the last step when it loads
+    tensorrt_rtx  builds on any machine, for a family of GPUs; each compiles the last step
+                  when it loads
 
 next: parsed.py
 """
@@ -19,17 +19,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import tensormask_edu
 from tensormask_edu.base.errors import InputError, bad_input
 
 from .device import find_device
 
 PACKAGES = ("tensorrt", "tensorrt_rtx")
-RTX_DEFAULT_TARGETS = (
-    "8.0",
-    "8.6",
-    "8.9",
-    "12.0",
-)  # "and later", says the vendor's documentation
+# "and later", says the vendor's documentation
+RTX_DEFAULT_TARGETS = ("8.0", "8.6", "8.9", "12.0")
+# Remarks that say nothing: a function used twice repeats its node names, and int64 outputs stay
+# int64
+HARMLESS = ("already exists, the output tensors of this new instance", "has Int64 binding")
 
 
 @dataclass(frozen=True)
@@ -53,42 +53,41 @@ class Backend:
         return "tensorrt_rtx" if self.is_rtx else "trtexec"
 
     def targets(self, sm: Sequence[int]) -> dict[str, Any]:
-        """For which compute capabilities an engine is built. later: those above the lowest may
-        do as well."""
+        """For which compute capabilities an engine is built.
+
+        Returns:
+            them, a note in words, and whether `later` ones may do as well.
+        """
         if not self.is_rtx:
             device = find_device()
             here, name = ([device.capability], f", {device.name}") if device else ([], "")
-            note = f"the GPU of the machine that built it{name}"
-            return {"compute_capabilities": here, "later": False, "note": note}
+            return _targets(here, f"the GPU of the machine that built it{name}")
         if sm:
-            named = [f"{n // 10}.{n % 10}" for n in sm]
-            return {
-                "compute_capabilities": named,
-                "later": False,
-                "note": "these and no others",
-            }
+            return _targets([f"{n // 10}.{n % 10}" for n in sm], "these and no others")
         note = "the default of TensorRT-RTX: these and later ones"
-        return {"compute_capabilities": list(RTX_DEFAULT_TARGETS), "later": True, "note": note}
+        return _targets(list(RTX_DEFAULT_TARGETS), note, later=True)
 
     def check_targets(self, sm: Sequence[int]) -> None:
         """Raise InputError for a target that this backend cannot build for."""
         if sm and not self.is_rtx:
+            expected = "nothing: tensorrt builds for the GPU of this machine"
             fix = "leave --sm away, or use --backend tensorrt_rtx"
-            raise bad_input(
-                "sm", "nothing: tensorrt builds for the GPU of this machine", list(sm), fix
-            )
+            raise bad_input("sm", expected, list(sm), fix)
         if len(set(sm)) < len(sm):
             raise bad_input("sm", "each compute capability once", list(sm))
         known = self.known_targets() if self.is_rtx else []
         if wrong := [n for n in sm if n not in known]:
-            raise bad_input(
-                "sm", f"some of {known}, what {self.name} {self.version} builds for", wrong
-            )
+            expected = f"some of {known}, what {self.name} {self.version} builds for"
+            raise bad_input("sm", expected, wrong)
 
     def known_targets(self) -> list[int]:
         """Compute capabilities that can be named, 86 for 8.6."""
         names = self.module.ComputeCapability.__members__
         return sorted(int(name[2:]) for name in names if name.startswith("SM"))
+
+
+def _targets(capabilities: list[str], note: str, later: bool = False) -> dict[str, Any]:
+    return {"compute_capabilities": capabilities, "later": later, "note": note}
 
 
 def find_backend(name: str = "auto") -> Backend:
@@ -112,36 +111,36 @@ def make_builder(trt: Any, logger: Any) -> Any:
     try:
         return trt.Builder(logger)
     except (RuntimeError, TypeError) as error:
+        problem = f"{trt.__name__} has no builder here: is there a GPU?"
         fix = "without one use --backend tensorrt_rtx"
-        raise InputError(
-            f"backend: {trt.__name__} has no builder here: is there a GPU? {fix} ({error})"
-        ) from None
+        raise InputError(f"backend: {problem} {fix} ({error})") from None
 
 
 def network_flags(trt: Any) -> int:
-    """Precision comes from the ONNX file: the only way in TensorRT 11, asked for in 10."""
+    """Flags of a network whose precision comes from the file: TensorRT 11 has no other kind."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    return 0 if flag is None else 1 << int(flag)
+    return 0 if flag is None else 1 << int(flag)  # TensorRT 10 has to be asked for it
 
 
 @contextmanager
 def child_environment(backend: Backend) -> Iterator[dict[str, str]]:
-    """The environment in which a child process can use the backend and this package.
+    """The environment of a child process that uses the backend and this package.
 
     The ONNX parser of TensorRT-RTX opens its library by a name without version, which the wheel
     does not ship; without a link of that name on LD_LIBRARY_PATH, a node that maps to a plugin
     aborts the process.
     """
-    packages = [import_module(name) for name in ("tensormask_edu", "tensormask_export")]
-    roots = {str(Path(package.__file__ or "").parents[1]) for package in packages}
+    # Both packages may lie in a checkout that is on this process's path alone
+    roots = {Path(tensormask_edu.__file__).parents[1], Path(__file__).parents[2]}
     environment = dict(os.environ)
-    environment["PYTHONPATH"] = _joined(*sorted(roots), environment.get("PYTHONPATH"))
+    paths = (*sorted(map(str, roots)), environment.get("PYTHONPATH"))
+    environment["PYTHONPATH"] = _joined(*paths)
     with tempfile.TemporaryDirectory(prefix="tensormask_export_") as folder:
         if backend.is_rtx:
             library = _rtx_library()
             (Path(folder) / "libtensorrt_rtx.so").symlink_to(library)
-            paths = (folder, str(library.parent), environment.get("LD_LIBRARY_PATH"))
-            environment["LD_LIBRARY_PATH"] = _joined(*paths)
+            libraries = (folder, str(library.parent), environment.get("LD_LIBRARY_PATH"))
+            environment["LD_LIBRARY_PATH"] = _joined(*libraries)
         yield environment
 
 
@@ -156,11 +155,6 @@ def _rtx_library() -> Path:
 
 def _joined(*paths: str | None) -> str:
     return os.pathsep.join(path for path in paths if path)
-
-
-# Remarks that say nothing: a function used twice repeats its node names, and int64 outputs stay
-# int64.
-HARMLESS = ("already exists, the output tensors of this new instance", "has Int64 binding")
 
 
 def make_logger(trt: Any) -> Any:

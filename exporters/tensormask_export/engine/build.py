@@ -1,5 +1,4 @@
-"""An engine from an ONNX file: parse, build, manifest. Runs without a GPU where TensorRT-RTX is
-installed.
+"""An engine from an ONNX file: parse, build, manifest. Needs no GPU with TensorRT-RTX.
 
 The build runs in a child process: a builder that aborts then becomes an error message, and the
 library path that TensorRT-RTX needs can be set before it starts. Our ops run as the plugin that
@@ -23,6 +22,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packaging.version import Version
+
 from tensormask_edu.base.errors import InputError, bad_input
 from tensormask_edu.base.files import file_sha256, read_json, write_json, written_whole
 
@@ -34,6 +35,17 @@ from .plugin import OPS, Plugin, choose
 
 if TYPE_CHECKING:
     import onnx
+
+
+# What a build leaves open
+NOT_RUN = {
+    "claim": "TensorRT engine, every raw output",
+    "against": "PyTorch",
+    "difference": None,
+    "limit": None,
+    "note": "an engine needs an NVIDIA GPU to run; building one does not",
+    "at_least": False,
+}
 
 
 @dataclass(frozen=True)
@@ -49,16 +61,14 @@ class Effort:
     timing_cache: str | None = None
 
     def check(self, backend: Backend) -> None:
-        """Raise InputError for a number that means nothing, and for what the backend does not
-        have."""
+        """Raise InputError for a number that means nothing, or that the backend has not."""
         if self.timing_cache and backend.is_rtx:
-            fix = "leave it away: its builds take seconds, and the last step happens when the engine loads"
-            raise bad_input(
-                "timingCacheFile",
-                "none: TensorRT-RTX has no such cache",
-                self.timing_cache,
-                fix,
+            expected = "none: TensorRT-RTX has no such cache"
+            fix = (
+                "leave it away: its builds take seconds, and the last step happens when the "
+                "engine loads"
             )
+            raise bad_input("timingCacheFile", expected, self.timing_cache, fix)
         if self.workspace_mib is not None and not self.workspace_mib > 0:
             raise bad_input("memPoolSize", "MiB > 0", self.workspace_mib)
         if self.optimization_level is not None and self.optimization_level not in range(6):
@@ -94,8 +104,28 @@ class EngineReport:
     command: str
     warnings: list[str]
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a table says of the engine."""
+        targets = [*self.targets["compute_capabilities"], f"({self.targets['note']})"]
+        return {
+            "built with": f"{self.backend} {self.version}, {self.seconds:.1f} s",
+            "size": f"{self.bytes / 2**20:.1f} MiB",
+            "for": " ".join(targets),
+            "input sizes": Profile(**self.profile).text(),
+            "our operators": ", ".join(f"{name}: {how}" for name, how in self.ops.items()),
+            "the same by hand": self.command,
+        }
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """All of it."""
+        facts = self.facts
+        return {
+            **asdict(self),
+            "summary": f"{facts['size']}, {facts['built with']}, for {facts['for']}",
+            "claims": [NOT_RUN],
+            "facts": facts,
+        }
 
 
 def build_engine(
@@ -109,8 +139,7 @@ def build_engine(
     plugin_library: str | Path | None = None,
     effort: Effort | None = None,
 ) -> EngineReport:
-    """Build `engine_path` from our ONNX file, and `<engine_path>.json`, its manifest, beside
-    it.
+    """Build `engine_path` from our ONNX file, and its manifest `<engine_path>.json`.
 
     Args:
         profile: accepted input shapes; all three equal for an engine of one shape.
@@ -135,10 +164,10 @@ def build_engine(
     with written_whole(engine_path) as temporary:
         temporary.touch()  # a folder that cannot be written shows before the build
         request = _request(chosen, profile, sm, form, ops, effort)
-        built = _build_in_child(
-            chosen, {**request, "onnx": str(onnx_path), "plan": str(temporary)}
-        )
+        files = {"onnx": str(onnx_path), "plan": str(temporary)}
+        built = _build_in_child(chosen, request | files)
         check_outputs(proto, built["outputs"])
+        command = equivalent_command(chosen, onnx_path, engine_path, profile, sm, form, effort)
         report = EngineReport(
             path=str(engine_path),
             manifest=str(manifest_path),
@@ -153,9 +182,7 @@ def build_engine(
             ops=_how_ops_run(ops, built["layers"], form),
             layers=built["layers"],
             seconds=built["seconds"],
-            command=equivalent_command(
-                chosen, onnx_path, engine_path, profile, sm, form, effort
-            ),
+            command=command,
             warnings=built["warnings"],
         )
         write_json(manifest_path, manifest(report, metadata))
@@ -183,32 +210,29 @@ def _request(
 
 def count_ops(graph: onnx.GraphProto) -> Counter[str]:
     """Our nodes by type, those inside loops and branches too."""
-    counts: Counter[str] = Counter()
-    for node in graph.node:
-        counts[node.op_type] += node.domain == contract.DOMAIN
-        for attribute in node.attribute:
-            for inner in [
-                *([attribute.g] if attribute.HasField("g") else []),
-                *attribute.graphs,
-            ]:
-                counts += count_ops(inner)
-    return +counts
+    counts = Counter(node.op_type for node in graph.node if node.domain == contract.DOMAIN)
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        inner = [attribute.g] if attribute.HasField("g") else attribute.graphs
+        for body in inner:
+            counts += count_ops(body)
+    return counts
 
 
 def check_outputs(proto: onnx.ModelProto, outputs: dict[str, list[int]]) -> None:
-    """Raise InputError unless the parser gave every output the name and shape of the ONNX
-    file."""
+    """Raise InputError unless the parser kept each output's name and shape."""
     for value in proto.graph.output:
-        dimensions = [d.dim_value or -1 for d in value.type.tensor_type.shape.dim]
+        dimensions = [side.dim_value or -1 for side in value.type.tensor_type.shape.dim]
         found = outputs.get(value.name, [])
-        fits = len(found) == len(dimensions) and all(
-            -1 in (a, b) or a == b for a, b in zip(dimensions, found, strict=True)
-        )
-        if not fits:
-            expected = f"shape {dimensions} (-1: free)"
-            raise bad_input(
-                f"output {value.name} as parsed", expected, found, "try another TensorRT"
-            )
+        if not _same_shape(dimensions, found):
+            expected, fix = f"shape {dimensions} (-1: free)", "try another TensorRT"
+            raise bad_input(f"output {value.name} as parsed", expected, found, fix)
+
+
+def _same_shape(shape: Sequence[int], other: Sequence[int]) -> bool:
+    """The same numbers, where neither is free (-1)."""
+    if len(shape) != len(other):
+        return False
+    return all(-1 in (a, b) or a == b for a, b in zip(shape, other, strict=True))
 
 
 def manifest(report: EngineReport, metadata: dict[str, Any]) -> dict[str, Any]:
@@ -244,11 +268,9 @@ def equivalent_command(
     effort: Effort | None = None,
 ) -> str:
     """The vendor's command line that builds the same engine."""
-    shapes = {
-        f"{name}Shapes": f"{contract.IMAGES}:{shape_name(s)}"
-        for name, s in asdict(profile).items()
-    }
-    options = {"onnx": str(onnx_path), "saveEngine": str(engine_path), **shapes}
+    options = {"onnx": str(onnx_path), "saveEngine": str(engine_path)}
+    for name, shape in asdict(profile).items():
+        options[f"{name}Shapes"] = f"{contract.IMAGES}:{shape_name(shape)}"
     if sm:
         options["computeCapabilities"] = ",".join(map(str, sm))
     if plugin and plugin.kind == "python":
@@ -256,46 +278,36 @@ def equivalent_command(
     if plugin and plugin.library:
         options["dynamicPlugins"] = plugin.library
     options |= (effort or Effort()).options()
-    words = [
-        backend.tool,
-        *(f"--{key}={value}" for key, value in options.items()),
-        "--skipInference",
-    ]
-    if not backend.is_rtx and backend.version.startswith("10."):
+    named = [f"--{name}={value}" for name, value in options.items()]
+    words = [backend.tool, *named, "--skipInference"]
+    if not backend.is_rtx and Version(backend.version).major == 10:
         words.append("--stronglyTyped")  # the only mode of version 11
     return shlex.join(words)
 
 
 def _how_ops_run(ops: Counter[str], layers: dict[str, int], plugin: Plugin) -> dict[str, str]:
-    """Per custom node type: as a plugin, as the backend's own layer, or as its function
-    body."""
-    swaps = "function body" if plugin.kind == "none" else f"{plugin.kind} plugin"
-    norm = (
-        "built-in layer"
-        if layers.get("NORMALIZATION", 0) >= ops[contract.NORM]
-        else "function body"
-    )
-    how = {**dict.fromkeys(OPS, swaps), contract.NORM: norm}
-    return {
-        name: f"{how.get(name, 'function body')}, {count} nodes"
-        for name, count in sorted(ops.items())
-    }
+    """Per custom node type: a plugin, the backend's own layer, or the function body."""
+    how = dict.fromkeys(ops, "function body")
+    if plugin.kind != "none":
+        how |= dict.fromkeys(OPS, f"{plugin.kind} plugin")
+    if layers.get("NORMALIZATION", 0) >= ops[contract.NORM]:
+        how[contract.NORM] = "built-in layer"
+    return {name: f"{how[name]}, {count} nodes" for name, count in sorted(ops.items())}
 
 
 def _build_in_child(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
-    """Run `builder.py` as a program; returns its answer or raises what went wrong as an
-    InputError."""
-    with tempfile.TemporaryDirectory() as folder, child_environment(backend) as env:
+    """The answer of `child.py`, run as a program; what went wrong is an InputError."""
+    with tempfile.TemporaryDirectory() as folder, child_environment(backend) as environment:
         path, answer = Path(folder) / "request.json", Path(folder) / "answer.json"
         write_json(path, {**request, "answer": str(answer)})
-        code = _run([sys.executable, "-m", f"{__package__}.builder", str(path)], env)
+        words = [sys.executable, "-m", f"{__package__}.child", str(path)]
+        code = _run(words, environment)
         built = read_json(answer) if answer.is_file() else {}
     if code == -signal.SIGINT:
         raise KeyboardInterrupt
     if code != 0 or "error" in built:
-        raise InputError(
-            f"engine: {backend.name} {backend.version} did not build it: {_reason(code, built)}"
-        )
+        problem = f"{backend.name} {backend.version} did not build it: {_reason(code, built)}"
+        raise InputError(f"engine: {problem}")
     return built
 
 

@@ -1,5 +1,4 @@
-"""The child process that parses and builds:
-`python -m tensormask_export.engine.child REQUEST.json`.
+"""The child process that builds: `python -m tensormask_export.engine.child REQUEST.json`.
 
 It reads what to do from a JSON file and writes what came of it to another, because the
 libraries it loads may end the process. So it imports little, and no PyTorch.
@@ -15,6 +14,8 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.base.files import read_json, write_json, written_whole
@@ -32,9 +33,8 @@ class BuildFailed(Exception):
 
 def run(request_path: str) -> int:
     """Do what the request says, write the answer where it says; returns the exit code."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_DFL
-    )  # Ctrl-C ends it in the middle of the builder's work
+    # Ctrl-C ends it in the middle of the builder's work: Python's own handler would wait
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     request = read_json(request_path)
     try:
         answer = _parse_and_build(find_backend(request["backend"]).module, request)
@@ -73,31 +73,33 @@ def _parse_and_build(trt: Any, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_plugins(layers: Counter[str], kind: str, nodes: dict[str, int]) -> None:
-    """Every node of ours became a plugin layer, or none did, as asked: the parser itself takes
-    the function body of a node without a word where it finds no plugin for it."""
-    found, wanted = sum(layers[name] for name in PLUGIN_LAYERS), sum(nodes.values())
-    if found != (0 if kind == "none" else wanted):
+    """Raise BuildFailed unless every node of ours became a plugin layer, or none, as asked.
+
+    The parser itself takes a node's function body without a word where it finds no plugin.
+    """
+    found = sum(layers[name] for name in PLUGIN_LAYERS)
+    wanted = 0 if kind == "none" else sum(nodes.values())
+    if found != wanted:
         names = ", ".join(f"{count} {name}" for name, count in nodes.items())
         raise BuildFailed(
-            f"plugin {kind}: {found} plugin layers came of {names} nodes in the ONNX file. Does each node "
-            "have the attributes plugin_namespace and plugin_version? Export again, or use --plugin none"
+            f"plugin {kind}: {found} plugin layers came of {names} nodes in the ONNX file. "
+            "Does each node have the attributes plugin_namespace and plugin_version? Export "
+            "again, or use --plugin none"
         )
 
 
 def _config(trt: Any, builder: Any, request: dict[str, Any]) -> Any:
     config, profile = builder.create_builder_config(), builder.create_optimization_profile()
-    profile.set_shape(
-        contract.IMAGES, *(request["profile"][key] for key in ("min", "opt", "max"))
-    )
+    shapes = [request["profile"][name] for name in ("min", "opt", "max")]
+    profile.set_shape(contract.IMAGES, *shapes)
     config.add_optimization_profile(profile)
     if request["sm"]:
         config.num_compute_capabilities = len(request["sm"])
     for position, number in enumerate(request["sm"]):
         config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{number}"), position)
     if request["workspace_mib"] is not None:
-        config.set_memory_pool_limit(
-            trt.MemoryPoolType.WORKSPACE, int(request["workspace_mib"] * 2**20)
-        )
+        limit = int(request["workspace_mib"] * 2**20)  # bytes
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, limit)
     if request["optimization_level"] is not None:
         config.builder_optimization_level = request["optimization_level"]
     if request["timing_cache"]:
@@ -110,14 +112,11 @@ def _set_timing_cache(config: Any, path: Path) -> None:
     """An empty cache, or the one that an earlier build left."""
     cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
     if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
-        raise BuildFailed(
-            f"the timing cache {path} is of another version or GPU, or damaged: remove it"
-        )
+        problem = "is of another version or GPU, or damaged: remove it"
+        raise BuildFailed(f"the timing cache {path} {problem}")
 
 
 def _progress_monitor(trt: Any) -> Any:
-    from tqdm import tqdm  # type: ignore[import-untyped]
-
     class Progress(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
         """One bar: steps of the outermost phase, and the name of the phase at work."""
 

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU. capability: "8.6"; driver: its kernel module's version."""
+    """A GPU."""
 
     name: str
-    capability: str
-    driver: str
+    capability: str  # "8.6"
+    driver: str  # the kernel module's version
 
 
 def find_device() -> Device | None:
     """The GPU that PyTorch uses, or None."""
-    import torch
+    import torch  # heavy, and only who runs or builds for a GPU asks
 
     if not torch.cuda.is_available():
         return None

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from packaging.version import Version
 
 from tensormask_edu.base.errors import InputError, bad_input
 from tensormask_edu.base.files import file_sha256, read_json
@@ -25,7 +27,6 @@ from . import plugin
 from .backends import Backend, find_backend
 from .device import Device
 
-# What a manifest must say, as the way to each field
 METADATA = (
     contract.CLASS_NAMES,
     contract.DETECTOR,
@@ -34,6 +35,7 @@ METADATA = (
     contract.STRIDES_PX,
     contract.WINDOWS,
 )
+# What a manifest must say: each field by the names that lead to it
 FIELDS = (
     *(("engine", name) for name in ("bytes", "sha256")),
     *(("backend", name) for name in ("name", "version")),
@@ -62,7 +64,8 @@ class EngineFile:
     def profile(self) -> Profile:
         """The input shapes that the engine accepts."""
         shapes = self.manifest["profile"][contract.IMAGES]
-        return Profile(*(tuple(shapes[name]) for name in ("min", "opt", "max")))  # type: ignore[arg-type]
+        bounds = [tuple(shapes[name]) for name in ("min", "opt", "max")]
+        return Profile(*bounds)  # type: ignore[arg-type]
 
     def backend(self) -> Backend:
         """The TensorRT that built the engine, if it is here in the same version.
@@ -76,7 +79,7 @@ class EngineFile:
             found = here.version
         except InputError as error:
             found = f"none ({error})"
-        if found != version:
+        if found != version:  # an engine runs in the very version that built it
             fix = f"pip install {name.replace('_', '-')}=={version}, or {AGAIN}"
             raise bad_input("engine", f"{name} {version}, which built it", found, fix)
         return here
@@ -84,21 +87,17 @@ class EngineFile:
     def check_device(self, device: Device | None) -> Device:
         """The GPU, if the engine was built for it; else InputError."""
         targets = self.manifest["targets"]
-        capabilities = targets["compute_capabilities"]
-        wanted = " or ".join(capabilities) + (" or later" if targets.get("later") else "")
-        expected = f"a GPU of compute capability {wanted}"
+        capabilities, later = targets["compute_capabilities"], targets.get("later", False)
+        wanted = [*capabilities, "later"] if later else capabilities
+        expected = f"a GPU of compute capability {' or '.join(wanted)}"
         if device is None:
-            raise bad_input(
-                "engine", expected, "no GPU", "run the .onnx file here, engines need a GPU"
-            )
-        later = targets.get("later") and _number(device.capability) > min(
-            map(_number, capabilities)
-        )
-        if device.capability not in capabilities and not later:
+            fix = "run the .onnx file here, engines need a GPU"
+            raise bad_input("engine", expected, "no GPU", fix)
+        above = later and Version(device.capability) > min(map(Version, capabilities))
+        if device.capability not in capabilities and not above:
             got = f"{device.name} of {device.capability}"
-            raise bad_input(
-                "engine", expected, got, f"{AGAIN}, on this machine or with --sm for its GPU"
-            )
+            fix = f"{AGAIN}, on this machine or with --sm for its GPU"
+            raise bad_input("engine", expected, got, fix)
         return device
 
     def plugin(self, library: str | Path | None = None) -> dict[str, Any]:
@@ -119,10 +118,9 @@ class EngineFile:
         places = [Path(given)] if given else [self.path.with_name(stored.name), stored]
         found = next((place for place in places if place.is_file()), None)
         if found is None:
-            fix = f"pass --plugin-library FILE, put it beside the engine, or build it: {plugin.BUILD}"
-            raise bad_input(
-                "plugin", f"{stored.name}, which the engine needs", "no such file", fix
-            )
+            ways = "pass --plugin-library FILE, put it beside the engine, or build it"
+            expected = f"{stored.name}, which the engine needs"
+            raise bad_input("plugin", expected, "no such file", f"{ways}: {plugin.BUILD}")
         if file_sha256(found) != built_with["sha256"]:
             fix = f"take the library of the build, or {AGAIN} with this one"
             expected = f"the library of SHA-256 {built_with['sha256']}"
@@ -141,44 +139,27 @@ def read_engine(path: str | Path) -> EngineFile:
         fix = f"copy it together with the engine, or {AGAIN}"
         raise bad_input("engine", f"its manifest {beside.name} beside it", "none", fix)
     manifest = read_json(beside, "manifest")
-    if missing := _missing(manifest):
-        fix = f"is it of another version? {AGAIN}"
-        raise bad_input(
-            "manifest", f"the fields {', '.join(missing)}", f"{beside} without them", fix
-        )
+    if missing := ["/".join(names) for names in FIELDS if not _has(manifest, names)]:
+        expected, fix = f"the fields {', '.join(missing)}", f"is it of another version? {AGAIN}"
+        raise bad_input("manifest", expected, f"{beside} without them", fix)
     try:
         plan = path.read_bytes()
     except OSError as error:
         raise bad_input("engine", "a readable file", f"{path} ({error.strerror})") from None
     if len(plan) != manifest["engine"]["bytes"]:
-        expected, fix = (
-            f"{manifest['engine']['bytes']} bytes, as its manifest says",
-            "copy it again",
-        )
-        raise bad_input(
-            "engine", expected, f"{len(plan)} bytes in {path}", f"{fix}, or {AGAIN}"
-        )
+        expected = f"{manifest['engine']['bytes']} bytes, as its manifest says"
+        got, fix = f"{len(plan)} bytes in {path}", f"copy it again, or {AGAIN}"
+        raise bad_input("engine", expected, got, fix)
     if hashlib.sha256(plan).hexdigest() != manifest["engine"]["sha256"]:
-        raise InputError(
-            f"engine: {path} is not the file that {beside.name} describes (another SHA-256); not loaded. "
-            f"Copy both again, or {AGAIN}"
-        )
+        problem = f"{path} is not the file that {beside.name} describes (another SHA-256)"
+        raise InputError(f"engine: {problem}; not loaded. Copy both again, or {AGAIN}")
     return EngineFile(path, plan, manifest)
 
 
-def _missing(manifest: Any) -> list[str]:
-    """`FIELDS` that a manifest lacks."""
-    missing = []
-    for way in FIELDS:
-        value = manifest
-        for name in way:
-            value = (
-                value.get(name, FIELDS) if isinstance(value, dict) else FIELDS
-            )  # none of JSON's values
-        if value is FIELDS:
-            missing.append("/".join(way))
-    return missing
-
-
-def _number(capability: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in capability.split("."))
+def _has(manifest: Any, names: Sequence[str]) -> bool:
+    """Is there a value under these names, each inside the one before?"""
+    for name in names:
+        if not isinstance(manifest, dict) or name not in manifest:
+            return False
+        manifest = manifest[name]
+    return True

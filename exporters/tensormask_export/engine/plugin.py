@@ -1,8 +1,9 @@
-"""Which form our ops take in an engine: a plugin in C++, one in Python, or none, and how it
-gets in.
+"""Which form our ops take in an engine: a plugin in C++, one in Python, or none.
 
-    cpp     the library that plugins/CMakeLists.txt builds: for every program that loads the engine
-    python  `python_plugin.py`, on the kernels that NVRTC compiles: for Python programs that register it
+    cpp     the library that plugins/CMakeLists.txt builds, for every program that loads the
+            engine
+    python  `python_plugin.py`, on the kernels that NVRTC compiles, for Python programs that
+            register it
     none    the function bodies in the ONNX file: standard ops, nothing to load
 
 next: python_plugin.py
@@ -21,6 +22,7 @@ from tensormask_edu.base.errors import InputError, bad_input
 from tensormask_edu.base.files import file_sha256
 
 from .. import contract
+from . import python_plugin
 
 if TYPE_CHECKING:
     from .backends import Backend
@@ -49,11 +51,11 @@ class Plugin:
 
 
 def choose(asked: str, backend: Backend, library: str | Path | None = None) -> Plugin:
-    """The plugin asked for; "auto": the C++ library if there is one, else Python's for
-    TensorRT, else none.
+    """The plugin asked for, and why this one.
 
     Args:
-        asked: "auto", "cpp", "python" or "none".
+        asked: "cpp", "python" or "none"; "auto": the C++ library if there is one, else Python's
+            for TensorRT, else none.
         library: the C++ library; by default `$TENSORMASK_PLUGIN`, or the checkout's
             build/plugins.
 
@@ -63,47 +65,39 @@ def choose(asked: str, backend: Backend, library: str | Path | None = None) -> P
     if asked not in ("auto", *KINDS):
         raise bad_input("plugin", "auto, " + ", ".join(KINDS), repr(asked))
     if library is not None and asked in ("python", "none"):
-        raise bad_input(
-            "plugin", "cpp or auto with a library", asked, "leave one of the two away"
-        )
+        fix = "leave one of the two away"
+        raise bad_input("plugin", "cpp or auto with a library", asked, fix)
     if asked in ("auto", "cpp"):
         path, where = find_library(library)
         if path is not None:
             return Plugin("cpp", where, str(path), file_sha256(path))
         if asked == "cpp":
-            raise bad_input(
-                "plugin", f"a {LIBRARY}", "none", f"build it ({BUILD}) or set {VARIABLE}"
-            )
+            fix = f"build it ({BUILD}) or set {VARIABLE}"
+            raise bad_input("plugin", f"a {LIBRARY}", "none", fix)
     if asked == "none":
         return Plugin("none", "asked for")
     if asked == "python":
         return Plugin("python", "asked for")
+    missing = f"no {LIBRARY} here"
     if backend.is_rtx:
-        return Plugin("none", f"no {LIBRARY} here, and TensorRT-RTX promises no plugins")
+        return Plugin("none", f"{missing}, and TensorRT-RTX promises no plugins")
     if find_spec("cuda") is None or find_spec("cuda.core") is None:
-        return Plugin(
-            "none", f"no {LIBRARY} here, and Python's plugin needs tensormask-edu[cuda]"
-        )
-    return Plugin("python", f"no {LIBRARY} here")
+        return Plugin("none", f"{missing}, and Python's plugin needs tensormask-edu[cuda]")
+    return Plugin("python", missing)
 
 
 def find_library(given: str | Path | None) -> tuple[Path | None, str]:
-    """The C++ plugin (path, why this one); no path where nobody named one and none was
-    built."""
-    named, why = (
-        (given, "asked for") if given else (os.environ.get(VARIABLE), f"named by {VARIABLE}")
-    )
-    if named:
+    """The C++ plugin and why this one; None where nobody named one and none was built."""
+    if named := given or os.environ.get(VARIABLE):
         if not Path(named).is_file():
             raise bad_input("plugin", f"a {LIBRARY}", f"no file {named}", f"build it: {BUILD}")
-        return Path(named).resolve(), why
+        return Path(named).resolve(), "asked for" if given else f"named by {VARIABLE}"
     built = Path(__file__).resolve().parents[3] / "build" / "plugins" / LIBRARY
     return (built, "built in build/plugins") if built.is_file() else (None, "")
 
 
 def load(trt: Any, kind: str, library: str | Path | None = None) -> None:
-    """Make the plugin known to TensorRT in this process: before parsing, and before an engine
-    is loaded.
+    """Make the plugin known to TensorRT in this process, before it parses or loads an engine.
 
     The registry belongs to the process and keeps the first plugin of a name, so it holds one
     form: asking for the same again is free, asking for another is an error.
@@ -116,41 +110,31 @@ def load(trt: Any, kind: str, library: str | Path | None = None) -> None:
     if kind == "none" or _loaded.get(trt.__name__) == form:
         return
     if trt.__name__ in _loaded:
-        fix = "start a new process for the other one"
-        raise bad_input(
-            "plugin", f"{_loaded[trt.__name__]}, which this process has loaded", form, fix
-        )
+        expected = f"{_loaded[trt.__name__]}, which this process has loaded"
+        raise bad_input("plugin", expected, form, "start a new process for the other one")
     if kind == "python":
-        from .python_plugin import register
-
-        register(trt)
+        python_plugin.register(trt)
     else:
         _load_library(trt, Path(library or ""))
     if missing := [name for name in OPS if find_creator(trt, name) is None]:
-        fix = f"build the plugin of this version: {BUILD}"
-        raise bad_input(
-            "plugin", f"the ops {', '.join(missing)} in it", f"none in {library or kind}", fix
-        )
+        expected, got = f"the ops {', '.join(missing)} in it", f"none in {library or kind}"
+        raise bad_input("plugin", expected, got, f"build the plugin of this version: {BUILD}")
     _loaded[trt.__name__] = form
 
 
 def find_creator(trt: Any, name: str) -> Any:
     """What `trt` has registered for one of `OPS`, or None."""
-    namespace, version = (
-        contract.PLUGIN_ATTRIBUTES[f"plugin_{key}"] for key in ("namespace", "version")
-    )
-    return trt.get_plugin_registry().get_creator(name, version, namespace)
+    registry = trt.get_plugin_registry()
+    return registry.get_creator(name, python_plugin.VERSION, python_plugin.NAMESPACE)
 
 
 def _load_library(trt: Any, path: Path) -> None:
     try:
         has_creators = hasattr(ctypes.CDLL(str(path)), "getCreators")
     except OSError as error:
-        raise InputError(
-            f"plugin: {path} does not load here ({error}); build it: {BUILD}"
-        ) from None
+        problem = f"{path} does not load here ({error})"
+        raise InputError(f"plugin: {problem}; build it: {BUILD}") from None
     if not has_creators:
-        raise bad_input(
-            "plugin", "a library that exports getCreators", path, f"build {LIBRARY}: {BUILD}"
-        )
+        expected = "a library that exports getCreators"
+        raise bad_input("plugin", expected, path, f"build {LIBRARY}: {BUILD}")
     trt.get_plugin_registry().load_library(str(path))

@@ -3,8 +3,8 @@
 `register(trt)` puts them into the registry of TensorRT 10, 11 or TensorRT-RTX; then the parser
 finds them, and engines that contain them load in this process. TensorRT calls the methods
 below: while building for shapes and types, while running `enqueue`, which needs PyTorch and
-tensormask-edu[cuda] and hands the kernel to the engine's stream. Twin:
-plugins/swap_align2nat/trt_plugin.cpp.
+tensormask-edu[cuda] and hands the kernel to the engine's stream. The twin in C++ is
+plugins/swap_align2nat/tensorrt/plugin.cpp.
 
 next: to_tensorrt.py
 """
@@ -28,22 +28,18 @@ if TYPE_CHECKING:
 NAMESPACE = contract.PLUGIN_ATTRIBUTES["plugin_namespace"]
 VERSION = contract.PLUGIN_ATTRIBUTES["plugin_version"]
 
-_creators: list[Any] = []  # the registries hold them by address
+_creators: list[Any] = []  # the registries hold them by address: here they stay alive
 
 
 def register(trt: Any) -> None:
     """Put both plugins into the registry of the module `trt`; once is enough."""
     registry = trt.get_plugin_registry()
-    bases = (
-        trt.IPluginV3,
-        trt.IPluginV3OneCore,
-        trt.IPluginV3OneBuild,
-        trt.IPluginV3OneRuntime,
-    )
+    # The base classes belong to `trt`, so the classes are made here and not at import
+    core, build, run = trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime
+    bases = (trt.IPluginV3, core, build, run)
     plugin = type("SwapPlugin", (SwapPlugin, *bases), {"trt": trt, "bases": bases})
-    creator = type(
-        "SwapCreator", (SwapCreator, trt.IPluginCreatorV3One), {"trt": trt, "plugin": plugin}
-    )
+    members = {"trt": trt, "plugin": plugin}
+    creator = type("SwapCreator", (SwapCreator, trt.IPluginCreatorV3One), members)
     for name in (contract.SWAP, contract.SWAP_WINDOWS):
         if registry.get_creator(name, VERSION, NAMESPACE) is None:
             _creators.append(creator(name))
@@ -67,10 +63,9 @@ class SwapCreator:
 
     def create_plugin(self, name: str, fields: Any, phase: Any) -> Any:
         """A layer, or None and a line on stderr: TensorRT knows no exceptions."""
+        given = {field.name: field.data for field in fields}
         try:
-            return self.plugin(
-                self.name, *checked({field.name: field.data for field in fields})
-            )
+            return self.plugin(self.name, *checked(given))
         except InputError as error:
             print(f"{self.name}: {error}", file=sys.stderr)
             return None
@@ -78,13 +73,10 @@ class SwapCreator:
 
 def checked(fields: dict[str, Any]) -> tuple[int, float]:
     """(lam, pad_value) from a layer's attributes."""
-    if set(fields) != {contract.LAM, contract.PAD_VALUE}:
-        raise bad_input(
-            "attributes", f"{contract.LAM} and {contract.PAD_VALUE}", sorted(fields)
-        )
-    lam, pad_value = (
-        np.asarray(fields[key]).ravel() for key in (contract.LAM, contract.PAD_VALUE)
-    )
+    names = (contract.LAM, contract.PAD_VALUE)
+    if set(fields) != set(names):
+        raise bad_input("attributes", " and ".join(names), sorted(fields))
+    lam, pad_value = (np.asarray(fields[name]).ravel() for name in names)
     if lam.size != 1 or lam.dtype.kind != "i" or lam[0] < 1:
         raise bad_input(contract.LAM, "an integer >= 1", lam.tolist())
     if pad_value.size != 1 or pad_value.dtype.kind != "f" or not math.isfinite(pad_value[0]):
@@ -95,9 +87,9 @@ def checked(fields: dict[str, Any]) -> tuple[int, float]:
 class SwapPlugin:
     """One layer.
 
-    x:     (N, V, U, H, W)    float or half, linear
-    index: (K, 3) int64       the cells (n, y, x), windows only
-    out:   (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam)) or (K, lam*V, lam*U), of x's type
+    x: (N, V, U, H, W) float or half, linear
+    index: (K, 3) int64, the cells (n, y, x), windows only
+    out: (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam)) or (K, lam*V, lam*U), of x's type
     """
 
     trt: Any
@@ -109,12 +101,14 @@ class SwapPlugin:
         self.plugin_name, self.plugin_namespace, self.plugin_version = name, NAMESPACE, VERSION
         self.lam, self.pad_value, self.windows = lam, pad_value, name == contract.SWAP_WINDOWS
         self.num_outputs = 1
+        # Layers of other attributes take other time
         self.timing_cache_id = self.metadata_string = f"lam={lam} pad_value={pad_value}"
+        # A PluginField points into its array, so the arrays live as long as the layer
         self.values = {contract.LAM: np.array([lam], np.int32)}
         self.values[contract.PAD_VALUE] = np.array([pad_value], np.float32)
 
     def get_capability_interface(self, kind: Any) -> Any:
-        return self
+        return self  # one object is core, build and runtime
 
     def clone(self) -> Any:
         return type(self)(self.plugin_name, self.lam, self.pad_value)
@@ -129,23 +123,23 @@ class SwapPlugin:
     ) -> bool:
         """Positions: x, then index for windows, then out."""
         kinds, here = self.trt.DataType, tensors[position].desc
-        if num_inputs != 1 + self.windows or here.format != self.trt.TensorFormat.LINEAR:
+        wanted_inputs = 2 if self.windows else 1
+        if num_inputs != wanted_inputs or here.format != self.trt.TensorFormat.LINEAR:
             return False
         if position == 0:
             return here.type in (kinds.FLOAT, kinds.HALF)
-        return here.type == (kinds.INT64 if position < num_inputs else tensors[0].desc.type)
+        if position < num_inputs:
+            return here.type == kinds.INT64
+        return here.type == tensors[0].desc.type
 
     def get_output_shapes(
         self, inputs: Sequence[Any], shape_inputs: Any, expressions: Any
     ) -> list[Any]:
-        x, lam, operation = (
-            inputs[0],
-            expressions.constant(self.lam),
-            self.trt.DimensionOperation,
-        )
-        fine = [expressions.operation(operation.PROD, x[axis], lam) for axis in (1, 2)]
-        coarse = [expressions.operation(operation.CEIL_DIV, x[axis], lam) for axis in (3, 4)]
-        sizes = [inputs[1][0], *fine] if self.windows else [x[0], *fine, *coarse]
+        x, lam = inputs[0], expressions.constant(self.lam)  # (N, V, U, H, W) as expressions
+        kinds = self.trt.DimensionOperation
+        bins = [expressions.operation(kinds.PROD, x[axis], lam) for axis in (1, 2)]
+        grid = [expressions.operation(kinds.CEIL_DIV, x[axis], lam) for axis in (3, 4)]
+        sizes = [inputs[1][0], *bins] if self.windows else [x[0], *bins, *grid]
         out = self.trt.DimsExprs(len(sizes))
         for axis, size in enumerate(sizes):
             out[axis] = size
@@ -164,12 +158,10 @@ class SwapPlugin:
 
     def get_fields_to_serialize(self) -> Any:
         """What a stored engine keeps: the fields that the creator reads."""
-        kinds = self.trt.PluginFieldType
-        kind = {contract.LAM: kinds.INT32, contract.PAD_VALUE: kinds.FLOAT32}
-        fields = [
-            self.trt.PluginField(name, value, kind[name]) for name, value in self.values.items()
-        ]
-        return self.trt.PluginFieldCollection(fields)
+        kinds, field = self.trt.PluginFieldType, self.trt.PluginField
+        lam = field(contract.LAM, self.values[contract.LAM], kinds.INT32)
+        pad_value = field(contract.PAD_VALUE, self.values[contract.PAD_VALUE], kinds.FLOAT32)
+        return self.trt.PluginFieldCollection([lam, pad_value])
 
     def enqueue(
         self,
@@ -180,22 +172,16 @@ class SwapPlugin:
         workspace: int,
         stream: int,
     ) -> None:
-        """Queue the kernel of `tensormask_edu.ops.cuda` on TensorRT's stream, on TensorRT's
-        memory."""
-        from tensormask_edu.ops import cuda
+        """Queue the kernel of `ops.cuda` on TensorRT's stream, on TensorRT's memory."""
+        from tensormask_edu.ops import cuda  # heavy; who only builds never comes here
 
-        half = input_descriptions[0].type == self.trt.DataType.HALF
-        kinds = ["f2" if half else "f4", "i8"]
-        x, *index = (
-            device_tensor(address, tuple(description.dims), kind)
-            for address, description, kind in zip(
-                inputs, input_descriptions, kinds, strict=False
-            )
-        )
-        out = device_tensor(outputs[0], tuple(output_descriptions[0].dims), kinds[0])
+        kind = "f2" if input_descriptions[0].type == self.trt.DataType.HALF else "f4"
+        x = device_tensor(inputs[0], tuple(input_descriptions[0].dims), kind)
+        out = device_tensor(outputs[0], tuple(output_descriptions[0].dims), kind)
         with on_stream(stream):
             if self.windows:
-                cuda.forward_windows(x, self.lam, index[0], self.pad_value, out)
+                index = device_tensor(inputs[1], tuple(input_descriptions[1].dims), "i8")
+                cuda.forward_windows(x, self.lam, index, self.pad_value, out)
             else:
                 cuda.forward(x, self.lam, self.pad_value, out)
 
@@ -204,6 +190,7 @@ def device_tensor(address: int, shape: tuple[int, ...], kind: str) -> Tensor:
     """A tensor on memory of the device; kind: f4, f2, i8 as NumPy names types."""
     import torch
 
+    # PyTorch takes over an address through this protocol alone; False: not read-only
     interface = {"shape": shape, "typestr": f"<{kind}", "data": (address, False), "version": 3}
     holder = type("Memory", (), {"__cuda_array_interface__": interface})
     return torch.as_tensor(holder(), device="cuda")

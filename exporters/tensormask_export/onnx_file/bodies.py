@@ -1,5 +1,4 @@
-"""The two custom ops as ONNX functions of standard operators: what runs wherever there is no
-plugin.
+"""The custom ops as ONNX functions of standard operators: what runs where no plugin is.
 
 A node `SwapAlign2Nat` with a model-local function of the same name runs in ONNX Runtime, in
 onnx.reference and in TensorRT without the plugin; TensorRT with the plugin takes the plugin.
@@ -7,10 +6,9 @@ Both bodies work on x - pad_value with zeros outside: tap weights sum to one, so
 the padding rule.
 
 The decorated functions are never called: `onnxscript` reads their source text and writes the
-function.
-Helpers take no attributes: TensorRT-RTX 1.7 reads an attribute that one function hands on to
-another as 0, without a word. Positions are int64 or float32 and become the type of x only as
-weights, so half precision is safe.
+function. Helpers take no attributes: TensorRT-RTX 1.7 reads an attribute that one function
+hands on to another as 0, without a word. Positions are int64 or float32 and become the type of
+x only as weights, so half precision is safe.
 
 next: translations.py
 """
@@ -27,8 +25,9 @@ from onnxscript import script, values
 from .. import contract
 
 DOMAIN = values.Opset(contract.DOMAIN, contract.DOMAIN_VERSION)
-# Entries before and after each axis of (N, V, U, H, W). A tensor, since onnx 1.20 checks no
-# other form.
+FLOAT32, INT32 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT32
+# Entries before, then after each axis of (N, V, U, H, W): one bin, two cells. A tensor, since
+# onnx 1.20 checks no other form.
 BORDER = onnx.helper.make_tensor("border", onnx.TensorProto.INT64, [10], [0, 1, 1, 2, 2] * 2)
 
 
@@ -42,8 +41,8 @@ def Hat(position, extent):  # noqa: N802 - the name in the graph
     zero = op.Constant(value_int=0)
     one = op.Constant(value_int=1)
     last = op.Constant(value_ints=[-1])
-    index = op.Cast(op.Range(zero, extent, one), to=1)
-    return op.Relu(1.0 - op.Abs(op.Unsqueeze(position, last) - index))
+    index = op.Cast(op.Range(zero, extent, one), to=FLOAT32)  # (extent,)
+    return op.Relu(1.0 - op.Abs(op.Unsqueeze(position, last) - index))  # (..., extent)
 
 
 @script(DOMAIN, default_opset=op)
@@ -53,35 +52,38 @@ def SwapAlign2Nat(x, lam: int, pad_value: float):  # noqa: N802
     x: (N, V, U, H, W)
     out: (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam)) dtype of x
 
-    Letters: v u y x index the input, p q j i the output in the same order. The row axes are
-    done first, so that the largest intermediate is lam, not lam * lam, times the input.
+    Letters: v u y x index the input, p q j i the output in the same order; H' = ceil(H/lam).
+    The row axes are done first, so that the largest intermediate is lam, not lam * lam, times
+    the input.
     """
     zero = op.Constant(value_int=0)
     one = op.Constant(value_int=1)
     last = op.Constant(value_ints=[-1])
     ratio = op.Constant(value_int=lam)
-    scale = op.Cast(ratio, to=1)
+    scale = op.Cast(ratio, to=FLOAT32)
     pad = op.CastLike(op.Constant(value_float=pad_value), x)
     shape = op.Shape(x)
     bins_v = op.Gather(shape, 1)
     bins_u = op.Gather(shape, 2)
     height = op.Gather(shape, 3)
     width = op.Gather(shape, 4)
-    p = op.Cast(op.Range(zero, ratio * bins_v, one), to=1)
-    q = op.Cast(op.Range(zero, ratio * bins_u, one), to=1)
-    j = op.Cast(op.Range(zero, (height + ratio - 1) / ratio, one), to=1)
-    i = op.Cast(op.Range(zero, (width + ratio - 1) / ratio, one), to=1)
-    # Where output entries read, in units of the input's axes
-    shift_y = p + 0.5 - 0.5 * scale * op.Cast(bins_v, to=1)
-    shift_x = q + 0.5 - 0.5 * scale * op.Cast(bins_u, to=1)
-    hat_v = op.CastLike(Hat((p + 0.5) / scale - 0.5, bins_v), x)
-    hat_u = op.CastLike(Hat((q + 0.5) / scale - 0.5, bins_u), x)
-    hat_y = op.CastLike(Hat(op.Unsqueeze(shift_y, last) + scale * j, height), x)
-    hat_x = op.CastLike(Hat(op.Unsqueeze(shift_x, last) + scale * i, width), x)
-    npuyx = op.Einsum(hat_v, x - pad, equation="pv,nvuyx->npuyx")
-    npujx = op.Einsum(hat_y, npuyx, equation="pjy,npuyx->npujx")
-    npqjx = op.Einsum(hat_u, npujx, equation="qu,npujx->npqjx")
-    npqji = op.Einsum(hat_x, npqjx, equation="qix,npqjx->npqji")
+    p = op.Cast(op.Range(zero, ratio * bins_v, one), to=FLOAT32)  # (lam*V,)
+    q = op.Cast(op.Range(zero, ratio * bins_u, one), to=FLOAT32)  # (lam*U,)
+    j = op.Cast(op.Range(zero, (height + ratio - 1) / ratio, one), to=FLOAT32)  # (H',)
+    i = op.Cast(op.Range(zero, (width + ratio - 1) / ratio, one), to=FLOAT32)  # (W',)
+    # A bin reads at the cell it lies on: lam*j, where its window is centred, plus its offset
+    shift_y = p + 0.5 - 0.5 * scale * op.Cast(bins_v, to=FLOAT32)  # (lam*V,)
+    shift_x = q + 0.5 - 0.5 * scale * op.Cast(bins_u, to=FLOAT32)  # (lam*U,)
+    hat_v = op.CastLike(Hat((p + 0.5) / scale - 0.5, bins_v), x)  # (lam*V, V)
+    hat_u = op.CastLike(Hat((q + 0.5) / scale - 0.5, bins_u), x)  # (lam*U, U)
+    place_y = op.Unsqueeze(shift_y, last) + scale * j  # (lam*V, H')
+    place_x = op.Unsqueeze(shift_x, last) + scale * i  # (lam*U, W')
+    hat_y = op.CastLike(Hat(place_y, height), x)  # (lam*V, H', H)
+    hat_x = op.CastLike(Hat(place_x, width), x)  # (lam*U, W', W)
+    npuyx = op.Einsum(hat_v, x - pad, equation="pv,nvuyx->npuyx")  # (N, lam*V, U, H, W)
+    npujx = op.Einsum(hat_y, npuyx, equation="pjy,npuyx->npujx")  # (N, lam*V, U, H', W)
+    npqjx = op.Einsum(hat_u, npujx, equation="qu,npujx->npqjx")  # (N, lam*V, lam*U, H', W)
+    npqji = op.Einsum(hat_x, npqjx, equation="qix,npqjx->npqji")  # (N, lam*V, lam*U, H', W')
     return npqji + pad
 
 
@@ -99,9 +101,9 @@ def HalfStep(x, bins, axis):  # noqa: N802
     second = op.Constant(value_ints=[1])
     last = op.Constant(value_ints=[-1])
     end = op.Constant(value_ints=[9223372036854775807])
-    weight = op.CastLike(0.5 * op.Cast((bins + 1) % 2, to=1), x)
-    here = op.Slice(x, first, last, axis)
-    there = op.Slice(x, second, end, axis)
+    weight = op.CastLike(0.5 * op.Cast((bins + 1) % 2, to=FLOAT32), x)  # 1/2 if even, else 0
+    here = op.Slice(x, first, last, axis)  # (..., L - 1, ...)
+    there = op.Slice(x, second, end, axis)  # (..., L - 1, ...)
     return (1.0 - weight) * here + weight * there
 
 
@@ -118,20 +120,19 @@ def Taps(cell, bins, extent, ratio):  # noqa: N802
     """
     zero = op.Constant(value_int=0)
     one = op.Constant(value_int=1)
-    fine = op.Range(zero, ratio * bins, one)
-    phase = (
-        2 * fine + 1 + ratio
-    )  # (fine + 1/2)/lam - 1/2, one bin further, in units of 1/(2 lam)
+    fine = op.Range(zero, ratio * bins, one)  # (lam*V,)
+    # (fine + 1/2)/lam - 1/2, one bin further, in units of 1/(2 lam): integers, so exact
+    phase = 2 * fine + 1 + ratio
     coarse = phase / (2 * ratio)
-    weight = op.Cast(phase % (2 * ratio), to=1) / op.Cast(2 * ratio, to=1)
-    place = op.Clip(ratio * cell + fine - (ratio * bins) / 2 + 2, zero, extent + 2)
+    weight = op.Cast(phase % (2 * ratio), to=FLOAT32) / op.Cast(2 * ratio, to=FLOAT32)
+    unclipped = ratio * cell + fine - (ratio * bins) / 2 + 2  # (K, lam*V)
+    place = op.Clip(unclipped, zero, extent + 2)
     return coarse, weight, place
 
 
 @script(DOMAIN, default_opset=op)
 def SwapAlign2NatWindows(x, index, lam: int, pad_value: float):  # noqa: N802
-    """The same numbers for K windows: four reads per bin instead of products with whole hat
-    matrices.
+    """The same numbers for K windows: four reads per bin, no products with hat matrices.
 
     x: (N, V, U, H, W), index: (K, 3) int64 (n, y, x)
     out: (K, lam*V, lam*U) dtype of x
@@ -146,32 +147,33 @@ def SwapAlign2NatWindows(x, index, lam: int, pad_value: float):  # noqa: N802
     shape = op.Shape(x)
     bins_v = op.Gather(shape, 1)
     bins_u = op.Gather(shape, 2)
-    # Zero border, then the mean over cells (y, x)
-    bordered = op.Pad(x - pad, op.Constant(value=BORDER))
-    cells = HalfStep(HalfStep(bordered, ratio * bins_v, axis_y), ratio * bins_u, axis_x)
+    # A border of zeros, then the mean over cells (y, x)
+    bordered = op.Pad(x - pad, op.Constant(value=BORDER))  # (N, V + 2, U + 2, H + 4, W + 4)
+    rows = HalfStep(bordered, ratio * bins_v, axis_y)  # (N, V + 2, U + 2, H + 3, W + 4)
+    cells = HalfStep(rows, ratio * bins_u, axis_x)  # (N, V + 2, U + 2, H + 3, W + 3)
+    # How far apart neighbours along each axis lie in the flat tensor
     extents = op.Shape(cells)
     stride_y = op.Gather(extents, 4)
     stride_u = op.Gather(extents, 3) * stride_y
     stride_v = op.Gather(extents, 2) * stride_u
     stride_n = op.Gather(extents, 1) * stride_v
     # Bilinear over bins (v, u), read from the flat tensor
-    n, y, x_cell = op.Split(index, num_outputs=3, axis=1)
+    n, y, x_cell = op.Split(index, num_outputs=3, axis=1)  # (K, 1) each
     bin_v, weight_v, place_y = Taps(y, bins_v, op.Gather(shape, 3), ratio)
     bin_u, weight_u, place_x = Taps(x_cell, bins_u, op.Gather(shape, 4), ratio)
-    row = op.Unsqueeze(
-        stride_n * n + stride_v * bin_v + stride_y * place_y, op.Constant(value_ints=[2])
-    )
-    column = op.Unsqueeze(stride_u * bin_u + place_x, op.Constant(value_ints=[1]))
-    upper_left = op.Cast(row, to=6) + op.Cast(
-        column, to=6
-    )  # int32: half the memory of the largest tensors
-    step_v = op.Cast(stride_v, to=6)
-    step_u = op.Cast(stride_u, to=6)
+    row_starts = stride_n * n + stride_v * bin_v + stride_y * place_y  # (K, lam*V)
+    row = op.Unsqueeze(row_starts, op.Constant(value_ints=[2]))  # (K, lam*V, 1)
+    column_starts = stride_u * bin_u + place_x  # (K, lam*U)
+    column = op.Unsqueeze(column_starts, op.Constant(value_ints=[1]))  # (K, 1, lam*U)
+    # int32: half the memory of the largest tensors, (K, lam*V, lam*U)
+    upper_left = op.Cast(row, to=INT32) + op.Cast(column, to=INT32)
+    step_v = op.Cast(stride_v, to=INT32)
+    step_u = op.Cast(stride_u, to=INT32)
     lower_left = upper_left + step_v
-    flat = op.Reshape(cells, last)
-    right = op.CastLike(weight_u, x)
+    flat = op.Reshape(cells, last)  # all of it in one axis
+    right = op.CastLike(weight_u, x)  # (lam*U,)
     left = 1.0 - right
-    lower = op.Unsqueeze(op.CastLike(weight_v, x), last)
+    lower = op.Unsqueeze(op.CastLike(weight_v, x), last)  # (lam*V, 1)
     upper = 1.0 - lower
     above = left * op.Gather(flat, upper_left) + right * op.Gather(flat, upper_left + step_u)
     below = left * op.Gather(flat, lower_left) + right * op.Gather(flat, lower_left + step_u)
@@ -180,8 +182,7 @@ def SwapAlign2NatWindows(x, index, lam: int, pad_value: float):  # noqa: N802
 
 @script(DOMAIN, default_opset=op)
 def InstanceNormalization(x, scale, bias, epsilon: float):  # noqa: N802
-    """The standard operator, with exact means: each channel of each image to mean 0 and
-    variance 1.
+    """The standard operator with exact means: each channel of an image to mean 0, variance 1.
 
     A channel may have a million entries. ONNX Runtime's own operator adds them one after the
     other in float32 and is off by 1e-4 and more; means of rows, then of their means, are as
@@ -195,7 +196,8 @@ def InstanceNormalization(x, scale, bias, epsilon: float):  # noqa: N802
     over_rows = op.Constant(value_ints=[2])
     to_maps = op.Constant(value_ints=[1, 2])
     deviation = x - op.ReduceMean(op.ReduceMean(x, within_rows), over_rows)
-    variance = op.ReduceMean(op.ReduceMean(deviation * deviation, within_rows), over_rows)
+    row_variances = op.ReduceMean(deviation * deviation, within_rows)  # (N, C, H, 1)
+    variance = op.ReduceMean(row_variances, over_rows)  # (N, C, 1, 1)
     spread = op.Sqrt(variance + op.Constant(value_float=epsilon))
     return deviation / spread * op.Unsqueeze(scale, to_maps) + op.Unsqueeze(bias, to_maps)
 

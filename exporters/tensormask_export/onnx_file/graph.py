@@ -3,16 +3,17 @@
 It is `model.detections` in shapes that do not depend on the data, as TensorRT needs them. The
 model's own methods are called where they can be; three steps are written anew:
 
-    candidates  the windows whose best class scores best, then the best (window, class) pairs of those: the
-                same pairs in the same order as sorting all pairs
-    suppress    greedy NMS as an iteration on the matrix of overlaps: one step decides at least one more box
-                for good, in practice most of them; when a step changes nothing, greedy NMS is
-                done
-    masks       every bin of a window lies on a grid of the picture, whatever the level; so all masks of a
-                picture fit one array, a *canvas* per detection
+    candidates  the windows whose best class scores best, then the best (window, class) pairs
+                of those: the same pairs in the same order as sorting all pairs
+    suppress    greedy NMS as an iteration on the matrix of overlaps: one step decides at least
+                one more box for good, in practice most of them; when a step changes nothing,
+                greedy NMS is done
+    masks       every bin of a window lies on a grid of the picture, whatever the level; so all
+                masks of a picture fit one array, a *canvas* per detection
 
 What stays outside is small, and depends on the picture's size in the file: clip, scale, paste
-(`detections.py`).
+(`detections.py`). Letters of the shapes: N images, M windows, K classes, A window sizes,
+C candidates, D places for detections, P x Q bins of a canvas.
 
 next: precision.py
 """
@@ -27,10 +28,11 @@ import torch
 from torch import Tensor, nn
 
 from tensormask_edu.base.errors import bad_input
+from tensormask_edu.config import ModelConfig
 from tensormask_edu.detector import boxes
 from tensormask_edu.detector.model import TensorMask
 from tensormask_edu.detector.network import NetworkOutput, per_window
-from tensormask_edu.geometry import Windows
+from tensormask_edu.geometry import Windows, round_up
 from tensormask_edu.ops import swap_align2nat, swap_align2nat_windows
 
 from .. import contract
@@ -42,26 +44,24 @@ NMS_ITERATIONS = 32
 
 
 class Candidates(NamedTuple):
-    """C (window, class) pairs per image, best first; window: (N, C) position in
-    `Geometry.windows`."""
+    """C (window, class) pairs per image, best first."""
 
-    box: Tensor
-    scores: Tensor
-    labels: Tensor
-    window: Tensor
+    box: Tensor  # (N, C, 4) xyxy
+    scores: Tensor  # (N, C)
+    labels: Tensor  # (N, C)
+    window: Tensor  # (N, C), its position in `Geometry.windows`
 
 
 class DetectorGraph(nn.Module):
-    """(N, 3, H, W) RGB in [0, 1], H and W multiples of `geometry.padding_px` -> tensors by
-    `contract` names.
+    """Images -> tensors by the names of `contract`.
 
-    Pixels beyond the picture must hold `padding_colour`: zero once normalised, as in training.
+    Images are (N, 3, H, W) RGB in [0, 1], H and W multiples of `geometry.padding_px`. Pixels
+    beyond the picture must hold `padding_colour`: zero once normalised, as in training.
 
     Args:
         model: its weights are used as they are; put it in evaluation mode.
         masks: "windows" computes the masks of the kept windows; "dense" those of all windows,
-            and reads the
-            kept ones there: for study.
+            and reads the kept ones there: for study.
         candidates: (window, class) pairs that enter NMS; default the model's `topk_candidates`,
             at most TensorRT's limit. `config` holds the number taken.
         nms_iterations: see `suppress`.
@@ -98,29 +98,27 @@ class DetectorGraph(nn.Module):
         return [*contract.OUTPUTS, *map(contract.logits, levels), *map(contract.deltas, levels)]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
+        # Pixels are normalised in float32, then enter a network that may be float16
         normal = self.model.normalise(images).to(next(self.model.network.parameters()).dtype)
         output = self.model.network(normal)
         return self.detections(output) | self.raw(output)
 
     def raw(self, output: NetworkOutput) -> dict[str, Tensor]:
         """The network's logits and deltas by name."""
-        maps = {contract.logits(level): logits for level, logits in enumerate(output.logits)}
-        return maps | {
-            contract.deltas(level): deltas for level, deltas in enumerate(output.deltas)
-        }
+        logits = {contract.logits(level): m for level, m in enumerate(output.logits)}
+        deltas = {contract.deltas(level): m for level, m in enumerate(output.deltas)}
+        return logits | deltas
 
     def detections(self, output: NetworkOutput) -> dict[str, Tensor]:
         """The outputs of the contract."""
         grid_sizes = [(m.shape[2], m.shape[3]) for m in output.logits]
         windows = self.config.geometry.windows(grid_sizes, output.logits[0].device)
         candidates = self.candidates(output, windows)
-        keep, converged = self.suppress(candidates)
-        first, found = first_places(keep, self.num_detections)
+        keep, converged = self.suppress(candidates)  # (N, C), (N,)
+        first, found = first_places(keep, self.num_detections)  # (N, D) twice
         box, scores, labels, window = (at(field, first) for field in candidates)
-        place = torch.stack([windows.level, windows.size_id, windows.y, windows.x], dim=1)[
-            window
-        ]
-        place = torch.where(found[..., None], place, 0)
+        cells = torch.stack([windows.level, windows.size_id, windows.y, windows.x], dim=1)
+        place = torch.where(found[..., None], cells[window], 0)  # (M, 4) -> (N, D, 4)
         return {
             contract.BOXES: torch.where(found[..., None], box, 0.0),
             contract.SCORES: torch.where(found, scores, 0.0),
@@ -134,21 +132,22 @@ class DetectorGraph(nn.Module):
     def candidates(self, output: NetworkOutput, windows: Windows) -> Candidates:
         """The C best (window, class) pairs of each image, as `inference.keep` orders them."""
         num_sizes, count = self.config.geometry.num_sizes, self.config.topk_candidates
-        logits = per_window(output.logits, num_sizes).float()
-        deltas = per_window(output.deltas, num_sizes).float()
+        logits = per_window(output.logits, num_sizes).float()  # (N, M, K)
+        deltas = per_window(output.deltas, num_sizes).float()  # (N, M, 4)
         num_windows, num_classes = logits.shape[1:]
         # The C best pairs belong to the C windows with the best best class. Zeros behind the
         # last window make sure that there are C; ascending order breaks ties among pairs as the
         # order of all pairs would.
-        best = nn.functional.pad(logits.amax(dim=2).sigmoid(), (0, count))
-        window = best.topk(count).indices.sort(dim=1).values
+        best = nn.functional.pad(logits.amax(dim=2).sigmoid(), (0, count))  # (N, M + C)
+        window = best.topk(count).indices.sort(dim=1).values  # (N, C)
         present = window < num_windows
         window = window.clamp(max=num_windows - 1)
-        pairs = torch.where(present[..., None], at(logits, window).sigmoid(), 0.0)
-        scores, pair = pairs.flatten(1).topk(count)
-        place = pair // num_classes
-        labels, window = pair - place * num_classes, at(window, place)
-        box = boxes.decode(
+        pairs = torch.where(present[..., None], at(logits, window).sigmoid(), 0.0)  # (N, C, K)
+        scores, pair = pairs.flatten(1).topk(count)  # (N, C*K) -> (N, C)
+        row = pair // num_classes
+        # pair % num_classes, from the division that is done already
+        labels, window = pair - row * num_classes, at(window, row)
+        box = boxes.decode(  # of all images in one list, (N*C, 4)
             windows.box_px[window].flatten(0, 1),
             at(deltas, window).flatten(0, 1),
             self.config.box_weights,
@@ -156,8 +155,7 @@ class DetectorGraph(nn.Module):
         return Candidates(box.unflatten(0, (-1, count)), scores, labels, window)
 
     def suppress(self, candidates: Candidates) -> tuple[Tensor, Tensor]:
-        """Greedy NMS per class: keep (N, C) bool, and (N,) bool whether the iteration came to
-        rest.
+        """Greedy NMS per class: keep (N, C), and whether the iteration came to rest (N,).
 
         keep[j] = 1 if j is valid and no kept i before j overlaps it, for all j at once, again
         and again: in numbers, relu(valid - keep @ hits). After t steps the first t boxes are
@@ -165,86 +163,84 @@ class DetectorGraph(nn.Module):
         the one fixed point, the greedy one.
         """
         hits = overlaps(candidates.box, candidates.labels, self.config.nms_threshold).float()
-        valid = (candidates.scores > self.config.score_threshold).float()[:, None]
+        valid = (candidates.scores > self.config.score_threshold).float()[:, None]  # (N, 1, C)
         keep = before = valid
+        # A fixed number of steps: a loop until nothing changes has no place in a static graph
         for _ in range(self.nms_iterations):
             before, keep = keep, (valid - keep @ hits).relu()
         return keep[:, 0] > 0, (keep == before).all(dim=2)[:, 0]
 
     def canvas(self, output: NetworkOutput, place: Tensor, found: Tensor) -> Tensor:
-        """Mask probabilities (N, D, P, Q) of the windows at `place` (N, D, 4);
-        `contract.MASKS_OUT`.
+        """Mask probabilities (N, D, P, Q) of the windows at `place` (N, D, 4).
 
         Every level and size computes D masks per image, because that is the one number known
         beforehand; each detection then reads its own.
         """
-        level, size_id, y, x = place.unbind(2)
+        level, size_id, y, x = place.unbind(2)  # (N, D) each
         number = torch.arange(y.numel(), device=y.device).view_as(y)
         image = number // self.num_detections
         lam, side, offset = (values[level, size_id] for values in self.window_tables(y))
         lams, sides = self.config.geometry.lams, self.config.geometry.sides_bins
         bins = []
-        for row, size in itertools.product(range(len(lams)), range(len(sides))):
-            mine = (level == row) & (size_id == size)
-            index = torch.stack(
-                [image, torch.where(mine, y, 0), torch.where(mine, x, 0)], dim=2
-            )
-            bins.append(self.bins_at(output, row, size, index.flatten(0, 1)).flatten())
-        p, inside_p = bins_on_canvas(
-            lam * y, side, output.logits[0].shape[2] + contract.CANVAS_BORDER
-        )
-        q, inside_q = bins_on_canvas(
-            lam * x, side, output.logits[0].shape[3] + contract.CANVAS_BORDER
-        )
+        for each_level, each_size in itertools.product(range(len(lams)), range(len(sides))):
+            mine = (level == each_level) & (size_id == each_size)
+            # Detections of other windows compute cell (0, 0), and nobody reads it
+            cells = [image, torch.where(mine, y, 0), torch.where(mine, x, 0)]
+            index = torch.stack(cells, dim=2).flatten(0, 1)  # (N*D, 3)
+            masks = self.bins_at(output, each_level, each_size, index)  # (N*D, side, side)
+            bins.append(masks.flatten())
+        rows, columns = (cells + contract.CANVAS_BORDER for cells in output.logits[0].shape[2:])
+        p, inside_p = bins_on_canvas(lam * y, side, rows)  # (N, D, P) twice
+        q, inside_q = bins_on_canvas(lam * x, side, columns)  # (N, D, Q) twice
+        # Where bin (0, 0) of each detection stands in `torch.cat(bins)`: behind the levels and
+        # sizes before its own, each with N*D masks, and behind the detections before it
         first = y.numel() * offset + number * side * side
-        flat = (first[..., None] + side[..., None] * p)[..., None] + q[:, :, None]
+        row_starts = first[..., None] + side[..., None] * p  # (N, D, P)
+        flat = row_starts[..., None] + q[:, :, None]  # (N, D, P, Q)
         inside = (inside_p & found[..., None])[..., None] & inside_q[:, :, None]
         return torch.where(inside, torch.cat(bins)[flat].float().sigmoid(), 0.0)
 
     def window_tables(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Per level and size: lam, bins per side, and how many bins the levels and sizes before
-        it have."""
+        """Per level and size: lam, bins per side, bins of one mask of each kind before it."""
         geometry = self.config.geometry
         levels, sizes = range(geometry.num_levels), range(geometry.num_sizes)
-        side = torch.tensor(
-            [[geometry.side_bins(level, size) for size in sizes] for level in levels]
-        )
+        rows = [[geometry.side_bins(level, size) for size in sizes] for level in levels]
+        side = torch.tensor(rows)  # (levels, A)
         lam = torch.tensor(geometry.lams)[:, None].expand_as(side)
         area = (side * side).flatten()
         before = (area.cumsum(0) - area).view_as(side)
         return lam.to(like.device), side.to(like.device), before.to(like.device)
 
     def bins_at(self, output: NetworkOutput, level: int, size_id: int, index: Tensor) -> Tensor:
-        """Mask logits (B, side, side) of the windows at `index` (B, 3) of one level and
-        size."""
+        """Mask logits (B, side, side) of one level's and size's windows at `index` (B, 3)."""
         lam, pad_value = self.config.geometry.lams[level], self.config.pad_value
-        aligned = output.aligned(level, size_id)
+        aligned = output.aligned(level, size_id)  # (N, V, U, H, W) on its mask features' grid
         if self.masks == "windows":
             return swap_align2nat_windows(aligned, lam, index, pad_value)
-        natural = swap_align2nat(aligned, lam, pad_value)
+        natural = swap_align2nat(aligned, lam, pad_value)  # (N, side, side, rows, columns)
         n, y, x = index.unbind(1)
-        return natural.permute(0, 3, 4, 1, 2)[n, y, x]
+        return natural.permute(0, 3, 4, 1, 2)[n, y, x]  # (B, side, side)
 
 
 def at(values: Tensor, index: Tensor) -> Tensor:
     """values[n, index[n]] of each image n: (N, M, ...), (N, B) -> (N, B, ...)."""
+    # Images in one row: so it is one plain Gather in ONNX
     first = values.shape[1] * torch.arange(values.shape[0], device=values.device)
     return values.flatten(0, 1)[index + first[:, None]]
 
 
 def overlaps(box: Tensor, labels: Tensor, threshold: float) -> Tensor:
-    """(N, C, C) bool at [i, j], i < j: same class and IoU > threshold, in torchvision's
-    arithmetic."""
-    x0, y0, x1, y1 = box.unbind(2)
+    """(N, C, C) bool at [i, j], i < j: same class and IoU > threshold.
+
+    In torchvision's arithmetic, so that a box on the threshold falls on the same side.
+    """
+    x0, y0, x1, y1 = box.unbind(2)  # (N, C) each
     area = (x1 - x0) * (y1 - y0)
-    width = shared_length(x0, x1)
-    height = shared_length(y0, y1)
-    shared = width * height
+    shared = shared_length(x0, x1) * shared_length(y0, y1)  # (N, C, C)
     iou = shared / (area[:, :, None] + area[:, None] - shared)
+    same_class = labels[:, :, None] == labels[:, None]
     order = torch.arange(box.shape[1], device=box.device)
-    return (
-        (iou > threshold) & (labels[:, :, None] == labels[:, None]) & (order[:, None] < order)
-    )
+    return (iou > threshold) & same_class & (order[:, None] < order)
 
 
 def shared_length(low: Tensor, high: Tensor) -> Tensor:
@@ -254,40 +250,38 @@ def shared_length(low: Tensor, high: Tensor) -> Tensor:
 
 
 def first_places(keep: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The first `count` true places of each row of (N, C): index (N, count), and which of them
-    exist."""
+    """The first `count` true places of each row of (N, C): index, exists, both (N, count)."""
     length = keep.shape[1]
-    rank = length - torch.arange(length, device=keep.device)
+    rank = length - torch.arange(length, device=keep.device)  # (C,), all different: no ties
     best, index = torch.where(keep, rank, 0).float().topk(count)
     return index, best > 0
 
 
 def bins_on_canvas(centre: Tensor, side: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """For each window and canvas row: its bin (N, D, length), and whether it has one there.
+    """For each window and canvas row: its bin, whether it has one there, both (N, D, length).
 
-    centre, side: (N, D) the window's centre in bins from the picture's corner, and its bins per
-    side.
+    Args:
+        centre: (N, D), the window's centre in bins from the picture's corner.
+        side: (N, D), its bins per side.
     """
+    # The canvas begins one bin before the picture: half of `CANVAS_BORDER`
     bins = torch.arange(length, device=centre.device) - 1 + (side // 2 - centre)[..., None]
     inside = (bins >= 0) & (bins < side[..., None])
     return torch.where(inside, bins, 0), inside
 
 
-def padding_colour(model: TensorMask) -> tuple[float, ...]:
-    """The RGB colour, in [0, 1], that is zero once normalised: what pads a picture to a
-    multiple."""
-    colour = [mean / model.config.pixel_scale for mean in model.config.pixel_mean]
-    return tuple(colour[::-1] if model.config.bgr else colour)
+def padding_colour(config: ModelConfig) -> tuple[float, ...]:
+    """The RGB colour in [0, 1] that is zero once normalised: what pads a picture."""
+    colour = [mean / config.pixel_scale for mean in config.pixel_mean]
+    return tuple(colour[::-1] if config.bgr else colour)
 
 
 def pad_to_multiple(model: TensorMask, images: Tensor) -> Tensor:
-    """(N, 3, H, W) in [0, 1], extended at the right and bottom to multiples of
-    `geometry.padding_px`."""
+    """(N, 3, H, W) in [0, 1], padded at the right and bottom to sides that the graph takes."""
     multiple = model.config.geometry.padding_px
     num, _, height, width = images.shape
-    padded = images.new_tensor(padding_colour(model)).view(1, 3, 1, 1)
-    padded = padded.repeat(
-        num, 1, -(-height // multiple) * multiple, -(-width // multiple) * multiple
-    )
+    sides = (round_up(height, multiple), round_up(width, multiple))
+    colour = images.new_tensor(padding_colour(model.config)).view(1, 3, 1, 1)
+    padded = colour.repeat(num, 1, *sides)
     padded[..., :height, :width] = images
     return padded

@@ -5,7 +5,7 @@ it. Weights and activations of the network are float16. What stays float32, and 
 
     pixels       normalisation subtracts means of 100 from values up to 255
     statistics   group normalisation sums up to a million values (`translations.group_norm`)
-    detector     candidates, boxes, overlaps: coordinates beyond 2048 px have no float16 of their own
+    detector     candidates, boxes, overlaps: coordinates beyond 2048 px have no float16
     sigmoid      of mask bins, after the detections' own bins are picked
 
 Batch normalisation is folded into the convolution before it, in float64: its running variances
@@ -17,7 +17,6 @@ next: onnx_body.py
 from __future__ import annotations
 
 import copy
-from typing import Literal
 
 import torch
 from torch import nn
@@ -25,13 +24,11 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from tensormask_edu.detector.model import TensorMask
 
-Precision = Literal["float32", "float16"]
-PRECISIONS: tuple[Precision, ...] = ("float32", "float16")
+from ..contract import Precision
 
 
 def in_precision(model: TensorMask, precision: Precision) -> TensorMask:
-    """`model` itself for float32; for float16 a copy in evaluation mode whose network is
-    float16."""
+    """`model` itself for float32; for float16 a copy, evaluating, whose network is float16."""
     if precision == "float32":
         return model
     half = copy.deepcopy(model).eval()
@@ -40,19 +37,15 @@ def in_precision(model: TensorMask, precision: Precision) -> TensorMask:
     return half
 
 
-def precision_of(model: TensorMask) -> Precision:
-    """What `in_precision` made it."""
-    return "float16" if next(model.network.parameters()).dtype == torch.float16 else "float32"
-
-
 def fold_norms(module: nn.Module) -> None:
-    """Fold every batch normalisation (frozen or not, as in evaluation) into the convolution
-    before it."""
+    """Fold every batch normalisation into the convolution before it.
+
+    Frozen or not, as it works in evaluation.
+    """
     before: nn.Module | None = None
     for name, part in module.named_children():
-        if isinstance(part, nn.BatchNorm2d | FrozenBatchNorm2d) and isinstance(
-            before, nn.Conv2d
-        ):
+        is_norm = isinstance(part, nn.BatchNorm2d | FrozenBatchNorm2d)
+        if is_norm and isinstance(before, nn.Conv2d):
             _fold(before, part)
             setattr(module, name, nn.Identity())
         else:
@@ -66,7 +59,8 @@ def _fold(conv: nn.Conv2d, norm: nn.Module) -> None:
         getattr(norm, name).double()
         for name in ("weight", "bias", "running_mean", "running_var")
     )
-    scale = weight / (variance + norm.eps).sqrt()
-    start = torch.zeros_like(mean) if conv.bias is None else conv.bias.double()
+    scale = weight / (variance + norm.eps).sqrt()  # (C,)
+    before = torch.zeros_like(mean) if conv.bias is None else conv.bias.double()
+    # norm(w*x + before) = scale * (w*x + before - mean) + bias: the convolution takes it all
     conv.weight = nn.Parameter((conv.weight.double() * scale[:, None, None, None]).float())
-    conv.bias = nn.Parameter((bias + (start - mean) * scale).float())
+    conv.bias = nn.Parameter((bias + (before - mean) * scale).float())

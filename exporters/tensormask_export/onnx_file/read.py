@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,36 +32,40 @@ def read_onnx(path: str | Path) -> onnx.ModelProto:
         onnx.checker.check_model(proto)
     except (DecodeError, onnx.checker.ValidationError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"model: {path} is not a whole ONNX file ({reason}); export it again"
-        ) from None
+        problem = f"{path} is not a whole ONNX file ({reason}); export it again"
+        raise InputError(f"model: {problem}") from None
     return proto
 
 
 def read_metadata(proto: onnx.ModelProto, path: str | Path) -> dict[str, Any]:
-    """The metadata that `add_metadata` wrote."""
-    found = {
-        p.key: p.value
-        for p in proto.metadata_props
-        if p.key.startswith(contract.METADATA_PREFIX)
-    }
+    """A file's metadata as values; InputError where the file has none of ours."""
+    found = our_metadata({entry.key: entry.value for entry in proto.metadata_props})
     if contract.MODEL_CONFIG not in found:
-        raise bad_input(
-            "model", "an ONNX file of tensormask-export", f"{path} without its metadata"
-        )
-    return {key: json.loads(value) for key, value in found.items()}
+        expected = "an ONNX file of tensormask-export"
+        raise bad_input("model", expected, f"{path} without its metadata")
+    return found
+
+
+def our_metadata(stored: Mapping[str, str]) -> dict[str, Any]:
+    """The entries under the keys of `contract`, parsed: metadata key -> JSON value.
+
+    Args:
+        stored: all of a file's entries, from wherever it was opened.
+    """
+    ours = [key for key in stored if key.startswith(contract.METADATA_PREFIX)]
+    return {key: json.loads(stored[key]) for key in ours}
 
 
 def expose(proto: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
     """A copy in which the inner tensors `names` are outputs as well."""
-    import onnx
+    import onnx  # optional, and at hand where there is a `proto`
 
     exposed = onnx.ModelProto()
     exposed.CopyFrom(proto)
-    known = {value.name: value for value in proto.graph.value_info}
+    described = {value.name: value for value in proto.graph.value_info}
     present = {value.name for value in proto.graph.output}
     exposed.graph.output.extend(
-        known.get(name) or onnx.ValueInfoProto(name=name)
+        described.get(name) or onnx.ValueInfoProto(name=name)
         for name in names
         if name not in present
     )

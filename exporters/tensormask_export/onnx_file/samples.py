@@ -1,8 +1,8 @@
-"""Small inputs inside the file, with what PyTorch gave: any runtime can be checked without the
-checkpoint.
+"""Small inputs inside the file, with what PyTorch gave: a check that needs no checkpoint.
 
 A sample is a picture of a few coloured discs, stored at a quarter of its size (a kilobyte),
-with some numbers of every raw output and the best detections.
+with some numbers of every raw output and the best detections. This module draws pictures, packs
+and unpacks in NumPy; whoever makes samples brings the model.
 
 next: pictures.py
 """
@@ -11,139 +11,93 @@ from __future__ import annotations
 
 import base64
 import zlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+from tensormask_edu.geometry import round_up
 
 from .. import contract
-from ..runtimes.find import Runtime
-from ..verify.compare import Difference, Limits, Match, difference, match
-from .graph import DetectorGraph
 
 Array = NDArray[Any]
+Named = Mapping[str, Array]
 ENLARGE = 4
 SIDES_PX = (64, 96)  # of the picture, rounded up to the padding
 DRAWN = 8  # pictures, of which the samples are those with most detections
 KEPT = 2
 NUMBERS = 24  # of each raw output
 BEST = 6  # detections of each sample
+FOREGROUND = 0.5  # a canvas is stored as the bins whose probability reaches this
 
 
-def make_samples(graph: DetectorGraph) -> list[dict[str, Any]]:
-    """The samples of a graph, as JSON values."""
-    padding_px = graph.config.geometry.padding_px
-    height, width = (-(-side // padding_px) * padding_px // ENLARGE for side in SIDES_PX)
-    small = [discs(seed, height, width) for seed in range(DRAWN)]
-    outputs = [run(graph, pixels) for pixels in small]
+def make_samples(compute: Callable[[Array], Named], padding_px: int) -> list[dict[str, Any]]:
+    """The samples of a model, as JSON values.
+
+    Args:
+        compute: all outputs by name, raw ones too, for images (1, 3, H, W) float32; called for
+            each of `DRAWN` pictures.
+        padding_px: the sides of `images` are multiples of it.
+    """
+    height, width = (round_up(side_px, padding_px) // ENLARGE for side_px in SIDES_PX)
+    pictures = [discs(seed, height, width) for seed in range(DRAWN)]
+    outputs = [compute(enlarged(pixels)) for pixels in pictures]
     counts = [int(named[contract.COUNT][0]) for named in outputs]
-    best = sorted(range(DRAWN), key=lambda i: -counts[i])[:KEPT]
-    return [_sample(small[i], outputs[i]) for i in best]
+    fullest = sorted(range(DRAWN), key=lambda i: -counts[i])[:KEPT]
+    return [_sample(pictures[i], outputs[i]) for i in fullest]
 
 
 def discs(seed: int, height: int, width: int) -> Array:
-    """uint8 (3, height, width): discs on a plain ground."""
+    """uint8 (3, height, width): six discs on a plain ground."""
     random = np.random.default_rng(seed)
     picture = np.empty((3, height, width), np.uint8)
     picture[:] = random.integers(0, 256, (3, 1, 1))
     y, x = np.mgrid[:height, :width]
     for _ in range(6):
         centre, radius = random.random(2) * (height, width), random.uniform(1.5, height / 3)
-        inside = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2
+        inside = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2  # (height, width)
         picture[:, inside] = random.integers(0, 256, (3, 1))
     return picture
 
 
-def enlarged(pixels: Array) -> Tensor:
-    """The graph's input (1, 3, H, W) of a small picture."""
-    large = pixels.repeat(ENLARGE, axis=1).repeat(ENLARGE, axis=2)
-    return torch.from_numpy(large)[None].float() / 255
+def enlarged(pixels: Array) -> Array:
+    """The model's input, float32 (1, 3, H, W) in [0, 1], of a small uint8 picture (3, h, w)."""
+    large = pixels.repeat(ENLARGE, axis=1).repeat(ENLARGE, axis=2)  # (3, 4h, 4w)
+    return large[None].astype(np.float32) / np.float32(255)
 
 
-@torch.no_grad()
-def run(graph: DetectorGraph, pixels: Array) -> dict[str, Array]:
-    """PyTorch's outputs for a small picture."""
-    images = enlarged(pixels).to(next(graph.parameters()).device)
-    return {name: tensor.cpu().numpy() for name, tensor in graph(images).items()}
-
-
-def _sample(pixels: Array, outputs: dict[str, Array]) -> dict[str, Any]:
+def _sample(pixels: Array, outputs: Named) -> dict[str, Any]:
     count = int(outputs[contract.COUNT][0])
     best = slice(min(count, BEST))
-    raw = {
-        name: _numbers(values)
-        for name, values in outputs.items()
-        if name not in contract.OUTPUTS
-    }
-    canvases = outputs[contract.MASKS_OUT][0, best] >= 0.5
+    raw = {name: outputs[name] for name in outputs if name not in contract.OUTPUTS}
+    canvases = outputs[contract.MASKS_OUT][0, best] >= FOREGROUND  # (best, P, Q)
     return {
-        "pixels": _packed(pixels),
+        "pixels": packed(pixels),
         "shape": pixels.shape,
         "enlarge": ENLARGE,
-        "raw": {
-            name: [float(f"{value:.7g}") for value in values] for name, values in raw.items()
-        },
+        # seven digits: as exact as float32 sums are, and short in JSON
+        "raw": {name: [float(f"{x:.7g}") for x in numbers(raw[name])] for name in raw},
         "count": count,
         "boxes": outputs[contract.BOXES][0, best].tolist(),
         "scores": outputs[contract.SCORES][0, best].tolist(),
         "labels": outputs[contract.LABELS][0, best].tolist(),
-        "masks": _packed(
-            np.packbits(canvases)
-        ),  # canvases, true where the probability reaches 1/2
+        "masks": packed(np.packbits(canvases)),
         "masks_shape": canvases.shape,
     }
 
 
-def replay(
-    runtime: Runtime, samples: list[dict[str, Any]], limits: Limits
-) -> tuple[list[Difference], list[Match]]:
-    """What a runtime gives for the samples, against what they say."""
-    differences, matches = [], []
-    for number, sample in enumerate(samples):
-        where = (runtime.name, f"sample {number}")
-        found = runtime.run(enlarged(_unpacked(sample["pixels"]).reshape(sample["shape"])))
-        for name, values in sample["raw"].items():
-            if name in found:
-                numbers, expected = _numbers(found[name]), np.array(values)
-                differences.append(difference(where, name, numbers, expected, limits.raw.value))
-        matches.append(_match(where, sample, found, limits))
-    return differences, matches
-
-
-def _match(
-    where: tuple[str, str], sample: dict[str, Any], found: dict[str, Array], limits: Limits
-) -> Match:
-    """The sample's best detections among the runtime's."""
-    count, best = int(found[contract.COUNT][0]), len(sample["scores"])
-    shape = tuple(sample["masks_shape"])
-    bits: Array = np.unpackbits(_unpacked(sample["masks"]))[: np.prod(shape)]
-    expected: dict[str, Array] = {
-        "boxes": np.array(sample["boxes"], np.float32).reshape(best, 4),
-        "scores": np.array(sample["scores"], np.float32),
-        "labels": np.array(sample["labels"], np.int64),
-        "masks": bits.reshape(shape).astype(bool),
-    }
-    given = {
-        "boxes": found[contract.BOXES][0, :count],
-        "scores": found[contract.SCORES][0, :count],
-        "labels": found[contract.LABELS][0, :count],
-        "masks": found[contract.MASKS_OUT][0, :count] >= 0.5,
-    }
-    others = sample["count"] - best
-    return match(where, expected, given, bool(found[contract.CONVERGED][0]), limits, others)
-
-
-def _numbers(values: Array) -> Array:
-    """`NUMBERS` values of an array, evenly spaced."""
+def numbers(values: Array) -> Array:
+    """`NUMBERS` values of an array, evenly spaced, or all if it has fewer."""
     flat = values.ravel()
     return flat[np.linspace(0, flat.size - 1, min(NUMBERS, flat.size)).astype(np.int64)]
 
 
-def _packed(values: Array) -> str:
+def packed(values: Array) -> str:
+    """The bytes of an array as text."""
     return base64.b64encode(zlib.compress(values.tobytes(), 9)).decode()
 
 
-def _unpacked(text: str) -> Array:
+def unpacked(text: str) -> Array:
+    """The bytes that were `packed`, uint8 (n,)."""
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)

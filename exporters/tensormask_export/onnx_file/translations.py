@@ -41,17 +41,17 @@ def table() -> dict[Any, Callable[..., Any]]:
 
 
 def _bare_op(name: str, inputs: dict[str, str], attributes: dict[str, Any]) -> values.Op:
+    """An op of our domain that is known by its schema alone: so it stays a node."""
     schema = onnx.defs.OpSchema
     definition = schema(
         name,
         contract.DOMAIN,
         contract.DOMAIN_VERSION,
-        inputs=[schema.FormalParameter(parameter, kind) for parameter, kind in inputs.items()],
+        inputs=[schema.FormalParameter(key, kind) for key, kind in inputs.items()],
         outputs=[schema.FormalParameter("out", "T")],
         type_constraints=[("T", ["tensor(float)", "tensor(float16)"], "of x and out")],
         attributes=[
-            schema.Attribute(attribute, kind, required=True)
-            for attribute, kind in attributes.items()
+            schema.Attribute(key, kind, required=True) for key, kind in attributes.items()
         ],
     )
     return values.Op(DOMAIN, name, definition)
@@ -60,13 +60,11 @@ def _bare_op(name: str, inputs: dict[str, str], attributes: dict[str, Any]) -> v
 _KINDS = onnx.defs.OpSchema.AttrType
 _SWAP_KINDS = {contract.LAM: _KINDS.INT, contract.PAD_VALUE: _KINDS.FLOAT}
 _SWAP_KINDS |= dict.fromkeys(contract.PLUGIN_ATTRIBUTES, _KINDS.STRING)
+_WINDOWS_INPUTS = {"x": "T", "index": "tensor(int64)"}
+_NORM_INPUTS = {"x": "T", "scale": "T", "bias": "T"}
 _SWAP = _bare_op(contract.SWAP, {"x": "T"}, _SWAP_KINDS)
-_SWAP_WINDOWS = _bare_op(
-    contract.SWAP_WINDOWS, {"x": "T", "index": "tensor(int64)"}, _SWAP_KINDS
-)
-_NORM = _bare_op(
-    contract.NORM, {"x": "T", "scale": "T", "bias": "T"}, {"epsilon": _KINDS.FLOAT}
-)
+_SWAP_WINDOWS = _bare_op(contract.SWAP_WINDOWS, _WINDOWS_INPUTS, _SWAP_KINDS)
+_NORM = _bare_op(contract.NORM, _NORM_INPUTS, {"epsilon": _KINDS.FLOAT})
 
 
 def _attributes(lam: int, pad_value: float) -> dict[str, Any]:
@@ -94,19 +92,22 @@ def group_norm(
     eps: float = 1e-5,
     cudnn_enabled: bool = True,
 ) -> FLOAT:
-    """Channels of (N, C, H, W) in `groups` groups, each with mean 0 and variance 1, then scaled
-    and shifted: instance normalisation of (N, groups, C/groups*H, W). In a shape, 0 means: as
-    in the input. Half precision is left for the statistics, whose sums it cannot hold."""
-    grouped = op.Reshape(x, op.Constant(value_ints=[0, groups, -1, 0]))
-    one, zero = (
-        op.Constant(value_floats=[1.0] * groups),
-        op.Constant(value_floats=[0.0] * groups),
-    )
+    """Instance normalisation of whole groups, then the scale and shift of each channel.
+
+    x: (N, C, H, W), weight, bias: (C,)
+    out: (N, C, H, W)
+
+    Half precision is left for the statistics, whose sums it cannot hold.
+    """
     half = x.dtype == ir.DataType.FLOAT16
+    # In a Reshape, 0 means: as in the input, and -1: what is left
+    to_groups = op.Constant(value_ints=[0, groups, -1, 0])
+    to_channels = op.Constant(value_ints=[0, x.shape[1], -1, 0])
+    per_channel = op.Constant(value_ints=[-1, 1, 1])
+    one = op.Constant(value_floats=[1.0] * groups)
+    zero = op.Constant(value_floats=[0.0] * groups)
+    grouped = op.Reshape(x, to_groups)  # (N, groups, C/groups*H, W)
     normal = _NORM(op.Cast(grouped, to=FLOAT32) if half else grouped, one, zero, epsilon=eps)
     normal = op.Cast(normal, to=FLOAT16) if half else normal
-    normal = op.Reshape(normal, op.Constant(value_ints=[0, x.shape[1], -1, 0]))
-    per_channel = op.Constant(value_ints=[-1, 1, 1])
-    return op.Add(
-        op.Mul(normal, op.Reshape(weight, per_channel)), op.Reshape(bias, per_channel)
-    )
+    scaled = op.Mul(op.Reshape(normal, to_channels), op.Reshape(weight, per_channel))
+    return op.Add(scaled, op.Reshape(bias, per_channel))  # (N, C, H, W)

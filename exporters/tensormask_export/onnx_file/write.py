@@ -1,7 +1,8 @@
 """A trained model as one ONNX file that every runtime takes.
 
-Three steps: torch.onnx.export with our ops left as bare nodes; the ops' bodies and the metadata
-put into the file; the ONNX checker. The file appears whole or not at all.
+The steps: torch.onnx.export with our ops left as bare nodes; the ops' bodies; samples, what
+PyTorch gives for a few small pictures, and the other metadata; the ONNX checker. The file
+appears whole or not at all.
 
 next: detections.py
 """
@@ -15,10 +16,10 @@ import platform
 import re
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib import metadata
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,28 +30,34 @@ from torch import Tensor
 from tensormask_edu import __version__
 from tensormask_edu.base.errors import bad_input
 from tensormask_edu.base.files import file_sha256, written_whole
+from tensormask_edu.base.machine import version
 from tensormask_edu.base.packages import required
-from tensormask_edu.config import InputConfig, to_json
+from tensormask_edu.config import InputConfig, ModelConfig, to_json
 from tensormask_edu.detector.model import TensorMask
+from tensormask_edu.geometry import Geometry
 
 from .. import contract
+from ..contract import Precision
 from .graph import DetectorGraph, MaskMode, padding_colour
-from .precision import PRECISIONS, Precision, in_precision
+from .precision import in_precision
+from .samples import Array, make_samples
 
 if TYPE_CHECKING:
     import onnx
 
 NODE_SCOPE = "pkg.torch.onnx.name_scopes"
-TRACED_CELLS = (
-    4,
-    5,
-)  # of the coarsest level; the traced sizes differ, so that no axis is mistaken for another
+# Of the coarsest level as it is traced; they differ, so that no axis is mistaken for another
+TRACED_CELLS = (4, 5)
+SYMBOL = r"\bs\d+\b"  # what the exporter calls a free dimension: s18
 
 
 @dataclass(frozen=True)
 class OnnxReport:
-    """What was exported. detector: see `contract.DETECTOR`; nodes: our custom nodes by name;
-    notes: what differs from the checkpoint; seconds: of the whole export."""
+    """What was exported.
+
+    detector: see `contract.DETECTOR`; nodes: our custom nodes by name; notes: what differs from
+    the checkpoint; seconds: of the whole export.
+    """
 
     path: str
     bytes: int
@@ -63,8 +70,16 @@ class OnnxReport:
     notes: list[str]
     seconds: float
 
+    @property
+    def summary(self) -> str:
+        """One line."""
+        size = f"{self.bytes / 2**20:.1f} MiB, {len(self.outputs)} outputs"
+        nodes = ", ".join(f"{count} {name}" for name, count in self.nodes.items())
+        return f"{size}, our nodes: {nodes}"
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """All of it. An export claims nothing: `verify` does."""
+        return {**asdict(self), "summary": self.summary, "claims": [], "facts": {}}
 
 
 def export_onnx(
@@ -91,24 +106,31 @@ def export_onnx(
     """
     required("onnxscript", "export")
     start = time.perf_counter()
-    if precision not in PRECISIONS:
-        raise bad_input("precision", " or ".join(PRECISIONS), repr(precision))
+    if precision not in contract.PRECISIONS:
+        raise bad_input("precision", " or ".join(contract.PRECISIONS), repr(precision))
     graph = DetectorGraph(model, masks, candidates).eval()
+    detector, weights = detector_metadata(graph, precision), weights_sha256(model)
     with written_whole(path) as temporary:
         temporary.touch()  # a folder that cannot be written shows at once
         proto = capture(DetectorGraph(in_precision(model, precision), masks, candidates).eval())
         add_bodies(proto)
-        add_metadata(proto, graph, input_config or InputConfig(), precision)
+        # PyTorch in float32 says what is right, whatever the file's precision
+        samples = make_samples(partial(computed, graph), graph.config.geometry.padding_px)
+        inputs = input_config or InputConfig()
+        add_metadata(proto, model_metadata(graph.config, inputs, detector, samples, weights))
         if not raw:
             hide_raw_outputs(proto)
         save_checked(proto, temporary)
-    return _report(proto, Path(path), graph, precision, time.perf_counter() - start)
+    seconds = round(time.perf_counter() - start, 2)
+    return _report(proto, Path(path), model.config, detector, weights, seconds)
+
+
+# --- PyTorch ----------------------------------------------------------------------------------
 
 
 def capture(graph: DetectorGraph) -> onnx.ModelProto:
-    """The graph as ONNX with free batch, height and width; our ops are bare nodes without a
-    body yet."""
-    from .translations import table
+    """The graph as ONNX with free batch, height and width; our ops are nodes without a body."""
+    from .translations import table  # needs onnxscript, which is optional
 
     geometry = graph.model.config.geometry
     stride_px, padding_px = geometry.strides_px[-1], geometry.padding_px
@@ -135,6 +157,14 @@ def capture(graph: DetectorGraph) -> onnx.ModelProto:
     return proto
 
 
+@torch.no_grad()
+def computed(graph: DetectorGraph, images: Array) -> dict[str, Array]:
+    """What PyTorch gives for images (N, 3, H, W) float32: all outputs by name."""
+    device = next(graph.parameters()).device
+    outputs = graph(torch.from_numpy(images).to(device))
+    return {name: tensor.cpu().numpy() for name, tensor in outputs.items()}
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence the exporter's own remarks about its internals; its errors still come."""
@@ -151,32 +181,39 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _name_free_dimensions(proto: onnx.ModelProto) -> None:
-    """Rename the exporter's symbols (s18) to rows and columns, as the input has them.
+def weights_sha256(model: TensorMask) -> str:
+    """SHA-256 of the weights as a safetensors file: of a checkpoint's model.safetensors."""
+    state: dict[str, Tensor] = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
+    return hashlib.sha256(save(state)).hexdigest()
 
-    The coarsest level's logits (the last of their kind) are stride_px times smaller than the
-    input."""
+
+# --- the file ---------------------------------------------------------------------------------
+
+
+def _name_free_dimensions(proto: onnx.ModelProto) -> None:
+    """Rename the exporter's symbols (s18) to rows and columns, as the input has them."""
+    finest = next(value for value in proto.graph.output if value.name == contract.logits(0))
+    sides = [side.dim_param for side in finest.type.tensor_type.shape.dim[2:]]  # 8*s18, 8*s24
     symbols = {
         symbol: name
-        for value in proto.graph.output
-        if value.name.startswith(contract.logits(0)[:-1])
-        for dimension, name in zip(
-            value.type.tensor_type.shape.dim[2:], (contract.ROWS, contract.COLUMNS), strict=True
-        )
-        for symbol in re.findall(r"\bs\d+\b", dimension.dim_param)
+        for side, name in zip(sides, (contract.ROWS, contract.COLUMNS), strict=True)
+        for symbol in re.findall(SYMBOL, side)
     }
     for value in [*proto.graph.input, *proto.graph.output, *proto.graph.value_info]:
-        for dimension in value.type.tensor_type.shape.dim:
-            if dimension.dim_param:
-                renamed = re.sub(
-                    r"\bs\d+\b", lambda m: symbols.get(m[0], m[0]), dimension.dim_param
+        for side in value.type.tensor_type.shape.dim:
+            if side.dim_param:
+                side.dim_param = re.sub(
+                    SYMBOL, lambda found: symbols.get(found[0], found[0]), side.dim_param
                 )
-                dimension.dim_param = renamed
 
 
 def _drop_notes(proto: onnx.ModelProto) -> None:
-    """Of the exporter's notes on a node keep the module it belongs to: the rest is bulky, and
-    its source lines hold paths of this machine."""
+    """Keep the module that a node belongs to, of all the notes that the exporter made on it.
+
+    The rest is bulky, and its source lines hold paths of this machine.
+    """
     for node in proto.graph.node:
         kept = [note for note in node.metadata_props if note.key == NODE_SCOPE]
         del node.metadata_props[:]
@@ -184,8 +221,10 @@ def _drop_notes(proto: onnx.ModelProto) -> None:
 
 
 def hide_raw_outputs(proto: onnx.ModelProto) -> None:
-    """Make plain inner tensors of the outputs that are not the contract's; `expose` makes
-    outputs of them."""
+    """Make plain inner tensors of the outputs that are not the contract's.
+
+    `read.expose` makes outputs of them again.
+    """
     inner = [value for value in proto.graph.output if value.name not in contract.OUTPUTS]
     outputs = [value for value in proto.graph.output if value.name in contract.OUTPUTS]
     del proto.graph.output[:]
@@ -195,7 +234,7 @@ def hide_raw_outputs(proto: onnx.ModelProto) -> None:
 
 def add_bodies(proto: onnx.ModelProto) -> None:
     """Put the functions of our nodes into the file, so that it runs without a plugin."""
-    import onnx
+    import onnx  # optional, and at hand where there is a `proto`
 
     from .bodies import functions
 
@@ -203,35 +242,70 @@ def add_bodies(proto: onnx.ModelProto) -> None:
     present = {function.name for function in proto.functions}
     proto.functions.extend(f for f in functions(used) if f.name not in present)
     if contract.DOMAIN not in {opset.domain for opset in proto.opset_import}:
-        proto.opset_import.append(
-            onnx.helper.make_opsetid(contract.DOMAIN, contract.DOMAIN_VERSION)
-        )
+        ours = onnx.helper.make_opsetid(contract.DOMAIN, contract.DOMAIN_VERSION)
+        proto.opset_import.append(ours)
 
 
-def add_metadata(
-    proto: onnx.ModelProto,
-    graph: DetectorGraph,
-    input_config: InputConfig,
-    precision: Precision,
-) -> None:
-    """Everything a user of the file must know, as JSON under the keys of `contract`."""
+def add_metadata(proto: onnx.ModelProto, metadata: Mapping[str, Any]) -> None:
+    """Put metadata into the file, each value as JSON."""
     import onnx
 
     proto.producer_name, proto.producer_version = "tensormask_export", __version__
-    metadata = model_metadata(graph, input_config, precision)
-    values = {key: json.dumps(value) for key, value in metadata.items()}
-    onnx.helper.set_model_props(proto, values)
+    texts = {key: json.dumps(value) for key, value in metadata.items()}
+    onnx.helper.set_model_props(proto, texts)
+
+
+def save_checked(proto: onnx.ModelProto, path: str | Path) -> None:
+    """Write the file and let the checker, with full shape inference, look at it."""
+    import onnx
+
+    onnx.save(proto, path)
+    onnx.checker.check_model(path, full_check=True)
+
+
+# --- metadata ---------------------------------------------------------------------------------
 
 
 def model_metadata(
-    graph: DetectorGraph, input_config: InputConfig, precision: Precision = "float32"
+    config: ModelConfig,
+    input_config: InputConfig,
+    detector: Mapping[str, Any],
+    samples: list[dict[str, Any]],
+    weights: str,
 ) -> dict[str, Any]:
-    """Metadata key -> JSON value."""
-    config = graph.model.config
-    from .samples import make_samples
+    """Everything a user of the file must know: metadata key -> JSON value.
 
+    Args:
+        config: of the graph, with its number of candidates.
+        input_config: see `export_onnx`.
+        detector, samples, weights: of `detector_metadata`, `make_samples`, `weights_sha256`.
+    """
     geometry = config.geometry
-    windows = [
+    preprocessing = {
+        "input": "float32 RGB in [0, 1]; normalisation is inside the graph",
+        "padding_px": geometry.padding_px,
+        "padding_colour": padding_colour(config),
+        "padding_sides": "right and bottom",
+    }
+    return {
+        contract.CLASS_NAMES: config.class_names,
+        contract.WINDOWS: windows_metadata(geometry),
+        contract.STRIDES_PX: geometry.strides_px,
+        contract.LAMS: geometry.lams,
+        contract.PADDING: config.pad_value,
+        contract.PREPROCESSING: preprocessing,
+        contract.MODEL_CONFIG: to_json(config),
+        contract.INPUT_CONFIG: to_json(input_config),
+        contract.DETECTOR: detector,
+        contract.SAMPLES: samples,
+        contract.VERSIONS: versions(),
+        contract.WEIGHTS_SHA256: weights,
+    }
+
+
+def windows_metadata(geometry: Geometry) -> list[dict[str, int]]:
+    """The windows by level and size: `contract.WINDOWS`."""
+    return [
         {
             "level": level,
             "size_id": size_id,
@@ -243,26 +317,6 @@ def model_metadata(
         for level in range(geometry.num_levels)
         for size_id in range(geometry.num_sizes)
     ]
-    preprocessing = {
-        "input": "float32 RGB in [0, 1]; normalisation is inside the graph",
-        "padding_px": geometry.padding_px,
-        "padding_colour": padding_colour(graph.model),
-        "padding_sides": "right and bottom",
-    }
-    return {
-        contract.CLASS_NAMES: config.class_names,
-        contract.WINDOWS: windows,
-        contract.STRIDES_PX: geometry.strides_px,
-        contract.LAMS: geometry.lams,
-        contract.PADDING: config.pad_value,
-        contract.PREPROCESSING: preprocessing,
-        contract.MODEL_CONFIG: to_json(graph.config),
-        contract.INPUT_CONFIG: to_json(input_config),
-        contract.DETECTOR: detector_metadata(graph, precision),
-        contract.SAMPLES: make_samples(graph),
-        contract.VERSIONS: versions(),
-        contract.WEIGHTS_SHA256: weights_sha256(graph.model),
-    }
 
 
 def detector_metadata(graph: DetectorGraph, precision: Precision) -> dict[str, Any]:
@@ -276,51 +330,33 @@ def detector_metadata(graph: DetectorGraph, precision: Precision) -> dict[str, A
     }
 
 
-def versions() -> dict[str, str]:
+def versions() -> dict[str, str | None]:
     """Versions of what wrote the file."""
-    packages = {name: metadata.version(name) for name in ("torch", "onnx", "onnxscript")}
+    packages = {name: version(name) for name in ("torch", "onnx", "onnxscript")}
     return {"tensormask_edu": __version__, "python": platform.python_version(), **packages}
-
-
-def weights_sha256(model: TensorMask) -> str:
-    """SHA-256 of the weights as a safetensors file: that of a checkpoint's
-    model.safetensors."""
-    state: dict[str, Tensor] = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
-    }
-    return hashlib.sha256(save(state)).hexdigest()
-
-
-def save_checked(proto: onnx.ModelProto, path: str | Path) -> None:
-    """Write the file and let the checker, with full shape inference, look at it."""
-    import onnx
-
-    onnx.save(proto, path)
-    onnx.checker.check_model(path, full_check=True)
 
 
 def _report(
     proto: onnx.ModelProto,
     path: Path,
-    graph: DetectorGraph,
-    precision: Precision,
+    config: ModelConfig,
+    detector: dict[str, Any],
+    weights: str,
     seconds: float,
 ) -> OnnxReport:
+    """What was exported from a model of `config`, the checkpoint's."""
     ours = [node.op_type for node in proto.graph.node if node.domain == contract.DOMAIN]
-    model_candidates, candidates = (
-        graph.model.config.topk_candidates,
-        graph.config.topk_candidates,
-    )
-    notes = [f"{candidates} candidates enter NMS; the checkpoint says {model_candidates}"]
+    wanted, taken = config.topk_candidates, detector["candidates"]
+    fewer = f"{taken} candidates enter NMS; the checkpoint says {wanted}"
     return OnnxReport(
         path=str(path),
         bytes=path.stat().st_size,
         sha256=file_sha256(path),
-        weights_sha256=weights_sha256(graph.model),
-        detector=detector_metadata(graph, precision),
+        weights_sha256=weights,
+        detector=detector,
         opset=contract.OPSET,
         nodes={name: ours.count(name) for name in sorted(set(ours))},
         outputs=[value.name for value in proto.graph.output],
-        notes=notes if candidates != model_candidates else [],
-        seconds=round(seconds, 2),
+        notes=[] if taken == wanted else [fewer],
+        seconds=seconds,
     )

@@ -31,7 +31,6 @@ from tensormask_edu.weights.checkpoint import load_checkpoint
 from .. import contract
 from ..onnx_file.graph import DetectorGraph, pad_to_multiple
 from ..onnx_file.read import expose, raw_names, read_metadata, read_onnx
-from ..onnx_file.samples import replay
 from ..onnx_file.write import weights_sha256
 from ..runtimes.detections import detections
 from ..runtimes.find import DEFAULT_NAMES, Named, Runtime, find_runtimes
@@ -39,6 +38,7 @@ from ..runtimes.parsed import NotComputed
 from . import layers as layerwise
 from .compare import LIMITS, Difference, Limits, Match, difference, match, worst
 from .pictures import Pictures, coco_pictures, picture_files, random_pictures
+from .replay import replay
 from .scores import Scores, compare_scores
 
 DEFAULT_SIZES = ((1, 64, 96), (2, 128, 160))  # batch, height, width
