@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measure import MIB, facts, golden_folder, golden_model, script_parser, table
+from measure import GOLDEN, MIB, facts, golden_model, script_parser, table
 from tensormask_export.engine.build import build_engine
 from tensormask_export.engine.plugin import find_library
 from tensormask_export.onnx_file.precision import PRECISIONS
@@ -56,8 +56,8 @@ def model_of(name: str) -> tuple[TensorMask, str]:
     torch.manual_seed(0)
     if name == "tiny":
         return build_model("tiny", num_classes=4), "fresh, seed 0"
-    if golden_folder().is_dir():
-        return golden_model(golden_folder()), "golden"
+    if GOLDEN.is_dir():
+        return golden_model(GOLDEN), "golden"
     return build_model("r50_fpn_1x"), "fresh, seed 0"
 
 
@@ -110,13 +110,6 @@ def merged(old: list[Row], new: Row) -> list[Row]:
     return [row for row in old if [row[name] for name in KEY] != key] + [new]
 
 
-def line(row: Row) -> str:
-    """A row as text."""
-    shown = {name: str(row[name]) for name in KEY} | {"onnx MiB": row["onnx"]["mib"]}
-    result = {"error": row["error"]} if "error" in row else row["engine"]
-    return table([shown | result])
-
-
 def main() -> int:
     """Build what is asked for, row by row into the file; 0 if every engine was built."""
     parser = script_parser(__doc__)
@@ -139,7 +132,8 @@ def main() -> int:
     failed = 0
     with tempfile.TemporaryDirectory() as temporary:
         for row in rows(args, make_folder(args.folder or temporary)):
-            print(line(row), flush=True)
+            shown = {name: row[name] for name in KEY} | {"onnx MiB": row["onnx"]["mib"]}
+            print(table([shown | row.get("engine", {"error": row.get("error")})]), flush=True)
             failed += "error" in row
             result["rows"] = merged(result["rows"], row)
             if target:

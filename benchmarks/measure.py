@@ -10,7 +10,6 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from tensormask_edu.weights.official import load_official
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+GOLDEN = Path(os.environ.get("TENSORMASK_SHARED", ROOT.parent / "shared")) / "golden"
 MIB = 1 << 20
 GPU_BUSY = 2_000_000  # clock cycles, about a millisecond: by then the call is in the queue
 Calls = dict[str, Callable[[], Any]]
@@ -53,11 +53,9 @@ def timing_parser(description: str | None, repeats: int) -> argparse.ArgumentPar
 
 def facts(*packages: str) -> dict[str, Any]:
     """The machine, more packages, and which implementations of the operators run on it."""
-    runs = {
-        # Where the compiled file lies is the machine's own business.
-        kind: found | {"why": found["why"].split(", cached in")[0]}
-        for kind, found in ops.status().items()
-    }
+    runs = ops.status()
+    for found in runs.values():  # where the compiled file lies is the machine's own business
+        found["why"] = found["why"].split(", cached in")[0]
     more = {"python": platform.python_version(), "cores": os.cpu_count()}
     return machine() | more | {name: version(name) for name in packages} | {"ops": runs}
 
@@ -167,11 +165,6 @@ def golden_model(golden: Path) -> TensorMask:
     return model
 
 
-def golden_folder() -> Path:
-    """Where `golden_model` finds its weights, if they are at hand."""
-    return Path(os.environ.get("TENSORMASK_SHARED", ROOT.parent / "shared")) / "golden"
-
-
 def pictures(count: int, height: int, width: int, device: str) -> list[Tensor]:
     """Noise."""
     return [torch.rand(3, height, width, device=device) for _ in range(count)]
@@ -209,8 +202,6 @@ def training_step(
                 parameter.grad = None
 
 
-def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
+def autocast(device: str, precision: str) -> torch.autocast:
     """PyTorch's autocast to a smaller type; float32 as it is."""
-    if precision == "float32":
-        return nullcontext()
-    return torch.autocast(device, getattr(torch, precision))
+    return torch.autocast(device, getattr(torch, precision), enabled=precision != "float32")

@@ -8,15 +8,13 @@ Parts (`--parts`): `stages` of inference and of a training step; `factors`, each
 the official way (masks of all windows by a plain 16-tap kernel, float32, eager); `area`, the
 cost against the picture's size; `scaling` from one process to two with the same total batch;
 `memory`, what the mask operators hold, and what 500 detections add. Weights are random, spread
-so that scores differ; every picture has 100 detections. TF32 is off unless `--tf32`. Times are
-medians.
+so that scores differ; every picture has 100 detections. TF32 is off unless `--tf32`.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -68,15 +66,9 @@ def stages(args: argparse.Namespace) -> Figures:
 
 def inference_stages(model: TensorMask, images: list[Tensor]) -> Calls:
     """Every stage with the input that the stage before it made."""
-    net, config = model.network, model.config
-    batch = model.batch(images)  # (1, 3, H, W)
+    net, config, batch = model.network, model.config, model.batch(images)
     features = net.backbone(batch)
-
-    def boxes_and_classes() -> list[tuple[Tensor, Tensor]]:
-        classes = (net.class_predictor(net.class_tower(f)) for f in features)
-        boxes = (net.box_predictor(net.box_tower(f)) for f in features)
-        return list(zip(classes, boxes, strict=True))
-
+    heads = [(net.class_predictor, net.class_tower), (net.box_predictor, net.box_tower)]
     maps = [net.mask_branch.tower(f) for f in features]
     output = net(batch)
     grid_sizes = config.geometry.grid_sizes(*batch.shape[-2:])
@@ -89,7 +81,7 @@ def inference_stages(model: TensorMask, images: list[Tensor]) -> Calls:
     size = tuple(images[0].shape[-2:])
     calls: Calls = {
         "backbone": lambda: net.backbone(batch),
-        "class and box towers": boxes_and_classes,
+        "class and box towers": lambda: [p(t(f)) for p, t in heads for f in features],
         "mask tower": lambda: [net.mask_branch.tower(f) for f in features],
         "fuse": lambda: net.mask_branch.fused(maps),
         "select and NMS": lambda: inference.keep(*rows, windows, config),
@@ -103,9 +95,9 @@ def inference_stages(model: TensorMask, images: list[Tensor]) -> Calls:
 def training_stages(model: TensorMask, clock: Clock, images: list[Tensor]) -> Figures:
     """Milliseconds of a training step's parts, and of all of it."""
     truth = objects(1, *images[0].shape[-2:], clock.device)
-    batch = model.batch(images)
-    grid_sizes = model.config.geometry.grid_sizes(*batch.shape[-2:])
-    windows = model.config.geometry.windows(grid_sizes, batch.device)
+    batch, geometry = model.batch(images), model.config.geometry
+    grid_sizes = geometry.grid_sizes(*batch.shape[-2:])
+    windows = geometry.windows(grid_sizes, batch.device)
     with torch.no_grad():
         output = model.network(batch)
         losses = clock(lambda: model.losses(output, truth, windows, grid_sizes))
@@ -132,12 +124,7 @@ class PlainSwap(torch.autograd.Function):
         return plain.backward(grad.contiguous(), ctx.lam, *ctx.size), None, None
 
 
-def plain_swap(x: Tensor, lam: int, pad_value: float) -> Tensor:
-    """The plain kernel under the operator's signature."""
-    return PlainSwap.apply(x, lam, pad_value)
-
-
-SWAPS = {"plain": plain_swap, "ours": swap_align2nat}
+SWAPS = {"plain": PlainSwap.apply, "ours": swap_align2nat}
 
 
 @contextmanager
@@ -162,16 +149,13 @@ def factors(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Each factor alone: milliseconds, peak memory, and whether detections are the same."""
     kernels = [k for k in args.dense if k == "ours" or plain.available(args.device)]
     # name, kernel of the dense way, compiled, precision
-    ways: list[tuple[str, str | None, bool, str]] = [
-        (f"dense, {kernel} kernel", kernel, False, "float32") for kernel in kernels
-    ]
+    ways: list[Any] = [(f"dense, {k} kernel", k, False, "float32") for k in kernels]
     for precision in ("float32", *args.precisions):
         for compiled in (False, True)[: 1 + args.compile]:
             words = ["windows", "compile" if compiled else "", precision]
             name = ", ".join(word for word in words if word and word != "float32")
             ways.append((name, None, compiled, precision))
-    expected: dict[str, Tensor] | None = None
-    rows: list[dict[str, Any]] = []
+    expected, rows = None, []
     for name, *way in ways:
         figures, found = factor(args, *way)
         if name == "windows" or expected is None:
@@ -243,8 +227,9 @@ def agreement(expected: dict[str, Tensor], found: dict[str, Tensor]) -> float:
 
 def area(args: argparse.Namespace) -> list[Figures]:
     """Inference at a quarter, a half and the whole of the picture's area."""
-    model, rows = spread_model(args.preset, args.device).eval(), []
-    clock = Clock(args.device, args.repeats)
+    model, clock = spread_model(args.preset, args.device), Clock(args.device, args.repeats)
+    model.eval()
+    rows = []
     for share in (0.25, 0.5, 1.0):
         sides = (round(side * share**0.5 / 32) * 32 for side in (args.height, args.width))
         height, width = (max(32, side) for side in sides)
@@ -260,26 +245,23 @@ def scaling(args: argparse.Namespace) -> Figures:
     """Seconds per training step of two pictures in one process and in two; {} on one GPU."""
     if args.device == "cuda" and torch.cuda.device_count() < 2:
         return {}
-    seconds = {}
+    seconds, queue = {}, torch.multiprocessing.get_context("spawn").SimpleQueue()
     for processes in (1, 2):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        queue = torch.multiprocessing.get_context("spawn").SimpleQueue()
-        torch.multiprocessing.spawn(worker, (processes, port, args, queue), nprocs=processes)
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = (processes, f"file://{folder}/meeting", args, queue)
+            torch.multiprocessing.spawn(worker, arguments, nprocs=processes)
         seconds[f"seconds_{processes}"] = queue.get()
     return seconds | {"speedup": seconds["seconds_1"] / seconds["seconds_2"]}
 
 
-def worker(rank: int, processes: int, port: int, args: argparse.Namespace, queue: Any) -> None:
-    """One process of `scaling`."""
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+def worker(rank: int, processes: int, where: str, args: Any, queue: Any) -> None:
+    """One process of `scaling`; they meet at `where`."""
     torch.set_num_threads(max(1, args.threads))
     device, backend = "cpu", "gloo"
     if args.device == "cuda":
         device, backend = f"cuda:{rank}", "nccl"
         torch.cuda.set_device(rank)
-    torch.distributed.init_process_group(backend, rank=rank, world_size=processes)
+    torch.distributed.init_process_group(backend, where, rank=rank, world_size=processes)
     model = nn.parallel.DistributedDataParallel(spread_model(args.preset, device).train())
     images = pictures(2 // processes, args.height, args.width, device)
     truth = objects(2 // processes, args.height, args.width, device)
@@ -319,13 +301,12 @@ def memory(args: argparse.Namespace, batch: int = 2) -> Figures:
 def dense_mib(model: TensorMask, height: int, width: int, batch: int) -> float:
     """Inputs and outputs of `swap_align2nat` over all levels and sizes."""
     geometry = model.config.geometry
-    grids = geometry.grid_sizes(height, width)
+    cells = [rows * columns for rows, columns in geometry.grid_sizes(height, width)]
     count = 0
-    for level, (rows, columns) in enumerate(grids):
-        finest = grids[0] if geometry.bipyramid else (rows, columns)
+    for level, own in enumerate(cells):
+        finest = cells[0] if geometry.bipyramid else own
         for size_id, side in enumerate(geometry.sides_bins):
-            count += side**2 * finest[0] * finest[1]
-            count += geometry.side_bins(level, size_id) ** 2 * rows * columns
+            count += side**2 * finest + geometry.side_bins(level, size_id) ** 2 * own
     return 4 * batch * count / MIB
 
 
@@ -368,14 +349,8 @@ def resident_mib(reset: bool = False) -> float | None:
 
 # --- command line -----------------------------------------------------------------------------
 
-# In this order, for memory is clean at first; part -> what measures it
-PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
-    "memory": memory,
-    "stages": stages,
-    "factors": factors,
-    "area": area,
-    "scaling": scaling,
-}
+# In this order: memory is clean at first
+PARTS = {part.__name__: part for part in (memory, stages, factors, area, scaling)}
 USUAL = [part for part in PARTS if part != "memory"]
 
 

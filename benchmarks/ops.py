@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import itertools
 import math
 from functools import partial
 from typing import Any
@@ -146,14 +147,11 @@ def windows_rows(clock: Clock, side: int, lams: list[int]) -> list[Row]:
 
 def windows_gain(rows: list[Row]) -> str:
     """What computing the windows of detections alone saves, in words: no promise."""
-    lines = []
-    for side in dict.fromkeys(row["side"] for row in rows):
-        chosen = [r for r in rows if r["side"] == side and r["windows"] == SPLIT[r["lam"]]]
-        if len(chosen) == len(LAMS):
-            gain = sum(r["dense_ms"] for r in chosen) / sum(r["ms"] for r in chosen)
-            faster = f"{gain:.1f} times faster than dense"
-            lines.append(f"V = {side}: 100 windows over six levels, {faster}")
-    return "\n".join(lines)
+    chosen = [row for row in rows if row["windows"] == SPLIT[row["lam"]]]
+    if {row["lam"] for row in chosen} != set(LAMS):
+        return ""
+    gain = sum(row["dense_ms"] for row in chosen) / sum(row["ms"] for row in chosen)
+    return f"100 windows over six levels, times faster than dense: {gain:.1f}"
 
 
 # --- promises ---------------------------------------------------------------------------------
@@ -236,15 +234,12 @@ def keep_memory() -> None:
 
 def measure(args: argparse.Namespace) -> tuple[list[Row], list[Row]]:
     """Everything asked for, each dense line printed as it comes."""
-    clock = Clock(args.device, args.repeats, queued=True)
-    dense, windows = [], []
+    clock, dense, windows = Clock(args.device, args.repeats, queued=True), [], []
+    directions = ("forward", "backward")
     for side in args.sides:
-        for name in args.dtypes:
-            for lam in args.lams:
-                for direction in ("forward", "backward"):
-                    compare = name in args.compare
-                    dense.append(dense_row(clock, side, lam, name, direction, compare))
-                    print(table([flat(dense[-1])]).splitlines()[1], flush=True)
+        for name, lam, way in itertools.product(args.dtypes, args.lams, directions):
+            dense.append(dense_row(clock, side, lam, name, way, name in args.compare))
+            print(table([flat(dense[-1])]).splitlines()[1], flush=True)
         windows += windows_rows(clock, side, args.lams)
     return dense, windows
 
@@ -255,13 +250,8 @@ def main() -> int:
     parser.add_argument("--sides", type=int, nargs="+", default=[15, 11], help="V = U")
     parser.add_argument("--lams", type=int, nargs="+", default=list(LAMS), choices=LAMS)
     parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), choices=DTYPES)
-    parser.add_argument(
-        "--compare",
-        nargs="*",
-        default=["float32"],
-        choices=DTYPES,
-        help="formulas too, for these",
-    )
+    also = "formulas too, for these"
+    parser.add_argument("--compare", nargs="*", default=["float32"], choices=DTYPES, help=also)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     keep_memory()
