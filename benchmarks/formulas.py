@@ -12,9 +12,9 @@ from torch import Tensor
 
 
 def strided_views(x: Tensor, lam: int, pad_value: float) -> Tensor:
-    """The op as four weighted views of a padded copy. (N, V, U, H, W) -> (N, lam*V, lam*U, H',
-    W').
+    """The op as four weighted views of a padded copy.
 
+    (N, V, U, H, W) -> (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam)).
     With v = lam*p + phase - lead, lead = (lam+1)//2, bin v reads entries p-1 and p with weights
     that depend on the phase only, at row lam*(y+p) + phase - lam*V//2 - lead: each tap is one
     view with fixed strides.
@@ -24,9 +24,8 @@ def strided_views(x: Tensor, lam: int, pad_value: float) -> Tensor:
     z = _padded(x - pad_value, lam, lead)
     for axis, bins in ((3, num_v), (4, num_u)):
         if lam * bins % 2 == 0:
-            z = (
-                z.narrow(axis, 0, z.shape[axis] - 1) + z.narrow(axis, 1, z.shape[axis] - 1)
-            ) / 2
+            last = z.shape[axis] - 1
+            z = (z.narrow(axis, 0, last) + z.narrow(axis, 1, last)) / 2
     z = z.contiguous()
     _, sv, su, sy, sx = z.stride()
     size = (num, num_v + 1, lam, num_u + 1, lam, -(-height // lam), -(-width // lam))
@@ -43,12 +42,10 @@ def strided_views(x: Tensor, lam: int, pad_value: float) -> Tensor:
 
 
 def _padded(z: Tensor, lam: int, lead: int) -> Tensor:
-    """Zeros around all four axes, wide enough for every row and column that any view
-    touches."""
+    """Zeros around all four axes, wide enough for every row and column that a view touches."""
     _, num_v, num_u, height, width = z.shape
     before = [lam * bins // 2 + lead for bins in (num_v, num_u)]
-    needed = [
-        lam * (-(-cells // lam) + bins) + 1 for bins, cells in ((num_v, height), (num_u, width))
-    ]
+    axes = ((num_v, height), (num_u, width))
+    needed = [lam * (-(-cells // lam) + bins) + 1 for bins, cells in axes]
     after = [needed[0] - before[0] - height, needed[1] - before[1] - width]
     return F.pad(z, (before[1], max(after[1], 0), before[0], max(after[0], 0), 1, 1, 1, 1))

@@ -1,4 +1,4 @@
-"""How many bytes of tensors live at once, and which of them the mask operators read or wrote.
+"""How many bytes of tensors live at once, and which of them the mask operators touched.
 
     with Tensors() as seen:
         model(images)
@@ -22,8 +22,7 @@ MASK_OPERATORS = "tensormask_edu::swap_align2nat"
 
 
 class Tensors(TorchDispatchMode):
-    """The storages that were made while it was on: when each was born and died, and how large
-    it was.
+    """The storages made while it was on: how large each was, when it was born and died.
 
     Attributes:
         of_masks: the storages that a mask operator read or wrote.
@@ -32,11 +31,10 @@ class Tensors(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.bytes: list[int] = []
-        self.events: list[tuple[int, int]] = []  # (storage, +1 born or -1 dead)
+        self.events: list[tuple[int, int]] = []  # (number of a storage, +1 born or -1 dead)
         self.of_masks: set[int] = set()
-        self.alive: dict[
-            int, tuple[int, StorageWeakRef]
-        ] = {}  # address of the storage -> number
+        # address of a storage -> its number, and whether it lives
+        self.alive: dict[int, tuple[int, StorageWeakRef]] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -47,16 +45,11 @@ class Tensors(TorchDispatchMode):
         given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         made = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
         before = {storage_address(x) for x in given}
-        numbers = [
-            self._number(x, new=storage_address(x) not in before) for x in (*given, *made)
-        ]
-        if func.name().startswith(MASK_OPERATORS):
-            floats = [
-                n
-                for n, x in zip(numbers, (*given, *made), strict=True)
-                if x.is_floating_point()
-            ]
-            self.of_masks.update(number for number in floats if number is not None)
+        for x in (*given, *made):
+            number = self._number(x, new=storage_address(x) not in before)
+            masks = func.name().startswith(MASK_OPERATORS) and x.is_floating_point()
+            if masks and number is not None:
+                self.of_masks.add(number)
         return result
 
     def _number(self, tensor: Tensor, new: bool) -> int | None:

@@ -1,188 +1,109 @@
-"""The whole model, timed: a training step and inference, stage by stage, and what each factor
-is worth.
+"""The whole model, timed: training step and inference by stage, and what each factor is worth.
 
-    python benchmarks/model.py --device cuda                       800 x 1344, the paper's size
-    python benchmarks/model.py --height 320 --width 512            what two CPU cores do in minutes
-    python benchmarks/model.py --memory                            bytes held, at 800 x 1344, batch 2
+    python benchmarks/model.py --device cuda                 800 x 1344, the paper's size
+    python benchmarks/model.py --height 320 --width 512      what two CPU cores do in minutes
+    python benchmarks/model.py --memory                      bytes held, at 800 x 1344, batch 2
 
 Parts (`--parts`): `stages` of inference and of a training step; `factors`, each alone, against
 the official way (masks of all windows by a plain 16-tap kernel, float32, eager); `area`, the
 cost against the picture's size; `scaling` from one process to two with the same total batch;
 `memory`, what the mask operators hold, and what 500 detections add. Weights are random, spread
-so that scores differ; every picture has 100 detections. TF32 is off unless `--tf32`. Times are
-the best of several runs on a CPU, the median on a GPU.
+so that scores differ; every picture has 100 detections. TF32 is off unless `--tf32`.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import random
-import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import plain
 import torch
+from measure import (
+    MIB,
+    Calls,
+    Clock,
+    autocast,
+    facts,
+    objects,
+    pictures,
+    spread_model,
+    table,
+    timing_parser,
+    training_step,
+)
 from memory import Tensors
-from ops import Clock, aligned
 from torch import Tensor, nn
 
 from tensormask_edu.base.files import write_json
-from tensormask_edu.commands.check_ops import machine
-from tensormask_edu.config import COCO_CLASS_NAMES, MODELS
-from tensormask_edu.detector import inference
-from tensormask_edu.detector.model import AT_ONCE, TensorMask, build_model
+from tensormask_edu.config import MODELS
+from tensormask_edu.detector import inference, network
+from tensormask_edu.detector.model import AT_ONCE, TensorMask
 from tensormask_edu.detector.network import NetworkOutput, WindowMasks, per_window
 from tensormask_edu.geometry import sizes_px
 from tensormask_edu.masks import iou
 from tensormask_edu.ops import swap_align2nat
 
-PARTS = ("stages", "factors", "area", "scaling", "memory")
-MIB = 1 << 20
-Targets = list[dict[str, Any]]
-
-
-# --- what is measured on: a model with spread scores, pictures, objects -----------------------
-
-
-def spread_model(preset: str, device: str, detections: int = 100) -> TensorMask:
-    """A model of random weights, its predictors scaled: few scores are high, all differ, masks
-    have edges."""
-    torch.manual_seed(0)
-    config = replace(
-        MODELS[preset], class_names=COCO_CLASS_NAMES, detections_per_image=detections
-    )
-    model = build_model(config)
-    network = model.network
-    with torch.no_grad():
-        output = network(model.batch(pictures(1, 128, 128, "cpu")))
-        scale(network.class_predictor, output.logits, 1.0)
-        scale(network.box_predictor, output.deltas, 0.3)
-        for size_id, predictor in enumerate(network.mask_branch.predictors):
-            levels = range(config.geometry.num_levels)
-            scale(predictor, [output.aligned(level, size_id) for level in levels], 3.0)
-        nn.init.constant_(network.class_predictor.get_parameter("bias"), -6.0)
-    return model.to(device)
-
-
-def scale(predictor: nn.Module, outputs: list[Tensor], spread: float) -> None:
-    """Give the outputs of a predictor this standard deviation."""
-    predictor.get_parameter("weight").mul_(
-        spread / torch.cat([x.flatten() for x in outputs]).std()
-    )
-
-
-def pictures(count: int, height: int, width: int, device: str) -> list[Tensor]:
-    return [torch.rand(3, height, width, device=device) for _ in range(count)]
-
-
-def objects(count: int, height: int, width: int, device: str, num: int = 10) -> Targets:
-    """Per picture `num` rectangles, sides spread evenly on a log scale from 16 px to the
-    picture's height."""
-    rand, targets = random.Random(0).random, []
-    for _ in range(count):
-        masks = torch.zeros(num, height, width, dtype=torch.bool)
-        boxes = torch.zeros(num, 4)
-        for g in range(num):
-            side = 16 * (height / 16) ** (g / max(1, num - 1))
-            h, w = (max(8, int(side * (0.6 + 0.4 * rand()))) for _ in "hw")
-            h, w = min(h, height), min(w, width)
-            y, x = int(rand() * (height - h + 1)), int(rand() * (width - w + 1))
-            masks[g, y : y + h, x : x + w] = True
-            boxes[g] = torch.tensor([x, y, x + w, y + h])
-        labels = torch.arange(num, device=device)
-        targets.append({"boxes": boxes.to(device), "labels": labels, "masks": masks.to(device)})
-    return targets
-
-
-def training_step(
-    model: nn.Module, images: list[Tensor], targets: Targets, precision: str = "float32"
-) -> None:
-    """Forward, losses, backward, one step of SGD."""
-    with autocast(images[0].device.type, precision):
-        losses = model(images, targets)
-    sum(losses.values()).backward()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.grad is not None:
-                parameter.sub_(parameter.grad, alpha=1e-6)
-                parameter.grad = None
-
-
-def autocast(device: str, precision: str) -> Any:
-    return (
-        nullcontext()
-        if precision == "float32"
-        else torch.autocast(device, getattr(torch, precision))
-    )
+Figures = dict[str, float]
 
 
 # --- stages -----------------------------------------------------------------------------------
 
 
-def stages(model: TensorMask, clock: Clock, height: int, width: int) -> dict[str, float]:
-    """Milliseconds per picture of inference by stage, of a training step by stage, and of both
-    whole."""
-    images = pictures(1, height, width, clock.device)
+def stages(args: argparse.Namespace) -> Figures:
+    """Milliseconds per picture: inference and a training step, by stage and whole."""
+    model, clock = spread_model(args.preset, args.device), Clock(args.device, args.repeats)
+    images = pictures(1, args.height, args.width, args.device)
     with torch.inference_mode():
-        found = inference_stages(model.eval(), clock, images)
+        calls = inference_stages(model.eval(), images)
+        found = {name: clock(call) for name, call in calls.items()}
     return found | training_stages(model.train(), clock, images)
 
 
-def inference_stages(model: TensorMask, clock: Clock, images: list[Tensor]) -> dict[str, float]:
-    network, num_sizes = model.network, model.config.geometry.num_sizes
-    batch = model.batch(images)
-    size = (images[0].shape[-2], images[0].shape[-1])
-    features = network.backbone(batch)
-    maps = [network.mask_branch.tower(f) for f in features]
-    output = network(batch)
-    windows = model.config.geometry.layout(sizes_px(batch), batch.device).windows
+def inference_stages(model: TensorMask, images: list[Tensor]) -> Calls:
+    """Every stage with the input that the stage before it made."""
+    net, config, batch = model.network, model.config, model.batch(images)
+    features = net.backbone(batch)
+    heads = [(net.class_predictor, net.class_tower), (net.box_predictor, net.box_tower)]
+    maps = [net.mask_branch.tower(f) for f in features]
+    output = net(batch)
+    windows = config.geometry.layout(sizes_px(images), batch.device).windows
+    num_sizes = config.geometry.num_sizes
     rows = per_window(output.logits, num_sizes)[0], per_window(output.deltas, num_sizes)[0]
-    kept = inference.keep(*rows, windows, model.config)
+    kept = inference.keep(*rows, windows, config)
     chosen, number = windows[kept.window], torch.zeros_like(kept.window)
-    masks = list(network.mask_logits(output, number, chosen, AT_ONCE))
-    return {
-        "inference: backbone": clock(lambda: network.backbone(batch)),
-        "inference: class and box towers": clock(
-            lambda: [
-                (
-                    network.class_predictor(network.class_tower(f)),
-                    network.box_predictor(network.box_tower(f)),
-                )
-                for f in features
-            ]
-        ),
-        "inference: mask tower": clock(
-            lambda: [network.mask_branch.tower(f) for f in features]
-        ),
-        "inference: fuse": clock(lambda: network.mask_branch.fused(maps)),
-        "inference: select and NMS": clock(
-            lambda: inference.keep(*rows, windows, model.config)
-        ),
-        "inference: masks": clock(
-            lambda: list(network.mask_logits(output, number, chosen, AT_ONCE))
-        ),
-        "inference: paste": clock(lambda: inference.paste(masks, chosen.box_px, *size)),
-        "inference": clock(lambda: model(images)),
+    masks = list(net.mask_logits(output, number, chosen, AT_ONCE))
+    size = tuple(images[0].shape[-2:])
+    calls: Calls = {
+        "backbone": lambda: net.backbone(batch),
+        "class and box towers": lambda: [p(t(f)) for p, t in heads for f in features],
+        "mask tower": lambda: [net.mask_branch.tower(f) for f in features],
+        "fuse": lambda: net.mask_branch.fused(maps),
+        "select and NMS": lambda: inference.keep(*rows, windows, config),
+        "masks": lambda: list(net.mask_logits(output, number, chosen, AT_ONCE)),
+        "paste": lambda: inference.paste(masks, chosen.box_px, *size),
     }
+    named = {f"inference: {name}": call for name, call in calls.items()}
+    return named | {"inference": lambda: model(images)}
 
 
-def training_stages(model: TensorMask, clock: Clock, images: list[Tensor]) -> dict[str, float]:
-    targets = objects(1, images[0].shape[-2], images[0].shape[-1], clock.device)
-    batch = model.batch(images)
-    layout = model.config.geometry.layout(sizes_px(batch), batch.device)
+def training_stages(model: TensorMask, clock: Clock, images: list[Tensor]) -> Figures:
+    """Milliseconds of a training step's parts, and of all of it."""
+    truth = objects(1, *images[0].shape[-2:], clock.device)
+    batch, geometry = model.batch(images), model.config.geometry
+    layout = geometry.layout(sizes_px(images), batch.device)
     with torch.no_grad():
         output = model.network(batch)
-        losses = clock(lambda: model.losses(output, targets, layout))
+        losses = clock(lambda: model.losses(output, truth, layout))
     return {
         "training: network forward": clock(lambda: model.network(batch)),
         "training: targets and losses, forward": losses,
-        "training": clock(lambda: training_step(model, images, targets)),
+        "training": clock(lambda: training_step(model, images, truth)),
     }
 
 
@@ -202,126 +123,97 @@ class PlainSwap(torch.autograd.Function):
         return plain.backward(grad.contiguous(), ctx.lam, *ctx.size), None, None
 
 
-SWAPS: dict[str, Callable[[Tensor, int, float], Tensor]] = {
-    "plain": PlainSwap.apply,
-    "ours": swap_align2nat,
-}
+SWAPS = {"plain": PlainSwap.apply, "ours": swap_align2nat}
 
 
 @contextmanager
 def dense(model: TensorMask, kernel: str) -> Iterator[None]:
-    """Within the block masks are computed for all windows of all levels, as the official code
-    does."""
-    network, swap = model.network, SWAPS[kernel]
-    lams, pad_value = network.config.geometry.lams, network.config.pad_value
-    num_sizes = network.config.geometry.num_sizes
+    """Within the block masks of all windows are computed, as the official code does."""
 
     def mask_logits(
         output: NetworkOutput, image: Tensor, windows: Any, at_once: int | None = None
     ) -> list[WindowMasks]:
-        natural = [
-            [swap(output.aligned(level, a), lam, pad_value) for a in range(num_sizes)]
-            for level, lam in enumerate(lams)
-        ]
+        natural = model.network.natural(output)
         return [
-            WindowMasks(
-                where, natural[k][a][image[where], :, :, windows.y[where], windows.x[where]]
-            )
-            for k, a, where in windows.groups()
+            WindowMasks(at, natural[k][a][image[at], :, :, windows.y[at], windows.x[at]])
+            for k, a, at in windows.groups()
         ]
 
-    network.mask_logits = mask_logits  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        del network.mask_logits
+    with mock.patch.object(network, "swap_align2nat", SWAPS[kernel]):
+        with mock.patch.object(model.network, "mask_logits", mask_logits):
+            yield
 
 
-def factors(args: argparse.Namespace, clock: Clock) -> list[dict[str, Any]]:
-    """Each factor alone: milliseconds of inference and of a training step, peak memory, same
-    detections?"""
-    ways: list[tuple[str, str | None, bool, str]] = []
-    for kernel in args.dense:
-        if kernel == "ours" or plain.available(args.device):
-            ways.append((f"dense, {kernel} kernel", kernel, False, "float32"))
-    ways.append(("windows", None, False, "float32"))
-    if args.compile:
-        ways.append(("windows, compile", None, True, "float32"))
-    for precision in args.precisions:
-        ways.append((f"windows, {precision}", None, False, precision))
-        if args.compile:
-            ways.append((f"windows, compile, {precision}", None, True, precision))
-    expected = None
-    rows = []
-    for name, kernel, compiled, precision in ways:
-        row, found = factor(args, clock, kernel, compiled, precision)
-        expected = found if name == "windows" or expected is None else expected
-        rows.append({"way": name, **row, "mask_iou": agreement(expected, found)})
-        print(
-            aligned(
-                [
-                    [
-                        name,
-                        *(
-                            f"{key} {value:.3g}"
-                            for key, value in rows[-1].items()
-                            if key != "way"
-                        ),
-                    ]
-                ]
-            )
-        )
+def factors(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Each factor alone: milliseconds, peak memory, and whether detections are the same."""
+    kernels = [k for k in args.dense if k == "ours" or plain.available(args.device)]
+    # name, kernel of the dense way, compiled, precision
+    ways: list[Any] = [(f"dense, {k} kernel", k, False, "float32") for k in kernels]
+    for precision in ("float32", *args.precisions):
+        for compiled in (False, True)[: 1 + args.compile]:
+            words = ["windows", "compile" if compiled else "", precision]
+            name = ", ".join(word for word in words if word and word != "float32")
+            ways.append((name, None, compiled, precision))
+    expected, rows = None, []
+    for name, *way in ways:
+        figures, found = factor(args, *way)
+        if name == "windows" or expected is None:
+            expected = found
+        rows.append({"way": name, **figures, "mask_iou": agreement(expected, found)})
+        print(table(rows[-1:]), flush=True)
     return rows
 
 
 def factor(
-    args: argparse.Namespace, clock: Clock, kernel: str | None, compiled: bool, precision: str
-) -> tuple[dict[str, float], dict[str, Tensor]]:
-    model = spread_model(args.preset, args.device)
+    args: argparse.Namespace, kernel: str | None, compiled: bool, precision: str
+) -> tuple[Figures, dict[str, Tensor]]:
+    """Times and memory of one way, and what it detects."""
+    model, clock = spread_model(args.preset, args.device), Clock(args.device, args.repeats)
     images = pictures(1, args.height, args.width, args.device)
-    targets = objects(1, args.height, args.width, args.device)
+    truth = objects(1, args.height, args.width, args.device)
     if compiled:
         model.network.compile(fullgraph=True)
+
+    figures: Figures = {}
 
     def infer() -> Any:
         with torch.inference_mode(), autocast(args.device, precision):
             return model(images)
 
+    def train() -> None:
+        training_step(model, images, truth, precision)
+
+    def measure(what: str, call: Callable[[], object]) -> None:
+        figures[f"{what}_ms"] = clock(call)
+        if args.device == "cuda" or not compiled:
+            figures[f"{what}_mib"] = peak_mib(call, args.device)
+
     with dense(model, kernel) if kernel else nullcontext():
         model.eval()
-        row = {"inference_ms": clock(infer)} | peak(
-            "inference_mib", infer, args.device, compiled
-        )
+        measure("inference", infer)
         found = infer()[0]
         model.train()
-
-        def step() -> None:
-            training_step(model, images, targets, precision)
-
-        row |= {"training_ms": clock(step)} | peak("training_mib", step, args.device, compiled)
-    return row, found
+        measure("training", train)
+    return figures, found
 
 
-def peak(
-    name: str, call: Callable[[], object], device: str, compiled: bool
-) -> dict[str, float]:
-    """Peak of what the call allocates: CUDA's allocator on a GPU, `memory.Tensors` on a CPU,
-    which does not see into compiled code."""
+def peak_mib(call: Callable[[], object], device: str) -> float:
+    """Peak of what a call allocates: by CUDA's allocator on a GPU, else by `memory.Tensors`.
+
+    The latter does not see into compiled code.
+    """
     if device == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         call()
-        return {name: (torch.cuda.max_memory_allocated() - before) / MIB}
-    if compiled:
-        return {}
+        return (torch.cuda.max_memory_allocated() - before) / MIB
     with Tensors() as seen:
         call()
-    return {name: seen.peak() / MIB}
+    return seen.peak() / MIB
 
 
 def agreement(expected: dict[str, Tensor], found: dict[str, Tensor]) -> float:
-    """The mean, over expected detections, of the best mask IoU with a found one of the same
-    class."""
+    """The mean, over expected detections, of the best mask IoU with one of the same class."""
     ious = []
     for mask, label in zip(expected["masks"], expected["labels"], strict=True):
         same = found["masks"][found["labels"] == label]
@@ -332,63 +224,51 @@ def agreement(expected: dict[str, Tensor], found: dict[str, Tensor]) -> float:
 # --- area and processes -----------------------------------------------------------------------
 
 
-def area(args: argparse.Namespace, clock: Clock) -> list[dict[str, float]]:
+def area(args: argparse.Namespace) -> list[Figures]:
     """Inference at a quarter, a half and the whole of the picture's area."""
-    model, rows = spread_model(args.preset, args.device).eval(), []
+    model, clock = spread_model(args.preset, args.device), Clock(args.device, args.repeats)
+    model.eval()
+    rows = []
     for share in (0.25, 0.5, 1.0):
-        height, width = (
-            max(32, round(n * share**0.5 / 32) * 32) for n in (args.height, args.width)
-        )
+        sides = (round(side * share**0.5 / 32) * 32 for side in (args.height, args.width))
+        height, width = (max(32, side) for side in sides)
         images = pictures(1, height, width, args.device)
         with torch.inference_mode():
             ms = clock(lambda images=images: model(images))
-        rows.append(
-            {
-                "height": height,
-                "width": width,
-                "ms": ms,
-                "ms_per_mpx": ms / (height * width / 1e6),
-            }
-        )
+        size = {"height": height, "width": width}
+        rows.append({**size, "ms": ms, "ms_per_mpx": ms / (height * width / 1e6)})
     return rows
 
 
-def scaling(args: argparse.Namespace) -> dict[str, float]:
-    """Seconds per training step of two pictures in one process and in two, gradients
-    averaged."""
-    device_count = torch.cuda.device_count() if args.device == "cuda" else 2
-    if device_count < 2:
+def scaling(args: argparse.Namespace) -> Figures:
+    """Seconds per training step of two pictures in one process and in two; {} on one GPU."""
+    if args.device == "cuda" and torch.cuda.device_count() < 2:
         return {}
-    seconds = {}
+    seconds, queue = {}, torch.multiprocessing.get_context("spawn").SimpleQueue()
     for processes in (1, 2):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        manager = torch.multiprocessing.get_context("spawn")
-        queue = manager.SimpleQueue()
-        torch.multiprocessing.spawn(worker, (processes, port, args, queue), nprocs=processes)
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = (processes, f"file://{folder}/meeting", args, queue)
+            torch.multiprocessing.spawn(worker, arguments, nprocs=processes)
         seconds[f"seconds_{processes}"] = queue.get()
     return seconds | {"speedup": seconds["seconds_1"] / seconds["seconds_2"]}
 
 
-def worker(rank: int, processes: int, port: int, args: argparse.Namespace, queue: Any) -> None:
-    """One process of `scaling`."""
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+def worker(rank: int, processes: int, where: str, args: Any, queue: Any) -> None:
+    """One process of `scaling`; they meet at `where`."""
     torch.set_num_threads(max(1, args.threads))
-    torch.distributed.init_process_group(
-        "nccl" if args.device == "cuda" else "gloo", rank=rank, world_size=processes
-    )
-    device = f"cuda:{rank}" if args.device == "cuda" else "cpu"
+    device, backend = "cpu", "gloo"
     if args.device == "cuda":
+        device, backend = f"cuda:{rank}", "nccl"
         torch.cuda.set_device(rank)
+    torch.distributed.init_process_group(backend, where, rank=rank, world_size=processes)
     model = nn.parallel.DistributedDataParallel(spread_model(args.preset, device).train())
     images = pictures(2 // processes, args.height, args.width, device)
-    targets = objects(2 // processes, args.height, args.width, device)
+    truth = objects(2 // processes, args.height, args.width, device)
     times = []
     for _ in range(args.repeats + 1):
         torch.distributed.barrier()
         start = time.perf_counter()
-        training_step(model, images, targets)
+        training_step(model, images, truth)
         if args.device == "cuda":
             torch.cuda.synchronize()
         torch.distributed.barrier()
@@ -401,57 +281,50 @@ def worker(rank: int, processes: int, port: int, args: argparse.Namespace, queue
 # --- memory -----------------------------------------------------------------------------------
 
 
-def memory(args: argparse.Namespace, batch: int = 2) -> dict[str, float]:
-    """MiB held by the mask operators' inputs and outputs, beside the dense way's; what pasting
-    adds."""
+def memory(args: argparse.Namespace, batch: int = 2) -> Figures:
+    """MiB that the mask operators hold, beside the dense way's, and what pasting adds."""
     model = spread_model(args.preset, args.device)
     images = pictures(batch, args.height, args.width, args.device)
-    targets = objects(batch, args.height, args.width, args.device)
+    truth = objects(batch, args.height, args.width, args.device)
     all_windows = dense_mib(model, args.height, args.width, batch)
-    model.train()
     with Tensors() as training:
-        training_step(model, images, targets)
-    model.eval()
+        training_step(model.train(), images, truth)
     with torch.inference_mode(), Tensors() as inferring:
-        model(images)
-    held = {
-        "training_mib": training.peak(training.of_masks) / MIB,
-        "inference_mib": inferring.peak(inferring.of_masks) / MIB,
-    }
-    shares = {name.replace("mib", "share"): value / all_windows for name, value in held.items()}
-    return {"dense_mib": all_windows, **held, **shares, **pasting(args)}
+        model.eval()(images)
+    held = {"training": training, "inference": inferring}
+    mib = {f"{name}_mib": seen.peak(seen.of_masks) / MIB for name, seen in held.items()}
+    shares = {name.replace("mib", "share"): value / all_windows for name, value in mib.items()}
+    return {"dense_mib": all_windows, **mib, **shares, **pasting(args)}
 
 
 def dense_mib(model: TensorMask, height: int, width: int, batch: int) -> float:
     """Inputs and outputs of `swap_align2nat` over all levels and sizes."""
     geometry = model.config.geometry
-    grids = geometry.grid_sizes(height, width)
+    cells = [rows * columns for rows, columns in geometry.grid_sizes(height, width)]
     count = 0
-    for level, (rows, columns) in enumerate(grids):
-        finest = grids[0] if geometry.bipyramid else (rows, columns)
+    for level, own in enumerate(cells):
+        finest = cells[0] if geometry.bipyramid else own
         for size_id, side in enumerate(geometry.sides_bins):
-            count += side**2 * finest[0] * finest[1]
-            count += geometry.side_bins(level, size_id) ** 2 * rows * columns
+            count += side**2 * finest + geometry.side_bins(level, size_id) ** 2 * own
     return 4 * batch * count / MIB
 
 
-def pasting(args: argparse.Namespace, count: int = 500) -> dict[str, float]:
-    """What evaluating and pasting `count` detections adds: windows spread over all levels, and
-    the worst case, all of them windows of the largest size."""
+def pasting(args: argparse.Namespace, count: int = 500) -> Figures:
+    """What evaluating and pasting `count` detections adds.
+
+    Their windows are spread over all levels, or, the worst case, all of the largest size.
+    """
     model = spread_model(args.preset, args.device, count).eval()
     geometry, found = model.config.geometry, {}
     batch = model.batch(pictures(1, args.height, args.width, args.device))
-    windows = geometry.layout(sizes_px(batch), args.device).windows
+    windows = geometry.layout([(args.height, args.width)], args.device).windows
     with torch.inference_mode():
         output = model.network(batch)
-    places = [
-        torch.where((windows.level == k) & (windows.size_id == geometry.num_sizes - 1))[0]
-        for k in range(geometry.num_levels)
-    ]
-    for name, some in {"spread": places, "largest": places[-1:]}.items():
-        picked = torch.cat([p[torch.randint(len(p), (-(-count // len(some)),))] for p in some])[
-            :count
-        ]
+    large = windows.size_id == geometry.num_sizes - 1
+    levels = [torch.where((windows.level == k) & large)[0] for k in range(geometry.num_levels)]
+    for name, some in {"spread": levels, "largest": levels[-1:]}.items():
+        share = -(-count // len(some))
+        picked = torch.cat([at[torch.randint(len(at), (share,))] for at in some])[:count]
         chosen, before = windows[picked], resident_mib(reset=True)
         with torch.inference_mode(), Tensors() as seen:
             masks = model.network.mask_logits(output, torch.zeros_like(picked), chosen, AT_ONCE)
@@ -463,8 +336,7 @@ def pasting(args: argparse.Namespace, count: int = 500) -> dict[str, float]:
 
 
 def resident_mib(reset: bool = False) -> float | None:
-    """The process's peak resident memory since the last reset, as Linux counts it; None
-    elsewhere."""
+    """The process's peak resident memory since the last reset; None but on Linux."""
     status = Path("/proc/self/status")
     if not status.exists():
         return None
@@ -476,79 +348,44 @@ def resident_mib(reset: bool = False) -> float | None:
 
 # --- command line -----------------------------------------------------------------------------
 
-
-def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Everything asked for, printed as it comes."""
-    clock, found = Clock(args.device, args.repeats), {}
-    if "memory" in args.parts:
-        found["memory"] = memory(args)
-        print(
-            aligned([[name, f"{value:.3f}"] for name, value in found["memory"].items()]),
-            flush=True,
-        )
-    if "stages" in args.parts:
-        found["stages_ms"] = stages(
-            spread_model(args.preset, args.device), clock, args.height, args.width
-        )
-        print(
-            aligned([[name, f"{ms:.1f} ms"] for name, ms in found["stages_ms"].items()]),
-            flush=True,
-        )
-    if "factors" in args.parts:
-        found["factors"] = factors(args, clock)
-    if "area" in args.parts:
-        found["area"] = area(args, clock)
-        print(
-            aligned(
-                [[f"{key} {value:.4g}" for key, value in row.items()] for row in found["area"]]
-            ),
-            flush=True,
-        )
-    if "scaling" in args.parts:
-        found["scaling"] = scaling(args)
-        print("two processes:", found["scaling"] or "one GPU only", flush=True)
-    return found
+# In this order: memory is clean at first
+PARTS = {part.__name__: part for part in (memory, stages, factors, area, scaling)}
+USUAL = [part for part in PARTS if part != "memory"]
 
 
 def main() -> int:
     """Measure what is asked for, print it, write it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser = timing_parser(__doc__, repeats=3)
     parser.add_argument("--preset", default="r50_fpn_1x", choices=MODELS)
     parser.add_argument("--height", type=int, default=800)
     parser.add_argument("--width", type=int, default=1344)
-    parser.add_argument(
-        "--parts", nargs="+", default=[p for p in PARTS if p != "memory"], choices=PARTS
-    )
+    parser.add_argument("--parts", nargs="+", default=USUAL, choices=PARTS)
     parser.add_argument(
         "--memory", action="store_const", const=["memory"], dest="parts", help="that part alone"
     )
     parser.add_argument(
-        "--dense", nargs="*", default=["plain", "ours"], choices=SWAPS, help="which kernels"
+        "--dense", nargs="*", choices=SWAPS, default=list(SWAPS), help="which kernels"
     )
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--precisions", nargs="*", choices=("bfloat16", "float16"))
-    parser.add_argument(
-        "--tf32", action="store_true", help="allow TF32 in float32 convolutions and products"
-    )
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--json", metavar="FILE", help="write everything here")
+    tf32 = "allow TF32 in float32 convolutions and products"
+    parser.add_argument("--tf32", action="store_true", help=tf32)
     args = parser.parse_args()
     if args.precisions is None:  # a CPU without the instructions takes thirty times as long
         args.precisions = ["bfloat16"] if args.device == "cuda" else []
     torch.set_num_threads(args.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.tf32
-    start = time.perf_counter()
-    found = measure(args)
+    start, found = time.perf_counter(), {}
+    for part in (part for part in PARTS if part in args.parts):
+        figures = PARTS[part](args)
+        found["stages_ms" if part == "stages" else part] = figures
+        if isinstance(figures, dict):
+            figures = [{part: name, "": value} for name, value in figures.items()]
+        print(table(figures), flush=True)
     settings = {name: value for name, value in vars(args).items() if name != "json"}
-    seconds = round(time.perf_counter() - start)
+    timed = {"settings": settings, "seconds": round(time.perf_counter() - start)}
     if args.json:
-        write_json(
-            args.json, {"machine": machine(), "settings": settings, "seconds": seconds, **found}
-        )
+        write_json(args.json, {"machine": facts(), **timed, **found})
     return 0
 
 

@@ -1,14 +1,13 @@
-"""Does training work on real photos? Over-fits a small model on eight of them and compares with
-the ceiling.
+"""Does training work on real photos? A small model learns eight of them by heart.
 
     python benchmarks/overfit.py FOLDER --output outputs/overfit \\
         --json benchmarks/results/overfit-cpu.json
 
 The photos are the first eight with objects, by id, of the folder's val split, 256 px on the
-long side, always
-the same: no augmentation. Scored are the same photos by the trained model in evaluation mode,
-so BatchNorm's running statistics are tested too. The ceiling is the score of the true masks
-seen through the model's windows. Ctrl-C pauses, `--resume` goes on: the result is the same.
+long side, always the same: no augmentation. Scored are the same photos by the trained model in
+evaluation mode, so BatchNorm's running statistics are tested too. The ceiling is the score of
+the true masks seen through the model's windows. Ctrl-C pauses, `--resume` goes on: the result
+is the same.
 """
 
 from __future__ import annotations
@@ -20,8 +19,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from measure import facts, script_parser
+
 from tensormask_edu.base.files import make_folder, write_json
-from tensormask_edu.commands.check_ops import machine
 from tensormask_edu.commands.evaluate import evaluate_checkpoint
 from tensormask_edu.config import RECIPES, AugmentConfig, InputConfig, Recipe, to_json
 from tensormask_edu.data.instances import find_split, read_ground_truth
@@ -32,14 +32,11 @@ WANTED = 0.8  # of the ceiling
 
 
 def chosen_photos(source: Path, folder: Path) -> list[int]:
-    """Make `folder` a data set of the chosen photos, for training and evaluation; returns their
-    ids."""
+    """Make `folder` a data set of the chosen photos, for both splits; returns their ids."""
     truth_path, images = find_split(source, "val")
     truth = read_ground_truth(truth_path)
     with_objects = {a["image_id"] for a in truth["annotations"] if not a.get("iscrowd")}
-    ids = sorted(image["id"] for image in truth["images"] if image["id"] in with_objects)[
-        :PHOTOS
-    ]
+    ids = sorted(with_objects & {image["id"] for image in truth["images"]})[:PHOTOS]
     part = truth | {
         "images": [image for image in truth["images"] if image["id"] in ids],
         "annotations": [a for a in truth["annotations"] if a["image_id"] in ids],
@@ -53,15 +50,12 @@ def chosen_photos(source: Path, folder: Path) -> list[int]:
 
 
 def recipe(steps: int) -> Recipe:
-    """The recipe for shapes without augmentation and weight decay: to learn by heart is wanted
-    here."""
+    """The recipe for shapes, but learning by heart: no augmentation, no weight decay."""
     shapes = RECIPES["shapes"]
-    config = replace(
-        shapes.train, steps=steps, weight_decay=0.0, augment=AugmentConfig(), save_every=100
-    )
-    return Recipe(
-        shapes.model, InputConfig(short_side_px=LONG_SIDE_PX, long_side_px=LONG_SIDE_PX), config
-    )
+    config = replace(shapes.train, steps=steps, save_every=100)
+    config = replace(config, augment=AugmentConfig(), weight_decay=0.0)
+    size = InputConfig(short_side_px=LONG_SIDE_PX, long_side_px=LONG_SIDE_PX)
+    return Recipe(shapes.model, size, config)
 
 
 def report(args: argparse.Namespace, ids: list[int], chosen: Recipe) -> dict[str, Any] | None:
@@ -72,46 +66,33 @@ def report(args: argparse.Namespace, ids: list[int], chosen: Recipe) -> dict[str
         return None
     scores = evaluate_checkpoint(args.output / "checkpoint", args.output / "photos")
     ap, ceiling = scores["segm"]["AP"], scores["ceiling"]["segm"]["AP"]
-    return {
-        "machine": machine(),
-        "photos": ids,
-        "recipe": to_json(chosen),
-        "last_step": last,
-        "mask_ap": ap,
-        "ceiling_ap": ceiling,
-        "ratio": ap / ceiling,
-        "scores": scores,
-    }
+    figures = {"mask_ap": ap, "ceiling_ap": ceiling, "ratio": ap / ceiling, "scores": scores}
+    made = {"photos": ids, "recipe": to_json(chosen), "last_step": last}
+    return {"machine": facts(), **made, **figures}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    """Train or go on, then score; 0 if the model reached what is wanted."""
+    parser = script_parser(__doc__)
     parser.add_argument("folder", type=Path, help="a COCO folder with a val split")
     parser.add_argument("--output", type=Path, default=Path("outputs/overfit"), metavar="DIR")
-    parser.add_argument(
-        "--steps", type=int, default=650, help="length of the schedule (default 650)"
-    )
+    steps = "length of the schedule (default 650)"
+    parser.add_argument("--steps", type=int, default=650, help=steps)
     parser.add_argument("--resume", action="store_true", help="go on with a paused run")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     args = parser.parse_args()
     ids, chosen = chosen_photos(args.folder, args.output / "photos"), recipe(args.steps)
     train(chosen, args.output / "photos", args.output, args.resume)
-    found = report(args, ids, chosen)
-    if found is None:
+    figures = report(args, ids, chosen)
+    if figures is None:
         print("paused; go on with --resume")
         return 1
     if args.json:
-        write_json(args.json, found)
-    ap, ceiling, seconds = found["mask_ap"], found["ceiling_ap"], found["last_step"]["seconds"]
-    print(
-        f"mask AP {ap:.3f}, ceiling {ceiling:.3f}, ratio {found['ratio']:.2f} (wanted {WANTED:g})"
-    )
-    print(
-        f"{args.steps} steps in {seconds / 60:.1f} minutes on {found['machine']['threads']} threads"
-    )
-    return 0 if found["ratio"] >= WANTED else 1
+        write_json(args.json, figures)
+    ap, ceiling, ratio = (figures[name] for name in ("mask_ap", "ceiling_ap", "ratio"))
+    print(f"mask AP {ap:.3f}, ceiling {ceiling:.3f}, ratio {ratio:.2f} (wanted {WANTED:g})")
+    minutes, threads = figures["last_step"]["seconds"] / 60, figures["machine"]["threads"]
+    print(f"{args.steps} steps in {minutes:.1f} minutes on {threads} threads")
+    return 0 if ratio >= WANTED else 1
 
 
 if __name__ == "__main__":

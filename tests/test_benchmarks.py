@@ -1,5 +1,4 @@
-"""The benchmark measures the right things: its formulas and plain kernel compute the op, its
-script runs."""
+"""The benchmarks measure the right things, and every script runs on a tiny input."""
 
 from __future__ import annotations
 
@@ -7,6 +6,7 @@ import json
 import shutil
 import sys
 from argparse import Namespace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,8 +15,11 @@ from tolerances import OP_F32, OP_F64
 from trainer import write_pictures
 
 from tensormask_edu import ops
+from tensormask_edu.base.errors import InputError
+from tensormask_edu.base.files import write_json
 
 CASES = [(1, 3, 3), (1, 2, 3), (2, 3, 2), (3, 4, 3), (4, 1, 2)]  # lam, V, U
+SCRIPTS = [path.stem for path in (ROOT / "benchmarks").glob("*.py")]
 
 
 @pytest.fixture
@@ -24,7 +27,7 @@ def benchmarks(monkeypatch):
     """The folder of scripts on the path, for one test."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     yield
-    for name in ("formulas", "plain", "ops", "model", "memory", "overfit"):
+    for name in SCRIPTS:
         sys.modules.pop(name, None)
 
 
@@ -33,9 +36,8 @@ def test_the_strided_formula_equals_the_op(lam, num_v, num_u, benchmarks):
     import formulas
 
     x = torch.randn(2, num_v, num_u, 9, 11, dtype=torch.float64)
-    assert (
-        formulas.strided_views(x, lam, -6.0) - ops.swap_align2nat(x, lam)
-    ).abs().max() <= OP_F64
+    error = formulas.strided_views(x, lam, -6.0) - ops.swap_align2nat(x, lam)
+    assert error.abs().max() <= OP_F64
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
@@ -46,10 +48,15 @@ def test_the_plain_kernel_equals_the_op(lam, num_v, num_u, benchmarks):
     x = torch.randn(2, num_v, num_u, 9, 11, requires_grad=True)
     out = ops.swap_align2nat(x, lam)
     grad = torch.randn_like(out)
+    (expected,) = torch.autograd.grad(out, x, grad)
     assert (plain.forward(x.detach(), lam, -6.0) - out).abs().max() <= OP_F32
-    assert (
-        plain.backward(grad, lam, 9, 11) - torch.autograd.grad(out, x, grad)[0]
-    ).abs().max() <= OP_F32
+    assert (plain.backward(grad, lam, 9, 11) - expected).abs().max() <= OP_F32
+
+
+def run(monkeypatch, script, *words: object) -> int | None:
+    """The exit code of a script's `main` with these words."""
+    monkeypatch.setattr(sys, "argv", [script.__name__, *map(str, words)])
+    return script.main()
 
 
 def test_the_script_writes_every_figure_and_every_promise(
@@ -59,38 +66,34 @@ def test_the_script_writes_every_figure_and_every_promise(
 
     monkeypatch.setattr(script, "HEIGHT", 40)
     monkeypatch.setattr(script, "WIDTH", 36)
-    monkeypatch.setattr(
-        script, "keep_memory", lambda: None
-    )  # it would hold for the tests to come
+    # it would hold for the tests to come
+    monkeypatch.setattr(script, "keep_memory", lambda: None)
     threads, target = torch.get_num_threads(), tmp_path / "ops.json"
-    options = [
-        "--sides",
-        "15",
-        "--dtypes",
-        "float32",
-        "bfloat16",
-        "--repeats",
-        "1",
-        "--threads",
-        str(threads),
-    ]
-    monkeypatch.setattr(sys, "argv", ["ops.py", *options, "--json", str(target)])
-    assert script.main() in (
-        0,
-        1,
-    )  # whether the promises hold on so small a grid does not matter
+    options = f"--sides 15 --dtypes float32 bfloat16 --repeats 1 --threads {threads}"
+    code = run(monkeypatch, script, *options.split(), "--json", target)
     report = json.loads(target.read_text())
+    # whether the promises hold on so small a grid does not matter
+    assert code == (0 if all(claim["holds"] for claim in report["claims"]) else 1)
     assert {(row["lam"], row["direction"]) for row in report["dense"]} == {
         (lam, direction) for lam in script.LAMS for direction in ("forward", "backward")
     }
     assert all(row["ms"][name] > 0 for row in report["dense"] for name in row["ms"])
-    assert all(
-        {"formula", "strided views"} <= set(row["ms"])
-        for row in report["dense"]
-        if row["dtype"] == "float32"
-    )
+    single = [row for row in report["dense"] if row["dtype"] == "float32"]
+    assert all({"formula", "strided views"} <= set(row["ms"]) for row in single)
+    assert all(row["difference"] <= script.SAME for row in single)
     assert {row["lam"] for row in report["windows"]} == set(script.LAMS)
     assert "100 windows over six levels" in capsys.readouterr().out
+
+
+def test_a_promise_names_the_worst_figure_and_where_it_was_measured(benchmarks):
+    import ops as script
+
+    figures = {"here": 1.0, "there": 3.0}
+    (most,) = script.claim("cost", figures, "<=", 2.5)
+    assert (most["worst_at"], most["measured"], most["holds"]) == ("there", 3.0, False)
+    (least,) = script.claim("gain", figures, ">=", 0.5)
+    assert (least["worst_at"], least["promised"], least["holds"]) == ("here", ">= 0.5", True)
+    assert script.claim("nothing measured", {}, ">=", 1) == []
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
@@ -99,21 +102,17 @@ def test_the_model_script_writes_every_part_and_all_ways_find_the_same(
 ):
     import model as script
 
-    target = tmp_path / "model.json"
-    options = "--preset tiny --height 64 --width 96 --no-compile --repeats 1 --parts stages factors area memory"
-    threads = ["--threads", str(torch.get_num_threads())]
-    monkeypatch.setattr(
-        sys, "argv", ["model.py", *options.split(), *threads, "--json", str(target)]
+    target, threads = tmp_path / "model.json", torch.get_num_threads()
+    options = (
+        f"--preset tiny --height 64 --width 96 --no-compile --repeats 1 --threads {threads}"
     )
-    assert script.main() == 0
+    parts = ["--parts", "stages", "factors", "area", "memory"]
+    assert run(monkeypatch, script, *options.split(), *parts, "--json", target) == 0
     report = json.loads(target.read_text())
     assert {"machine", "settings", "stages_ms", "factors", "area", "memory"} <= set(report)
     assert all(ms > 0 for ms in report["stages_ms"].values())
-    assert [row["way"] for row in report["factors"]] == [
-        "dense, plain kernel",
-        "dense, ours kernel",
-        "windows",
-    ]
+    ways = [row["way"] for row in report["factors"]]
+    assert ways == ["dense, plain kernel", "dense, ours kernel", "windows"]
     assert all(row["mask_iou"] > 0.999 for row in report["factors"])
     assert report["settings"]["tf32"] is False and report["machine"]["date"]
     assert 0 < report["memory"]["inference_share"] < report["memory"]["training_share"] < 1
@@ -124,24 +123,58 @@ def test_learning_by_heart_takes_the_first_eight_and_reports_the_ratio(
 ):
     import overfit
 
-    folder, target = (
-        write_pictures(tmp_path / "photos", [(40, 64)] * 10, "val"),
-        tmp_path / "found.json",
-    )
-    arguments = [
-        str(folder),
-        "--output",
-        str(tmp_path / "run"),
-        "--steps",
-        "1",
-        "--json",
-        str(target),
-    ]
-    monkeypatch.setattr(sys, "argv", ["overfit.py", *arguments])
-    assert overfit.main() == 1  # nothing is learnt in a step
-    found = json.loads(target.read_text())
+    folder = write_pictures(tmp_path / "photos", [(40, 64)] * 10, "val")
+    options = ["--output", tmp_path / "run", "--steps", 1, "--json", tmp_path / "found.json"]
+    assert run(monkeypatch, overfit, folder, *options) == 1  # nothing is learnt in a step
+    found = json.loads((tmp_path / "found.json").read_text())
     assert found["photos"] == list(range(8)) and found["scores"]["images"] == 8
     assert found["ratio"] == found["mask_ap"] / found["ceiling_ap"] < overfit.WANTED < 1
     assert found["ceiling_ap"] > 0.5 and found["last_step"]["step"] == 1
     unfinished = Namespace(output=tmp_path / "run", steps=2)
     assert overfit.report(unfinished, [], overfit.recipe(2)) is None
+
+
+def test_the_engines_script_writes_a_row_per_kind_and_what_went_wrong(
+    benchmarks, tmp_path, monkeypatch
+):
+    pytest.importorskip("onnx")
+    import engines
+
+    def build(path, engine, *, plugin, **options):
+        if plugin == "python":
+            raise InputError(f"{path}: no")
+        facts = {"ops": {}, "layers": {}, "warnings": []}
+        return SimpleNamespace(bytes=2**20, seconds=1.0, **facts)
+
+    written = SimpleNamespace(bytes=2**20, seconds=1.0, nodes={})
+    monkeypatch.setattr(engines, "export_onnx", lambda *words, **options: written)
+    monkeypatch.setattr(engines, "build_engine", build)
+    monkeypatch.setattr(engines, "model_of", lambda name: (torch.nn.Identity(), "none"))
+    target, options = tmp_path / "rows.json", ["--precisions", "float32", "--each"]
+    plugins = ["--plugins", "none", "python"]
+    assert run(monkeypatch, engines, *options, *plugins, "--json", target) == 1
+    rows = json.loads(target.read_text())["rows"]
+    assert len(rows) == 2 * 2 * 2 + len(engines.TARGETS)
+    assert {row.get("error") for row in rows} == {None, "/tiny-windows-float32.onnx: no"} | {
+        "/tiny-dense-float32.onnx: no"
+    }
+    run(monkeypatch, engines, *options, "--plugins", "none", "--json", target)
+    assert len(json.loads(target.read_text())["rows"]) == len(rows)  # in place of older ones
+
+
+def test_the_deploy_script_adds_what_was_verified(benchmarks, small, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    import deploy
+
+    checkpoint = shutil.copytree(small[0], tmp_path / "checkpoint")
+    model = shutil.copy(small[1], tmp_path / "checkpoint-float32.onnx")
+    write_json(model.with_suffix(".json"), {"path": "gone", "sha256": "same"})
+    coco, target = write_pictures(tmp_path / "coco", [(40, 64)] * 2, "val"), tmp_path / "d.json"
+    monkeypatch.setattr(deploy, "MEASURE", deploy.MEASURE.replace("800, 1344", "64, 64"))
+    for _ in range(2):
+        run(monkeypatch, deploy, "trained", checkpoint, coco, "--limit", 1, "--json", target)
+    run(monkeypatch, deploy, "memory", model, "--json", target)
+    found = json.loads(target.read_text())
+    assert "path" not in found["trained"] and len(found["trained"]["verified"]) == 2
+    assert all(v["passed"] and v["pictures"] == 1 for v in found["trained"]["verified"])
+    assert found["memory at 800 x 1344"][model.stem]["peak_mb"] > 0

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -568,45 +567,6 @@ def test_a_benchmark_refuses_what_means_nothing(folder, tmp_path):
 def test_a_runtime_that_dies_is_an_error_message():
     with pytest.raises(InputError, match="some model: the process that ran it died"):
         bench.in_own_process("some model", os._exit, 3)
-
-
-# --- the script for the day a GPU is at hand --------------------------------------------------
-
-
-@pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import gpu_deploy
-
-    yield gpu_deploy
-    for name in ("gpu_deploy", "gpu_session"):
-        sys.modules.pop(name, None)
-
-
-def test_the_script_compares_a_session_with_pytorch(script, folder):
-    with run.open_session(folder / "model.onnx") as session:
-        session.profile = PROFILE
-        rows = script.beside_pytorch(session, load_checkpoint(folder / "checkpoint")[0])
-    assert [row["input"] for row in rows] == [
-        "0 of 1x3x32x32",
-        "0 of 2x3x96x96",
-        "1 of 2x3x96x96",
-    ]
-    assert all(row["passed"] and row["expected"] > 0 for row in rows)
-
-
-@needs_rtx
-@pytest.mark.parametrize("op", [contract.SWAP, contract.SWAP_WINDOWS])
-def test_the_script_builds_engines_of_one_plugin(script, op, tmp_path):
-    plan = script.node_engine(tmp_path, op, (2, 3, 4, 6, 7), "float16")
-    assert plan.stat().st_size > 1000
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
-def test_the_script_says_what_it_does_without_a_gpu(script, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["gpu_deploy.py"])
-    assert script.main() == 2
-    assert "only --steps build runs here" in capsys.readouterr().err
 
 
 # --- the command line -------------------------------------------------------------------------

@@ -1,11 +1,14 @@
-"""Which checks may stay undone, and when. A new skip fails here until it is listed with its
-reason."""
+"""Which checks may stay undone, and when.
+
+A new skip fails here until it is listed with its reason.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,6 +31,22 @@ ON_CUDA = {
     "test_transforms_equal_the_reference_on_every_case",
 }
 
+# All of tests/gpu.
+ON_GPU = {
+    "test_a_cuda_graph_replays_the_four_functions_with_new_input",
+    "test_a_node_inside_an_engine_and_outside_is_the_reference",
+    "test_an_engine_finds_what_pytorch_finds",
+    "test_beyond_32_bits_the_last_image_is_the_same_as_alone",
+    "test_compute_sanitizer_has_nothing_to_say",
+    "test_every_kernel_compiles_for_this_gpu",
+    "test_every_operator_on_the_device_is_the_reference",
+    "test_no_call_waits_for_the_device",
+    "test_tensorrt_loads_an_engine_whatever_its_manifest_says",
+    "test_the_bits_are_the_same_in_every_run",
+    "test_the_manifest_of_an_engine_takes_this_gpu",
+    "test_work_on_a_side_stream_waits_for_a_slow_kernel_before_it",
+}
+
 # The C++ plugin is compiled where TensorRT's headers are; its launches, shared with the torch
 # op, run always.
 ON_EMULATOR = {
@@ -44,14 +63,21 @@ WITH_NVCC = {
     "test_the_same_library_gives_other_tensorrts_both_plugins",
 }
 
+CUDA_SANITIZER = Path("/usr/local/cuda/bin/compute-sanitizer")
+
 # Beginning of the skip reason -> (whether it is true here, the tests that may give it).
 ALLOWED: dict[str, tuple[Callable[[], bool], set[str]]] = {
-    "no CUDA device": (lambda: not torch.cuda.is_available(), ON_CUDA),
+    "no CUDA device": (lambda: not torch.cuda.is_available(), ON_CUDA | ON_GPU),
+    "compute-sanitizer is not installed": (
+        lambda: not (shutil.which("compute-sanitizer") or CUDA_SANITIZER.is_file()),
+        {"test_compute_sanitizer_has_nothing_to_say"},
+    ),
     "a CUDA device is here": (
         torch.cuda.is_available,
         {
             "test_an_engine_without_a_gpu_points_to_the_onnx_file",
             "test_the_script_says_what_it_does_without_a_gpu",
+            "test_what_became_of_every_check_is_in_the_record",
         },
     ),
     "no shared data": (lambda: not SHARED.is_dir(), {"*"}),
