@@ -50,7 +50,7 @@ import subjects  # noqa: E402
 
 Outcome = dict[str, Any]
 STEPS = ("build", "checks", "ops", "model", "latency")
-BUILT = ("backend", "targets", "ops", "layers", "build")  # of a manifest
+BUILT = ("backend", "targets", "ops", "layers")  # of a manifest
 
 
 @dataclass
