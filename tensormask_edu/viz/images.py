@@ -73,19 +73,18 @@ def _draw_instances(
 ) -> list[Label]:
     """Everything but the places of the labels, which are known once the picture is laid out."""
     show_image(ax, image)
-    masks, all_boxes = as_array(instances["masks"]), as_array(instances["boxes"])
+    masks = as_array(instances["masks"])
     crowded = len(masks) > CROWD
     for mask in masks:
         outline_mask(ax, mask, pen, 1.0 if crowded else 1.6)
     if crowded:
         return []
+    all_boxes, words = as_array(instances["boxes"]), _words(instances, class_names)
     for box in all_boxes if boxes else ():
         draw_box(ax, box, pen, width=0.8)
     return [
-        Label(_label_text(ax, words, pen), _spots(mask, box))
-        for words, mask, box in zip(
-            _words(instances, class_names), masks, all_boxes, strict=True
-        )
+        Label(_label_text(ax, word, pen), _spots(mask, box))
+        for word, mask, box in zip(words, masks, all_boxes, strict=True)
     ]
 
 
