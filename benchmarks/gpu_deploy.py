@@ -49,8 +49,8 @@ from tensormask_export.engine.manifest import read_engine
 from tensormask_export.onnx_file import bodies as onnx_body
 from tensormask_export.onnx_file.write import export_onnx
 from tensormask_export.runtimes import engine as engine_run
-from tensormask_export.runtimes.session import Array, Buffer, Session, detect
-from tensormask_export.shapes import Profile
+from tensormask_export.runtimes.session import Buffer, Session
+from tensormask_export.shapes import Array, Profile
 from tensormask_export.verify.compare import LIMITS, match
 
 from tensormask_edu import reference
@@ -290,7 +290,7 @@ def beside_pytorch(session: Session, model: TensorMask) -> list[dict[str, Any]]:
                 [torch.from_numpy(picture).to(model.pixel_mean.device) for picture in pictures]
             )
         for number, (theirs, ours) in enumerate(
-            zip(expected, detect(session, pictures), strict=True)
+            zip(expected, session.detect(pictures), strict=True)
         ):
             wanted = {name: tensor.cpu().numpy() for name, tensor in theirs.items()}
             where = (session.name, f"{number} of {num}x3x{height}x{width}")

@@ -37,6 +37,8 @@ from tensormask_export.engine.manifest import read_engine
 from tensormask_export.predict import predict
 from tensormask_export.runtimes import engine as engine_run
 from tensormask_export.runtimes import session as run
+from tensormask_export.runtimes.find import open_session
+from tensormask_export.runtimes.onnxruntime import OnnxSession
 from tensormask_export.shapes import Profile
 
 PROFILE = Profile((1, 3, 32, 32), (1, 3, 64, 64), (2, 3, 96, 96))
@@ -97,7 +99,7 @@ def test_buffers_have_the_shapes_that_the_model_gives(folder, shape):
             strict=True,
         )
     )
-    with run.open_session(folder / "model.onnx") as session:
+    with open_session(folder / "model.onnx") as session:
         plan, found = run.output_plan(session.metadata, shape), session.run(images(*shape))
     assert expected["count"].min() > 0
     for name, values in expected.items():
@@ -106,7 +108,7 @@ def test_buffers_have_the_shapes_that_the_model_gives(folder, shape):
 
 
 def test_a_run_allocates_no_new_outputs_and_a_shape_keeps_its_own(folder):
-    with run.open_session(folder / "model.onnx") as session:
+    with open_session(folder / "model.onnx") as session:
         first = session.run(images(1, 3, 64, 64))
         kept = {name: values.copy() for name, values in first.items()}
         other = session.run(images(1, 3, 32, 64))
@@ -120,7 +122,7 @@ def test_a_run_allocates_no_new_outputs_and_a_shape_keeps_its_own(folder):
 
 
 def test_pictures_are_padded_as_in_training(folder):
-    with run.open_session(folder / "model.onnx") as session:
+    with open_session(folder / "model.onnx") as session:
         pictures = [images(3, 40, 30), images(3, 20, 70)]
         padded = run.batch(pictures, session.metadata)
         assert padded.shape == (2, 3, 40, 72)
@@ -135,9 +137,9 @@ def test_detections_are_those_of_pytorch(folder):
     model, _ = load_checkpoint(folder / "checkpoint")
     pictures = [images(3, 40, 30), images(3, 40, 30)[:, ::-1].copy(), images(3, 33, 31)]
     sizes = [(80, 60), (40, 30), (20, 90)]
-    with run.open_session(folder / "model.onnx") as session:
+    with open_session(folder / "model.onnx") as session:
         session.profile = PROFILE  # at most two at once
-        found = run.detect(session, pictures, sizes)
+        found = session.detect(pictures, sizes)
         assert [shape[0] for shape in session._ready] == [2, 1]
     for picture, size, detection in zip(pictures, sizes, found, strict=True):
         with torch.inference_mode():
@@ -184,7 +186,7 @@ BAD_IMAGES = {
 @pytest.mark.parametrize("case", BAD_IMAGES)
 def test_an_input_that_is_no_batch_of_pictures_is_refused(folder, case):
     with (
-        run.open_session(folder / "model.onnx") as session,
+        open_session(folder / "model.onnx") as session,
         pytest.raises(InputError, match=BAD_IMAGES[case][1]),
     ):
         session.run(BAD_IMAGES[case][0])
@@ -192,7 +194,7 @@ def test_an_input_that_is_no_batch_of_pictures_is_refused(folder, case):
 
 @pytest.mark.parametrize("shape", [(3, 3, 64, 64), (1, 3, 64, 128), (1, 3, 128, 32)])
 def test_a_shape_outside_the_profile_names_the_options_that_include_it(folder, shape):
-    with run.open_session(folder / "model.onnx") as session:
+    with open_session(folder / "model.onnx") as session:
         session.profile = PROFILE
         with pytest.raises(InputError, match="1x3x32x32 to 2x3x96x96") as caught:
             session.run(images(*shape))
@@ -358,7 +360,7 @@ def test_the_calls_of_a_run_exist_in_tensorrt():
         "config": trt.IRuntimeConfig,
         "strategies": trt.DynamicShapesKernelSpecializationStrategy,
     }
-    source = ROOT / "exporters" / "tensormask_export" / "engine_run.py"
+    source = ROOT / "exporters" / "tensormask_export" / "runtimes" / "engine.py"
     used = {
         (name, node.attr)
         for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
@@ -477,7 +479,7 @@ class RefusingStream(CpuStream):
 def test_an_engine_is_bound_once_and_runs_on_its_own_buffers(folder, cuda_graph):
     import tensorrt_rtx as trt
 
-    metadata = run.OnnxSession(folder / "model.onnx").metadata
+    metadata = OnnxSession(folder / "model.onnx").metadata
     stream, engine = CpuStream(), CpuEngine(folder / "model.onnx")
     engine_run.check_tensors(trt, engine)
     shape = (2, 3, 64, 32)
@@ -491,7 +493,7 @@ def test_an_engine_is_bound_once_and_runs_on_its_own_buffers(folder, cuda_graph)
         given = np.random.default_rng(seed).random(shape, dtype=np.float32)
         ready.host["images"][:] = given
         ready.execute()
-        expected = run.OnnxSession(folder / "model.onnx").run(given)
+        expected = OnnxSession(folder / "model.onnx").run(given)
         for name in contract.OUTPUTS:
             np.testing.assert_array_equal(ready.host[name], expected[name])
     assert ready.context.addresses == addresses
@@ -503,7 +505,7 @@ def test_work_that_no_graph_can_hold_names_the_option(folder):
 
     shape, engine = (1, 3, 32, 32), CpuEngine(folder / "model.onnx")
     plan = run.input_plan(shape) | run.output_plan(
-        run.OnnxSession(folder / "model.onnx").metadata, shape
+        OnnxSession(folder / "model.onnx").metadata, shape
     )
     with pytest.raises(
         InputError, match="not permitted when stream is capturing.*--no-cuda-graph"
@@ -517,7 +519,7 @@ def test_work_that_no_graph_can_hold_names_the_option(folder):
 def test_an_engine_of_other_outputs_is_refused(folder):
     import tensorrt_rtx as trt
 
-    metadata = run.OnnxSession(folder / "model.onnx").metadata
+    metadata = OnnxSession(folder / "model.onnx").metadata
     shape = (1, 3, 32, 32)
     plan = run.input_plan(shape) | run.output_plan(metadata, shape)
     with pytest.raises(InputError, match="engine's images: expected"):
@@ -584,7 +586,7 @@ def script(monkeypatch):
 
 
 def test_the_script_compares_a_session_with_pytorch(script, folder):
-    with run.open_session(folder / "model.onnx") as session:
+    with open_session(folder / "model.onnx") as session:
         session.profile = PROFILE
         rows = script.beside_pytorch(session, load_checkpoint(folder / "checkpoint")[0])
     assert [row["input"] for row in rows] == [

@@ -24,7 +24,7 @@ pytest.importorskip("onnxruntime")
 
 from tensormask_export import cli, contract
 from tensormask_export.onnx_file.read import read_metadata, read_onnx
-from tensormask_export.runtimes.find import find_runtimes
+from tensormask_export.runtimes.find import find_sessions
 from tensormask_export.verify.compare import LIMITS, match, match_pairs
 from tensormask_export.verify.report import verify
 
@@ -49,7 +49,7 @@ def changed(path, folder, name: str, change):
 
 def test_the_tiny_model_equals_pytorch_for_two_batches_and_two_sizes(tiny):
     checkpoint, path, _ = tiny
-    report = verify(path, checkpoint, sizes=((1, 32, 64), (2, 64, 32)), bisect=True)
+    report = verify(path, checkpoint, sizes=((1, 32, 64), (2, 64, 32)), layers=True)
     kinds = {row.runtime for row in report.differences}
     assert len(kinds) == 3 - NO_RTX - NO_EXTENSIONS and len(report.not_run) == 4 - len(kinds)
     assert {row.output for row in report.differences} == {
@@ -66,9 +66,11 @@ def test_the_tiny_model_equals_pytorch_for_two_batches_and_two_sizes(tiny):
 PARSE_WITH_A_PLUGIN = """
 import sys
 import tensorrt_rtx
-from tensormask_export import parsed, plugin, to_onnx
+from tensormask_export.engine import plugin
+from tensormask_export.onnx_file.read import read_onnx
+from tensormask_export.runtimes import parsed
 
-proto = to_onnx.read_onnx(sys.argv[1])
+proto = read_onnx(sys.argv[1])
 before = parsed.ParsedNetwork(proto).network.num_layers
 plugin.load(tensorrt_rtx, "python")
 after = parsed.ParsedNetwork(proto).network
@@ -106,14 +108,14 @@ def test_the_numpy_loops_compute_the_nodes_inside_onnx_runtime(small, tmp_path):
     """A pad value that the loops read and the function body's copy does not: then they
     differ."""
     proto = read_onnx(small[1])
-    runtimes, _ = find_runtimes(proto, ["onnxruntime", "numpy"])
-    images = torch.rand(1, 3, 16, 16)
+    runtimes, _ = find_sessions(proto, ["onnxruntime", "numpy"])
+    images = torch.rand(1, 3, 16, 16).numpy()
     body, loops = (runtime.run(images)[contract.MASKS_OUT] for runtime in runtimes)
     np.testing.assert_allclose(loops, body, rtol=0, atol=1e-6)
     for function in proto.functions:  # only the body changes
         if function.name == contract.SWAP:
             function.node[-1].op_type = "Sub"
-    runtimes, _ = find_runtimes(proto, ["onnxruntime", "numpy"])
+    runtimes, _ = find_sessions(proto, ["onnxruntime", "numpy"])
     body, again = (runtime.run(images)[contract.MASKS_OUT] for runtime in runtimes)
     assert np.abs(body - loops).max() > 0.1
     np.testing.assert_array_equal(again, loops)
@@ -121,7 +123,7 @@ def test_the_numpy_loops_compute_the_nodes_inside_onnx_runtime(small, tmp_path):
 
 @pytest.mark.skipif(NO_EXTENSIONS, reason="onnxruntime_extensions is not installed")
 def test_loops_that_would_take_hours_are_left_out_and_said(small, monkeypatch):
-    monkeypatch.setattr("tensormask_export.runtimes.find.MOST_LOOPED_BINS", 10)
+    monkeypatch.setattr("tensormask_export.runtimes.numpy_loops.MOST_LOOPED_BINS", 10)
     report = verify(small[1], small[0], sizes=((1, 16, 16),), runtimes=["numpy"])
     assert not report.differences
     assert any("the loops take up to 10" in why for why in report.not_run.values())
@@ -153,7 +155,7 @@ def test_the_samples_alone_find_it_as_well(small, tmp_path):
 
 def test_the_first_layer_that_differs_is_named(small, tmp_path):
     path = changed(small[1], tmp_path, "class_tower.0.weight", lambda weight: weight * 1.01)
-    report = verify(path, small[0], sizes=((1, 16, 16),), runtimes=["onnxruntime"], bisect=True)
+    report = verify(path, small[0], sizes=((1, 16, 16),), runtimes=["onnxruntime"], layers=True)
     first = next(row for row in report.layers if not row.passed)
     assert first.output == "class_tower.0"
     assert "layers: the first that differs is class_tower.0," in report.table()

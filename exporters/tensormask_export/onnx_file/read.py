@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,16 +40,21 @@ def read_onnx(path: str | Path) -> onnx.ModelProto:
 
 def read_metadata(proto: onnx.ModelProto, path: str | Path) -> dict[str, Any]:
     """The metadata that `add_metadata` wrote."""
+    return parse_metadata({entry.key: entry.value for entry in proto.metadata_props}, path)
+
+
+def parse_metadata(stored: Mapping[str, str], path: str | Path) -> dict[str, Any]:
+    """A file's metadata as values; InputError unless they are those of `tensormask-export`."""
     found = {
-        p.key: p.value
-        for p in proto.metadata_props
-        if p.key.startswith(contract.METADATA_PREFIX)
+        key: json.loads(value)
+        for key, value in stored.items()
+        if key.startswith(contract.METADATA_PREFIX)
     }
-    if contract.MODEL_CONFIG not in found:
-        raise bad_input(
-            "model", "an ONNX file of tensormask-export", f"{path} without its metadata"
-        )
-    return {key: json.loads(value) for key, value in found.items()}
+    if contract.DETECTOR not in found:
+        expected, got = "an ONNX file of tensormask-export", f"{path} without its metadata"
+        fix = "only a file of tensormask-export has the whole detector inside: export it again"
+        raise bad_input("model", expected, got, fix)
+    return found
 
 
 def expose(proto: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:

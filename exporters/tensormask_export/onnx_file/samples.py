@@ -1,5 +1,6 @@
-"""Small inputs inside the file, with what PyTorch gave: any runtime can be checked without the
-checkpoint.
+"""Small inputs inside the file, with what PyTorch gave: how they are made and packed.
+
+They let any runtime be checked without the checkpoint: `verify/replay.py`.
 
 A sample is a picture of a few coloured discs, stored at a quarter of its size (a kilobyte),
 with some numbers of every raw output and the best detections.
@@ -15,15 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from .. import contract
-from ..runtimes.find import Runtime
-from ..verify.compare import Difference, Limits, Match, difference, match
+from ..shapes import Array, Named
 from .graph import DetectorGraph
 
-Array = NDArray[Any]
 ENLARGE = 4
 SIDES_PX = (64, 96)  # of the picture, rounded up to the padding
 DRAWN = 8  # pictures, of which the samples are those with most detections
@@ -56,24 +53,24 @@ def discs(seed: int, height: int, width: int) -> Array:
     return picture
 
 
-def enlarged(pixels: Array) -> Tensor:
+def enlarged(pixels: Array) -> Array:
     """The graph's input (1, 3, H, W) of a small picture."""
     large = pixels.repeat(ENLARGE, axis=1).repeat(ENLARGE, axis=2)
-    return torch.from_numpy(large)[None].float() / 255
+    return large[None].astype(np.float32) / 255
 
 
 @torch.no_grad()
-def run(graph: DetectorGraph, pixels: Array) -> dict[str, Array]:
+def run(graph: DetectorGraph, pixels: Array) -> Named:
     """PyTorch's outputs for a small picture."""
-    images = enlarged(pixels).to(next(graph.parameters()).device)
+    images = torch.from_numpy(enlarged(pixels)).to(next(graph.parameters()).device)
     return {name: tensor.cpu().numpy() for name, tensor in graph(images).items()}
 
 
-def _sample(pixels: Array, outputs: dict[str, Array]) -> dict[str, Any]:
+def _sample(pixels: Array, outputs: Named) -> dict[str, Any]:
     count = int(outputs[contract.COUNT][0])
     best = slice(min(count, BEST))
     raw = {
-        name: _numbers(values)
+        name: some_numbers(values)
         for name, values in outputs.items()
         if name not in contract.OUTPUTS
     }
@@ -96,46 +93,24 @@ def _sample(pixels: Array, outputs: dict[str, Array]) -> dict[str, Any]:
     }
 
 
-def replay(
-    runtime: Runtime, samples: list[dict[str, Any]], limits: Limits
-) -> tuple[list[Difference], list[Match]]:
-    """What a runtime gives for the samples, against what they say."""
-    differences, matches = [], []
-    for number, sample in enumerate(samples):
-        where = (runtime.name, f"sample {number}")
-        found = runtime.run(enlarged(_unpacked(sample["pixels"]).reshape(sample["shape"])))
-        for name, values in sample["raw"].items():
-            if name in found:
-                numbers, expected = _numbers(found[name]), np.array(values)
-                differences.append(difference(where, name, numbers, expected, limits.raw.value))
-        matches.append(_match(where, sample, found, limits))
-    return differences, matches
+def sample_images(sample: dict[str, Any]) -> Array:
+    """The input (1, 3, H, W) of a stored sample."""
+    return enlarged(_unpacked(sample["pixels"]).reshape(sample["shape"]))
 
 
-def _match(
-    where: tuple[str, str], sample: dict[str, Any], found: dict[str, Array], limits: Limits
-) -> Match:
-    """The sample's best detections among the runtime's."""
-    count, best = int(found[contract.COUNT][0]), len(sample["scores"])
-    shape = tuple(sample["masks_shape"])
+def sample_detections(sample: dict[str, Any]) -> Named:
+    """PyTorch's best detections on a stored sample; masks are canvases, true from 1/2 on."""
+    best, shape = len(sample["scores"]), tuple(sample["masks_shape"])
     bits: Array = np.unpackbits(_unpacked(sample["masks"]))[: np.prod(shape)]
-    expected: dict[str, Array] = {
+    return {
         "boxes": np.array(sample["boxes"], np.float32).reshape(best, 4),
         "scores": np.array(sample["scores"], np.float32),
         "labels": np.array(sample["labels"], np.int64),
         "masks": bits.reshape(shape).astype(bool),
     }
-    given = {
-        "boxes": found[contract.BOXES][0, :count],
-        "scores": found[contract.SCORES][0, :count],
-        "labels": found[contract.LABELS][0, :count],
-        "masks": found[contract.MASKS_OUT][0, :count] >= 0.5,
-    }
-    others = sample["count"] - best
-    return match(where, expected, given, bool(found[contract.CONVERGED][0]), limits, others)
 
 
-def _numbers(values: Array) -> Array:
+def some_numbers(values: Array) -> Array:
     """`NUMBERS` values of an array, evenly spaced."""
     flat = values.ravel()
     return flat[np.linspace(0, flat.size - 1, min(NUMBERS, flat.size)).astype(np.int64)]
