@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -34,10 +35,12 @@ from tensormask_export import bench, cli, contract
 from tensormask_export.engine.build import build_engine
 from tensormask_export.engine.device import Device
 from tensormask_export.engine.manifest import read_engine
+from tensormask_export.onnx_file.read import read_onnx
 from tensormask_export.predict import predict
 from tensormask_export.runtimes import engine as engine_run
 from tensormask_export.runtimes import session as run
-from tensormask_export.runtimes.find import open_session
+from tensormask_export.runtimes.eager import EagerSession
+from tensormask_export.runtimes.find import NAMES, find_sessions, open_session
 from tensormask_export.runtimes.onnxruntime import OnnxSession
 from tensormask_export.shapes import Profile
 
@@ -151,6 +154,24 @@ def test_detections_are_those_of_pytorch(folder):
         assert (detection["masks"] == expected["masks"].numpy()).mean() > 0.999
 
 
+def test_every_runtime_is_a_session_and_all_find_the_same(folder):
+    proto, (model, _) = read_onnx(folder / "model.onnx"), load_checkpoint(folder / "checkpoint")
+    sessions, not_run = find_sessions(proto, ["onnxruntime", "numpy", "parsed"])
+    assert len(sessions) + len(not_run) == 4  # with the engine that was not given
+    eager = EagerSession(model, sessions[0].metadata)
+    given, pictures = images(1, 3, 32, 64), [images(3, 40, 30)]
+    expected, (seen,) = eager.run(given), eager.detect(pictures)
+    for session in sessions:
+        found, everything = session.run(given), session.all_outputs(given)
+        assert set(found) == set(contract.OUTPUTS) <= set(everything)
+        for name in contract.OUTPUTS:
+            np.testing.assert_array_equal(found[name], everything[name])
+            np.testing.assert_allclose(found[name], expected[name], atol=1e-3)
+        assert session.ready((1, 3, 32, 64)).compute_ms() > 0 and session.kind in NAMES
+        (mine,) = session.detect(pictures)
+        np.testing.assert_allclose(mine["boxes"], seen["boxes"], atol=1e-3)
+
+
 def test_predictions_are_those_of_pytorch_picture_by_picture(folder, tmp_path):
     report = predict(folder / "model.onnx", folder / "photos", tmp_path / "onnx", score=0)
     predict_in_torch(folder / "checkpoint", folder / "photos", tmp_path / "torch", score=0)
@@ -210,6 +231,64 @@ def test_a_shape_outside_the_profile_names_the_options_that_include_it(folder, s
     assert (
         run.fits(wider, shape) and run.fits(wider, PROFILE.min) and run.fits(wider, PROFILE.max)
     )
+
+
+# --- what needs no PyTorch --------------------------------------------------------------------
+
+
+def loaded_by(statements: str) -> set[str]:
+    """Packages in memory after statements in a fresh interpreter."""
+    names = "print(*{name.split('.')[0] for name in sys.modules})"
+    code = f"import sys\n{statements}\n{names}"
+    child = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return set(child.stdout.splitlines()[-1].split())
+
+
+def test_an_onnx_file_runs_without_torch(folder):
+    statements = f"""
+import numpy as np
+from tensormask_export.runtimes.onnxruntime import OnnxSession
+with OnnxSession({str(folder / "model.onnx")!r}) as session:
+    (found,) = session.detect([np.random.rand(3, 40, 60).astype(np.float32)])
+    assert found["masks"].shape[1:] == (40, 60)
+"""
+    loaded = loaded_by(statements)
+    assert "onnxruntime" in loaded and not {"torch", "torchvision", "onnx"} & loaded
+
+
+def test_the_whole_command_predict_on_an_onnx_file_loads_no_torch(folder, tmp_path):
+    words = ["predict", str(folder / "model.onnx"), str(folder / "photos"), "--output"]
+    statements = f"""
+from tensormask_export.cli import main
+assert main({[*words, str(tmp_path / "seen")]!r}) == 0
+"""
+    assert not {"torch", "torchvision"} & loaded_by(statements)
+    assert (tmp_path / "seen" / "detections.json").is_file()
+
+
+def test_a_benchmark_of_an_onnx_file_alone_loads_no_torch(folder):
+    statements = f"""
+from tensormask_export import bench
+model, shape = {str(folder / "model.onnx")!r}, (1, 3, 32, 32)
+effort = bench.Effort(warmup=1, iterations=5)
+assert bench.measure(bench.Subject("model", model), shape, effort).memory_mb > 0
+facts = bench.this_machine(effort, with_torch=False)
+assert {{"date", "torch", "threads", "gpu", "ops"}} <= set(facts)
+"""
+    assert "torch" not in loaded_by(statements)
+
+
+def test_help_loads_neither_torch_nor_matplotlib():
+    statements = """
+from tensormask_export.cli import main
+try:
+    main(["--help"])
+except SystemExit as end:
+    assert end.code == 0
+"""
+    assert not {"torch", "matplotlib", "onnx", "onnxruntime"} & loaded_by(statements)
 
 
 # --- engines: what is checked before one is loaded --------------------------------------------
@@ -657,9 +736,13 @@ BAD_INPUT = {
 def test_bad_input_is_one_line_exit_code_2_and_no_file(folder, tmp_path, capsys, case):
     words, match = BAD_INPUT[case]
     places = {
-        "MODEL": folder / "model.onnx", "PHOTO": folder / "photos" / "0.png", "CUT": tmp_path / "cut.onnx",
-        "OTHER": tmp_path / "other.onnx", "TEXT": tmp_path / "text.png", "ENGINE": tmp_path / "model.engine",
-    }  # fmt: skip
+        "MODEL": folder / "model.onnx",
+        "PHOTO": folder / "photos" / "0.png",
+        "CUT": tmp_path / "cut.onnx",
+        "OTHER": tmp_path / "other.onnx",
+        "TEXT": tmp_path / "text.png",
+        "ENGINE": tmp_path / "model.engine",
+    }
     plain = (folder / "model.onnx").read_bytes()
     places["CUT"].write_bytes(plain[: len(plain) // 2])
     places["TEXT"].write_text("no picture")

@@ -13,7 +13,7 @@ next: compare.py
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,7 +82,7 @@ def find_sessions(
     not_run = {} if engines else {"TensorRT engine": "none given: --engine"}
     if "onnxruntime" in names:
         sessions.append(OnnxSession(file, threads))
-    optional = {
+    optional: dict[str, Callable[[], Session]] = {
         "numpy": partial(LoopsSession, file, threads),
         "parsed": partial(_parsed, proto),
     }

@@ -36,11 +36,10 @@ class OnnxSession(Session):
         options.intra_op_num_threads, options.log_severity_level = threads, 3
         if library:
             options.register_custom_ops_library(library)
-        in_memory = isinstance(model, bytes)
-        path = "the file" if in_memory else model
+        source, path = (model, "the file") if isinstance(model, bytes) else (str(model), model)
         try:
             self.session = runtime.InferenceSession(
-                model if in_memory else str(model), options, providers=["CPUExecutionProvider"]
+                source, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its exception classes are private
             reason = str(error).splitlines()[0]

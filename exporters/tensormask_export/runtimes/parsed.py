@@ -322,7 +322,7 @@ def _elementwise(layer: Layer, inputs: Inputs) -> Array:
     return _choose(ELEMENTWISE, layer.op)(*inputs)
 
 
-def _select(layer: Layer, inputs: Inputs) -> Array:
+def _select(layer: Layer, inputs: Inputs) -> Any:
     return np.where(*inputs)
 
 

@@ -158,9 +158,9 @@ def match(
     counts = len(expected["scores"]) + others, len(found["scores"]), len(pairs) + others
     agreed = int(agree.sum()) + others
     passed = converged and agreed >= limits.agreed.value * max(counts)
-    largest = (float(error.max(initial=0)) for error in (box_px, score))
+    largest_px, largest = float(box_px.max(initial=0)), float(score.max(initial=0))
     lowest = float(ious.min(initial=1))
-    return Match(*where, *counts, agreed, *largest, lowest, converged, passed)
+    return Match(*where, *counts, agreed, largest_px, largest, lowest, converged, passed)
 
 
 def match_pairs(expected: Named, found: Named) -> list[tuple[int, int]]:

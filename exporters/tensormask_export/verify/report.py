@@ -73,8 +73,9 @@ class VerifyReport:
 
     @property
     def passed(self) -> bool:
-        compared = (*self.differences, *self.matches, *self.scores)
-        return all(row.passed for row in compared)
+        return all(
+            row.passed for rows in (self.differences, self.matches, self.scores) for row in rows
+        )
 
     @property
     def max_abs(self) -> float:
@@ -188,7 +189,7 @@ def verify(
     if checkpoint is not None:
         truth, input_config = open_truth(checkpoint, metadata, onnx_path)
     opened = expose(proto, raw_names(proto))  # so that raw outputs can be compared
-    model, threads = truth and truth.model, torch.get_num_threads()
+    model, threads = truth.model if truth else None, torch.get_num_threads()
     sessions, not_run = find_sessions(opened, runtimes, model, engines, threads)
     compared = Comparison(metadata, sessions, not_run)
     compared.replay()
