@@ -16,7 +16,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from tensormask_export import contract
-from tensormask_export.runtimes.session import open_session
+from tensormask_export.runtimes.find import open_session
 from tensormask_export.shapes import Profile
 
 PROFILE = Profile((1, 3, 32, 32), (1, 3, 64, 64), (2, 3, 96, 96))

@@ -8,6 +8,8 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,9 +35,13 @@ from tensormask_export import bench, cli, contract
 from tensormask_export.engine.build import build_engine
 from tensormask_export.engine.device import Device
 from tensormask_export.engine.manifest import read_engine
+from tensormask_export.onnx_file.read import read_onnx
 from tensormask_export.predict import predict
 from tensormask_export.runtimes import engine as engine_run
 from tensormask_export.runtimes import session as run
+from tensormask_export.runtimes.eager import EagerSession
+from tensormask_export.runtimes.find import NAMES, find_sessions, open_session
+from tensormask_export.runtimes.onnxruntime import OnnxSession
 from tensormask_export.shapes import Profile
 
 PROFILE = Profile((1, 3, 32, 32), (1, 3, 64, 64), (2, 3, 96, 96))
@@ -96,7 +102,7 @@ def test_buffers_have_the_shapes_that_the_model_gives(folder, shape):
             strict=True,
         )
     )
-    with run.open_session(folder / "model.onnx") as session:
+    with open_session(folder / "model.onnx") as session:
         plan, found = run.output_plan(session.metadata, shape), session.run(images(*shape))
     assert expected["count"].min() > 0
     for name, values in expected.items():
@@ -105,7 +111,7 @@ def test_buffers_have_the_shapes_that_the_model_gives(folder, shape):
 
 
 def test_a_run_allocates_no_new_outputs_and_a_shape_keeps_its_own(folder):
-    with run.open_session(folder / "model.onnx") as session:
+    with open_session(folder / "model.onnx") as session:
         first = session.run(images(1, 3, 64, 64))
         kept = {name: values.copy() for name, values in first.items()}
         other = session.run(images(1, 3, 32, 64))
@@ -119,7 +125,7 @@ def test_a_run_allocates_no_new_outputs_and_a_shape_keeps_its_own(folder):
 
 
 def test_pictures_are_padded_as_in_training(folder):
-    with run.open_session(folder / "model.onnx") as session:
+    with open_session(folder / "model.onnx") as session:
         pictures = [images(3, 40, 30), images(3, 20, 70)]
         padded = run.batch(pictures, session.metadata)
         assert padded.shape == (2, 3, 40, 72)
@@ -134,9 +140,9 @@ def test_detections_are_those_of_pytorch(folder):
     model, _ = load_checkpoint(folder / "checkpoint")
     pictures = [images(3, 40, 30), images(3, 40, 30)[:, ::-1].copy(), images(3, 33, 31)]
     sizes = [(80, 60), (40, 30), (20, 90)]
-    with run.open_session(folder / "model.onnx") as session:
+    with open_session(folder / "model.onnx") as session:
         session.profile = PROFILE  # at most two at once
-        found = run.detect(session, pictures, sizes)
+        found = session.detect(pictures, sizes)
         assert [shape[0] for shape in session._ready] == [2, 1]
     for picture, size, detection in zip(pictures, sizes, found, strict=True):
         with torch.inference_mode():
@@ -146,6 +152,24 @@ def test_detections_are_those_of_pytorch(folder):
         np.testing.assert_allclose(detection["scores"], expected["scores"], atol=1e-6)
         np.testing.assert_allclose(detection["boxes"], expected["boxes"], atol=1e-3)
         assert (detection["masks"] == expected["masks"].numpy()).mean() > 0.999
+
+
+def test_every_runtime_is_a_session_and_all_find_the_same(folder):
+    proto, (model, _) = read_onnx(folder / "model.onnx"), load_checkpoint(folder / "checkpoint")
+    sessions, not_run = find_sessions(proto, ["onnxruntime", "numpy", "parsed"])
+    assert len(sessions) + len(not_run) == 4  # with the engine that was not given
+    eager = EagerSession(model, sessions[0].metadata)
+    given, pictures = images(1, 3, 32, 64), [images(3, 40, 30)]
+    expected, (seen,) = eager.run(given), eager.detect(pictures)
+    for session in sessions:
+        found, everything = session.run(given), session.all_outputs(given)
+        assert set(found) == set(contract.OUTPUTS) <= set(everything)
+        for name in contract.OUTPUTS:
+            np.testing.assert_array_equal(found[name], everything[name])
+            np.testing.assert_allclose(found[name], expected[name], atol=1e-3)
+        assert session.ready((1, 3, 32, 64)).compute_ms() > 0 and session.kind in NAMES
+        (mine,) = session.detect(pictures)
+        np.testing.assert_allclose(mine["boxes"], seen["boxes"], atol=1e-3)
 
 
 def test_predictions_are_those_of_pytorch_picture_by_picture(folder, tmp_path):
@@ -183,7 +207,7 @@ BAD_IMAGES = {
 @pytest.mark.parametrize("case", BAD_IMAGES)
 def test_an_input_that_is_no_batch_of_pictures_is_refused(folder, case):
     with (
-        run.open_session(folder / "model.onnx") as session,
+        open_session(folder / "model.onnx") as session,
         pytest.raises(InputError, match=BAD_IMAGES[case][1]),
     ):
         session.run(BAD_IMAGES[case][0])
@@ -191,7 +215,7 @@ def test_an_input_that_is_no_batch_of_pictures_is_refused(folder, case):
 
 @pytest.mark.parametrize("shape", [(3, 3, 64, 64), (1, 3, 64, 128), (1, 3, 128, 32)])
 def test_a_shape_outside_the_profile_names_the_options_that_include_it(folder, shape):
-    with run.open_session(folder / "model.onnx") as session:
+    with open_session(folder / "model.onnx") as session:
         session.profile = PROFILE
         with pytest.raises(InputError, match="1x3x32x32 to 2x3x96x96") as caught:
             session.run(images(*shape))
@@ -207,6 +231,64 @@ def test_a_shape_outside_the_profile_names_the_options_that_include_it(folder, s
     assert (
         run.fits(wider, shape) and run.fits(wider, PROFILE.min) and run.fits(wider, PROFILE.max)
     )
+
+
+# --- what needs no PyTorch --------------------------------------------------------------------
+
+
+def loaded_by(statements: str) -> set[str]:
+    """Packages in memory after statements in a fresh interpreter."""
+    names = "print(*{name.split('.')[0] for name in sys.modules})"
+    code = f"import sys\n{statements}\n{names}"
+    child = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return set(child.stdout.splitlines()[-1].split())
+
+
+def test_an_onnx_file_runs_without_torch(folder):
+    statements = f"""
+import numpy as np
+from tensormask_export.runtimes.onnxruntime import OnnxSession
+with OnnxSession({str(folder / "model.onnx")!r}) as session:
+    (found,) = session.detect([np.random.rand(3, 40, 60).astype(np.float32)])
+    assert found["masks"].shape[1:] == (40, 60)
+"""
+    loaded = loaded_by(statements)
+    assert "onnxruntime" in loaded and not {"torch", "torchvision", "onnx"} & loaded
+
+
+def test_the_whole_command_predict_on_an_onnx_file_loads_no_torch(folder, tmp_path):
+    words = ["predict", str(folder / "model.onnx"), str(folder / "photos"), "--output"]
+    statements = f"""
+from tensormask_export.cli import main
+assert main({[*words, str(tmp_path / "seen")]!r}) == 0
+"""
+    assert not {"torch", "torchvision"} & loaded_by(statements)
+    assert (tmp_path / "seen" / "detections.json").is_file()
+
+
+def test_a_benchmark_of_an_onnx_file_alone_loads_no_torch(folder):
+    statements = f"""
+from tensormask_export import bench
+model, shape = {str(folder / "model.onnx")!r}, (1, 3, 32, 32)
+effort = bench.Effort(warmup=1, iterations=5)
+assert bench.measure(bench.Subject("model", model), shape, effort).memory_mb > 0
+facts = bench.this_machine(effort, with_torch=False)
+assert {{"date", "torch", "threads", "gpu", "ops"}} <= set(facts)
+"""
+    assert "torch" not in loaded_by(statements)
+
+
+def test_help_loads_neither_torch_nor_matplotlib():
+    statements = """
+from tensormask_export.cli import main
+try:
+    main(["--help"])
+except SystemExit as end:
+    assert end.code == 0
+"""
+    assert not {"torch", "matplotlib", "onnx", "onnxruntime"} & loaded_by(statements)
 
 
 # --- engines: what is checked before one is loaded --------------------------------------------
@@ -357,7 +439,7 @@ def test_the_calls_of_a_run_exist_in_tensorrt():
         "config": trt.IRuntimeConfig,
         "strategies": trt.DynamicShapesKernelSpecializationStrategy,
     }
-    source = ROOT / "exporters" / "tensormask_export" / "engine_run.py"
+    source = ROOT / "exporters" / "tensormask_export" / "runtimes" / "engine.py"
     used = {
         (name, node.attr)
         for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
@@ -476,7 +558,7 @@ class RefusingStream(CpuStream):
 def test_an_engine_is_bound_once_and_runs_on_its_own_buffers(folder, cuda_graph):
     import tensorrt_rtx as trt
 
-    metadata = run.OnnxSession(folder / "model.onnx").metadata
+    metadata = OnnxSession(folder / "model.onnx").metadata
     stream, engine = CpuStream(), CpuEngine(folder / "model.onnx")
     engine_run.check_tensors(trt, engine)
     shape = (2, 3, 64, 32)
@@ -490,7 +572,7 @@ def test_an_engine_is_bound_once_and_runs_on_its_own_buffers(folder, cuda_graph)
         given = np.random.default_rng(seed).random(shape, dtype=np.float32)
         ready.host["images"][:] = given
         ready.execute()
-        expected = run.OnnxSession(folder / "model.onnx").run(given)
+        expected = OnnxSession(folder / "model.onnx").run(given)
         for name in contract.OUTPUTS:
             np.testing.assert_array_equal(ready.host[name], expected[name])
     assert ready.context.addresses == addresses
@@ -502,7 +584,7 @@ def test_work_that_no_graph_can_hold_names_the_option(folder):
 
     shape, engine = (1, 3, 32, 32), CpuEngine(folder / "model.onnx")
     plan = run.input_plan(shape) | run.output_plan(
-        run.OnnxSession(folder / "model.onnx").metadata, shape
+        OnnxSession(folder / "model.onnx").metadata, shape
     )
     with pytest.raises(
         InputError, match="not permitted when stream is capturing.*--no-cuda-graph"
@@ -516,7 +598,7 @@ def test_work_that_no_graph_can_hold_names_the_option(folder):
 def test_an_engine_of_other_outputs_is_refused(folder):
     import tensorrt_rtx as trt
 
-    metadata = run.OnnxSession(folder / "model.onnx").metadata
+    metadata = OnnxSession(folder / "model.onnx").metadata
     shape = (1, 3, 32, 32)
     plan = run.input_plan(shape) | run.output_plan(metadata, shape)
     with pytest.raises(InputError, match="engine's images: expected"):
@@ -615,9 +697,13 @@ BAD_INPUT = {
 def test_bad_input_is_one_line_exit_code_2_and_no_file(folder, tmp_path, capsys, case):
     words, match = BAD_INPUT[case]
     places = {
-        "MODEL": folder / "model.onnx", "PHOTO": folder / "photos" / "0.png", "CUT": tmp_path / "cut.onnx",
-        "OTHER": tmp_path / "other.onnx", "TEXT": tmp_path / "text.png", "ENGINE": tmp_path / "model.engine",
-    }  # fmt: skip
+        "MODEL": folder / "model.onnx",
+        "PHOTO": folder / "photos" / "0.png",
+        "CUT": tmp_path / "cut.onnx",
+        "OTHER": tmp_path / "other.onnx",
+        "TEXT": tmp_path / "text.png",
+        "ENGINE": tmp_path / "model.engine",
+    }
     plain = (folder / "model.onnx").read_bytes()
     places["CUT"].write_bytes(plain[: len(plain) // 2])
     places["TEXT"].write_text("no picture")

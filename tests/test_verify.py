@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import subprocess
 import sys
 
@@ -17,19 +18,22 @@ from tensormask_edu.base.errors import InputError
 from tensormask_edu.config import InputConfig
 from tensormask_edu.data.shapes import write_shapes
 from tensormask_edu.detector.model import build_model
-from tensormask_edu.weights.checkpoint import save_checkpoint
+from tensormask_edu.weights.checkpoint import load_checkpoint, save_checkpoint
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from tensormask_export import cli, contract
 from tensormask_export.onnx_file.read import read_metadata, read_onnx
-from tensormask_export.runtimes.find import find_runtimes
-from tensormask_export.verify.compare import LIMITS, match, match_pairs
-from tensormask_export.verify.report import verify
+from tensormask_export.runtimes.find import find_sessions
+from tensormask_export.verify import report as report_module
+from tensormask_export.verify.compare import LIMITS, Difference, match, match_pairs
+from tensormask_export.verify.report import VerifyReport, verify
 
 NO_EXTENSIONS = importlib.util.find_spec("onnxruntime_extensions") is None
 RAW = LIMITS["float32"].raw.value
+FAST = ["onnxruntime"]
+HERE = sys.modules[__name__]
 
 
 def changed(path, folder, name: str, change):
@@ -49,7 +53,7 @@ def changed(path, folder, name: str, change):
 
 def test_the_tiny_model_equals_pytorch_for_two_batches_and_two_sizes(tiny):
     checkpoint, path, _ = tiny
-    report = verify(path, checkpoint, sizes=((1, 32, 64), (2, 64, 32)), bisect=True)
+    report = verify(path, checkpoint, sizes=((1, 32, 64), (2, 64, 32)), layers=True)
     kinds = {row.runtime for row in report.differences}
     assert len(kinds) == 3 - NO_RTX - NO_EXTENSIONS and len(report.not_run) == 4 - len(kinds)
     assert {row.output for row in report.differences} == {
@@ -66,9 +70,11 @@ def test_the_tiny_model_equals_pytorch_for_two_batches_and_two_sizes(tiny):
 PARSE_WITH_A_PLUGIN = """
 import sys
 import tensorrt_rtx
-from tensormask_export import parsed, plugin, to_onnx
+from tensormask_export.engine import plugin
+from tensormask_export.onnx_file.read import read_onnx
+from tensormask_export.runtimes import parsed
 
-proto = to_onnx.read_onnx(sys.argv[1])
+proto = read_onnx(sys.argv[1])
 before = parsed.ParsedNetwork(proto).network.num_layers
 plugin.load(tensorrt_rtx, "python")
 after = parsed.ParsedNetwork(proto).network
@@ -92,6 +98,61 @@ def test_the_dense_model_equals_pytorch_for_two_batches_and_two_sizes(small):
     assert sum(row.matched for row in report.matches) > 50
 
 
+def test_the_weights_are_loaded_once(small, monkeypatch):
+    loads = []
+
+    def load(path):
+        loads.append(path)
+        return load_checkpoint(path)
+
+    assert report_module.load_checkpoint is load_checkpoint
+    for module in list(sys.modules.values()):
+        if getattr(module, "load_checkpoint", None) is load_checkpoint and module is not HERE:
+            monkeypatch.setattr(module, "load_checkpoint", load)
+    report = verify(small[1], small[0], sizes=((1, 16, 16),), layers=True, runtimes=FAST)
+    assert report.passed and report.layers and loads == [small[0]]
+
+
+def test_the_walk_from_checkpoint_to_verdict_meets_few_files(small, monkeypatch):
+    """Files of the exporter on a picture's way; the samples need no checkpoint."""
+    met = set()
+
+    def note(frame, event, argument):
+        met.add(frame.f_code.co_filename)
+
+    monkeypatch.setattr(report_module.Comparison, "replay", lambda self: None)
+    sys.setprofile(note)
+    try:
+        assert verify(small[1], small[0], sizes=((1, 16, 16),), runtimes=FAST).passed
+    finally:
+        sys.setprofile(None)
+    ours = {path.split("tensormask_export/")[1] for path in met if "tensormask_export/" in path}
+    # of these a hash of the weights and names of tensors, which are the export's to define
+    shared = {"contract.py", "onnx_file/write.py", "onnx_file/graph.py"}
+    assert 5 < len(ours - shared) <= 9, sorted(ours)
+
+
+def test_the_answer_tells_what_another_report_may_claim(small):
+    report = verify(small[1], small[0], sizes=((1, 16, 16),), runtimes=FAST)
+    answer = json.loads(json.dumps(report.to_json()))
+    (claim,), (worst,) = answer["claims"], answer["worst"].values()
+    assert claim["claim"].startswith("onnxruntime") and claim["against"] == "PyTorch"
+    assert claim["claim"].endswith(" CPU, every raw output")
+    assert claim["difference"] == report.max_abs == max(worst.values()) <= claim["limit"] == RAW
+    assert claim["note"] == "3 inputs, absolute" and not claim["at_least"]
+    assert (
+        answer["summary"]
+        == f"largest difference {report.max_abs:.1e} over 4 outputs and 3 inputs"
+    )
+    assert answer["facts"] == {}
+
+
+def test_a_result_that_is_no_number_is_a_claim_that_fails():
+    row = Difference("onnxruntime", "1x16x16", "logits_0", (1,), math.inf, math.inf, False)
+    (claim,) = VerifyReport("m", "c", RAW, [row], {}, 1.0).claims()
+    assert math.isfinite(claim["difference"]) and claim["difference"] > claim["limit"]
+
+
 def test_without_a_checkpoint_the_samples_speak(small, capsys):
     assert cli.main(["verify", str(small[1]), "--runtimes", "onnxruntime"]) == 0
     said = capsys.readouterr().out
@@ -106,14 +167,14 @@ def test_the_numpy_loops_compute_the_nodes_inside_onnx_runtime(small, tmp_path):
     """A pad value that the loops read and the function body's copy does not: then they
     differ."""
     proto = read_onnx(small[1])
-    runtimes, _ = find_runtimes(proto, ["onnxruntime", "numpy"])
-    images = torch.rand(1, 3, 16, 16)
+    runtimes, _ = find_sessions(proto, ["onnxruntime", "numpy"])
+    images = torch.rand(1, 3, 16, 16).numpy()
     body, loops = (runtime.run(images)[contract.MASKS_OUT] for runtime in runtimes)
     np.testing.assert_allclose(loops, body, rtol=0, atol=1e-6)
     for function in proto.functions:  # only the body changes
         if function.name == contract.SWAP:
             function.node[-1].op_type = "Sub"
-    runtimes, _ = find_runtimes(proto, ["onnxruntime", "numpy"])
+    runtimes, _ = find_sessions(proto, ["onnxruntime", "numpy"])
     body, again = (runtime.run(images)[contract.MASKS_OUT] for runtime in runtimes)
     assert np.abs(body - loops).max() > 0.1
     np.testing.assert_array_equal(again, loops)
@@ -121,7 +182,7 @@ def test_the_numpy_loops_compute_the_nodes_inside_onnx_runtime(small, tmp_path):
 
 @pytest.mark.skipif(NO_EXTENSIONS, reason="onnxruntime_extensions is not installed")
 def test_loops_that_would_take_hours_are_left_out_and_said(small, monkeypatch):
-    monkeypatch.setattr("tensormask_export.runtimes.find.MOST_LOOPED_BINS", 10)
+    monkeypatch.setattr("tensormask_export.runtimes.numpy_loops.MOST_LOOPED_BINS", 10)
     report = verify(small[1], small[0], sizes=((1, 16, 16),), runtimes=["numpy"])
     assert not report.differences
     assert any("the loops take up to 10" in why for why in report.not_run.values())
@@ -153,7 +214,7 @@ def test_the_samples_alone_find_it_as_well(small, tmp_path):
 
 def test_the_first_layer_that_differs_is_named(small, tmp_path):
     path = changed(small[1], tmp_path, "class_tower.0.weight", lambda weight: weight * 1.01)
-    report = verify(path, small[0], sizes=((1, 16, 16),), runtimes=["onnxruntime"], bisect=True)
+    report = verify(path, small[0], sizes=((1, 16, 16),), runtimes=["onnxruntime"], layers=True)
     first = next(row for row in report.layers if not row.passed)
     assert first.output == "class_tower.0"
     assert "layers: the first that differs is class_tower.0," in report.table()
@@ -199,6 +260,10 @@ def moved(detections, name, amount):
     return detections
 
 
+def one_pixel(masks):
+    return (np.arange(masks[0].size) == 200).reshape(masks[0].shape)
+
+
 CHANGES = {
     "the same": (lambda d: d, True),
     "another order": (lambda d: only(d, [2, 0, 1, 3]), True),
@@ -209,8 +274,7 @@ CHANGES = {
     "a box moved": (lambda d: moved(d, "boxes", 0.02), False),
     "a box gone elsewhere": (lambda d: moved(d, "boxes", 200), False),
     "another score": (lambda d: moved(d, "scores", 2e-5), False),
-    "one pixel of 80": (lambda d: d | {"masks": d["masks"] ^ (np.arange(d["masks"][0].size) == 200).reshape(
-        d["masks"][0].shape)}, False),
+    "one pixel of 80": (lambda d: d | {"masks": d["masks"] ^ one_pixel(d["masks"])}, False),
     "none at all": (lambda d: only(d, slice(0)), False),
 }  # fmt: skip
 

@@ -1,11 +1,10 @@
-"""How long an exported model takes and how much memory, beside PyTorch if asked: a row per
-runtime.
+"""How long an exported model takes and how much memory, beside PyTorch if asked.
 
-    compute     the model alone, on an input that is already there: on a GPU, what the device needs
-    end to end  from pictures in this machine's memory to detections there, masks pasted, copies included
+    compute     the model alone, on an input that is there already; a GPU is timed by its clock
+    end to end  from pictures in this machine's memory to detections there, masks pasted
 
-Every runtime works in a process of its own, so that its memory is its own and an abort is an
-error message.
+Every runtime has a row, and works in a process of its own, so that its memory is its own and an
+abort is an error message. An ONNX file alone is measured without PyTorch.
 
 next: cli.py
 """
@@ -13,35 +12,29 @@ next: cli.py
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
-import torch
 
 from tensormask_edu.base.errors import InputError, bad_input
 from tensormask_edu.base.files import file_sha256
-from tensormask_edu.commands.check_ops import machine
-from tensormask_edu.weights.checkpoint import load_checkpoint
+from tensormask_edu.base.machine import machine
+from tensormask_edu.base.tables import text_table
 
 from . import contract
 from .engine.device import find_device
 from .engine.manifest import read_engine
-from .onnx_file.write import weights_sha256
-from .runtimes.session import (
-    Array,
-    OnnxSession,
-    Session,
-    check_shape,
-    detect,
-    open_session,
-)
-from .shapes import Shape, shape_name
+from .runtimes.find import open_session
+from .runtimes.onnxruntime import OnnxSession
+from .runtimes.session import Session, check_model, check_shape
+from .shapes import Array, Shape, shape_name
 
 Result = TypeVar("Result")
 
@@ -57,7 +50,11 @@ class Subject:
 
     kind: Literal["model", "eager", "compile"]
     path: str
-    options: dict[str, Any] = field(default_factory=dict)  # of `open_session` or `TorchRunner`
+    options: dict[str, Any] = field(default_factory=dict)  # of the function that opens it
+
+    @property
+    def needs_torch(self) -> bool:
+        return self.kind != "model" or Path(self.path).suffix != ".onnx"
 
 
 @dataclass(frozen=True)
@@ -73,12 +70,8 @@ class Effort:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("warmup", 1),
-            ("iterations", FEWEST),
-            ("seconds", 0),
-            ("threads", 0),
-        ):
+        fewest = {"warmup": 1, "iterations": FEWEST, "seconds": 0, "threads": 0}
+        for name, least in fewest.items():
             if getattr(self, name) < least:
                 raise bad_input(name, f"at least {least}", getattr(self, name))
 
@@ -94,9 +87,12 @@ class Times:
 
 @dataclass(frozen=True)
 class Row:
-    """One runtime. setup_s: load, and the first run of this shape. memory_mb: what came into
-    use on the GPU, or without one the most that the process had; memory_at_start_mb: how much
-    of that before loading."""
+    """One runtime.
+
+    setup_s: load, and the first run of this shape; memory_mb: what came into use on the GPU, or
+    without one the most that the process had; memory_at_start_mb: how much of that before
+    loading.
+    """
 
     runtime: str
     device: str
@@ -111,8 +107,7 @@ class Row:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """All rows, and what they were measured on. files: SHA-256 of the model and what belongs to
-    it."""
+    """All rows, and what was measured where; files: SHA-256 of the model and its plugin."""
 
     model: str
     shape: Shape
@@ -122,44 +117,23 @@ class BenchReport:
     machine: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        medians = (f"{row.runtime} {row.compute_ms.median:.4g} ms" for row in self.rows)
+        summary = f"{shape_name(self.shape)}: {', '.join(medians)}"
+        return asdict(self) | {"summary": summary, "claims": [], "facts": {}}
 
     def table(self) -> str:
         """A line per runtime."""
-        head = [
-            "",
-            "compute ms",
-            "p90",
-            "p99",
-            "end to end ms",
-            "p90",
-            "p99",
-            "pictures/s",
-            "MB",
-            "of it new",
-            "runs",
-        ]
-        lines = [head]
+        slow = ("p90", "p99")
+        rest = ("pictures/s", "MB", "of it new", "runs")
+        lines = [["", "compute ms", *slow, "end to end ms", *slow, *rest]]
         for row in self.rows:
-            times = [
-                t
-                for of in (row.compute_ms, row.end_to_end_ms)
-                for t in (of.median, of.p90, of.p99)
-            ]
-            numbers = [
-                *times,
-                row.pictures_per_s,
-                row.memory_mb,
-                row.memory_mb - row.memory_at_start_mb,
-            ]
-            lines.append([row.runtime, *(f"{n:.4g}" for n in numbers), str(row.iterations)])
-        widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-        text = [
-            "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip()
-            for line in lines
-        ]
+            new_mb = row.memory_mb - row.memory_at_start_mb
+            times = (*asdict(row.compute_ms).values(), *asdict(row.end_to_end_ms).values())
+            numbers = (*times, row.pictures_per_s, row.memory_mb, new_mb)
+            cells = [f"{number:.4g}" for number in numbers]
+            lines.append([row.runtime, *cells, str(row.iterations)])
         devices = ", ".join(dict.fromkeys(row.device for row in self.rows))
-        return "\n".join([f"{shape_name(self.shape)} on {devices}; medians", *text])
+        return f"{shape_name(self.shape)} on {devices}; medians\n{text_table(lines)}"
 
 
 def bench(
@@ -177,92 +151,99 @@ def bench(
         shape: of the input; default the shape the engine is tuned for, or `DEFAULT_SHAPE`.
         eager, compiled: checkpoint folders to run in PyTorch as well, as it is and through
             torch.compile.
-        engine_options: see `run.open_session`.
+        engine_options: see `find.open_session`.
 
     Raises:
         InputError: as `open_session`; a shape that the model does not take; a checkpoint of
             other weights.
     """
     effort = effort or Effort()
-    subjects = [Subject("model", str(model), engine_options)]
     metadata, files, profile = described(model)
-    half = {"half": metadata[contract.DETECTOR]["precision"] == "float16"}
-    subjects += [Subject("eager", str(eager), half)] if eager else []
-    subjects += [Subject("compile", str(compiled), half)] if compiled else []
     shape = shape or (profile.opt if profile else DEFAULT_SHAPE)
     check_shape(shape, metadata, profile)
+    subjects = [Subject("model", str(model), {"threads": effort.threads, **engine_options})]
+    if eager:
+        subjects.append(Subject("eager", str(eager), {"metadata": metadata}))
+    if compiled:
+        options = {"metadata": metadata, "compiled": True}
+        subjects.append(Subject("compile", str(compiled), options))
     for subject in subjects[1:]:
         check_weights(subject.path, metadata[contract.WEIGHTS_SHA256])
     rows = [
         in_own_process(subject.path, measure, subject, shape, effort) for subject in subjects
     ]
-    device = find_device()
-    where = machine() | {
-        "gpu": asdict(device) if device else None,
-        "threads": effort.threads or "all cores",
-    }
+    where = this_machine(effort, any(subject.needs_torch for subject in subjects))
     return BenchReport(str(model), shape, effort.warmup, rows, files, where)
 
 
 def described(model: str | Path) -> tuple[Any, dict[str, str], Any]:
     """Metadata, SHA-256 by file, and profile of a model, without running it."""
-    if not Path(model).is_file():
-        raise bad_input("model", "an existing .onnx file or engine", model, "check the path")
+    check_model(model)
     if Path(model).suffix == ".onnx":
         return OnnxSession(model).metadata, {"model": file_sha256(model)}, None
     file = read_engine(model)
-    hashes = {
-        "engine": file.manifest["engine"]["sha256"],
-        "model": file.manifest["model"].get("sha256"),
-    }
-    plugin = (
-        {"plugin": file.manifest["plugin"]["sha256"]}
-        if file.manifest["plugin"]["sha256"]
-        else {}
-    )
-    return file.metadata, hashes | plugin, file.profile
+    parts = {name: file.manifest[name].get("sha256") for name in ("engine", "model", "plugin")}
+    if not parts["plugin"]:
+        del parts["plugin"]
+    return file.metadata, parts, file.profile
 
 
 def check_weights(checkpoint: str | Path, expected: str) -> None:
     """Raise InputError unless a checkpoint holds the weights of the model beside it."""
+    from tensormask_edu.weights.checkpoint import load_checkpoint
+
+    from .onnx_file.write import weights_sha256
+
     if weights_sha256(load_checkpoint(checkpoint)[0]) != expected:
         expected = "the one that the model was exported from"
         raise bad_input("checkpoint", expected, f"other weights in {checkpoint}")
+
+
+def this_machine(effort: Effort, with_torch: bool) -> dict[str, Any]:
+    """Facts that stand beside the times; those that PyTorch knows only where it took part."""
+    facts = machine() | {"gpu": None, "threads": effort.threads or "all cores", "ops": None}
+    if with_torch:
+        from tensormask_edu import ops
+
+        gpu = find_device()
+        facts["gpu"] = asdict(gpu) if gpu else None
+        # where the compiled file lies is the machine's own business
+        facts["ops"] = {
+            device: found | {"why": found["why"].split(", cached in")[0]}
+            for device, found in ops.status().items()
+        }
+    return facts
 
 
 # --- measuring, in a process of its own -------------------------------------------------------
 
 
 def in_own_process(what: str, work: Callable[..., Result], *arguments: Any) -> Result:
-    """work(*arguments) in a fresh process; its errors are raised here, and its death is an
-    InputError."""
+    """work(*arguments) in a fresh process; its errors are raised here, its death as one."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             return pool.submit(work, *arguments).result()
         except BrokenProcessPool:
-            raise InputError(
-                f"{what}: the process that ran it died; its last words are above"
-            ) from None
+            why = "the process that ran it died; its last words are above"
+            raise InputError(f"{what}: {why}") from None
 
 
 def measure(subject: Subject, shape: Shape, effort: Effort) -> Row:
-    """Load, warm up, time. Compute and end to end take turns, so that a slow moment meets
-    both."""
-    if effort.threads:
-        torch.set_num_threads(effort.threads)
-    images = np.random.default_rng(0).random(shape, dtype=np.float32)
-    memory = Memory()
+    """Load, warm up, time."""
+    opened = opener(subject, effort.threads)
+    pictures = np.random.default_rng(0).random(shape, dtype=np.float32)
+    memory = Memory(subject.needs_torch)
     start = time.perf_counter()
-    runner = open_runner(subject, images, effort.threads)
-    runner.end_to_end()
+    session = opened(subject.path, **subject.options)
+    session.detect(list(pictures))
     setup_s = time.perf_counter() - start
     for _ in range(effort.warmup - 1):
-        runner.end_to_end()
-    compute, end_to_end = timed(runner, effort)
-    memory_mb, at_start_mb = memory.used_mb(on_cpu=runner.device == "CPU")
+        session.detect(list(pictures))
+    compute, end_to_end = timed(session, pictures, effort)
+    memory_mb, at_start_mb = memory.used_mb(on_cpu=session.device == "CPU")
     return Row(
-        runtime=runner.name,
-        device=runner.device,
+        runtime=session.name,
+        device=session.device,
         iterations=len(compute),
         setup_s=round(setup_s, 3),
         compute_ms=times(compute),
@@ -273,17 +254,33 @@ def measure(subject: Subject, shape: Shape, effort: Effort) -> Row:
     )
 
 
-def timed(runner: Runner, effort: Effort) -> tuple[list[float], list[float]]:
+def opener(subject: Subject, threads: int) -> Callable[..., Session]:
+    """What opens a subject. PyTorch is imported here, so that it is no part of the set-up."""
+    if not subject.needs_torch:
+        return open_session
+    import torch
+
+    from .runtimes.eager import open_checkpoint
+
+    if threads:
+        torch.set_num_threads(threads)
+    return open_session if subject.kind == "model" else open_checkpoint
+
+
+def timed(session: Session, pictures: Array, effort: Effort) -> tuple[list[float], list[float]]:
     """Milliseconds of each run: compute, end to end."""
+    # in turns, so that a slow moment meets both
     compute: list[float] = []
     end_to_end: list[float] = []
+    ready = session.ready(pictures.shape)  # type: ignore[arg-type]
+    np.copyto(ready.host[contract.IMAGES], pictures)
     until = time.perf_counter() + effort.seconds
     while len(compute) < effort.iterations and (
         len(compute) < FEWEST or time.perf_counter() < until
     ):
-        compute.append(runner.compute_ms())
+        compute.append(ready.compute_ms())
         start = time.perf_counter()
-        runner.end_to_end()
+        session.detect(list(pictures))
         end_to_end.append(1e3 * (time.perf_counter() - start))
     return compute, end_to_end
 
@@ -296,16 +293,17 @@ def times(milliseconds: Sequence[float]) -> Times:
 class Memory:
     """Megabytes (10^6 bytes) that come into use from here on."""
 
-    def __init__(self) -> None:
-        self.free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
+    def __init__(self, with_torch: bool) -> None:
+        cuda = sys.modules["torch"].cuda if with_torch else None
+        self.cuda = cuda if cuda and cuda.is_available() else None
+        self.free = self.cuda.mem_get_info()[0] if self.cuda else 0
         self.resident_mb = process_mb("VmRSS")
 
     def used_mb(self, on_cpu: bool) -> tuple[float, float]:
-        """On the CPU the process's peak, and what it had at the start; else the GPU's growth,
-        and 0."""
-        if on_cpu:
+        """On the CPU the process's peak and what it had at the start; else the GPU's growth."""
+        if on_cpu or self.cuda is None:
             return process_mb("VmHWM"), self.resident_mb
-        return (self.free - torch.cuda.mem_get_info()[0]) / 1e6, 0.0
+        return (self.free - self.cuda.mem_get_info()[0]) / 1e6, 0.0
 
 
 def process_mb(name: str) -> float:
@@ -314,91 +312,3 @@ def process_mb(name: str) -> float:
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024 / 1e6
     return 0.0
-
-
-# --- runtimes ---------------------------------------------------------------------------------
-
-
-class Runner(Protocol):
-    """A runtime with its input."""
-
-    name: str
-    device: str
-
-    def compute_ms(self) -> float:
-        """Milliseconds of the computation alone."""
-
-    def end_to_end(self) -> None:
-        """From pictures in this machine's memory to detections there."""
-
-
-def open_runner(subject: Subject, images: Array, threads: int = 0) -> Runner:
-    """Whatever is measured, loaded."""
-    if subject.kind == "model":
-        return ModelRunner(
-            open_session(subject.path, threads=threads, **subject.options), images
-        )
-    return TorchRunner(subject.path, subject.kind == "compile", images, **subject.options)
-
-
-class ModelRunner:
-    """An exported model."""
-
-    def __init__(self, session: Session, images: Array) -> None:
-        self.session, self.pictures = session, list(images)
-        self.ready = session.ready(images.shape)  # type: ignore[arg-type]
-        self.name, self.device = session.name, session.device
-
-    def compute_ms(self) -> float:
-        return self.ready.compute_ms()
-
-    def end_to_end(self) -> None:
-        detect(self.session, self.pictures)
-
-
-class TorchRunner:
-    """A checkpoint in PyTorch, as `tensormask-edu predict` runs it. Masks are pasted in
-    `compute_ms` too.
-
-    compiled: its network by torch.compile. half: on a GPU in float16, by autocast."""
-
-    def __init__(
-        self, checkpoint: str | Path, compiled: bool, images: Array, half: bool = False
-    ) -> None:
-        gpu = find_device()
-        self.where, self.device = ("cuda", gpu.name) if gpu else ("cpu", "CPU")
-        self.half = half and gpu is not None
-        self.model = load_checkpoint(checkpoint)[0].to(self.where)
-        if compiled:
-            self.model.network.compile()
-        words = [
-            "torch",
-            torch.__version__,
-            "compiled" if compiled else "eager",
-            "float16" * self.half,
-        ]
-        self.name = " ".join(filter(None, words))
-        self.images = torch.from_numpy(images)
-        self.there = list(self.images.to(self.where))
-
-    @torch.inference_mode()
-    def compute_ms(self) -> float:
-        self._wait()
-        start = time.perf_counter()
-        self._run(self.there)
-        self._wait()
-        return 1e3 * (time.perf_counter() - start)
-
-    @torch.inference_mode()
-    def end_to_end(self) -> None:
-        for detection in self._run(list(self.images.to(self.where))):
-            for tensor in detection.values():
-                tensor.cpu()
-
-    def _run(self, images: list[torch.Tensor]) -> Any:
-        with torch.autocast(self.where, torch.float16, enabled=self.half):
-            return self.model(images)
-
-    def _wait(self) -> None:
-        if self.where == "cuda":
-            torch.cuda.synchronize()

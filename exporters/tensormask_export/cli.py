@@ -1,10 +1,12 @@
 """`tensormask-export`: parse, call one function, print. Bad input is one line and exit code 2.
 
     tensormask-export onnx CHECKPOINT MODEL.onnx     a checkpoint as one ONNX file
-    tensormask-export verify MODEL.onnx CHECKPOINT   does ONNX Runtime compute what PyTorch computes?
+    tensormask-export verify MODEL.onnx CHECKPOINT   does it compute what PyTorch computes?
     tensormask-export engine MODEL.onnx MODEL.engine a TensorRT engine and its manifest
     tensormask-export predict MODEL IMAGE            pictures from an ONNX file or an engine
     tensormask-export bench MODEL                    how long it takes
+
+Each command imports what it needs when it runs, so `--help` is quick.
 
 next: plugins/README.md
 """
@@ -12,91 +14,69 @@ next: plugins/README.md
 from __future__ import annotations
 
 import argparse
-import re
-import sys
 from collections.abc import Callable, Sequence
+from textwrap import dedent
 from typing import Any
 
 from tensormask_edu import __version__
-from tensormask_edu.base.errors import InputError, bad_input
+from tensormask_edu.base.command_line import Parser, add_command, run_command
+from tensormask_edu.base.errors import bad_input
 
-Parser = argparse.ArgumentParser
+Add = Callable[..., None]  # (name of an argument, its help, keywords of argparse)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 fine, 1 the files differ, 2 bad input."""
-    args = build_parser().parse_args(arguments)
-    try:
-        return args.run(args)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return 130
+    return run_command(build_parser(), arguments, "stopped; nothing was written")
 
 
 def build_parser() -> Parser:
     """The whole command line."""
-    parser = Parser(
-        prog="tensormask-export",
-        description="A trained TensorMask as ONNX and TensorRT, with proof that they compute the same.",
-        epilog="In this order: onnx, verify, engine, predict. `tensormask-export COMMAND --help` has more.",
-    )
+    what = "A trained TensorMask as ONNX and TensorRT, with proof that they compute the same."
+    more = "`tensormask-export COMMAND --help` has more."
+    order = f"In this order: onnx, verify, engine, predict. {more}"
+    parser = Parser(prog="tensormask-export", description=what, epilog=order)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_onnx, _verify, _engine, _predict, _bench):
-        add(commands)
+    for command in (_onnx, _verify, _engine, _predict, _bench):
+        command(commands)
     return parser
 
 
 def _command(
-    commands: Any, name: str, run: Callable[..., int], text: str, example: str
-) -> Parser:
-    parser = commands.add_parser(
-        name,
-        help=re.split(r"\.\s", text)[0],
-        description=text,
-        epilog=f"example:\n  tensormask-export {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--json", metavar="FILE", help="also write the report here")
-    parser.set_defaults(run=run)
-    return parser
+    commands: Any, name: str, run: Callable[..., int], text: str, *examples: str
+) -> Add:
+    """A command; returns what adds an argument to it."""
+    example = "\n  tensormask-export ".join(f"{name} {words}" for words in examples)
+    parser = add_command(commands, name, run, dedent(text).strip(), example)
+
+    def add(names: str, help: str, **keywords: Any) -> None:
+        parser.add_argument(*names.split(), help=help, **keywords)
+
+    add("--json", "also write the report here", metavar="FILE")
+    return add
 
 
 def _onnx(commands: Any) -> None:
-    text = (
-        "Write a checkpoint as one ONNX file: pictures in; boxes, scores, labels and masks out. Batch,\n"
-        "height and width stay free; normalisation is inside. Our ops carry a body of standard ops: ONNX\n"
-        "Runtime and TensorRT run the same file."
-    )
-    parser = _command(
-        commands, "onnx", _run_onnx, text, "onnx outputs/demo/checkpoint outputs/model.onnx"
-    )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint folder")
-    parser.add_argument("model", metavar="MODEL.onnx", help="the file to write")
-    parser.add_argument(
-        "--candidates",
-        type=int,
-        metavar="N",
-        help="(window, class) pairs that enter NMS (default: the checkpoint's; at most TensorRT's 3840)",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=("float32", "float16"),
-        default="float32",
-        help="of weights and activations (default float32); inputs and outputs stay float32",
-    )
-    parser.add_argument(
-        "--raw", action="store_true", help="logits and deltas of all levels as outputs too"
-    )
-    parser.add_argument(
-        "--dense",
-        action="store_true",
-        help="compute the masks of all windows, for study: 144 million numbers for an 800 x 1344 picture in "
-        "the paper's model",
-    )
+    text = """
+        Write a checkpoint as one ONNX file: pictures in; boxes, scores, labels and masks out.
+        Batch, height and width stay free; normalisation is inside. Our ops carry a body of
+        standard ops: ONNX Runtime and TensorRT run the same file.
+    """
+    example = "outputs/demo/checkpoint outputs/model.onnx"
+    add = _command(commands, "onnx", _run_onnx, text, example)
+    add("checkpoint", "a checkpoint folder", metavar="CHECKPOINT")
+    add("model", "the file to write", metavar="MODEL.onnx")
+    default = "default: the checkpoint's; at most TensorRT's 3840"
+    pairs = f"(window, class) pairs that enter NMS ({default})"
+    add("--candidates", pairs, type=int, metavar="N")
+    kinds = ("float32", "float16")
+    words = "of weights and activations (default float32); inputs and outputs stay float32"
+    add("--precision", words, choices=kinds, default=kinds[0])
+    add("--raw", "logits and deltas of all levels as outputs too", action="store_true")
+    size = "144 million numbers for an 800 x 1344 picture in the paper's model"
+    words = f"compute the masks of all windows, for study: {size}"
+    add("--dense", words, action="store_true")
 
 
 def _run_onnx(args: argparse.Namespace) -> int:
@@ -124,63 +104,35 @@ def _run_onnx(args: argparse.Namespace) -> int:
 
 
 def _verify(commands: Any) -> None:
-    text = (
-        "Compare what every runtime here makes of the file with PyTorch, on the CPU: ONNX Runtime; the same\n"
-        "with our ops computed by the NumPy loops; the network that TensorRT's parser made of it;\n"
-        "torch.compile on request. Without a checkpoint only the samples inside the file are replayed.\n"
-        "Exit code 1 if something differs by more than its tolerance."
+    text = """
+        Compare what every runtime here makes of the file with PyTorch, on the CPU: ONNX
+        Runtime; the same with our ops computed by the NumPy loops; the network that TensorRT's
+        parser made of it; torch.compile on request. Without a checkpoint only the samples
+        inside the file are replayed. Exit code 1 if something differs by more than its
+        tolerance.
+    """
+    examples = (
+        "outputs/model.onnx outputs/demo/checkpoint",
+        "model.onnx checkpoint --sizes 1x96x96 4x256x320 --image photo.jpg",
+        "model.onnx checkpoint --coco FOLDER --split val --limit 20",
     )
-    example = (
-        "verify outputs/model.onnx outputs/demo/checkpoint\n"
-        "  tensormask-export verify model.onnx checkpoint --sizes 1x96x96 4x256x320 --image photo.jpg\n"
-        "  tensormask-export verify model.onnx checkpoint --coco FOLDER --split val --limit 20"
-    )
-    parser = _command(commands, "verify", _run_verify, text, example)
-    parser.add_argument(
-        "model", metavar="MODEL.onnx", help="a file of `tensormask-export onnx`"
-    )
-    parser.add_argument(
-        "checkpoint",
-        metavar="CHECKPOINT",
-        nargs="?",
-        help="the checkpoint it was exported from",
-    )
-    parser.add_argument(
-        "--sizes",
-        nargs="+",
-        type=_numbers,
-        metavar="NxHxW",
-        help="random pictures of these sizes (default 1x64x96 2x128x160; none with --image or --coco alone)",
-    )
-    parser.add_argument(
-        "--image", nargs="+", default=[], metavar="FILE", help="picture files as well"
-    )
-    parser.add_argument(
-        "--coco", metavar="FOLDER", help="the pictures of a COCO folder as well, and their AP"
-    )
-    parser.add_argument("--split", default="val", help="of the COCO folder (default val)")
-    parser.add_argument(
-        "--limit", type=int, metavar="N", help="at most so many of its pictures"
-    )
-    parser.add_argument(
-        "--runtimes",
-        nargs="+",
-        metavar="NAME",
-        help="some of onnxruntime, numpy, parsed, compiled (default: the first three)",
-    )
-    parser.add_argument(
-        "--engine",
-        nargs="+",
-        default=[],
-        metavar="FILE",
-        help="engines of this file too, where there is a GPU",
-    )
-    parser.add_argument(
-        "--bisect",
-        action="store_true",
-        help="compare every layer: where does the difference begin?",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the random pictures")
+    add = _command(commands, "verify", _run_verify, text, *examples)
+    add("model", "a file of `tensormask-export onnx`", metavar="MODEL.onnx")
+    add("checkpoint", "the checkpoint it was exported from", metavar="CHECKPOINT", nargs="?")
+    default = "default 1x64x96 2x128x160; none with --image or --coco alone"
+    words = f"random pictures of these sizes ({default})"
+    add("--sizes", words, nargs="+", type=_numbers, metavar="NxHxW")
+    add("--image", "picture files as well", nargs="+", default=[], metavar="FILE")
+    add("--coco", "the pictures of a COCO folder as well, and their AP", metavar="FOLDER")
+    add("--split", "of the COCO folder (default val)", default="val")
+    add("--limit", "at most so many of its pictures", type=int, metavar="N")
+    words = "some of onnxruntime, numpy, parsed, compiled (default: the first three)"
+    add("--runtimes", words, nargs="+", metavar="NAME")
+    words = "engines of this file too, where there is a GPU"
+    add("--engine", words, nargs="+", default=[], metavar="FILE")
+    words = "compare every layer: where does the difference begin?"
+    add("--bisect", words, action="store_true")
+    add("--seed", "of the random pictures", type=int, default=0)
 
 
 def _run_verify(args: argparse.Namespace) -> int:
@@ -197,7 +149,7 @@ def _run_verify(args: argparse.Namespace) -> int:
         limit=args.limit,
         runtimes=args.runtimes or DEFAULT_NAMES,
         engines=args.engine,
-        bisect=args.bisect,
+        layers=args.bisect,
         seed=args.seed,
     )
     _write_report(args, report)
@@ -206,69 +158,45 @@ def _run_verify(args: argparse.Namespace) -> int:
 
 
 def _engine(commands: Any) -> None:
-    text = (
-        "Build a TensorRT engine. Beside it comes its manifest: hashes, sizes, targets, classes, windows.\n\n"
-        "With `tensorrt` installed the engine is for the GPU of this machine. Else `tensorrt-rtx` builds it\n"
-        "without any GPU, for compute capability 8.0, 8.6, 8.9, 12.0 and later; --sm narrows that.\n\n"
-        "--plugin: how our ops run. `cpp`, a library built with CMake; `python`, for Python programs that\n"
-        "register it; `none`, as the standard ops in the file; `auto`, the first of these that is here, but\n"
-        "`python` for TensorRT alone. If a node does not take the plugin asked for, that is an error."
+    text = """
+        Build a TensorRT engine. Beside it comes its manifest: hashes, sizes, targets, classes,
+        windows.
+
+        With `tensorrt` installed the engine is for the GPU of this machine. Else `tensorrt-rtx`
+        builds it without any GPU, for compute capability 8.0, 8.6, 8.9, 12.0 and later; --sm
+        narrows that.
+
+        --plugin: how our ops run. `cpp`, a library built with CMake; `python`, for Python
+        programs that register it; `none`, as the standard ops in the file; `auto`, the first of
+        these that is here, but `python` for TensorRT alone. If a node does not take the plugin
+        asked for, that is an error.
+    """
+    shapes = "--min 1x3x128x128 --opt 1x3x256x256 --max 8x3x512x512"
+    examples = (
+        "outputs/model.onnx outputs/model.engine",
+        f"model.onnx model.engine --sm 86 89 {shapes}",
+        "model.onnx model.engine --shapes 1x3x800x1344 --plugin cpp",
     )
-    example = (
-        "engine outputs/model.onnx outputs/model.engine\n"
-        "  tensormask-export engine model.onnx model.engine --sm 86 89 "
-        "--min 1x3x128x128 --opt 1x3x256x256 --max 8x3x512x512\n"
-        "  tensormask-export engine model.onnx model.engine --shapes 1x3x800x1344 --plugin cpp"
-    )
-    parser = _command(commands, "engine", _run_engine, text, example)
-    parser.add_argument(
-        "model", metavar="MODEL.onnx", help="a file of `tensormask-export onnx`"
-    )
-    parser.add_argument("engine", metavar="MODEL.engine", help="the file to write")
+    add = _command(commands, "engine", _run_engine, text, *examples)
+    add("model", "a file of `tensormask-export onnx`", metavar="MODEL.onnx")
+    add("engine", "the file to write", metavar="MODEL.engine")
     backends = ("auto", "tensorrt", "tensorrt-rtx", "tensorrt_rtx")
-    parser.add_argument(
-        "--backend", choices=backends, default="auto", metavar="NAME", help="tensorrt-rtx ..."
-    )
-    parser.add_argument(
-        "--sm",
-        nargs="+",
-        type=int,
-        default=[],
-        metavar="NN",
-        help="86 for 8.6; several fit in one",
-    )
-    for name, default in (
-        ("min", "1x3x128x128"),
-        ("opt", "1x3x256x256"),
-        ("max", "4x3x512x512"),
-    ):
-        parser.add_argument(
-            f"--{name}",
-            f"--{name}Shapes",
-            type=_numbers,
-            metavar="Nx3xHxW",
-            help=f"default {default}",
-        )
-    parser.add_argument(
-        "--shapes", type=_numbers, metavar="Nx3xHxW", help="all three: an engine of one shape"
-    )
+    add("--backend", "tensorrt-rtx ...", choices=backends, default="auto", metavar="NAME")
+    words = "86 for 8.6; several fit in one"
+    add("--sm", words, nargs="+", type=int, default=[], metavar="NN")
+    shape: dict[str, Any] = {"type": _numbers, "metavar": "Nx3xHxW"}
+    add("--min --minShapes", "default 1x3x128x128", **shape)
+    add("--opt --optShapes", "default 1x3x256x256", **shape)
+    add("--max --maxShapes", "default 4x3x512x512", **shape)
+    add("--shapes", "all three: an engine of one shape", **shape)
     plugins = ("auto", "cpp", "python", "none")
-    parser.add_argument("--plugin", choices=plugins, default="auto", help="default auto")
-    parser.add_argument(
-        "--plugin-library",
-        "--dynamicPlugins",
-        metavar="FILE.so",
-        help="the C++ plugin (default: $TENSORMASK_PLUGIN, or build/plugins of the checkout)",
-    )
-    parser.add_argument(
-        "--timingCacheFile", metavar="FILE", help="read if there, written after the build"
-    )
-    parser.add_argument(
-        "--memPoolSize", type=_mib, metavar="workspace:MIB", help="scratch memory on the GPU"
-    )
-    parser.add_argument(
-        "--builderOptimizationLevel", type=int, metavar="0..5", help="how long it searches"
-    )
+    add("--plugin", "default auto", choices=plugins, default="auto")
+    words = "the C++ plugin (default: $TENSORMASK_PLUGIN, or build/plugins of the checkout)"
+    add("--plugin-library --dynamicPlugins", words, metavar="FILE.so")
+    add("--timingCacheFile", "read if there, written after the build", metavar="FILE")
+    words = "scratch memory on the GPU"
+    add("--memPoolSize", words, type=_mib, metavar="workspace:MIB")
+    add("--builderOptimizationLevel", "how long it searches", type=int, metavar="0..5")
 
 
 def _run_engine(args: argparse.Namespace) -> int:
@@ -304,25 +232,21 @@ def _run_engine(args: argparse.Namespace) -> int:
 
 
 def _predict(commands: Any) -> None:
-    text = (
-        "Segment an image or a folder of images with an exported model; writes pictures and\n"
-        "detections.json. An ONNX file runs on the CPU, an engine on the GPU it was built for, after its\n"
-        "hash was compared with its manifest."
+    text = """
+        Segment an image or a folder of images with an exported model; writes pictures and
+        detections.json. An ONNX file runs on the CPU, an engine on the GPU it was built for,
+        after its hash was compared with its manifest.
+    """
+    examples = (
+        "outputs/model.onnx photo.jpg --output outputs/seen",
+        "--engine outputs/model.engine photos --output outputs/seen --score 0.3",
     )
-    example = (
-        "predict outputs/model.onnx photo.jpg --output outputs/seen\n"
-        "  tensormask-export predict --engine outputs/model.engine photos --output outputs/seen --score 0.3"
-    )
-    parser = _command(commands, "predict", _run_predict, text, example)
-    _add_model(parser, needed=False)
-    parser.add_argument(
-        "--engine", metavar="FILE", help="the same as MODEL, in trtexec's manner"
-    )
-    parser.add_argument("image", metavar="IMAGE", help="an image file or a folder of them")
-    parser.add_argument("--output", required=True, metavar="DIR", help="where the pictures go")
-    parser.add_argument(
-        "--score", type=float, default=0.5, help="draw from this score on (default 0.5)"
-    )
+    add = _command(commands, "predict", _run_predict, text, *examples)
+    _add_model(add, nargs="?")
+    add("--engine", "the same as MODEL, in trtexec's manner", metavar="FILE")
+    add("image", "an image file or a folder of them", metavar="IMAGE")
+    add("--output", "where the pictures go", required=True, metavar="DIR")
+    add("--score", "draw from this score on (default 0.5)", type=float, default=0.5)
 
 
 def _run_predict(args: argparse.Namespace) -> int:
@@ -339,39 +263,25 @@ def _run_predict(args: argparse.Namespace) -> int:
 
 
 def _bench(commands: Any) -> None:
-    text = (
-        "Time an exported model, the computation alone and from array to arrays, and measure its memory.\n"
-        "With --eager or --compile also the checkpoint in PyTorch, as the same graph. Each runs in a\n"
-        "process of its own. On the CPU keep the machine quiet."
+    text = """
+        Time an exported model, the computation alone and from array to arrays, and measure its
+        memory. With --eager or --compile also the checkpoint in PyTorch, as the same graph.
+        Each runs in a process of its own. On the CPU keep the machine quiet.
+    """
+    examples = (
+        "outputs/model.onnx --shape 1x3x256x256 --eager outputs/demo/checkpoint",
+        "outputs/model.engine --shape 8x3x512x512 --json bench.json",
     )
-    example = (
-        "bench outputs/model.onnx --shape 1x3x256x256 --eager outputs/demo/checkpoint\n"
-        "  tensormask-export bench outputs/model.engine --shape 8x3x512x512 --json bench.json"
-    )
-    parser = _command(commands, "bench", _run_bench, text, example)
-    _add_model(parser)
-    parser.add_argument(
-        "--shape",
-        type=_numbers,
-        metavar="Nx3xHxW",
-        help="default: what the engine is tuned for, or 1x3x256x256",
-    )
-    parser.add_argument("--eager", metavar="CHECKPOINT", help="PyTorch as well")
-    parser.add_argument(
-        "--compile", metavar="CHECKPOINT", help="PyTorch through torch.compile as well"
-    )
-    parser.add_argument(
-        "--warmup", type=int, default=10, metavar="N", help="runs before (default 10)"
-    )
-    parser.add_argument(
-        "--iterations", type=int, default=100, metavar="N", help="runs (default 100)"
-    )
-    parser.add_argument(
-        "--seconds", type=float, default=60, help="stop a runtime then (default 60)"
-    )
-    parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="of the CPU (default: all cores)"
-    )
+    add = _command(commands, "bench", _run_bench, text, *examples)
+    _add_model(add)
+    words = "default: what the engine is tuned for, or 1x3x256x256"
+    add("--shape", words, type=_numbers, metavar="Nx3xHxW")
+    add("--eager", "PyTorch as well", metavar="CHECKPOINT")
+    add("--compile", "PyTorch through torch.compile as well", metavar="CHECKPOINT")
+    add("--warmup", "runs before (default 10)", type=int, default=10, metavar="N")
+    add("--iterations", "runs (default 100)", type=int, default=100, metavar="N")
+    add("--seconds", "stop a runtime then (default 60)", type=float, default=60)
+    add("--threads", "of the CPU (default: all cores)", type=int, default=0, metavar="N")
 
 
 def _run_bench(args: argparse.Namespace) -> int:
@@ -390,27 +300,15 @@ def _run_bench(args: argparse.Namespace) -> int:
     return 0
 
 
-def _add_model(parser: Parser, needed: bool = True) -> None:
+def _add_model(add: Add, **keywords: Any) -> None:
     """An exported model, and what an engine may need."""
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        nargs=None if needed else "?",
-        help="a .onnx file, or an engine with its manifest beside it",
-    )
-    parser.add_argument(
-        "--plugin-library",
-        metavar="FILE.so",
-        help="the C++ plugin that an engine was built with",
-    )
-    parser.add_argument(
-        "--no-cuda-graph", action="store_true", help="do not record an engine's work"
-    )
-    parser.add_argument(
-        "--allow-host-code",
-        action="store_true",
-        help="accept an engine that carries code for the CPU",
-    )
+    words = "a .onnx file, or an engine with its manifest beside it"
+    add("model", words, metavar="MODEL", **keywords)
+    words = "the C++ plugin that an engine was built with"
+    add("--plugin-library", words, metavar="FILE.so")
+    add("--no-cuda-graph", "do not record an engine's work", action="store_true")
+    words = "accept an engine that carries code for the CPU"
+    add("--allow-host-code", words, action="store_true")
 
 
 def _engine_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -423,15 +321,13 @@ def _engine_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def _mib(text: str) -> float:
     """workspace:1024 as 1024.0, in MiB; trtexec's K, M and G as well."""
-    number, unit = re.fullmatch(
-        r"(.*?)([KMG]?)", text.removeprefix("workspace:"), re.S
-    ).groups()  # type: ignore[union-attr]
+    words = text.removeprefix("workspace:")
+    unit = words[-1:] if words[-1:] in ("K", "M", "G") else ""
     try:
-        return float(number) * {"K": 2**-10, "": 1, "M": 1, "G": 2**10}[unit]
+        return float(words.removesuffix(unit)) * {"K": 2**-10, "": 1, "M": 1, "G": 2**10}[unit]
     except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"expected workspace:MIB, as workspace:2048, got {text!r}"
-        ) from None
+        expected = "workspace:MIB, as workspace:2048"
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}") from None
 
 
 def _numbers(text: str) -> tuple[int, ...]:

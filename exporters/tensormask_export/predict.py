@@ -1,5 +1,6 @@
-"""Segment image files with an ONNX file or an engine: the pictures that
-`tensormask-edu predict` makes.
+"""Segment image files with an exported model: the pictures that `tensormask-edu predict` makes.
+
+An ONNX file needs no PyTorch, and none is loaded.
 
 next: bench.py
 """
@@ -15,7 +16,9 @@ from tensormask_edu.config import InputConfig, from_json
 from tensormask_edu.data.prepare import Pixels, prepare
 
 from . import contract
-from .runtimes.session import Named, Session, detect, open_session
+from .runtimes.find import open_session
+from .runtimes.session import Session
+from .shapes import Named
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class PredictReport:
     detections: str
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        summary = f"{len(self.pictures)} pictures by {self.runtime}"
+        return asdict(self) | {"summary": summary, "claims": [], "facts": {}}
 
 
 def predict(
@@ -42,7 +46,7 @@ def predict(
 
     Args:
         score: detections below this score are neither drawn nor listed.
-        engine_options: see `run.open_session`.
+        engine_options: see `find.open_session`.
 
     Returns:
         the pictures written into `output`, and the list of detections beside them.
@@ -54,17 +58,14 @@ def predict(
         pictures = write_predictions(
             files, lambda image: detect_image(session, image, score), class_names, output
         )
-        found = str(Path(output) / "detections.json")
-        return PredictReport(
-            str(model), session.name, [str(picture) for picture in pictures], found
-        )
+    found = str(Path(output) / "detections.json")
+    return PredictReport(str(model), session.name, [str(each) for each in pictures], found)
 
 
 def detect_image(session: Session, image: Pixels, score: float = 0.0) -> Named:
-    """Detections (boxes, scores, labels, masks) of one uint8 image (3, H, W), in its own
-    pixels."""
+    """Detections (boxes, scores, labels, masks) of one uint8 image (3, H, W), in its pixels."""
     input_config = from_json(InputConfig, session.metadata[contract.INPUT_CONFIG], "metadata")
     prepared = prepare(image, input_config)
-    found = detect(session, [prepared], [(image.shape[1], image.shape[2])])[0]
+    (found,) = session.detect([prepared], [(image.shape[1], image.shape[2])])
     chosen = found["scores"] >= score
     return {name: values[chosen] for name, values in found.items()}

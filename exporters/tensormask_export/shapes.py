@@ -1,4 +1,4 @@
-"""Shapes of inputs: as text, and those that an engine accepts.
+"""Arrays and their shapes: what flows between the rooms, shapes as text, those of an engine.
 
 next: onnx_file/graph.py
 """
@@ -7,10 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
+
+from numpy.typing import NDArray
 
 from tensormask_edu.base.errors import bad_input
 
+Array = NDArray[Any]
+Named = dict[str, Array]  # by the names of `contract`, or of a detection's fields
 Shape = tuple[int, int, int, int]  # N, 3, H, W
+Size = tuple[int, int]  # height, width
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from tensormask_export.engine.backends import (
 )
 from tensormask_export.onnx_file import bodies
 from tensormask_export.runtimes.engine import load_plan, make_context
-from tensormask_export.runtimes.session import Array
+from tensormask_export.shapes import Array
 
 PAD_VALUE = -6.0
 WINDOWS = 100

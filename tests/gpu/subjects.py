@@ -13,7 +13,7 @@ import torch
 from tensormask_export import contract
 from tensormask_export.engine.build import build_engine
 from tensormask_export.onnx_file.write import export_onnx
-from tensormask_export.runtimes.session import Session, detect
+from tensormask_export.runtimes.session import Session
 from tensormask_export.shapes import Profile
 from tensormask_export.verify.compare import LIMITS, match
 
@@ -69,7 +69,7 @@ def beside_pytorch(session: Session, model: TensorMask) -> list[dict[str, Any]]:
         pictures = list(np.random.default_rng(0).random((num, 3, height, width), np.float32))
         with torch.inference_mode():
             expected = model([torch.from_numpy(picture).to(device) for picture in pictures])
-        found = zip(expected, detect(session, pictures), strict=True)
+        found = zip(expected, session.detect(pictures), strict=True)
         for number, (theirs, ours) in enumerate(found):
             wanted = {name: tensor.cpu().numpy() for name, tensor in theirs.items()}
             where = (session.name, f"{number} of {num}x3x{height}x{width}")

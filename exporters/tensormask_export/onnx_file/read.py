@@ -38,22 +38,27 @@ def read_onnx(path: str | Path) -> onnx.ModelProto:
 
 
 def read_metadata(proto: onnx.ModelProto, path: str | Path) -> dict[str, Any]:
-    """A file's metadata as values; InputError where the file has none of ours."""
-    found = our_metadata({entry.key: entry.value for entry in proto.metadata_props})
-    if contract.MODEL_CONFIG not in found:
-        expected = "an ONNX file of tensormask-export"
-        raise bad_input("model", expected, f"{path} without its metadata")
-    return found
+    """A file's metadata as values, as `parse_metadata`."""
+    return parse_metadata({entry.key: entry.value for entry in proto.metadata_props}, path)
 
 
-def our_metadata(stored: Mapping[str, str]) -> dict[str, Any]:
+def parse_metadata(stored: Mapping[str, str], path: str | Path) -> dict[str, Any]:
     """The entries under the keys of `contract`, parsed: metadata key -> JSON value.
 
     Args:
         stored: all of a file's entries, from wherever it was opened.
+        path: for the error.
+
+    Raises:
+        InputError: there are none of `tensormask-export`.
     """
     ours = [key for key in stored if key.startswith(contract.METADATA_PREFIX)]
-    return {key: json.loads(stored[key]) for key in ours}
+    found = {key: json.loads(stored[key]) for key in ours}
+    if contract.DETECTOR not in found:
+        expected, got = "an ONNX file of tensormask-export", f"{path} without its metadata"
+        fix = "only a file of tensormask-export has the whole detector inside: export it again"
+        raise bad_input("model", expected, got, fix)
+    return found
 
 
 def expose(proto: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:

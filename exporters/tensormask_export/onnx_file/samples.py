@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tensormask_edu.geometry import round_up
 
 from .. import contract
+from ..shapes import Array, Named
 
-Array = NDArray[Any]
-Named = Mapping[str, Array]
 ENLARGE = 4
 SIDES_PX = (64, 96)  # of the picture, rounded up to the padding
 DRAWN = 8  # pictures, of which the samples are those with most detections
@@ -73,31 +71,48 @@ def _sample(pixels: Array, outputs: Named) -> dict[str, Any]:
     raw = {name: outputs[name] for name in outputs if name not in contract.OUTPUTS}
     canvases = outputs[contract.MASKS_OUT][0, best] >= FOREGROUND  # (best, P, Q)
     return {
-        "pixels": packed(pixels),
+        "pixels": _packed(pixels),
         "shape": pixels.shape,
         "enlarge": ENLARGE,
         # seven digits: as exact as float32 sums are, and short in JSON
-        "raw": {name: [float(f"{x:.7g}") for x in numbers(raw[name])] for name in raw},
+        "raw": {name: [float(f"{x:.7g}") for x in some_numbers(raw[name])] for name in raw},
         "count": count,
         "boxes": outputs[contract.BOXES][0, best].tolist(),
         "scores": outputs[contract.SCORES][0, best].tolist(),
         "labels": outputs[contract.LABELS][0, best].tolist(),
-        "masks": packed(np.packbits(canvases)),
+        "masks": _packed(np.packbits(canvases)),
         "masks_shape": canvases.shape,
     }
 
 
-def numbers(values: Array) -> Array:
+def some_numbers(values: Array) -> Array:
     """`NUMBERS` values of an array, evenly spaced, or all if it has fewer."""
     flat = values.ravel()
     return flat[np.linspace(0, flat.size - 1, min(NUMBERS, flat.size)).astype(np.int64)]
 
 
-def packed(values: Array) -> str:
+def sample_images(sample: dict[str, Any]) -> Array:
+    """The input (1, 3, H, W) of a stored sample."""
+    return enlarged(_unpacked(sample["pixels"]).reshape(sample["shape"]))
+
+
+def sample_detections(sample: dict[str, Any]) -> Named:
+    """PyTorch's best detections on a stored sample; masks are canvases, true from 1/2 on."""
+    best, shape = len(sample["scores"]), tuple(sample["masks_shape"])
+    bits: Array = np.unpackbits(_unpacked(sample["masks"]))[: np.prod(shape)]
+    return {
+        "boxes": np.array(sample["boxes"], np.float32).reshape(best, 4),
+        "scores": np.array(sample["scores"], np.float32),
+        "labels": np.array(sample["labels"], np.int64),
+        "masks": bits.reshape(shape).astype(bool),  # (best, P, Q)
+    }
+
+
+def _packed(values: Array) -> str:
     """The bytes of an array as text."""
     return base64.b64encode(zlib.compress(values.tobytes(), 9)).decode()
 
 
-def unpacked(text: str) -> Array:
-    """The bytes that were `packed`, uint8 (n,)."""
+def _unpacked(text: str) -> Array:
+    """The bytes that were `_packed`, uint8 (n,)."""
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)

@@ -38,9 +38,10 @@ from tensormask_edu.geometry import Geometry
 
 from .. import contract
 from ..contract import Precision
+from ..shapes import Array
 from .graph import DetectorGraph, MaskMode, padding_colour
 from .precision import in_precision
-from .samples import Array, make_samples
+from .samples import make_samples
 
 if TYPE_CHECKING:
     import onnx

@@ -1,8 +1,7 @@
-"""From the detector's outputs to detections in a picture's own pixels: clip, scale, paste.
-NumPy alone.
+"""From a model's outputs to detections in a picture's own pixels: clip, scale, paste.
 
-What `inference.to_output_size` and `inference.paste` do in PyTorch, for whoever runs the ONNX
-file or an engine without PyTorch.
+What `inference.to_output_size` and `inference.paste` do in PyTorch, here in NumPy alone: for
+whoever runs the ONNX file or an engine without PyTorch.
 
 next: runtimes.py
 """
@@ -13,12 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import contract
-
-Array = NDArray[Any]
-Size = tuple[int, int]  # height, width
+from ..shapes import Array, Named, Size
 
 
 def detections(
@@ -26,13 +22,12 @@ def detections(
     metadata: Mapping[str, Any],
     input_sizes: Sequence[Size],
     output_sizes: Sequence[Size],
-) -> list[dict[str, Array]]:
-    """Per picture a dict of `boxes` (d, 4), `scores`, `labels` (d,) and `masks` (d, height,
-    width) bool.
+) -> list[Named]:
+    """Per picture `boxes` (d, 4), `scores`, `labels` (d,) and `masks` (d, height, width) bool.
 
     Args:
         outputs: by name, as `contract` says.
-        metadata: of the file, `to_onnx.read_metadata`.
+        metadata: of the file, `onnx_file.read.read_metadata`.
         input_sizes: of each picture as it entered, before it was padded.
         output_sizes: of the pictures on which boxes and masks are wanted.
     """
@@ -43,17 +38,13 @@ def detections(
 
 
 def _of_one(
-    outputs: Mapping[str, Array],
-    metadata: Mapping[str, Any],
-    input_size: Size,
-    output_size: Size,
-) -> dict[str, Array]:
+    outputs: Named, metadata: Mapping[str, Any], input_size: Size, output_size: Size
+) -> Named:
     count = int(outputs[contract.COUNT])
-    scale = np.array(
-        [o / i for o, i in zip(output_size, input_size, strict=True)] * 2, np.float32
-    )[::-1]
-    limit = np.array([*output_size] * 2, np.float32)[::-1]
-    box = np.clip(outputs[contract.BOXES][:count] * scale, 0, limit)
+    growth = [o / i for o, i in zip(output_size, input_size, strict=True)]  # height, width
+    scale = np.array(growth * 2, np.float32)[::-1]  # (4,): x, y, x, y, as a box has them
+    limit = np.array(output_size * 2, np.float32)[::-1]
+    box = np.clip(outputs[contract.BOXES][:count] * scale, 0, limit)  # (d, 4)
     chosen = np.flatnonzero((box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1]))
     masks = np.zeros((len(chosen), *output_size), bool)
     for mask, number in zip(masks, chosen, strict=True):
@@ -83,8 +74,9 @@ def paste(
     rows = _taps(y * kind["stride_px"], kind, input_size[0], mask.shape[0])
     columns = _taps(x * kind["stride_px"], kind, input_size[1], mask.shape[1])
     (place_y, first_y, weight_y), (place_x, first_x, weight_x) = rows, columns
-    if not len(first_y) or not len(first_x):
+    if not len(first_y) or not len(first_x):  # the window lies beyond the picture
         return
+    # linear between two bins, first down the rows, then along them
     above = canvas[first_y[0] : first_y[-1] + 2, first_x[0] : first_x[-1] + 2]
     first_y, first_x = first_y - first_y[0], first_x - first_x[0]
     lines = above[first_y] * (1 - weight_y)[:, None] + above[first_y + 1] * weight_y[:, None]
@@ -95,13 +87,18 @@ def paste(
 def _taps(
     centre_px: int, kind: Mapping[str, Any], input_length: int, output_length: int
 ) -> tuple[slice, Array, Array]:
-    """For one axis: the pixels inside the window, the first of the two bins that each lies
-    between, and the weight of the second. Between bins, a window's mask is linear."""
+    """Says for one axis between which bins each pixel inside the window lies.
+
+    Returns:
+        the pixels, the first of each one's two bins, the weight of the second
+    """
     scale = input_length / output_length
     pixel = (np.arange(output_length) + 0.5) * scale
     inside = np.flatnonzero(np.abs(pixel - centre_px) <= kind["side_px"] / 2)
     if not len(inside):
         return slice(0, 0), inside, pixel[:0].astype(np.float32)
-    place = pixel[inside] / kind["bin_px"] + 1 - (0 if kind["side_bins"] % 2 else 0.5)
+    # one bin of border comes first; a window of an even number of bins lies half a bin off
+    shift = 0 if kind["side_bins"] % 2 else 0.5
+    place = pixel[inside] / kind["bin_px"] + 1 - shift
     first = np.floor(place).astype(np.int64)
     return slice(inside[0], inside[-1] + 1), first, (place - first).astype(np.float32)

@@ -1,5 +1,4 @@
-"""A TensorRT engine as a session: plugin, engine, and per input shape a context, buffers and a
-CUDA graph.
+"""A TensorRT engine as a session: per input shape a context, buffers and a CUDA graph.
 
 Not run on a GPU yet. Without one, tests run the checks of the file, the plugin's registration,
 the buffers and the order of the calls; TensorRT-RTX itself reads an engine's header and then
@@ -25,23 +24,24 @@ from ..engine import plugin
 from ..engine.backends import make_logger
 from ..engine.device import find_device
 from ..engine.manifest import AGAIN, read_engine
-from .session import Buffer, Ready, Session
+from ..shapes import Array, Named
+from .session import Buffer, NotComputed, Ready, Session
 
 
 class EngineSession(Session):
     """An engine on this machine's GPU.
 
     Args:
-        plugin_library: where the C++ plugin lies, if the engine has one; see
-            `EngineFile.plugin`.
-        cuda_graph: record the engine's work once per input shape and replay it: less work for
-            the CPU.
+        plugin_library: where the C++ plugin lies, if the engine has one: `EngineFile.plugin`.
+        cuda_graph: record the work once per input shape and replay it: less for the CPU to do.
         allow_host_code: accept an engine that carries code for the CPU, as one with a plugin
             library inside.
 
     Raises:
         InputError: what `read_engine` and `EngineFile` check, then what TensorRT says.
     """
+
+    kind = "engine"
 
     def __init__(
         self,
@@ -55,19 +55,26 @@ class EngineSession(Session):
         backend = file.backend()
         gpu = file.check_device(find_device())
         plugin.load(backend.module, **file.plugin(plugin_library))
-        super().__init__(
-            f"{backend.name} {backend.version}", gpu.name, file.metadata, file.profile
-        )
+        name = f"{backend.name} {backend.version}"
+        super().__init__(name, gpu.name, file.metadata, file.profile)
+        self.title = f"{Path(path).name} in {name}"
         self.trt, self.logger = backend.module, make_logger(backend.module)
         self.runtime = self.trt.Runtime(self.logger)
         self.engine = load_plan(self.runtime, file.plan, self.logger, allow_host_code)
         check_tensors(self.trt, self.engine)
         self.cuda_graph, self.stream = cuda_graph, Stream()
 
+    def all_outputs(self, images: Array) -> Named:
+        """The contract's outputs; NotComputed outside the engine's shapes."""
+        try:
+            outputs = self.run(images)
+        except InputError as error:
+            raise NotComputed(str(error)) from None
+        return {name: values.copy() for name, values in outputs.items()}
+
     def prepare(self, plan: dict[str, Buffer]) -> Ready:
-        return EngineReady(
-            self.trt, self.engine, self.logger, self.stream, plan, self.cuda_graph
-        )
+        parts = (self.trt, self.engine, self.logger, self.stream)
+        return EngineReady(*parts, plan, self.cuda_graph)
 
     def close(self) -> None:
         super().close()
@@ -97,9 +104,11 @@ def reasons(logger: Any) -> str:
     return "; ".join(logger.errors) or "it gave no reason"
 
 
-class EngineReady:
-    """An engine set up for one input shape. Each shape has its own context: a recorded graph
-    stays valid."""
+class EngineReady(Ready):
+    """An engine set up for one input shape, in a context of its own.
+
+    So a graph that was recorded for a shape stays valid.
+    """
 
     def __init__(
         self,
@@ -113,9 +122,8 @@ class EngineReady:
         self.logger, self.stream = logger, stream
         self.context = make_context(trt, engine)
         if self.context is None:
-            raise InputError(
-                f"engine: no room for it on the GPU ({reasons(logger)}); use smaller shapes"
-            )
+            why = f"no room for it on the GPU ({reasons(logger)})"
+            raise InputError(f"engine: {why}; use smaller shapes")
         plan = checked_plan(trt, engine, self.context, plan)
         with stream.use():
             self.buffers = Buffers(plan, stream.device)
@@ -126,9 +134,9 @@ class EngineReady:
             # what TensorRT sets up at the first call must not be part of a graph
             self.enqueue()
         stream.wait()
-        self.compute: Callable[[], None] = self.enqueue
+        self.work: Callable[[], None] = self.enqueue
         if cuda_graph and can_capture(self.context, stream.handle):
-            self.compute = recorded(stream, self.enqueue)
+            self.work = recorded(stream, self.enqueue)
 
     def enqueue(self) -> None:
         """Queue the engine's work."""
@@ -138,17 +146,16 @@ class EngineReady:
     def execute(self) -> None:
         with self.stream.use():
             self.buffers.copy_in()
-            self.compute()
+            self.work()
             self.buffers.copy_out()
         self.stream.wait()
 
     def compute_ms(self) -> float:
-        return self.stream.milliseconds(self.compute)
+        return self.stream.milliseconds(self.work)
 
 
 def make_context(trt: Any, engine: Any) -> Any:
-    """A context for one shape. TensorRT-RTX compiles for it at once, not beside the first
-    runs."""
+    """A context for one shape; TensorRT-RTX compiles at once, not beside the first runs."""
     strategies = getattr(trt, "DynamicShapesKernelSpecializationStrategy", None)
     if strategies is None:
         return engine.create_execution_context()
@@ -168,17 +175,14 @@ def recorded(stream: Stream, work: Callable[[], None]) -> Callable[[], None]:
     try:
         return stream.captured(work)
     except RuntimeError as error:
-        fix = "use --no-cuda-graph"
-        raise InputError(
-            f"engine: a CUDA graph cannot hold its work ({error}); {fix}"
-        ) from None
+        why = f"a CUDA graph cannot hold its work ({error})"
+        raise InputError(f"engine: {why}; use --no-cuda-graph") from None
 
 
 def checked_plan(
     trt: Any, engine: Any, context: Any, plan: dict[str, Buffer]
 ) -> dict[str, Buffer]:
-    """Set the context's input shape; returns all tensors as the engine has them, which must be
-    as planned."""
+    """Set the context's input shape; returns all tensors, which must be as planned."""
     context.set_input_shape(contract.IMAGES, plan[contract.IMAGES].shape)
     if missing := context.infer_shapes():
         raise bad_input("engine", "one input", f"others without a shape: {missing}", AGAIN)
@@ -192,8 +196,7 @@ def checked_plan(
 
 
 class Buffers:
-    """Memory for every tensor, twice: on the device, and on this machine where the device can
-    read it."""
+    """Memory for every tensor, twice: on the device, and here where the device can read it."""
 
     def __init__(self, plan: dict[str, Buffer], device: str) -> None:
         pinned = device != "cpu"

@@ -1,9 +1,8 @@
-"""What TensorRT's parser made of an ONNX file, computed on the CPU: a misreading shows without
-a GPU.
+"""What TensorRT's parser made of an ONNX file, computed on the CPU.
 
-TensorRT cannot run without a GPU, but it can parse. The parsed network is a list of layers with
-weights, and this file computes them one by one, with NumPy and PyTorch. It caught the parser
-reading an attribute as 0.
+TensorRT cannot run without a GPU, but it can parse, and a misreading shows. The parsed network
+is a list of layers with weights, and this file computes them one by one, with NumPy and
+PyTorch. It caught the parser reading an attribute as 0.
 
 next: plugin.py
 """
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,22 +22,33 @@ from tensormask_edu.base.errors import InputError
 
 from .. import contract
 from ..engine.backends import find_backend, make_builder, network_flags
+from ..onnx_file.read import read_metadata
+from ..shapes import Array, Named
+from .session import NotComputed, Session
 
 if TYPE_CHECKING:
     import onnx
 
-Array = NDArray[Any]
 Inputs = list[Any]  # arrays, or None for an input that is not used
-Layer = Any  # a TensorRT layer of the class that `CLASSES` names
+Layer = Any  # a TensorRT layer of the class that `LAYERS` names
 
 
-class NotComputed(Exception):
-    """A layer that this file does not know; the message names it."""
+class ParsedSession(Session):
+    """The parsed network as a runtime; NotComputed for a layer that this file does not know."""
+
+    kind = "parsed"
+
+    def __init__(self, proto: onnx.ModelProto) -> None:
+        self.network = ParsedNetwork(proto)
+        metadata = read_metadata(proto, "the ONNX file")
+        super().__init__(self.network.name, "CPU", metadata)
+
+    def all_outputs(self, images: Array) -> Named:
+        return self.network.compute({contract.IMAGES: images})
 
 
 def _without_plugins(proto: onnx.ModelProto) -> bytes:
-    """The file for a parser that must take function bodies, also where the process has loaded a
-    plugin."""
+    """The file for a parser that must take function bodies, even where a plugin is loaded."""
     changed = copy.deepcopy(proto)
     for node in changed.graph.node:
         if node.domain == contract.DOMAIN:
@@ -69,25 +78,20 @@ class ParsedNetwork:
                 f"model: the file does not parse ({self.parser.get_error(0).desc()})"
             )
 
-    def run(self, images: Tensor) -> dict[str, Array]:
-        """Raw outputs by name."""
-        return self.compute({contract.IMAGES: images.numpy()})
-
-    def compute(self, inputs: dict[str, Array]) -> dict[str, Array]:
+    def compute(self, inputs: Named) -> Named:
         """All outputs for all inputs, by name."""
         network, known = self.network, dict(inputs)
         waiting = [network.get_layer(i) for i in range(network.num_layers)]
         while waiting:  # layers come in almost the right order
             later = [layer for layer in waiting if not self._compute(layer, known)]
             if len(later) == len(waiting):
-                raise NotComputed(
-                    f"layer {later[0].name} waits for an input that nothing makes"
-                )
+                name = later[0].name
+                raise NotComputed(f"layer {name} waits for an input that nothing makes")
             waiting = later
         names = [network.get_output(i).name for i in range(network.num_outputs)]
         return {name: known[name] for name in names}
 
-    def _compute(self, layer: Layer, known: dict[str, Array]) -> bool:
+    def _compute(self, layer: Layer, known: Named) -> bool:
         """Compute a layer if its inputs are known."""
         tensors = [layer.get_input(i) for i in range(layer.num_inputs)]
         if any(tensor is not None and tensor.name not in known for tensor in tensors):
@@ -96,16 +100,14 @@ class ParsedNetwork:
         if kind not in LAYERS:
             raise NotComputed(f"layer type {kind}")
         class_name, function = LAYERS[kind]
-        layer.__class__ = getattr(
-            self.trt, class_name
-        )  # the bindings return every layer as its base class
+        # the bindings return every layer as its base class
+        layer.__class__ = getattr(self.trt, class_name)
         results = function(layer, [None if t is None else known[t.name] for t in tensors])
         results = results if isinstance(results, tuple) else (results,)
         for position, result in enumerate(results):
             output = layer.get_output(position)
-            known[output.name] = np.asarray(result).astype(
-                self.trt.nptype(output.dtype), copy=False
-            )
+            dtype = self.trt.nptype(output.dtype)
+            known[output.name] = np.asarray(result).astype(dtype, copy=False)
         return True
 
 
@@ -149,15 +151,13 @@ def _axes(bits: int) -> tuple[int, ...]:
 
 
 def _given(inputs: Inputs, position: int, fixed: Any) -> Any:
-    """A layer's parameter: an input tensor if there is one, else what was fixed when
-    parsing."""
+    """A layer's parameter: an input tensor if there is one, else what parsing fixed."""
     found = inputs[position] if position < len(inputs) else None
     return fixed if found is None else found
 
 
 def _kind(layer: Layer) -> Any:
-    """`type` of an activation or a pooling: their base class has a `type` too, that of the
-    layer."""
+    """`type` of an activation or a pooling, which hides behind the `type` of all layers."""
     return type(layer).type.__get__(layer)
 
 
@@ -180,9 +180,8 @@ def _padding(layer: Layer) -> tuple[int, ...]:
 def _convolution(layer: Layer, inputs: Inputs) -> Array:
     if layer.num_groups != 1:
         raise NotComputed("grouped convolution")
-    kernel = _given(inputs, 1, np.array(layer.kernel)).reshape(
-        layer.num_output_maps, -1, *layer.kernel_size_nd
-    )
+    shape = (layer.num_output_maps, -1, *layer.kernel_size_nd)
+    kernel = _given(inputs, 1, np.array(layer.kernel)).reshape(shape)
     bias = np.array(_given(inputs, 2, layer.bias))
     return F.conv2d(
         _torch(inputs[0]),
@@ -202,9 +201,8 @@ def _fill(layer: Layer, inputs: Inputs) -> Array:
     if layer.operation.name != "LINSPACE":
         raise NotComputed(f"operation {layer.operation}")
     (count,) = _given(inputs, 0, layer.shape)
-    start, step = (
-        np.asarray(_given(inputs, i, v)).item() for i, v in ((1, layer.alpha), (2, layer.beta))
-    )
+    start = np.asarray(_given(inputs, 1, layer.alpha)).item()
+    step = np.asarray(_given(inputs, 2, layer.beta)).item()
     return start + step * np.arange(int(count))
 
 
@@ -240,9 +238,8 @@ def _pooling(layer: Layer, inputs: Inputs) -> Array:
 
 
 def _reduce(layer: Layer, inputs: Inputs) -> Array:
-    return _choose(REDUCE, layer.op)(
-        inputs[0], axis=_axes(layer.axes), keepdims=layer.keep_dims
-    )
+    reduce = _choose(REDUCE, layer.op)
+    return reduce(inputs[0], axis=_axes(layer.axes), keepdims=layer.keep_dims)
 
 
 def _resize(layer: Layer, inputs: Inputs) -> Array:
@@ -252,11 +249,8 @@ def _resize(layer: Layer, inputs: Inputs) -> Array:
     if not (nearest or bilinear) or len(inputs) > 1 or len(layer.scales) != 4:
         raise NotComputed(f"resize {mode} {where} {layer.nearest_rounding}")
     data, scales = _torch(inputs[0]), tuple(layer.scales[2:])
-    if nearest:
-        return F.interpolate(data, scale_factor=scales, mode="nearest").numpy()
-    return F.interpolate(
-        data, scale_factor=scales, mode="bilinear", align_corners=False
-    ).numpy()
+    how = {"mode": "nearest"} if nearest else {"mode": "bilinear", "align_corners": False}
+    return F.interpolate(data, scale_factor=scales, **how).numpy()
 
 
 def _shuffle(layer: Layer, inputs: Inputs) -> Array:
@@ -273,9 +267,8 @@ def _shuffle(layer: Layer, inputs: Inputs) -> Array:
 def _slice(layer: Layer, inputs: Inputs) -> Array:
     """Strided slices that may reach beyond the data: then filled, or an error."""
     data = inputs[0]
-    parts = [
-        _given(inputs, i, v) for i, v in ((1, layer.start), (2, layer.shape), (3, layer.stride))
-    ]
+    fixed = (layer.start, layer.shape, layer.stride)
+    parts = [_given(inputs, i, value) for i, value in enumerate(fixed, start=1)]
     axes = range(data.ndim) if layer.axes is None else layer.axes
     indices = [np.arange(size) for size in data.shape]
     for axis, start, size, stride in zip(axes, *parts, strict=True):
@@ -287,20 +280,18 @@ def _slice(layer: Layer, inputs: Inputs) -> Array:
         return data[np.ix_(*indices)]
     if layer.mode.name != "FILL":
         raise NotComputed(f"slice beyond the data with {layer.mode}")
-    out = np.full(
-        [len(index) for index in indices], _given(inputs, 4, np.zeros(1)).item(), data.dtype
-    )
-    out[np.ix_(*inside)] = data[
-        np.ix_(*(i[part] for i, part in zip(indices, inside, strict=True)))
-    ]
+    filling = _given(inputs, 4, np.zeros(1)).item()
+    out = np.full([len(index) for index in indices], filling, data.dtype)
+    known = (index[part] for index, part in zip(indices, inside, strict=True))
+    out[np.ix_(*inside)] = data[np.ix_(*known)]
     return out
 
 
 def _squeeze(layer: Layer, inputs: Inputs) -> Array:
     axes = _given(inputs, 1, None)
-    return np.squeeze(
-        inputs[0], None if axes is None else tuple(int(a) for a in np.atleast_1d(axes))
-    )
+    if axes is not None:
+        axes = tuple(int(axis) for axis in np.atleast_1d(axes))
+    return np.squeeze(inputs[0], axes)
 
 
 def _unsqueeze(layer: Layer, inputs: Inputs) -> Array:
@@ -315,24 +306,43 @@ def _topk(layer: Layer, inputs: Inputs) -> tuple[Array, Array]:
     return np.take_along_axis(inputs[0], order, axis), order
 
 
+def _cast(layer: Layer, inputs: Inputs) -> Array:
+    return inputs[0]  # every output gets its declared type
+
+
+def _concatenation(layer: Layer, inputs: Inputs) -> Array:
+    return np.concatenate(inputs, layer.axis)
+
+
+def _einsum(layer: Layer, inputs: Inputs) -> Array:
+    return np.einsum(layer.equation, *inputs)
+
+
+def _elementwise(layer: Layer, inputs: Inputs) -> Array:
+    return _choose(ELEMENTWISE, layer.op)(*inputs)
+
+
+def _select(layer: Layer, inputs: Inputs) -> Any:
+    return np.where(*inputs)
+
+
+def _shape(layer: Layer, inputs: Inputs) -> Array:
+    return np.array(inputs[0].shape)
+
+
+def _unary(layer: Layer, inputs: Inputs) -> Array:
+    return _choose(UNARY, layer.op)(inputs[0])
+
+
 # Layer type -> its class in the bindings, and how it is computed
 LAYERS: dict[str, tuple[str, Callable[[Layer, Inputs], Any]]] = {
     "ACTIVATION": ("IActivationLayer", _activation),
-    "CAST": (
-        "ICastLayer",
-        lambda layer, inputs: inputs[0],
-    ),  # every output gets its declared type
-    "CONCATENATION": (
-        "IConcatenationLayer",
-        lambda layer, inputs: np.concatenate(inputs, layer.axis),
-    ),
+    "CAST": ("ICastLayer", _cast),
+    "CONCATENATION": ("IConcatenationLayer", _concatenation),
     "CONSTANT": ("IConstantLayer", _constant),
     "CONVOLUTION": ("IConvolutionLayer", _convolution),
-    "EINSUM": ("IEinsumLayer", lambda layer, inputs: np.einsum(layer.equation, *inputs)),
-    "ELEMENTWISE": (
-        "IElementWiseLayer",
-        lambda layer, inputs: _choose(ELEMENTWISE, layer.op)(*inputs),
-    ),
+    "EINSUM": ("IEinsumLayer", _einsum),
+    "ELEMENTWISE": ("IElementWiseLayer", _elementwise),
     "FILL": ("IFillLayer", _fill),
     "GATHER": ("IGatherLayer", _gather),
     "MATRIX_MULTIPLY": ("IMatrixMultiplyLayer", _matrix_multiply),
@@ -340,12 +350,12 @@ LAYERS: dict[str, tuple[str, Callable[[Layer, Inputs], Any]]] = {
     "POOLING": ("IPoolingLayer", _pooling),
     "REDUCE": ("IReduceLayer", _reduce),
     "RESIZE": ("IResizeLayer", _resize),
-    "SELECT": ("ISelectLayer", lambda layer, inputs: np.where(*inputs)),
-    "SHAPE": ("IShapeLayer", lambda layer, inputs: np.array(inputs[0].shape)),
+    "SELECT": ("ISelectLayer", _select),
+    "SHAPE": ("IShapeLayer", _shape),
     "SHUFFLE": ("IShuffleLayer", _shuffle),
     "SLICE": ("ISliceLayer", _slice),
     "SQUEEZE": ("ISqueezeLayer", _squeeze),
     "TOPK": ("ITopKLayer", _topk),
-    "UNARY": ("IUnaryLayer", lambda layer, inputs: _choose(UNARY, layer.op)(inputs[0])),
+    "UNARY": ("IUnaryLayer", _unary),
     "UNSQUEEZE": ("IUnsqueezeLayer", _unsqueeze),
 }

@@ -1,43 +1,43 @@
-"""Run an exported model: prepared pictures in, arrays out, with ONNX Runtime or from a TensorRT
-engine.
+"""The one abstraction of what computes an exported model: pictures in, arrays out.
 
-    with open_session("model.engine") as session:
-        found = detect(session, pictures, sizes)  # as the PyTorch model: boxes, scores, labels, masks
+    with open_session("model.engine") as session:  # `find.py`
+        found = session.detect(pictures, sizes)  # boxes, scores, labels, masks
 
-A session does what depends on the input's shape once per shape: output sizes, buffers,
-bindings. After that a run copies in, computes and copies out; it allocates nothing. This file
-holds what every runtime shares, and ONNX Runtime; `engine_run.py` holds what needs a GPU.
+A session does once per input shape what depends on the shape: output sizes, buffers, bindings.
+After that `run` copies in, computes and copies out. `verify` asks for `all_outputs`, `predict`
+for `detect`, `bench` for what is `ready`. This file loads neither a runtime nor PyTorch.
 
 next: engine_file.py
 """
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tensormask_edu.base.errors import InputError, bad_input
-from tensormask_edu.base.packages import required
+from tensormask_edu.geometry import round_up
 
 from .. import contract
-from ..shapes import Profile, Shape, shape_name
-from .detections import Size, detections
+from ..shapes import Array, Named, Profile, Shape, Size, shape_name
+from .detections import detections
 
-Array = NDArray[Any]
-Named = dict[str, Array]
-
-KEPT_SHAPES = (
-    4  # input shapes whose buffers a session keeps; the one used longest ago goes first
+KEPT_SHAPES = 4  # input shapes whose buffers a session keeps; the longest unused goes first
+NOT_CONVERGED = (
+    "the file's NMS did not come to rest on a picture: a chain of overlapping boxes is longer "
+    "than its iterations. Some detections may differ from PyTorch's"
 )
+
+
+class NotComputed(Exception):
+    """A runtime cannot compute this input; the message says why."""
 
 
 class Buffer(NamedTuple):
@@ -47,26 +47,38 @@ class Buffer(NamedTuple):
     dtype: np.dtype[Any]
 
 
-class Ready(Protocol):
-    """A runtime set up for one input shape. host: its input and outputs in this machine's
-    memory, by name."""
+class Ready:
+    """A runtime set up for one input shape: a function on buffers of its own.
 
-    host: Named
+    host: its input and outputs in this machine's memory, by name.
+    """
+
+    def __init__(self, compute: Callable[[Array], Named], plan: Mapping[str, Buffer]) -> None:
+        self.compute = compute
+        self.host: Named = {name: np.empty(*buffer) for name, buffer in plan.items()}
 
     def execute(self) -> None:
         """From `host`'s input to `host`'s outputs."""
+        outputs = self.compute(self.host[contract.IMAGES])
+        for name in contract.OUTPUTS:
+            np.copyto(self.host[name], outputs[name])
 
     def compute_ms(self) -> float:
-        """Compute once more on the input that is already there, without copies; returns
-        milliseconds."""
+        """Milliseconds of computing once more, on the input that is there, without copies."""
+        start = time.perf_counter()
+        self.compute(self.host[contract.IMAGES])
+        return 1e3 * (time.perf_counter() - start)
 
 
 class Session(ABC):
     """A loaded model.
 
-    profile: the shapes it accepts; None: all whose sides are multiples of the metadata's
-    `padding_px`.
+    kind: one word for the runtime, see `find.py`; name: with its version; title: what a report
+    on one file calls it. profile: the shapes it accepts; None: all whose sides are multiples of
+    the metadata's `padding_px`.
     """
+
+    kind: str
 
     def __init__(
         self,
@@ -75,8 +87,17 @@ class Session(ABC):
         metadata: Mapping[str, Any],
         profile: Profile | None = None,
     ) -> None:
-        self.name, self.device, self.metadata, self.profile = name, device, metadata, profile
+        self.name = self.title = name
+        self.device, self.metadata, self.profile = device, metadata, profile
         self._ready: OrderedDict[Shape, Ready] = OrderedDict()
+
+    @abstractmethod
+    def all_outputs(self, images: Array) -> Named:
+        """Every output by name, raw ones too where the runtime has them; the caller's to keep.
+
+        Raises:
+            NotComputed: the runtime is here, but not able to compute this input.
+        """
 
     def run(self, images: Array) -> Named:
         """Outputs by the names of `contract`, for images (N, 3, H, W) float32 RGB in [0, 1].
@@ -89,20 +110,41 @@ class Session(ABC):
         ready.execute()
         return {name: ready.host[name] for name in contract.OUTPUTS}
 
+    def detect(
+        self, pictures: Sequence[Array], output_sizes: Sequence[Size] | None = None
+    ) -> list[Named]:
+        """What is seen on pictures (3, h, w), each in pixels of its output size.
+
+        More pictures than an engine's largest batch run in several batches.
+
+        Returns:
+            per picture `boxes` (d, 4) xyxy, `scores`, `labels` (d,), `masks` (d, height, width)
+        """
+        sizes = [(picture.shape[1], picture.shape[2]) for picture in pictures]
+        output_sizes = output_sizes or sizes
+        largest = self.profile.max[0] if self.profile else max(1, len(pictures))
+        found: list[Named] = []
+        for start in range(0, len(pictures), largest):
+            part = slice(start, start + largest)
+            outputs = self.run(batch(pictures[part], self.metadata, self.profile))
+            if not outputs[contract.CONVERGED][: len(sizes[part])].all():
+                warnings.warn(NOT_CONVERGED, stacklevel=2)
+            found += detections(outputs, self.metadata, sizes[part], output_sizes[part])
+        return found
+
     def ready(self, shape: Shape) -> Ready:
         """What is set up for an input shape; set up now if it is new."""
         if shape not in self._ready:
             if len(self._ready) == KEPT_SHAPES:
                 self._ready.popitem(last=False)
-            self._ready[shape] = self.prepare(
-                output_plan(self.metadata, shape) | input_plan(shape)
-            )
+            plan = input_plan(shape) | output_plan(self.metadata, shape)
+            self._ready[shape] = self.prepare(plan)
         self._ready.move_to_end(shape)
         return self._ready[shape]
 
-    @abstractmethod
     def prepare(self, plan: dict[str, Buffer]) -> Ready:
         """Buffers and bindings for the tensors of `plan`."""
+        return Ready(self.all_outputs, plan)
 
     def close(self) -> None:
         """Give buffers back."""
@@ -115,26 +157,6 @@ class Session(ABC):
         self.close()
 
 
-def open_session(path: str | Path, threads: int = 0, **engine_options: Any) -> Session:
-    """A session for a file of `tensormask-export`: ONNX by its suffix, else an engine.
-
-    Args:
-        threads: of the CPU, for ONNX Runtime; 0: as many as it has cores.
-        engine_options: of `engine_run.EngineSession`; an ONNX file has no use for them.
-
-    Raises:
-        InputError: not such a file, or one that cannot run here; the message says why and what
-            to do.
-    """
-    if not Path(path).is_file():
-        raise bad_input("model", "an existing .onnx file or engine", path, "check the path")
-    if Path(path).suffix == ".onnx":
-        return OnnxSession(path, threads)
-    from .engine import EngineSession
-
-    return EngineSession(path, **engine_options)
-
-
 # --- shapes -----------------------------------------------------------------------------------
 
 
@@ -144,8 +166,7 @@ def input_plan(shape: Shape) -> dict[str, Buffer]:
 
 
 def output_plan(metadata: Mapping[str, Any], shape: Shape) -> dict[str, Buffer]:
-    """The outputs' buffers for an input shape: fixed by the contract, so known before anything
-    runs."""
+    """The outputs' buffers for an input shape: the contract tells them before anything runs."""
     num, _, *sides_px = shape
     places = metadata[contract.DETECTOR]["detections"]
     stride_px = metadata[contract.STRIDES_PX][0]
@@ -160,6 +181,12 @@ def output_plan(metadata: Mapping[str, Any], shape: Shape) -> dict[str, Buffer]:
         contract.CONVERGED: ((num,), np.bool_),
     }
     return {name: Buffer(size, np.dtype(dtype)) for name, (size, dtype) in shapes.items()}
+
+
+def check_model(path: str | Path) -> None:
+    """Raise InputError unless there is a file."""
+    if not Path(path).is_file():
+        raise bad_input("model", "an existing .onnx file or engine", path, "check the path")
 
 
 def check_images(images: Any, metadata: Mapping[str, Any], profile: Profile | None) -> None:
@@ -180,20 +207,18 @@ def check_shape(
     padding_px = metadata[contract.PREPROCESSING]["padding_px"]
     if shape[2] % padding_px or shape[3] % padding_px:
         expected = f"sides that are multiples of {padding_px}"
-        raise bad_input("images", expected, shape_name(shape), "`run.batch` pads pictures")
+        raise bad_input("images", expected, shape_name(shape), "`session.batch` pads pictures")
     if profile and not fits(profile, shape):
         raise excluded(shape, profile)
 
 
 def excluded(shape: Sequence[int], profile: Profile) -> InputError:
-    """The error for a shape outside the profile, with the options that build an engine for
-    it."""
-    lower, upper = (
-        shape_name([choose(a, b) for a, b in zip(shape, bound, strict=True)])
-        for choose, bound in ((min, profile.min), (max, profile.max))
-    )
+    """The error for a shape outside the profile, with the options of an engine for it."""
+    lower = shape_name(list(map(min, shape, profile.min)))
+    upper = shape_name(list(map(max, shape, profile.max)))
+    smallest, largest = shape_name(profile.min), shape_name(profile.max)
+    expected = f"a shape from {smallest} to {largest}, as the engine was built"
     fix = f"build the engine again with --min {lower} --opt {shape_name(shape)} --max {upper}"
-    expected = f"a shape from {shape_name(profile.min)} to {shape_name(profile.max)}, as the engine was built"
     return bad_input("images", expected, shape_name(shape), fix)
 
 
@@ -215,101 +240,13 @@ def batch(
         if picture.ndim != 3 or picture.shape[0] != 3 or not picture.size:
             raise bad_input(f"pictures[{number}]", "shape (3, H, W)", picture.shape)
     preprocessing = metadata[contract.PREPROCESSING]
-    multiple = preprocessing["padding_px"]
-    sides = (-(-max(p.shape[axis] for p in pictures) // multiple) * multiple for axis in (1, 2))
-    shape = [len(pictures), 3, *sides]
+    longest = (max(picture.shape[axis] for picture in pictures) for axis in (1, 2))
+    sides_px = (round_up(length, preprocessing["padding_px"]) for length in longest)
+    shape = [len(pictures), 3, *sides_px]
     if profile:
-        shape = [max(n, smallest) for n, smallest in zip(shape, profile.min, strict=True)]
+        shape = list(map(max, shape, profile.min))
     images = np.empty(shape, np.float32)
     images[:] = np.array(preprocessing["padding_colour"], np.float32)[:, None, None]
-    for image, picture in zip(images, pictures, strict=False):
+    for image, picture in zip(images, pictures, strict=False):  # a profile may ask for more
         image[:, : picture.shape[1], : picture.shape[2]] = picture
     return images
-
-
-def detect(
-    session: Session, pictures: Sequence[Array], output_sizes: Sequence[Size] | None = None
-) -> list[Named]:
-    """Per picture (3, h, w) its `boxes` (d, 4) xyxy, `scores`, `labels` (d,) and `masks` (d,
-    height, width), in pixels of its output size. More pictures than an engine's largest batch
-    run in several batches."""
-    sizes = [(picture.shape[1], picture.shape[2]) for picture in pictures]
-    output_sizes = output_sizes or sizes
-    largest = session.profile.max[0] if session.profile else max(1, len(pictures))
-    found: list[Named] = []
-    for start in range(0, len(pictures), largest):
-        part = slice(start, start + largest)
-        outputs = session.run(batch(pictures[part], session.metadata, session.profile))
-        if not outputs[contract.CONVERGED][: len(sizes[part])].all():
-            warnings.warn(NOT_CONVERGED, stacklevel=2)
-        found += detections(outputs, session.metadata, sizes[part], output_sizes[part])
-    return found
-
-
-NOT_CONVERGED = (
-    "the file's NMS did not come to rest on a picture: a chain of overlapping boxes is longer than its "
-    "iterations. Some detections may differ from PyTorch's"
-)
-
-# --- ONNX Runtime -----------------------------------------------------------------------------
-
-
-class OnnxSession(Session):
-    """ONNX Runtime on the CPU. threads: of one operator; 0: as many as the machine has
-    cores."""
-
-    def __init__(self, path: str | Path, threads: int = 0) -> None:
-        runtime = required("onnxruntime", "export")
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = threads, 3
-        try:
-            self.session = runtime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # its exception classes are private
-            reason = str(error).splitlines()[0]
-            fix = "is the file whole? export it again"
-            raise InputError(
-                f"model: {path} does not load in ONNX Runtime ({reason}); {fix}"
-            ) from None
-        stored = self.session.get_modelmeta().custom_metadata_map
-        super().__init__(
-            f"onnxruntime {runtime.__version__}", "CPU", parse_metadata(stored, path)
-        )
-
-    def prepare(self, plan: dict[str, Buffer]) -> Ready:
-        return _OnnxReady(self.session, plan)
-
-
-class _OnnxReady:
-    """Buffers bound to an ONNX Runtime session."""
-
-    def __init__(self, session: Any, plan: dict[str, Buffer]) -> None:
-        self.session, self.binding = session, session.io_binding()
-        self.host = {
-            name: np.empty(tensor.shape, tensor.dtype) for name, tensor in plan.items()
-        }
-        for name, array in self.host.items():
-            bind = (
-                self.binding.bind_input if name == contract.IMAGES else self.binding.bind_output
-            )
-            bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-
-    def execute(self) -> None:
-        self.session.run_with_iobinding(self.binding)
-
-    def compute_ms(self) -> float:
-        start = time.perf_counter()
-        self.session.run_with_iobinding(self.binding)
-        return 1e3 * (time.perf_counter() - start)
-
-
-def parse_metadata(stored: Mapping[str, str], path: str | Path) -> dict[str, Any]:
-    """A file's metadata as values; InputError unless they are those of `tensormask-export`."""
-    found = {
-        k: json.loads(v) for k, v in stored.items() if k.startswith(contract.METADATA_PREFIX)
-    }
-    if contract.DETECTOR not in found:
-        expected = "a file of tensormask-export with the whole detector inside"
-        raise bad_input("model", expected, f"{path} without its metadata", "export it again")
-    return found

@@ -9,16 +9,14 @@ next: samples.py
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tensormask_edu.masks import iou
 
-Array = NDArray[Any]
+from ..shapes import Array, Named
 
 
 @dataclass(frozen=True)
@@ -31,10 +29,11 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Limits:
-    """What counts as equal. raw: of a raw output of order 1 to 10, in proportion beyond;
-    box_px, score,
-    mask_iou: of a matched detection, which then agrees; agreed: the part of them that must
-    agree."""
+    """What counts as equal.
+
+    raw: of a raw output of order 1 to 10, in proportion beyond; box_px, score, mask_iou: of a
+    matched detection, which then agrees; agreed: the part of them that must agree.
+    """
 
     raw: Tolerance
     box_px: Tolerance
@@ -48,8 +47,9 @@ LIMITS = {
     "float32": Limits(
         raw=Tolerance(
             1e-4,
-            "float32 sums of a few thousand products, ordered differently, are 1e-6 to 1e-5 apart; the limit "
-            "leaves room for other processors and moves a probability by at most 2.5e-5",
+            "float32 sums of a few thousand products, ordered differently, are 1e-6 to 1e-5 "
+            "apart; the limit leaves room for other processors and moves a probability by at "
+            "most 2.5e-5",
         ),
         box_px=Tolerance(
             1e-2, "a delta off by 1e-5 moves a box of a 600 px window by 0.004 px"
@@ -72,8 +72,8 @@ LIMITS = {
         mask_iou=Tolerance(0.8, "one or two pixels at the border of a mask of a dozen"),
         agreed=Tolerance(
             0.9,
-            "scores near the threshold and overlaps near the NMS limit may fall either way, and so may "
-            "most of a mask of three pixels",
+            "scores near the threshold and overlaps near the NMS limit may fall either way, "
+            "and so may most of a mask of three pixels",
         ),
         ap=Tolerance(5e-3, "0.5 points: the detections above that fall either way"),
     ),
@@ -99,9 +99,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Match:
-    """PyTorch's detections on one picture and a runtime's. agreed: matched within all limits;
-    box_px, score: largest differences of matched ones; mask_iou: the lowest; converged: the
-    file's NMS came to rest."""
+    """PyTorch's detections on one picture and a runtime's.
+
+    agreed: matched within all limits; box_px, score: largest differences of matched ones;
+    mask_iou: the lowest; converged: the file's NMS came to rest.
+    """
 
     runtime: str
     input: str
@@ -128,20 +130,14 @@ def difference(
     large = np.abs(wide) > 0.01 * largest
     max_abs = float(error.max(initial=0))
     max_rel = float((error[large] / np.abs(wide[large])).max(initial=0))
-    return Difference(
-        *where,
-        output,
-        found.shape,
-        max_abs,
-        max_rel,
-        max_abs <= limit * max(1.0, largest / LARGE_OUTPUT),
-    )
+    passed = max_abs <= limit * max(1.0, largest / LARGE_OUTPUT)
+    return Difference(*where, output, found.shape, max_abs, max_rel, passed)
 
 
 def match(
     where: tuple[str, str],
-    expected: Mapping[str, Array],
-    found: Mapping[str, Array],
+    expected: Named,
+    found: Named,
     converged: bool,
     limits: Limits,
     others: int = 0,
@@ -155,27 +151,23 @@ def match(
     a, b = np.array(pairs, np.int64).reshape(-1, 2).T
     box_px = np.abs(expected["boxes"][a] - found["boxes"][b]).max(axis=1, initial=0)
     score = np.abs(expected["scores"][a] - found["scores"][b])
-    ious = np.array(
-        [iou(expected["masks"][i], found["masks"][j], both_empty=1.0) for i, j in pairs]
-    )
+    masks = ((expected["masks"][i], found["masks"][j]) for i, j in pairs)
+    ious = np.array([iou(*both, both_empty=1.0) for both in masks])
     agree = box_px <= limits.box_px.value
     agree &= (score <= limits.score.value) & (ious >= limits.mask_iou.value)
     counts = len(expected["scores"]) + others, len(found["scores"]), len(pairs) + others
     agreed = int(agree.sum()) + others
     passed = converged and agreed >= limits.agreed.value * max(counts)
-    worst = (
-        float(box_px.max(initial=0)),
-        float(score.max(initial=0)),
-        float(ious.min(initial=1)),
-    )
-    return Match(*where, *counts, agreed, *worst, converged, passed)
+    largest_px, largest = float(box_px.max(initial=0)), float(score.max(initial=0))
+    lowest = float(ious.min(initial=1))
+    return Match(*where, *counts, agreed, largest_px, largest, lowest, converged, passed)
 
 
-def match_pairs(
-    expected: Mapping[str, Array], found: Mapping[str, Array]
-) -> list[tuple[int, int]]:
-    """(expected, found) positions, one to one. Boxes clipped at the border may coincide; there
-    the closer score decides."""
+def match_pairs(expected: Named, found: Named) -> list[tuple[int, int]]:
+    """(expected, found) positions, one to one.
+
+    Boxes clipped at the border may coincide; there the closer score decides.
+    """
     overlap = box_iou(expected["boxes"], found["boxes"])
     fit = overlap - np.abs(expected["scores"][:, None] - found["scores"])
     fit[(expected["labels"][:, None] != found["labels"]) | (overlap < SAME_BOX)] = -np.inf
@@ -190,11 +182,9 @@ def match_pairs(
 
 def box_iou(a: Array, b: Array) -> Array:
     """(A, 4), (B, 4) xyxy -> (A, B)."""
-    low, high = (
-        np.maximum(a[:, None, :2], b[None, :, :2]),
-        np.minimum(a[:, None, 2:], b[None, :, 2:]),
-    )
-    shared = (high - low).clip(0).prod(axis=2)
+    low = np.maximum(a[:, None, :2], b[None, :, :2])  # (A, B, 2), the corners of what is shared
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = (high - low).clip(0).prod(axis=2)  # (A, B)
     area_a, area_b = ((box[:, 2:] - box[:, :2]).prod(axis=1) for box in (a, b))
     return shared / np.maximum(area_a[:, None] + area_b - shared, 1e-12)
 

@@ -15,27 +15,26 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from ..onnx_file.graph import DetectorGraph
 from ..onnx_file.read import expose
 from ..onnx_file.write import NODE_SCOPE
-from ..runtimes.find import find_runtimes
+from ..runtimes.find import find_sessions
+from ..shapes import Array
 from .compare import Difference, Limits, difference
 
 if TYPE_CHECKING:
     import onnx
 
-Array = NDArray[Any]
 KINDS = ("onnxruntime", "numpy", "parsed")  # of runtimes that show inner tensors
 Call = tuple[str, int]  # a module's name, and which of its calls
 
 
-def layers(
+def compare_layers(
     proto: onnx.ModelProto,
     graph: DetectorGraph,
-    images: Tensor,
+    images: Array,
     limits: Limits,
     kind: str = "onnxruntime",
 ) -> list[Difference]:
@@ -46,12 +45,12 @@ def layers(
     """
     expected = module_outputs(graph, images)
     tensors = scoped_tensors(proto)
-    unclear = {
-        module for module, _ in tensors.keys() ^ expected.keys()
-    }  # several operations in one call
+    # a module with a call on one side only made several operations of one call
+    unclear = {module for module, _ in tensors.keys() ^ expected.keys()}
     tensors = {call: tensor for call, tensor in tensors.items() if call[0] not in unclear}
-    (runtime,), _ = find_runtimes(expose(proto, tensors.values()), [kind])
-    found, where = runtime.run(images), (runtime.name, "first input")
+    opened, threads = expose(proto, tensors.values()), torch.get_num_threads()
+    (session,), _ = find_sessions(opened, [kind], threads=threads)
+    found, where = session.all_outputs(images), (session.title, "first input")
     return [
         difference(where, _title(call), found[tensors[call]], values, limits.raw.value)
         for call, values in expected.items()
@@ -60,16 +59,15 @@ def layers(
 
 
 @torch.no_grad()
-def module_outputs(graph: DetectorGraph, images: Tensor) -> dict[Call, Array]:
+def module_outputs(graph: DetectorGraph, images: Array) -> dict[Call, Array]:
     """What every module without parts returned, call by call."""
     outputs: dict[Call, Array] = {}
     counts: dict[str, int] = defaultdict(int)
 
     def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            outputs[name, counts[name]] = (
-                output.clone().numpy()
-            )  # a ReLU may write into it later
+            # a copy, for a ReLU may write into it later
+            outputs[name, counts[name]] = output.clone().numpy()
             counts[name] += 1
 
         return hook
@@ -79,7 +77,7 @@ def module_outputs(graph: DetectorGraph, images: Tensor) -> dict[Call, Array]:
     }
     hooks = [module.register_forward_hook(note(name)) for name, module in parts.items()]
     try:
-        graph(images)
+        graph(torch.from_numpy(images))
     finally:
         for hook in hooks:
             hook.remove()
@@ -88,17 +86,14 @@ def module_outputs(graph: DetectorGraph, images: Tensor) -> dict[Call, Array]:
 
 def scoped_tensors(proto: onnx.ModelProto) -> dict[Call, str]:
     """The tensor that each call of each module returned, as far as the nodes' notes tell."""
-    calls: dict[str, dict[str, str]] = defaultdict(
-        dict
-    )  # module -> operation -> its last tensor
+    # module -> operation -> its last tensor
+    calls: dict[str, dict[str, str]] = defaultdict(dict)
     for node in proto.graph.node:
-        scopes = [
-            ast.literal_eval(note.value)
-            for note in node.metadata_props
-            if note.key == NODE_SCOPE
-        ]
-        if scopes and len(scopes[0]) >= 2:
-            calls[scopes[0][-2]][scopes[0][-1]] = node.output[0]
+        notes = [note.value for note in node.metadata_props if note.key == NODE_SCOPE]
+        scope = ast.literal_eval(notes[0]) if notes else []
+        if len(scope) >= 2:
+            module, operation = scope[-2:]
+            calls[module][operation] = node.output[0]
     return {
         (module, number): tensor
         for module, operations in calls.items()

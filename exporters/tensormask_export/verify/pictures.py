@@ -10,24 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from tensormask_edu.base.errors import bad_input
 from tensormask_edu.config import InputConfig, ModelConfig
 from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.data.prepare import prepare, read_image
 
-from ..runtimes.detections import Size
+from ..shapes import Array, Size
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures of one size: float (3, H, W) RGB in [0, 1], and on what size results are wanted.
+    """Pictures of one size: float32 (3, H, W) RGB in [0, 1].
 
-    image_id: in a COCO folder."""
+    output_size: on what size results are wanted; image_id: in a COCO folder.
+    """
 
     name: str
-    images: list[Tensor]
+    images: list[Array]
     output_size: Size
     image_id: int = -1
 
@@ -40,8 +40,9 @@ class Pictures:
 def random_pictures(
     config: ModelConfig, sizes: Sequence[tuple[int, ...]], seed: int
 ) -> list[Pictures]:
-    """Soft random blobs with noise, for each (batch, height, width): edges and flat parts, as
-    pictures have.
+    """Soft random blobs with noise, for each (batch, height, width).
+
+    They have edges and flat parts, as pictures have.
 
     Raises:
         InputError: sides that are no multiples of the model's padding.
@@ -52,21 +53,21 @@ def random_pictures(
     ]
 
 
-def _blobs(config: ModelConfig, size: tuple[int, ...], seed: int) -> list[Tensor]:
+def _blobs(config: ModelConfig, size: tuple[int, ...], seed: int) -> list[Array]:
     multiple = config.geometry.padding_px
     if len(size) != 3 or min(size) < 1 or size[1] % multiple or size[2] % multiple:
         expected = f"batch >= 1 and sides that are multiples of {multiple}"
         raise bad_input("size", expected, "x".join(map(str, size)))
     num, height, width = size
     generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(
-        num, 3, height // multiple + 1, width // multiple + 1, generator=generator
-    )
+    rows, columns = height // multiple + 1, width // multiple + 1
+    coarse = torch.rand(num, 3, rows, columns, generator=generator)
     blobs = torch.nn.functional.interpolate(
         coarse, (height, width), mode="bicubic", align_corners=True
     )
     noise = torch.randn(num, 3, height, width, generator=generator)
-    return list(((blobs - 0.5) * 1.5 + 0.5 + 0.05 * noise).clamp(0, 1))
+    # blobs with more contrast, from 0 to 1 again
+    return list(((blobs - 0.5) * 1.5 + 0.5 + 0.05 * noise).clamp(0, 1).numpy())
 
 
 def picture_files(paths: Sequence[str | Path], input_config: InputConfig) -> list[Pictures]:
@@ -77,9 +78,7 @@ def picture_files(paths: Sequence[str | Path], input_config: InputConfig) -> lis
 def _of_file(path: str | Path, input_config: InputConfig, image_id: int = -1) -> Pictures:
     image = read_image(path)
     size = (image.shape[-2], image.shape[-1])
-    return Pictures(
-        Path(path).name, [torch.from_numpy(prepare(image, input_config))], size, image_id
-    )
+    return Pictures(Path(path).name, [prepare(image, input_config)], size, image_id)
 
 
 def coco_pictures(

@@ -1,56 +1,53 @@
-"""What a runtime gives for the samples in the file, against what PyTorch gave."""
+"""The samples inside the file, run again: needs no checkpoint.
+
+next: pictures.py
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from .. import contract
-from ..onnx_file.samples import FOREGROUND, enlarged, numbers, unpacked
-from ..runtimes.find import Runtime
+from ..onnx_file.samples import sample_detections, sample_images, some_numbers
+from ..runtimes.session import Session
+from ..shapes import Named
 from .compare import Difference, Limits, Match, difference, match
 
-Array = NDArray[Any]
 
+def replay(session: Session, limits: Limits) -> tuple[list[Difference], list[Match]]:
+    """What a runtime gives for the samples of its file, against what they say.
 
-def replay(
-    runtime: Runtime, samples: list[dict[str, Any]], limits: Limits
-) -> tuple[list[Difference], list[Match]]:
-    """What a runtime gives for the samples, against what they say."""
+    Raises:
+        NotComputed: the runtime cannot compute them.
+    """
     differences, matches = [], []
-    for number, sample in enumerate(samples):
-        where = (runtime.name, f"sample {number}")
-        pixels = unpacked(sample["pixels"]).reshape(sample["shape"])  # (3, h, w)
-        found = runtime.run(torch.from_numpy(enlarged(pixels)))
-        for name, values in sample["raw"].items():
-            if name in found:
-                given, expected = numbers(found[name]), np.array(values)
-                differences.append(difference(where, name, given, expected, limits.raw.value))
+    for number, sample in enumerate(session.metadata[contract.SAMPLES]):
+        where = (session.title, f"sample {number}")
+        found = session.all_outputs(sample_images(sample))
+        differences += [
+            difference(
+                where, name, some_numbers(found[name]), np.array(values), limits.raw.value
+            )
+            for name, values in sample["raw"].items()
+            if name in found  # an engine has no raw outputs
+        ]
         matches.append(_match(where, sample, found, limits))
     return differences, matches
 
 
 def _match(
-    where: tuple[str, str], sample: dict[str, Any], found: dict[str, Array], limits: Limits
+    where: tuple[str, str], sample: dict[str, Any], found: Named, limits: Limits
 ) -> Match:
-    """The sample's best detections among the runtime's."""
-    count, best = int(found[contract.COUNT][0]), len(sample["scores"])
-    shape = tuple(sample["masks_shape"])
-    bits: Array = np.unpackbits(unpacked(sample["masks"]))[: np.prod(shape)]
-    expected: dict[str, Array] = {
-        "boxes": np.array(sample["boxes"], np.float32).reshape(best, 4),
-        "scores": np.array(sample["scores"], np.float32),
-        "labels": np.array(sample["labels"], np.int64),
-        "masks": bits.reshape(shape).astype(bool),
-    }
+    """The sample's best detections among the runtime's; masks are compared as canvases."""
+    count = int(found[contract.COUNT][0])
     given = {
         "boxes": found[contract.BOXES][0, :count],
         "scores": found[contract.SCORES][0, :count],
         "labels": found[contract.LABELS][0, :count],
-        "masks": found[contract.MASKS_OUT][0, :count] >= FOREGROUND,
+        "masks": found[contract.MASKS_OUT][0, :count] >= 0.5,
     }
-    others = sample["count"] - best
-    return match(where, expected, given, bool(found[contract.CONVERGED][0]), limits, others)
+    others = sample["count"] - len(sample["scores"])  # that PyTorch had, but were not stored
+    converged = bool(found[contract.CONVERGED][0])
+    return match(where, sample_detections(sample), given, converged, limits, others)

@@ -1,10 +1,10 @@
-"""Does the file compute what PyTorch computes? On every runtime that is here (`runtimes.py`).
+"""Does the file compute what PyTorch computes? On every runtime that is here.
 
 Three questions, each with limits that have reasons (`compare.LIMITS`):
 
     the samples inside the file    needs no checkpoint
-    random and real pictures       the network's raw outputs number by number; the detections that the model
-                                   itself gives, one to one
+    random and real pictures       the network's raw outputs number by number, and one to one
+                                   the detections that the model itself gives
     a COCO folder                  the same on its pictures, and the AP of both
 
 next: backends.py
@@ -12,62 +12,53 @@ next: backends.py
 
 from __future__ import annotations
 
-import copy
 import math
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from tensormask_edu.base.errors import bad_input
+from tensormask_edu.base.tables import text_table
+from tensormask_edu.config import InputConfig
 from tensormask_edu.data.coco import CocoFolder
-from tensormask_edu.geometry import sizes_px
 from tensormask_edu.weights.checkpoint import load_checkpoint
 
 from .. import contract
-from ..onnx_file.graph import DetectorGraph, pad_to_multiple
 from ..onnx_file.read import expose, raw_names, read_metadata, read_onnx
 from ..onnx_file.write import weights_sha256
 from ..runtimes.detections import detections
-from ..runtimes.find import DEFAULT_NAMES, Named, Runtime, find_runtimes
-from ..runtimes.parsed import NotComputed
-from . import layers as layerwise
+from ..runtimes.eager import EagerSession
+from ..runtimes.find import DEFAULT_NAMES, find_sessions
+from ..runtimes.session import NotComputed, Session, batch
+from ..shapes import Named
 from .compare import LIMITS, Difference, Limits, Match, difference, match, worst
+from .layers import KINDS, compare_layers
 from .pictures import Pictures, coco_pictures, picture_files, random_pictures
 from .replay import replay
 from .scores import Scores, compare_scores
 
+if TYPE_CHECKING:
+    import onnx
+
 DEFAULT_SIZES = ((1, 64, 96), (2, 128, 160))  # batch, height, width
-FAST = (
-    "onnxruntime",
-    "compiled",
-    "engine",
-)  # kinds of runtime that compute the pictures of a COCO folder
+FAST = ("onnxruntime", "compiled", "engine")  # kinds that compute a whole COCO folder
 MOST_COLUMNS = 4  # inputs of a table; more share one column
 PYTORCH = "PyTorch"
 
 
-@dataclass
-class Findings:
-    """What comparisons gave so far. found: per runtime the detections of each picture of a COCO
-    folder."""
-
-    limits: Limits
-    differences: list[Difference] = field(default_factory=list)
-    matches: list[Match] = field(default_factory=list)
-    found: dict[str, list[tuple[int, Mapping[str, Any]]]] = field(default_factory=dict)
-    not_run: dict[str, str] = field(default_factory=dict)
-
-
 @dataclass(frozen=True)
 class VerifyReport:
-    """All comparisons. max_abs: the worst raw difference; not_run: what could not be compared
-    here, and why;
-    layers: of every layer, where asked for."""
+    """All comparisons.
+
+    max_abs: the worst raw difference; not_run: what could not be compared here, and why;
+    layers: of every layer, where asked for.
+    """
 
     model: str
     checkpoint: str | None
@@ -90,35 +81,71 @@ class VerifyReport:
     def max_abs(self) -> float:
         return max((d.max_abs for d in self.differences), default=0.0)
 
+    @property
+    def worst(self) -> dict[str, dict[str, float]]:
+        """Runtime -> raw output -> the largest difference on any input."""
+        found: dict[str, dict[str, float]] = {}
+        for row in self.differences:
+            outputs = found.setdefault(row.runtime, {})
+            outputs[row.output] = max(outputs.get(row.output, 0.0), _number(row.max_abs))
+        return found
+
     def to_json(self) -> dict[str, Any]:
-        limits = asdict(LIMITS[self.precision])
-        worst_ones = {
+        return asdict(self) | {
             "passed": self.passed,
             "max_abs": _finite(self.max_abs),
-            "tolerances": limits,
+            "tolerances": asdict(LIMITS[self.precision]),
+            "differences": _rows(self.differences),
+            "layers": _rows(self.layers),
+            "worst": self.worst,
+            "summary": self.summary(),
+            "claims": self.claims(),
+            "facts": {},
         }
+
+    def summary(self) -> str:
+        """One line: how far ONNX Runtime, else the first runtime, is from PyTorch."""
+        if not self.differences:
+            return "no raw output was compared"
+        inputs = len({row.input for row in self.differences})
+        name = next((r for r in self.worst if "onnxruntime" in r), next(iter(self.worst)))
+        outputs = self.worst[name]
+        largest = max(outputs.values())
         return (
-            asdict(self)
-            | worst_ones
-            | {"differences": _rows(self.differences), "layers": _rows(self.layers)}
+            f"largest difference {largest:.1e} over {len(outputs)} outputs and {inputs} inputs"
         )
 
+    def claims(self) -> list[dict[str, Any]]:
+        """What another report may say of each runtime, and the numbers that it rests on."""
+        inputs = len({row.input for row in self.differences})
+        return [
+            {
+                "claim": f"{runtime}, every raw output",
+                "against": PYTORCH,
+                "difference": max(outputs.values()),
+                "limit": self.tolerance,
+                "note": f"{inputs} inputs, absolute",
+                "at_least": False,
+            }
+            for runtime, outputs in self.worst.items()
+        ]
+
     def table(self) -> str:
-        """Raw outputs per runtime, detections, scores, the first layer that differs, what was
-        left out."""
-        runtimes = list(dict.fromkeys(d.runtime for d in self.differences))
+        """Raw outputs, detections, scores, the first layer that differs, what was left out."""
+        runtimes = dict.fromkeys(d.runtime for d in self.differences)
         parts = [
             _raw_table(name, [d for d in self.differences if d.runtime == name])
             for name in runtimes
         ]
-        parts += [_match_table(self.matches)] if self.matches else []
+        if self.matches:
+            parts.append(_match_table(self.matches))
         parts += [row.text() for row in self.scores]
-        parts += [_first_layer(self.layers)] if self.layers else []
+        if self.layers:
+            parts.append(_first_layer(self.layers))
         parts += [f"not compared: {name} ({why})" for name, why in self.not_run.items()]
         verdict = "equal" if self.passed else "DIFFERENT"
-        return "\n".join(
-            [*parts, f"{verdict}: worst {self.max_abs:.1e}, tolerance {self.tolerance:g}"]
-        )
+        parts.append(f"{verdict}: worst {self.max_abs:.1e}, tolerance {self.tolerance:g}")
+        return "\n".join(parts)
 
 
 def verify(
@@ -132,169 +159,182 @@ def verify(
     limit: int | None = None,
     runtimes: Sequence[str] = DEFAULT_NAMES,
     engines: Sequence[str | Path] = (),
-    bisect: bool = False,
+    layers: bool = False,
     seed: int = 0,
 ) -> VerifyReport:
-    """Compare the ONNX file with the samples in it, and with the checkpoint it was exported
-    from.
+    """Compare an ONNX file with the samples in it, and with the checkpoint it was made from.
 
     Args:
         sizes: (batch, height, width) of random pictures; sides multiples of the model's
             padding.
         images: picture files, prepared as the checkpoint's input configuration says.
         coco, split, limit: a COCO folder, and how many of its pictures (default: all).
-        runtimes: some of `runtimes.NAMES`.
+        runtimes: some of `find.NAMES`.
         engines: TensorRT engines of the file.
-        bisect: compare every layer, on the first input.
+        layers: compare every layer, on the first input.
 
     Raises:
         InputError: a missing package, a file that is not ours or another checkpoint's, a bad
             size or image.
     """
     start = time.perf_counter()
-    if checkpoint is None and (images or coco or bisect):
+    if checkpoint is None and (images or coco or layers):
         raise bad_input("checkpoint", "one to compare pictures and layers with", "none")
-    if bisect and not (sizes or images):
-        raise bad_input(
-            "bisect", "a size or a picture to do it on", "none", "add --sizes 1x128x128"
-        )
+    if layers and not (sizes or images):
+        fix = "add --sizes 1x128x128"
+        raise bad_input("bisect", "a size or a picture to do it on", "none", fix)
     proto = read_onnx(onnx_path)
     metadata = read_metadata(proto, onnx_path)
-    graph = exported_graph(checkpoint, metadata, onnx_path) if checkpoint else None
-    chosen, not_run = find_runtimes(expose(proto, raw_names(proto)), runtimes, graph, engines)
-    precision = metadata[contract.DETECTOR]["precision"]
-    limits = LIMITS[precision]
-    findings, scores, rows = Findings(limits, not_run=not_run), [], []
-    for runtime in chosen:
-        replay_samples(findings, runtime, metadata)
-    if graph is not None and checkpoint is not None:
-        _, input_config = load_checkpoint(checkpoint)
-        pictures = [
-            *random_pictures(graph.config, sizes, seed),
-            *picture_files(images, input_config),
-        ]
-        compare_pictures(findings, graph, metadata, chosen, pictures)
+    truth = input_config = None
+    if checkpoint is not None:
+        truth, input_config = open_truth(checkpoint, metadata, onnx_path)
+    opened = expose(proto, raw_names(proto))  # so that raw outputs can be compared
+    model, threads = truth.model if truth else None, torch.get_num_threads()
+    sessions, not_run = find_sessions(opened, runtimes, model, engines, threads)
+    compared = Comparison(metadata, sessions, not_run)
+    compared.replay()
+    if truth is not None and input_config is not None:
+        pictures = random_pictures(truth.model.config, sizes, seed)
+        pictures += picture_files(images, input_config)
+        compared.pictures(truth, pictures)
         if coco is not None:
             dataset = CocoFolder(coco, split, keep_empty=True)
-            fast = [runtime for runtime in chosen if runtime.kind in FAST]
-            compare_pictures(
-                findings, graph, metadata, fast, coco_pictures(dataset, limit, input_config)
-            )
-            scores = compare_scores(dataset, findings.found, limits.ap.value)
-        kinds = [runtime.kind for runtime in chosen if runtime.kind in layerwise.KINDS]
-        if bisect and kinds:
-            rows = layerwise.layers(proto, graph, padded(graph, pictures[0]), limits, kinds[0])
-    return VerifyReport(
-        model=str(onnx_path),
-        checkpoint=str(checkpoint) if checkpoint else None,
-        tolerance=limits.raw.value,
-        precision=precision,
-        differences=findings.differences,
-        not_run=findings.not_run,
-        seconds=round(time.perf_counter() - start, 2),
-        matches=findings.matches,
-        scores=scores,
-        layers=rows,
-    )
+            compared.coco(truth, dataset, coco_pictures(dataset, limit, input_config))
+        if layers:
+            compared.layers(truth, proto, pictures[0])
+    return compared.report(onnx_path, checkpoint, time.perf_counter() - start)
 
 
-def exported_graph(
+def open_truth(
     checkpoint: str | Path, metadata: Mapping[str, Any], onnx_path: str | Path
-) -> DetectorGraph:
-    """What the file was exported from, in PyTorch; InputError if that was not the checkpoint's
-    model."""
-    model, _ = load_checkpoint(checkpoint)
+) -> tuple[EagerSession, InputConfig]:
+    """The model that the file was exported from, in PyTorch; InputError if it was another."""
+    model, input_config = load_checkpoint(checkpoint)
     if metadata[contract.WEIGHTS_SHA256] != weights_sha256(model):
         expected = "the one that the ONNX file was exported from"
         raise bad_input("checkpoint", expected, "other weights", f"export {onnx_path} again")
-    detector = metadata[contract.DETECTOR]
-    return DetectorGraph(
-        model, detector["masks"], detector["candidates"], detector["nms_iterations"]
-    ).eval()
+    return EagerSession(model, metadata), input_config
 
 
-def replay_samples(findings: Findings, runtime: Runtime, metadata: Mapping[str, Any]) -> None:
-    """Compare a runtime with the samples in the file."""
-    try:
-        differences, matches = replay(runtime, metadata[contract.SAMPLES], findings.limits)
-    except NotComputed as error:
-        findings.not_run[runtime.name] = str(error)
-        return
-    findings.differences += differences
-    findings.matches += matches
+@dataclass
+class Comparison:
+    """Runtimes of one file, and what comparing them with PyTorch gave so far.
 
+    not_run: what could not be compared, and why; found: per runtime the detections of each
+    picture of a COCO folder.
+    """
 
-def compare_pictures(
-    findings: Findings,
-    graph: DetectorGraph,
-    metadata: Mapping[str, Any],
-    runtimes: Sequence[Runtime],
-    pictures: Iterable[Pictures],
-) -> None:
-    """Compare runtimes with PyTorch on some pictures. A runtime that cannot compute one is left
-    out from there on."""
-    for batch in tqdm(pictures, desc="pictures", disable=None, leave=False):
-        raw, expected = pytorch(graph, batch)
-        _note(findings, PYTORCH, batch, expected)
-        for runtime in runtimes:
-            if runtime.name in findings.not_run:
-                continue
+    metadata: Mapping[str, Any]
+    sessions: list[Session]
+    not_run: dict[str, str]
+    differences: list[Difference] = field(default_factory=list)
+    matches: list[Match] = field(default_factory=list)
+    scores: list[Scores] = field(default_factory=list)
+    layer_rows: list[Difference] = field(default_factory=list)
+    found: dict[str, list[tuple[int, Named]]] = field(default_factory=dict)
+
+    @property
+    def precision(self) -> str:
+        return str(self.metadata[contract.DETECTOR]["precision"])
+
+    @property
+    def limits(self) -> Limits:
+        return LIMITS[self.precision]
+
+    def replay(self) -> None:
+        """Compare with the samples in the file."""
+        for session in self.sessions:
             try:
-                outputs = runtime.run(padded(graph, batch))
+                differences, matches = replay(session, self.limits)
             except NotComputed as error:
-                findings.not_run[runtime.name] = f"on {batch.name}: {error}"
+                self.not_run[session.title] = str(error)
                 continue
-            _compare(findings, (runtime.name, batch), outputs, raw, expected, metadata)
+            self.differences += differences
+            self.matches += matches
 
+    def pictures(
+        self, truth: EagerSession, pictures: Iterable[Pictures], kinds: Sequence[str] = ()
+    ) -> None:
+        """Compare with PyTorch on some pictures.
 
-def _compare(
-    findings: Findings,
-    where: tuple[str, Pictures],
-    outputs: Named,
-    raw: Named,
-    expected: list[dict[str, Any]],
-    metadata: Mapping[str, Any],
-) -> None:
-    runtime, batch = where
-    place, limit, num = (runtime, batch.name), findings.limits.raw.value, len(batch.images)
-    inner = [name for name in raw if name in outputs]  # an engine has none
-    findings.differences += [
-        difference(place, name, outputs[name], raw[name], limit) for name in inner
-    ]
-    found = detections(outputs, metadata, [batch.input_size] * num, [batch.output_size] * num)
-    converged = outputs[contract.CONVERGED]
-    findings.matches += [
-        match(place, *row, findings.limits)
-        for row in zip(expected, found, converged.tolist(), strict=True)
-    ]
-    _note(findings, runtime, batch, found)
+        A runtime that cannot compute one is left out from there on.
 
+        Args:
+            kinds: of the runtimes that take part; default all.
+        """
+        sessions = [each for each in self.sessions if not kinds or each.kind in kinds]
+        for some in tqdm(pictures, desc="pictures", disable=None, leave=False):
+            output_sizes = [some.output_size] * len(some.images)
+            raw, expected = truth.raw_and_detections(some.images, output_sizes)
+            self._keep(PYTORCH, some, expected)
+            images = batch(some.images, self.metadata)
+            for session in sessions:
+                if session.title in self.not_run:
+                    continue
+                try:
+                    outputs = session.all_outputs(images)
+                except NotComputed as error:
+                    self.not_run[session.title] = f"on {some.name}: {error}"
+                    continue
+                self._compare(session, some, outputs, raw, expected)
 
-def _note(
-    findings: Findings, runtime: str, batch: Pictures, found: list[dict[str, Any]]
-) -> None:
-    """Keep the detections of a COCO folder's picture for the scores."""
-    if batch.image_id >= 0:
-        findings.found.setdefault(runtime, []).append((batch.image_id, found[0]))
+    def coco(
+        self, truth: EagerSession, dataset: CocoFolder, pictures: Iterable[Pictures]
+    ) -> None:
+        """Compare with PyTorch on pictures of a COCO folder, and the AP of both."""
+        self.pictures(truth, pictures, FAST)
+        self.scores += compare_scores(dataset, self.found, self.limits.ap.value)
 
+    def layers(self, truth: EagerSession, proto: onnx.ModelProto, some: Pictures) -> None:
+        """Compare every layer of the first runtime that shows them."""
+        kind = next((each.kind for each in self.sessions if each.kind in KINDS), None)
+        if kind is not None:
+            images = batch(some.images, self.metadata)
+            self.layer_rows += compare_layers(proto, truth.graph, images, self.limits, kind)
 
-@torch.no_grad()
-def pytorch(graph: DetectorGraph, batch: Pictures) -> tuple[Named, list[dict[str, Any]]]:
-    """Raw outputs and detections of the model itself, with the file's number of candidates."""
-    model = copy.copy(graph.model)
-    model.config = graph.config
-    images = model.batch(batch.images)
-    output = model.network(images)
-    layout, num = model.config.geometry.layout(sizes_px(images)), len(batch.images)
-    sizes = [batch.input_size] * num, [batch.output_size] * num
-    found = model.detections(output, layout, *sizes)
-    raw = {name: tensor.numpy() for name, tensor in graph.raw(output).items()}
-    return raw, [{name: tensor.numpy() for name, tensor in each.items()} for each in found]
+    def report(
+        self, model: str | Path, checkpoint: str | Path | None, seconds: float
+    ) -> VerifyReport:
+        return VerifyReport(
+            model=str(model),
+            checkpoint=str(checkpoint) if checkpoint else None,
+            tolerance=self.limits.raw.value,
+            precision=self.precision,
+            differences=self.differences,
+            not_run=self.not_run,
+            seconds=round(seconds, 2),
+            matches=self.matches,
+            scores=self.scores,
+            layers=self.layer_rows,
+        )
 
+    def _compare(
+        self,
+        session: Session,
+        some: Pictures,
+        outputs: Named,
+        raw: Named,
+        expected: list[Named],
+    ) -> None:
+        where, num = (session.title, some.name), len(some.images)
+        self.differences += [
+            difference(where, name, outputs[name], values, self.limits.raw.value)
+            for name, values in raw.items()
+            if name in outputs  # an engine has no raw outputs
+        ]
+        sizes = [some.input_size] * num, [some.output_size] * num
+        found = detections(outputs, session.metadata, *sizes)
+        converged = outputs[contract.CONVERGED].tolist()
+        self.matches += [
+            match(where, *row, self.limits)
+            for row in zip(expected, found, converged, strict=True)
+        ]
+        self._keep(session.title, some, found)
 
-def padded(graph: DetectorGraph, batch: Pictures) -> torch.Tensor:
-    """The graph's input."""
-    return pad_to_multiple(graph.model, torch.stack(batch.images))
+    def _keep(self, runtime: str, some: Pictures, found: list[Named]) -> None:
+        """Keep the detections of a COCO folder's picture for the scores."""
+        if some.image_id >= 0:
+            self.found.setdefault(runtime, []).append((some.image_id, found[0]))
 
 
 # --- tables -----------------------------------------------------------------------------------
@@ -311,51 +351,37 @@ def _raw_table(title: str, differences: list[Difference]) -> str:
         verdict = "" if all(d.passed for d in line) else "DIFFERENT"
         shown = [f"{error:.1e}" for error in ([max(errors)] if many else errors)]
         rows.append([output, *shown, f"{max(d.max_rel for d in line):.1e}", verdict])
-    return "\n".join([title, *_aligned(rows), ""])
+    return f"{title}\n{text_table(rows)}\n"
 
 
 def _match_table(matches: list[Match]) -> str:
-    """A line per runtime and input; many pictures share one, and those that differ have their
-    own."""
-    rows = [
-        [
-            "detections",
-            "on",
-            "PyTorch",
-            "found",
-            "matched",
-            "agreed",
-            "box px",
-            "score",
-            "mask IoU",
-            "",
-        ]
-    ]
+    """A line per runtime and input; many pictures share one, each that differs has its own."""
+    counts = ["PyTorch", "found", "matched", "agreed"]
+    rows = [["detections", "on", *counts, "box px", "score", "mask IoU", ""]]
     for runtime in dict.fromkeys(m.runtime for m in matches):
         mine = [m for m in matches if m.runtime == runtime]
         bad = [m for m in mine if not m.passed]
         for row in [worst(mine), *bad] if len(mine) > MOST_COLUMNS else mine:
-            numbers = [f"{row.expected}", f"{row.found}", f"{row.matched}", f"{row.agreed}"]
+            numbers = map(str, (row.expected, row.found, row.matched, row.agreed))
             errors = [f"{row.box_px:.1e}", f"{row.score:.1e}", f"{row.mask_iou:.5f}"]
-            verdict = (
-                "" if row.passed else "DIFFERENT" if row.converged else "NMS DID NOT CONVERGE"
-            )
-            rows.append([row.runtime, row.input, *numbers, *errors, verdict])
-    return "\n".join([*_aligned(rows), ""])
+            rows.append([row.runtime, row.input, *numbers, *errors, _verdict(row)])
+    return text_table(rows) + "\n"
+
+
+def _verdict(row: Match) -> str:
+    if row.passed:
+        return ""
+    return "DIFFERENT" if row.converged else "NMS DID NOT CONVERGE"
 
 
 def _first_layer(layers: list[Difference]) -> str:
-    first = next((row for row in layers if not row.passed), None)
+    first = next((number for number, row in enumerate(layers) if not row.passed), None)
     if first is None:
-        return f"layers: none of {len(layers)} differs; worst {max(d.max_abs for d in layers):.1e}\n"
-    before = layers[layers.index(first) - 1] if layers.index(first) else None
-    last = f"; before it {before.output} {before.max_abs:.1e}" if before else ""
-    return f"layers: the first that differs is {first.output}, {first.max_abs:.1e}{last}\n"
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        largest = max(row.max_abs for row in layers)
+        return f"layers: none of {len(layers)} differs; worst {largest:.1e}\n"
+    row, before = layers[first], layers[:first][-1:]
+    last = "".join(f"; before it {one.output} {one.max_abs:.1e}" for one in before)
+    return f"layers: the first that differs is {row.output}, {row.max_abs:.1e}{last}\n"
 
 
 def _rows(differences: list[Difference]) -> list[dict[str, Any]]:
@@ -368,3 +394,8 @@ def _rows(differences: list[Difference]) -> list[dict[str, Any]]:
 def _finite(value: float) -> float | None:
     """JSON has no infinity."""
     return value if math.isfinite(value) else None
+
+
+def _number(value: float) -> float:
+    """For infinity the largest number: a claim without a number would count as not run."""
+    return min(value, sys.float_info.max)

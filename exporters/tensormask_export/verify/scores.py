@@ -9,21 +9,20 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from tensormask_edu.base.files import read_json, write_json
 from tensormask_edu.data.coco import CocoFolder
-from tensormask_edu.evaluation import coco_scores as evaluate
+from tensormask_edu.evaluation.coco_scores import load_ground_truth, score
+from tensormask_edu.evaluation.results import to_coco
 
-Found = Sequence[tuple[int, Mapping[str, Any]]]  # (image id, detections of that picture)
+from ..shapes import Named
+
+Found = Sequence[tuple[int, Named]]  # (image id, detections of that picture)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Mask and box AP on some pictures of a data set, of PyTorch (expected) and of a runtime
-    (found)."""
+    """Mask and box AP on some pictures of a data set: PyTorch's expected, a runtime's found."""
 
     runtime: str
     images: int
@@ -61,17 +60,13 @@ def average_precision(dataset: CocoFolder, found: Found) -> dict[str, float]:
     truth["annotations"] = [each for each in truth["annotations"] if each["image_id"] in ids]
     with tempfile.TemporaryDirectory() as folder:
         write_json(Path(folder) / "truth.json", truth)
-        ground_truth = evaluate.load_ground_truth(Path(folder) / "truth.json")
+        ground_truth = load_ground_truth(Path(folder) / "truth.json")
     rows = [
         row
         for image_id, detection in found
-        for row in evaluate.to_coco(
-            image_id,
-            {name: torch.as_tensor(v) for name, v in detection.items()},
-            dataset.category_ids,
-        )
+        for row in to_coco(image_id, detection, dataset.category_ids)
     ]
-    return {name: evaluate.score(ground_truth, rows, name)["AP"] for name in ("segm", "bbox")}
+    return {name: score(ground_truth, rows, name)["AP"] for name in ("segm", "bbox")}
 
 
 def _close(found: dict[str, float], expected: dict[str, float], limit: float) -> bool:

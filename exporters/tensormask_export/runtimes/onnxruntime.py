@@ -1,0 +1,80 @@
+"""An ONNX file in ONNX Runtime, on the CPU. Loads no PyTorch.
+
+next: numpy_loops.py
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tensormask_edu.base.errors import InputError
+from tensormask_edu.base.packages import required
+
+from .. import contract
+from ..onnx_file.read import parse_metadata
+from ..shapes import Array, Named
+from .session import Buffer, Ready, Session
+
+
+class OnnxSession(Session):
+    """An ONNX file in ONNX Runtime.
+
+    Args:
+        model: the file, or its bytes.
+        threads: of one operator; 0: as many as the machine has cores.
+        library: of custom ops, which take precedence over the function bodies of their names.
+    """
+
+    kind = "onnxruntime"
+
+    def __init__(
+        self, model: str | Path | bytes, threads: int = 0, library: str | None = None
+    ) -> None:
+        runtime = required("onnxruntime", "export")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = threads, 3
+        if library:
+            options.register_custom_ops_library(library)
+        source, path = (model, "the file") if isinstance(model, bytes) else (str(model), model)
+        try:
+            self.session = runtime.InferenceSession(
+                source, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its exception classes are private
+            reason = str(error).splitlines()[0]
+            fix = "is the file whole? export it again"
+            raise InputError(
+                f"model: {path} does not load in ONNX Runtime ({reason}); {fix}"
+            ) from None
+        stored = self.session.get_modelmeta().custom_metadata_map
+        metadata = parse_metadata(stored, path)
+        super().__init__(f"onnxruntime {runtime.__version__}", "CPU", metadata)
+        self.title = f"{self.name} CPU"
+
+    def all_outputs(self, images: Array) -> Named:
+        names = [output.name for output in self.session.get_outputs()]
+        return dict(zip(names, self.session.run(names, {contract.IMAGES: images}), strict=True))
+
+    def prepare(self, plan: dict[str, Buffer]) -> Ready:
+        return OnnxReady(self, plan)
+
+
+class OnnxReady(Ready):
+    """Buffers bound to an ONNX Runtime session: a run allocates nothing."""
+
+    def __init__(self, session: OnnxSession, plan: dict[str, Buffer]) -> None:
+        super().__init__(session.all_outputs, plan)
+        self.session, self.binding = session.session, session.session.io_binding()
+        for name, array in self.host.items():
+            is_input = name == contract.IMAGES
+            bind = self.binding.bind_input if is_input else self.binding.bind_output
+            bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+    def execute(self) -> None:
+        self.session.run_with_iobinding(self.binding)
+
+    def compute_ms(self) -> float:
+        start = time.perf_counter()
+        self.execute()
+        return 1e3 * (time.perf_counter() - start)
