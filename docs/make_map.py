@@ -22,18 +22,18 @@ PACKAGES = {
     "tensormask_export": ROOT / "exporters" / "tensormask_export",
 }
 FIRST, LAST = "tensormask_edu/geometry.py", "tensormask_export/cli.py"
-WORDS_FROM = 26  # column where the tree's words begin
+WORDS_FROM = 29  # column where the tree's words begin
 
 # What has no docstring: path -> words, after the packages
 OTHERS = {
-    "plugins/swap_align2nat/": "native: core.h, and plain.cu, the kernel to read first",
-    "  cpu/": "the library for this processor",
-    "  gpu/": "the CUDA kernels, of the torch op and the plugin alike",
-    "  tensorrt/": "the plugin",
-    "notebooks/": "the lessons",
-    "tests/": "what holds, and where from; gpu/ needs a GPU",
-    "benchmarks/": "timings as ratios, results with device and date",
-    "docs/": "the site, and log.md: what was tried and did not pay",
+    "plugins/swap_align2nat/": "Native: core.h, and plain.cu, the kernel to read first",
+    "  cpu/": "The library for this processor",
+    "  gpu/": "The CUDA kernels, of the torch op and the plugin alike",
+    "  tensorrt/": "The plugin",
+    "notebooks/": "The lessons",
+    "tests/": "What holds, and where from; gpu/ needs a GPU",
+    "benchmarks/": "Timings as ratios, results with device and date",
+    "docs/": "The site, and log.md: what was tried and did not pay",
 }
 
 
@@ -99,7 +99,7 @@ def _files(inside: list[str], room: str) -> Iterator[str]:
 
 
 def _line(path: str, text: str) -> str:
-    return f"{path:{WORDS_FROM}}{text[:1].lower() + text[1:]}"
+    return f"{path:{WORDS_FROM}}{text}"
 
 
 def _wrapped(names: Iterator[str]) -> list[str]:
@@ -115,8 +115,8 @@ def reading() -> str:
     """The page with the chain: every module with its line, a heading where a room begins."""
     parts = [
         "# Reading order\n\n"
-        "One chain from the nouns to the exporter's command line. It visits every module once;\n"
-        "each module's docstring names the next one.\n"
+        "One chain from the nouns to the exporter's command line. It visits every module\n"
+        "once; each module's docstring names the next one.\n"
     ]
     room = ""
     for number, name in enumerate(chain(), start=1):

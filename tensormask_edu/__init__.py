@@ -1,7 +1,7 @@
-"""TensorMask (Chen, Girshick, He, Dollár 2019): a course, a package, a deployment exporter.
+"""Learn TensorMask (Chen, Girshick, He, Dollár 2019), train it, check it.
 
-The public names load when they are asked for: importing this package loads nothing else,
-`tensormask_edu.reference` needs NumPy only, the operators add PyTorch, the detector torchvision
+Public names load when they are asked for. Importing this package loads nothing else;
+`tensormask_edu.reference` needs NumPy, the operators add PyTorch, the detector torchvision.
 
 next: geometry.py
 """

@@ -1,7 +1,9 @@
-"""`tensormask-edu`: parse, call one function, print. Bad input is one line and exit code 2.
+"""The command line: parse, call one function, print.
 
 No logic lives here. Each command imports what it needs when it runs, so `--help` is quick, and
 `check-ops` and `doctor` work where only part of the packages is installed.
+
+next: tensormask_export/contract.py
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The nouns of TensorMask: levels, units, windows. All strides and sides come from here.
+"""The nouns: levels, units, windows; every stride and side.
 
 A *level* k of the pyramid has a grid of cells, `stride_px[k]` pixels apart. At each cell sits
 one *window* per window size `a`: a square in which the model predicts one mask. Cell (y, x) of
@@ -10,7 +10,7 @@ Two units (paper, section 3): `sigma_hw` is the distance in pixels between neigh
 every level's bins are 4 px (the finest stride), so a window on level k has `lam[k] = 2**k`
 times more bins per side.
 
-next: reference/swap_align2nat.py
+next: config/model.py
 """
 
 from __future__ import annotations

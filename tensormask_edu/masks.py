@@ -1,7 +1,9 @@
-"""Masks: polygons, run lengths and arrays, the ways between them, tight boxes, overlap.
+"""Polygons, run lengths, arrays; tight boxes; overlap.
 
 This is the one place for all of it. Arrays are NumPy's; `iou` takes tensors as well. Needs no
 torch.
+
+next: detector/boxes.py
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""From a trained TensorMask to ONNX and TensorRT; imports tensormask_edu, never the reverse."""
+"""Ship: ONNX, TensorRT engines, proof that they compute the same."""

@@ -1,4 +1,4 @@
-"""`tensormask-export`: parse, call one function, print. Bad input is one line and exit code 2.
+"""The command line: parse, call one function, print.
 
     tensormask-export onnx CHECKPOINT MODEL.onnx     a checkpoint as one ONNX file
     tensormask-export verify MODEL.onnx CHECKPOINT   does it compute what PyTorch computes?
@@ -7,8 +7,6 @@
     tensormask-export bench MODEL                    how long it takes
 
 Each command imports what it needs when it runs, so `--help` is quick.
-
-next: plugins/README.md
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What both sides of an exported file agree on: names of ops, attributes, tensors, metadata.
+"""What both sides of a file agree on: names of ops, tensors, metadata.
 
 These strings stand here alone: the exporter writes them; sessions, the verifier, the engine
 builder and the TensorRT plugin read them.
 
-next: graph.py
+next: shapes.py
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Segment image files with an exported model: the pictures that `tensormask-edu predict` makes.
+"""Pictures from an exported model, as `tensormask-edu predict` makes.
 
 An ONNX file needs no PyTorch, and none is loaded.
 

@@ -1,4 +1,4 @@
-"""Arrays and their shapes: what flows between the rooms, shapes as text, those of an engine.
+"""Arrays and their shapes: as text, as what an engine accepts.
 
 next: onnx_file/graph.py
 """

@@ -1,1 +1,1 @@
-"""What most rooms need: errors, whole files, tables, machine facts, several processes."""
+"""What most rooms need: errors, whole files, tables, machine facts."""

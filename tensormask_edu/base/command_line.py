@@ -1,4 +1,7 @@
-"""What both command lines share: how a command is added, and how errors end it."""
+"""What both command lines share: how a command is added, and how errors end it.
+
+next: viz/look.py
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Without torchrun there is one process, and every function here does the obvious thing.
 
-next: ops/swap_align2nat.py
+next: base/stages.py
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 It names the argument, what was expected, what came and what to do. The command line prints an
 `InputError` as one line and exits with code 2; any other exception is a bug of ours and keeps
 its traceback.
+
+next: base/files.py
 """
 
 from __future__ import annotations

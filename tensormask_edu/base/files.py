@@ -1,4 +1,7 @@
-"""Files that are whole or absent: write beside the target, then rename."""
+"""Files that are whole or absent: write beside the target, then rename.
+
+next: base/packages.py
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""This machine: date, versions, processor, threads, GPU. Loads no package to say so."""
+"""This machine: date, versions, processor, threads, GPU. Loads no package to say so.
+
+next: base/distributed.py
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Optional packages: imported where they are needed, or named with the way to install them."""
+"""Optional packages: imported where they are needed, or named with the way to install them.
+
+next: base/tables.py
+"""
 
 from __future__ import annotations
 

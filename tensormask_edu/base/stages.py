@@ -1,4 +1,7 @@
-"""A long run in stages: each is done, not run or failed, and the others go on."""
+"""A long run in stages: each is done, not run or failed, and the others go on.
+
+next: base/command_line.py
+"""
 
 from __future__ import annotations
 

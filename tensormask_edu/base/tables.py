@@ -1,4 +1,7 @@
-"""Tables as text: columns as wide as their widest cell, two spaces between them."""
+"""Tables as text: columns as wide as their widest cell, two spaces between them.
+
+next: base/machine.py
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Each case is computed in float64 by `reference/` from the inputs *as rounded* to
 what remains is the implementation's own error. Compared are values, gradients (against the
 transposed reference), and bits of two runs. Needs PyTorch and NumPy only.
 
-next: ../exporters/tensormask_export/contract.py
+next: commands/doctor.py
 """
 
 from __future__ import annotations

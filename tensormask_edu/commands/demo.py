@@ -5,7 +5,7 @@ package that is not here says so and is left out; anything else that goes wrong 
 code 1. The exporter is another program: it runs as a child process and answers in JSON, with
 its own claims in it.
 
-next: doctor.py
+next: cli.py
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Reads the packages' metadata and imports as little as possible, so it works wher
 installed. The required versions are the ones the package itself declares. Paste its output into
 a bug report.
 
-next: demo.py
+next: commands/report.py
 """
 
 from __future__ import annotations

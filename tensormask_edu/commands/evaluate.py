@@ -1,4 +1,7 @@
-"""Scores of a checkpoint on a data set, or of a file of detections on a file of the truth."""
+"""Scores of a checkpoint on a data set, or of a file of detections on a file of the truth.
+
+next: commands/check_ops.py
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Segment image files: a PNG with the masks for each, and one JSON of all detections.
 
 Whatever computes the detections: what writes them loads no torch.
+
+next: commands/evaluate.py
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""Frozen configurations, presets, recipes, and their JSON form.
+"""Frozen configurations, presets, recipes, their JSON form.
 
 Three parts, because three things are decided apart: the model, how an image file becomes its
 input, and how it is trained. Derived values are properties, so nothing can go stale; an
 ablation is ``dataclasses.replace(config, ...)``. A checkpoint stores the first two as JSON.
-
-next: network.py
 """
 
 from .images import AugmentConfig, InputConfig

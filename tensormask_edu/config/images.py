@@ -1,4 +1,7 @@
-"""How an image file becomes the model's input, and how training pictures are varied."""
+"""How an image file becomes the model's input, and how training pictures are varied.
+
+next: config/train.py
+"""
 
 from __future__ import annotations
 

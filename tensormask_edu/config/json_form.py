@@ -1,4 +1,7 @@
-"""Configurations as JSON: what a checkpoint, an ONNX file and a saved run keep."""
+"""Configurations as JSON: what a checkpoint, an ONNX file and a saved run keep.
+
+next: reference/transforms.py
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The network and its detector: every choice between the paper's variants is a field here."""
+"""The network and its detector: every choice between the paper's variants is a field here.
+
+next: config/images.py
+"""
 
 from __future__ import annotations
 

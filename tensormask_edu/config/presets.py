@@ -1,4 +1,7 @@
-"""What has a name: presets of models, recipes of whole runs, COCO's classes."""
+"""What has a name: presets of models, recipes of whole runs, COCO's classes.
+
+next: config/json_form.py
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How a model is trained."""
+"""How a model is trained.
+
+next: config/presets.py
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures with instances: the overlap world, any COCO folder, augmentation.
+"""Pictures with truth: the overlap world, any COCO folder, augmentation.
 
 In the order of reading:
 

@@ -8,7 +8,7 @@ Two layouts are understood, for `split` = "train", "val", ...:
 Everything in the JSON is checked once, at construction, by the rule of `instances.py`. Pictures
 and masks are read when asked for.
 
-next: data/prepare.py
+next: data/augment.py
 """
 
 from __future__ import annotations

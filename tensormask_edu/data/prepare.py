@@ -3,7 +3,7 @@
 Every picture goes through this, in training, evaluation and prediction alike, whatever computes
 the model: arrays are NumPy's, and no torch is loaded.
 
-next: data/augment.py
+next: data/coco.py
 """
 
 from __future__ import annotations

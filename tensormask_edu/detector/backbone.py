@@ -5,7 +5,7 @@ ResNet stage sits in its first 1x1 convolution (torchvision has it in the 3x3: s
 shapes, other numbers, so the place must be that of the weights), and the FPN merges by the mean
 of lateral and upsampled map, "for stability" (paper, section 5), where torchvision's FPN adds.
 
-next: network.py
+next: detector/heads.py
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Box deltas: how far, in window sides, a box lies from its window (Faster R-CNN's code)."""
+"""Box deltas: how far, in window sides, a box lies from its window (Faster R-CNN's code).
+
+next: detector/backbone.py
+"""
 
 from __future__ import annotations
 

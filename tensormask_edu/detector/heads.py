@@ -3,6 +3,8 @@
 Class and box heads are a tower and one predictor each, put together in `network`. The mask
 branch has more to do, because in the tensor bipyramid a coarse level predicts at every fine
 position (paper, section 4.2).
+
+next: detector/network.py
 """
 
 from __future__ import annotations

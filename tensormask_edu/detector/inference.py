@@ -3,7 +3,7 @@
 Scores choose, boxes suppress, and a mask is pasted from its *window*, not from the predicted
 box.
 
-next: data/coco.py
+next: detector/model.py
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Whose positives, where several processes train together: "process" takes each on
 "global" n processes with a part of the batch each do what one does with the whole, and with
 "process" a part with few positives weighs more.
 
-next: inference.py
+next: detector/inference.py
 """
 
 from __future__ import annotations

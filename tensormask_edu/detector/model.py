@@ -4,7 +4,7 @@
     losses = model(images, targets)                       # training
     detections = model.eval()(images)                     # evaluation
 
-next: targets.py
+next: data/shapes.py
 """
 
 from __future__ import annotations

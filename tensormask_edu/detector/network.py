@@ -3,7 +3,7 @@
 It knows neither losses nor targets, so a lesson or an exporter can hold it without training
 code. Parts in order: what it returns, the whole (paper, sections 4 and 5), windows in a row.
 
-next: model.py
+next: detector/targets.py
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A window is positive for an object when it contains its box, is at most about tw
 centred within one unit of the box centre, and no other object claims it too. "About" and the
 unit are two fields of the configuration, because the paper and the official code differ there.
 
-next: losses.py
+next: detector/losses.py
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Under torchrun every process takes its share of the batches, and all return what one process
 would.
 
-next: train.py
+next: evaluation/ceiling.py
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
-"""What the lessons need beside the package: exercises that explain mistakes, looks at tensors.
+"""Exercises that explain mistakes, short looks at tensors.
 
-    exercise.py   the decorator of a stub; check, hint, solution
-    checks.py     the stages of a check; checks.md, what fits every exercise
-    texts.py      how the sentences are read from the text files
-    lessons/      per lesson a module of functions and a text file of sentences
-    show.py       peek, compare, an explorer
-
-next: learn/exercise.py
+exercise.py   the decorator of a stub; check, hint, solution
+checks.py     the stages of a check; checks.md, what fits every exercise
+texts.py      how the sentences are read from the text files
+lessons/      per lesson a module of functions and a text file of sentences
+show.py       peek, compare, an explorer
 """
 
 from .exercise import check, exercise, hint, solution

@@ -11,7 +11,7 @@ A wrong answer is compared with the answers of *known wrong ideas*: if one of th
 same numbers, its sentence is printed. So a message is about the idea, not about the symptom.
 What fits every exercise is said in `checks.md`.
 
-next: learn/lesson_04.py
+next: learn/texts.py
 """
 
 from __future__ import annotations

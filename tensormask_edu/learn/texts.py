@@ -6,6 +6,8 @@
 
 A word in braces, `{shape}`, is filled in when the sentence is said. Everything before the first
 `##` is a note to the reader of the file. Which headings an exercise needs: see `Exercise`.
+
+next: learn/show.py
 """
 
 from __future__ import annotations

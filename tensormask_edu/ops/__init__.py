@@ -1,5 +1,8 @@
-"""The paper's operators in PyTorch: the names of `tensormask_edu.reference`, fast and
-differentiable."""
+"""The same names, fast: PyTorch, and our kernels.
+
+Every operator takes tensors of any device and dtype, is differentiable, and is compared with
+the one of its name in `tensormask_edu.reference`.
+"""
 
 from .dispatch import KERNEL_DTYPES, ORDER, missing, status, use
 from .swap_align2nat import swap_align2nat, swap_align2nat_windows

@@ -10,6 +10,8 @@ Each dtype is a library of its own, so that the first use waits for one alone.
 The functions trust their arguments: the public op checks them once. Results do not depend on
 the number of threads, at most `torch.get_num_threads()`. Source:
 `plugins/swap_align2nat/host.cpp`.
+
+next: ops/cuda.py
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ before). The functions trust
 their arguments: the public op checks them once. Source: `plugins/swap_align2nat/kernels.cu`. No
 compiler is needed on the user's machine, only cuda-core, nvidia-cuda-nvrtc and, for 16-bit
 types, nvidia-cuda-runtime.
+
+next: masks.py
 """
 
 from __future__ import annotations

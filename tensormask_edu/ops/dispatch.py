@@ -7,6 +7,8 @@
 By default the first that can run for a tensor's device runs, in this order; `use` forces one.
 Each is a module with the functions `forward`, `backward`, `forward_windows`,
 `backward_windows`.
+
+next: ops/cpu.py
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ does.
 Y = pad + L(X - pad) by the tables of `transforms.py`, one axis pair after the other: no Python
 loop over windows, nothing lam times larger than the output. The functions trust their
 arguments: the public op checks them once. `host.py` and `cuda.py` have the same four functions.
+
+next: ops/swap_align2nat.py
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ transposed, which needs neither X nor the pad, and the derivative of that is the
 pad 0.
 
 twin: reference/swap_align2nat.py   next: ../network.py
+
+next: ops/dispatch.py
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ Any floating dtype (16-bit ones are summed in float32), any device, any strides,
 and grids.
 
 twin: reference/transforms.py   next: swap_align2nat.py
+
+next: ops/formula.py
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The definitions, in NumPy loops: what every fast implementation is compared with.
+"""The definitions: NumPy loops.
 
 Nothing here imports PyTorch or any other part of the package, so that an oracle cannot share
 its bugs.

@@ -2,7 +2,7 @@
 
 The rules are the official code's. Where the paper's differ, an argument takes either.
 
-next: losses.py
+next: reference/losses.py
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 FL*, the class loss, is defined in the appendix of RetinaNet's paper.
 
-next: ../network.py
+next: ops/transforms.py
 """
 
 from __future__ import annotations

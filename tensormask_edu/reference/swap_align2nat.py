@@ -16,6 +16,8 @@ the outermost lam // 2 entries of every window are blended with the pad: the rim
 weights are fractions of integers.
 
 twin: ops/swap_align2nat.py   next: ../network.py
+
+next: reference/assign.py
 """
 
 from __future__ import annotations

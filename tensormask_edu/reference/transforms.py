@@ -15,6 +15,8 @@ the input an output entry (v, y) reads. Values between entries are 4-D linear in
 outside is `pad_value`. Needs NumPy only.
 
 twin: ops/transforms.py   next: swap_align2nat.py
+
+next: reference/swap_align2nat.py
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""One page of training, its batches, its journal."""
+"""The loop on a page, its batches, its journal."""

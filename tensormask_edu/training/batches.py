@@ -4,7 +4,7 @@ Targets depend on boxes and the grid, not on what the network says. So they are 
 of the step and in processes of their own where there are cores to spare; the step finds them
 ready.
 
-next: journal.py
+next: training/train.py
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 rename, so whatever is on the disk after a power cut belongs together. It is read without
 running code from it.
 
-next: distributed.py
+next: evaluation/results.py
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The learning rate over a run, and the optimizer it is given to."""
+"""The learning rate over a run, and the optimizer it is given to.
+
+next: training/batches.py
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ allowed, so a run ends with its last learning rate whichever limit comes first. 
 every process takes its part of each batch, gradients are averaged, and the first process
 writes.
 
-next: loader.py
+next: training/journal.py
 """
 
 from __future__ import annotations

@@ -21,8 +21,6 @@ shows itself as the last line of a notebook cell. `save` writes it whole.
 
 Only the gallery, which needs the model's targets, loads torch; the rest takes its tensors as
 they come. matplotlib loads with the first picture.
-
-next: viz/look.py
 """
 
 from .curves import loss_curve, reachable_iou

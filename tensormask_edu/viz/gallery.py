@@ -2,7 +2,7 @@
 
 This is the one module of the room that loads torch: windows and labels are the model's own.
 
-next: report.py
+next: viz/lessons.py
 """
 
 from __future__ import annotations

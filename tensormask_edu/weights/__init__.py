@@ -1,4 +1,4 @@
-"""Weights: checkpoints of our own, weights of others, a reader of pickles that runs nothing.
+"""Checkpoints, published weights, a reader of pickles that runs nothing.
 
 What is where:
 

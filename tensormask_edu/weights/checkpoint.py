@@ -3,6 +3,8 @@
 Nothing is unpickled; the configuration is enough to rebuild the model. Weights of others come
 in through `load_official` and `load_torchvision`; `convert` makes a checkpoint of a published
 file.
+
+next: weights/official.py
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The official model stores 319 tensors under detectron2's names
 (`backbone.bottom_up.res2.0.conv1.norm.weight`, `head.mask_pred_15.bias`); all of them have one
 counterpart here with the same shape and meaning. One rule table is read in both directions.
 
-next: checkpoint.py
+next: weights/pickled.py
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     tensorrt_rtx  builds on any machine, for a family of GPUs; each compiles the last step
                   when it loads
 
-next: parsed.py
+next: engine/plugin.py
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ library path that TensorRT-RTX needs can be set before it starts. Our ops run as
 was asked for or as their function bodies. The parser's layers are counted by type and its
 outputs compared with the file's, so nobody has to guess.
 
-next: builder.py
+next: engine/child.py
 """
 
 from __future__ import annotations

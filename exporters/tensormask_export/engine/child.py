@@ -3,7 +3,7 @@
 It reads what to do from a JSON file and writes what came of it to another, because the
 libraries it loads may end the process. So it imports little, and no PyTorch.
 
-next: cli.py
+next: engine/manifest.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The GPU of this machine, if there is one.
 
-next: engine_run.py
+next: engine/backends.py
 """
 
 from __future__ import annotations

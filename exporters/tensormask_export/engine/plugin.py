@@ -6,7 +6,7 @@
             register it
     none    the function bodies in the ONNX file: standard ops, nothing to load
 
-next: python_plugin.py
+next: engine/python_plugin.py
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ below: while building for shapes and types, while running `enqueue`, which needs
 tensormask-edu[cuda] and hands the kernel to the engine's stream. The twin in C++ is
 plugins/swap_align2nat/tensorrt/plugin.cpp.
 
-next: to_tensorrt.py
+next: engine/build.py
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ function. Helpers take no attributes: TensorRT-RTX 1.7 reads an attribute that o
 hands on to another as 0, without a word. Positions are int64 or float32 and become the type of
 x only as weights, so half precision is safe.
 
-next: translations.py
+next: onnx_file/translations.py
 """
 
 # mypy: ignore-errors

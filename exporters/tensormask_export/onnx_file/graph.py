@@ -15,7 +15,7 @@ What stays outside is small, and depends on the picture's size in the file: clip
 (`detections.py`). Letters of the shapes: N images, M windows, K classes, A window sizes,
 C candidates, D places for detections, P x Q bins of a canvas.
 
-next: precision.py
+next: onnx_file/precision.py
 """
 
 from __future__ import annotations

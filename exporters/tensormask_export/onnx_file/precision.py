@@ -11,7 +11,7 @@ it. Weights and activations of the network are float16. What stays float32, and 
 Batch normalisation is folded into the convolution before it, in float64: its running variances
 may lie below the smallest float16.
 
-next: onnx_body.py
+next: onnx_file/bodies.py
 """
 
 from __future__ import annotations

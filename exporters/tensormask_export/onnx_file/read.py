@@ -1,6 +1,6 @@
 """An ONNX file of ours: its graph, its metadata, its inner tensors. Needs no torch.
 
-next: bodies.py
+next: engine/device.py
 """
 
 from __future__ import annotations

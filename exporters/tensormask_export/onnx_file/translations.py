@@ -5,7 +5,7 @@ schema alone stays a node. Group normalisation becomes our instance normalisatio
 accurate in ONNX Runtime and fused in TensorRT. The exporter reads the annotations of these
 functions, so they must be complete.
 
-next: to_onnx.py
+next: onnx_file/samples.py
 """
 
 # mypy: ignore-errors

@@ -4,7 +4,7 @@ The steps: torch.onnx.export with our ops left as bare nodes; the ops' bodies; s
 PyTorch gives for a few small pictures, and the other metadata; the ONNX checker. The file
 appears whole or not at all.
 
-next: detections.py
+next: onnx_file/read.py
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Whatever can compute an exported file, behind one session."""
+"""Whatever computes a file, behind one session."""

@@ -3,7 +3,7 @@
 What `inference.to_output_size` and `inference.paste` do in PyTorch, here in NumPy alone: for
 whoever runs the ONNX file or an engine without PyTorch.
 
-next: runtimes.py
+next: verify/pictures.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A checkpoint's model in PyTorch: what every other runtime is compared with and timed beside.
 
-next: onnxruntime.py
+next: runtimes/engine.py
 """
 
 from __future__ import annotations

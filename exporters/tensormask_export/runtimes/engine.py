@@ -4,7 +4,7 @@ Not run on a GPU yet. Without one, tests run the checks of the file, the plugin'
 the buffers and the order of the calls; TensorRT-RTX itself reads an engine's header and then
 asks for a driver. `Stream` holds every call of torch.cuda that needs one.
 
-next: predict.py
+next: runtimes/find.py
 """
 
 from __future__ import annotations

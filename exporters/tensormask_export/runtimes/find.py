@@ -8,7 +8,7 @@
 
 What needs PyTorch is imported when it is asked for.
 
-next: compare.py
+next: runtimes/detections.py
 """
 
 from __future__ import annotations

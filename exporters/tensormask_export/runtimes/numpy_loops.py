@@ -2,7 +2,7 @@
 
 The third way to compute a swap, besides the kernels and the function bodies in the file.
 
-next: parsed.py
+next: runtimes/parsed.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """An ONNX file in ONNX Runtime, on the CPU. Loads no PyTorch.
 
-next: numpy_loops.py
+next: runtimes/numpy_loops.py
 """
 
 from __future__ import annotations

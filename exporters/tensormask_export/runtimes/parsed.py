@@ -4,7 +4,7 @@ TensorRT cannot run without a GPU, but it can parse, and a misreading shows. The
 is a list of layers with weights, and this file computes them one by one, with NumPy and
 PyTorch. It caught the parser reading an attribute as 0.
 
-next: plugin.py
+next: runtimes/eager.py
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ A session does once per input shape what depends on the shape: output sizes, buf
 After that `run` copies in, computes and copies out. `verify` asks for `all_outputs`, `predict`
 for `detect`, `bench` for what is `ready`. This file loads neither a runtime nor PyTorch.
 
-next: engine_file.py
+next: runtimes/onnxruntime.py
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Raw outputs are compared number by number. Detections are matched one to one: each of PyTorch's,
 best first, takes the unmatched one of the same class whose box overlaps it most.
 
-next: samples.py
+next: verify/replay.py
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The exporter notes on each node the module that it came from. A module may be ca
 level; its nth call is the nth group of nodes with its name. The last node of the group makes
 what the module returned.
 
-next: verify.py
+next: verify/report.py
 """
 
 from __future__ import annotations

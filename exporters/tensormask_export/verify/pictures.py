@@ -1,6 +1,6 @@
 """What is fed to both sides: random pictures, picture files, the pictures of a COCO folder.
 
-next: scores.py
+next: verify/compare.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The samples inside the file, run again: needs no checkpoint.
 
-next: pictures.py
+next: verify/scores.py
 """
 
 from __future__ import annotations

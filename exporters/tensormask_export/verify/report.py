@@ -7,7 +7,7 @@ Three questions, each with limits that have reasons (`compare.LIMITS`):
                                    the detections that the model itself gives
     a COCO folder                  the same on its pictures, and the AP of both
 
-next: backends.py
+next: predict.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """AP of a runtime's detections beside PyTorch's, on the same pictures.
 
-next: bisect.py
+next: verify/layers.py
 """
 
 from __future__ import annotations

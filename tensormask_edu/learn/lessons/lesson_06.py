@@ -1,6 +1,6 @@
 """The exercises of lesson 06: the taps of the fused op, the op itself, and what it saves.
 
-next: notebooks/README.md
+next: commands/predict.py
 """
 
 from __future__ import annotations
