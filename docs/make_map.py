@@ -1,6 +1,6 @@
-"""The map of the repository, from the docstrings: the README's tree and docs/reading.md.
+"""The map of the repository, from the docstrings: the README's tree, reading.md and api.md.
 
-    python docs/make_map.py            write both
+    python docs/make_map.py            write them
     python docs/make_map.py --check    1 if they are not what the docstrings say
 
 The first line of a module's docstring says what it is; `next: ...` at its end names the module
@@ -23,6 +23,14 @@ PACKAGES = {
 }
 FIRST, LAST = "tensormask_edu/geometry.py", "tensormask_export/cli.py"
 WORDS_FROM = 29  # column where the tree's words begin
+
+# What nobody calls: parsers of commands, a child process, the lessons' own data
+NOT_CALLED = {
+    "tensormask_edu/cli.py",
+    "tensormask_edu/learn/lessons",
+    "tensormask_export/cli.py",
+    "tensormask_export/engine/child.py",
+}
 
 # What has no docstring: path -> words, after the packages
 OTHERS = {
@@ -91,6 +99,11 @@ def tree() -> str:
     return "\n".join([*lines, *(_line(path, text) for path, text in OTHERS.items())])
 
 
+def _folder(room: str) -> Path:
+    package, *inside = room.split("/")
+    return PACKAGES[package].joinpath(*inside)
+
+
 def _files(inside: list[str], room: str) -> Iterator[str]:
     """The files of a room in the order of reading; a folder inside it by its own name."""
     parts = (name.split("/")[1:] for name in inside if name.startswith(f"{room}/"))
@@ -129,6 +142,36 @@ def reading() -> str:
     return "\n".join(parts) + "\n"
 
 
+def api() -> str:
+    """The page of docstrings, room by room; a room that offers names stands for its modules."""
+    parts = [
+        "# API\n\n"
+        "Docstrings as they stand in the source: shapes, units, errors, and the paper's\n"
+        "section. Tensors are named by their axes, `(N, V, U, H, W)`; see the\n"
+        "[glossary](glossary.md). The rooms follow the [reading order](reading.md).\n"
+    ]
+    known = modules()
+    shown: dict[str, list[str]] = {}  # room -> what of it is shown, in the order of reading
+    for name in chain():
+        room = known[name].parent
+        offers = "__all__ = [" in (room / "__init__.py").read_text(encoding="utf-8")
+        subject = str(Path(name).parent if offers and room not in PACKAGES.values() else name)
+        shown.setdefault(str(Path(name).parent), []).append(subject)
+    for room, subjects in shown.items():
+        if room in NOT_CALLED:
+            continue
+        parts.append(f"\n## {room}\n\n{words(_folder(room))}.\n")
+        for subject in dict.fromkeys(subjects):
+            if subject not in NOT_CALLED:
+                dotted = subject.removesuffix(".py").replace("/", ".")
+                imported = "" if subject.endswith(".py") else "   :imported-members:\n"
+                parts.append(
+                    f"\n### {dotted.split('.', 1)[1]}\n\n"
+                    f"```{{eval-rst}}\n.. automodule:: {dotted}\n   :members:\n{imported}```\n"
+                )
+    return "".join(parts)
+
+
 def written() -> dict[Path, str]:
     """File -> what it must hold."""
     readme = ROOT / "README.md"
@@ -137,6 +180,7 @@ def written() -> dict[Path, str]:
     return {
         readme: f"{head}```text\n{tree()}\n```{rest.split('```', 1)[1]}",
         ROOT / "docs" / "reading.md": reading(),
+        ROOT / "docs" / "api.md": api(),
     }
 
 
