@@ -41,6 +41,14 @@ Code dispatch(int dtype, Call call) noexcept {
   }
 }
 
+bool all_inside(const int64_t* index, Index count, const Shape& s) {
+  bool all = true;
+  for (const int64_t* at = index; at < index + 3 * count; at += 3)
+    all &= inside(Index(at[0]), s.N) && inside(Index(at[1]), s.vy().coarse_cells()) &&
+           inside(Index(at[2]), s.ux().coarse_cells());
+  return all;
+}
+
 template <class Worker>
 Code run(const Worker& worker, Index items, int threads) {
   return for_all(items, threads, worker) ? OK : OUT_OF_MEMORY;
@@ -70,7 +78,6 @@ SWAP_API int swap_forward(int dtype, const int64_t* shape, double pad_value, int
     const Acc<T> pad(pad_value);
     T* const to = large_pages(static_cast<T*>(out), s.output_size());
     const auto start = [&](const auto& worker) { return run(worker, worker.items(), threads); };
-    if (ShiftForward<T>::fits(s)) return start(ShiftForward<T>(from, s, pad, to));
     return start(DenseForward<T>(from, s, pad, threads, to));
   });
 }
@@ -89,28 +96,22 @@ SWAP_API int swap_backward(int dtype, const int64_t* shape, int threads, const v
 SWAP_API int swap_forward_windows(int dtype, const int64_t* shape, double pad_value, int threads,
                                   const void* x, const int64_t* index, int64_t count, void* out) {
   const Shape s{shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]};
+  if (!all_inside(index, count, s)) return INDEX_OUTSIDE;
   return dispatch(dtype, [&](auto zero) {
     using T = decltype(zero);
-    const T* const from = static_cast<const T*>(x);
-    const Acc<T> pad(pad_value);
-    const SortedWindows windows(index, count, s, threads);
-    if (!windows.all_inside) return INDEX_OUTSIDE;
-    const Index elements = count * s.window_size();
-    T* const to = large_pages(static_cast<T*>(out), elements);
-    const auto start = [&](const auto& worker) { return run(worker, worker.items(), threads); };
-    if (ShiftWindows<T>::fits(s)) return start(ShiftWindows<T>(from, s, pad, windows, to));
-    if (ManyWindows<T>::pays(s, windows)) return start(ManyWindows<T>(from, s, pad, threads, windows, to));
-    return start(FewWindows<T>(from, s, pad, threads, windows, to));
+    T* const to = large_pages(static_cast<T*>(out), count * s.window_size());
+    const WindowsForward<T> worker(static_cast<const T*>(x), s, Acc<T>(pad_value), index, to);
+    return run(worker, count, threads);
   });
 }
 
 SWAP_API int swap_backward_windows(int dtype, const int64_t* shape, int threads, const void* grad,
                                    const int64_t* index, int64_t count, void* grad_x) {
   const Shape s{shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]};
+  if (!all_inside(index, count, s)) return INDEX_OUTSIDE;
   return dispatch(dtype, [&](auto zero) {
     using T = decltype(zero);
-    const SortedWindows windows(index, count, s, threads);
-    if (!windows.all_inside) return INDEX_OUTSIDE;
+    const WindowsByRow windows(index, count, s);
     T* const to = large_pages(static_cast<T*>(grad_x), s.input_size());
     const WindowsBackward<T> worker{s, &windows, static_cast<const T*>(grad), to, GradRows<T>(s)};
     return run(worker, s.N * s.V * s.H, threads);
