@@ -26,7 +26,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import plain
 import torch
 from memory import Tensors
 from ops import Clock, aligned
@@ -38,7 +37,7 @@ from tensormask_edu.config import COCO_CLASS_NAMES, MODELS
 from tensormask_edu.detector import inference
 from tensormask_edu.detector.model import AT_ONCE, TensorMask, build_model
 from tensormask_edu.detector.network import NetworkOutput, WindowMasks, per_window
-from tensormask_edu.ops import swap_align2nat
+from tensormask_edu.ops import plain, swap_align2nat
 
 PARTS = ("stages", "factors", "area", "scaling", "memory")
 MIB = 1 << 20

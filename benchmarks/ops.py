@@ -23,7 +23,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 
-import plain
 import torch
 from formulas import strided_views
 from torch import Tensor
@@ -31,6 +30,7 @@ from torch import Tensor
 from tensormask_edu import ops
 from tensormask_edu.base.files import write_json
 from tensormask_edu.commands.check_ops import machine
+from tensormask_edu.ops import plain
 
 HEIGHT, WIDTH = 200, 336
 LAMS = (1, 2, 4, 8, 16, 32)
@@ -287,8 +287,8 @@ def cpu_claims(rows: list[Dense]) -> list[Claim]:
         for row in large
     }
     return [
-        *at_most("host forward / clone of its output", cost, 2.5),
-        *at_least("host forward, times faster than the better formula, lam >= 2", gain, 4),
+        *at_most("cpu forward / clone of its output", cost, 2.5),
+        *at_least("cpu forward, times faster than the better formula, lam >= 2", gain, 4),
     ]
 
 

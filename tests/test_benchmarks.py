@@ -1,4 +1,4 @@
-"""The benchmark measures the right things: its formulas and plain kernel compute the op, its
+"""The benchmark measures the right things: its formulas compute the op, its
 script runs."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from argparse import Namespace
 import pytest
 import torch
 from conftest import ROOT
-from tolerances import OP_F32, OP_F64
+from tolerances import OP_F64
 from trainer import write_pictures
 
 from tensormask_edu import ops
@@ -24,7 +24,7 @@ def benchmarks(monkeypatch):
     """The folder of scripts on the path, for one test."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     yield
-    for name in ("formulas", "plain", "ops", "model", "memory", "overfit"):
+    for name in ("formulas", "ops", "model", "memory", "overfit"):
         sys.modules.pop(name, None)
 
 
@@ -36,20 +36,6 @@ def test_the_strided_formula_equals_the_op(lam, num_v, num_u, benchmarks):
     assert (
         formulas.strided_views(x, lam, -6.0) - ops.swap_align2nat(x, lam)
     ).abs().max() <= OP_F64
-
-
-@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
-@pytest.mark.parametrize(("lam", "num_v", "num_u"), CASES[:4])
-def test_the_plain_kernel_equals_the_op(lam, num_v, num_u, benchmarks):
-    import plain
-
-    x = torch.randn(2, num_v, num_u, 9, 11, requires_grad=True)
-    out = ops.swap_align2nat(x, lam)
-    grad = torch.randn_like(out)
-    assert (plain.forward(x.detach(), lam, -6.0) - out).abs().max() <= OP_F32
-    assert (
-        plain.backward(grad, lam, 9, 11) - torch.autograd.grad(out, x, grad)[0]
-    ).abs().max() <= OP_F32
 
 
 def test_the_script_writes_every_figure_and_every_promise(

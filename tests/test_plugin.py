@@ -27,7 +27,7 @@ from tolerances import OP_REL
 
 from tensormask_edu import reference
 from tensormask_edu.base.errors import InputError
-from tensormask_edu.ops import cpu, cuda
+from tensormask_edu.ops import build, cpu, cuda
 
 TESTS, PLUGINS = ROOT / "tests", ROOT / "plugins"
 HEADERS = os.environ.get("TENSORRT_INCLUDE_DIR", "")
@@ -38,7 +38,7 @@ CUDA_HEADERS = [
 ]
 
 needs_compiler = pytest.mark.skipif(
-    cpu._find_compiler() is None, reason="no C++ compiler found"
+    build.find_compiler() is None, reason="no C++ compiler found"
 )
 needs_headers = pytest.mark.skipif(
     not HEADERS,
@@ -72,7 +72,7 @@ def compiled(folder: Path, *sources: Path) -> ctypes.CDLL:
         "-Wno-unknown-pragmas",
     ]
     library = folder / "emulated.so"
-    words = [cpu._find_compiler(), *flags, *includes, *map(str, sources), "-o", str(library)]
+    words = [build.find_compiler(), *flags, *includes, *map(str, sources), "-o", str(library)]
     subprocess.run(words, check=True)
     return ctypes.CDLL(str(library))
 
@@ -104,7 +104,7 @@ class Output:
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory):
     """launch.cu for the CPU."""
-    if cpu._find_compiler() is None:
+    if build.find_compiler() is None:
         pytest.skip("no C++ compiler found")
     return compiled(tmp_path_factory.mktemp("launch"), TESTS / "emulated_launch.cpp")
 
@@ -241,10 +241,10 @@ def attributes(lam: int = 2, pad_value: float = PAD):
 
 @pytest.fixture(scope="module")
 def cpp(tmp_path_factory):
-    """trt_plugin.cpp on the emulated device."""
+    """plugin.cpp on the emulated device."""
     sources = (TESTS / "emulated_launch.cpp", TESTS / "emulated_plugin.cpp")
     folder = tmp_path_factory.mktemp("plugin")
-    library = compiled(folder, *sources, PLUGINS / "swap_align2nat" / "trt_plugin.cpp")
+    library = compiled(folder, *sources, PLUGINS / "swap_align2nat" / "tensorrt" / "plugin.cpp")
     library.plugin_timing_id.restype = ctypes.c_char_p
     return library
 

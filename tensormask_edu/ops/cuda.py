@@ -1,4 +1,4 @@
-"""The device build of the kernel source: compiled by NVRTC at first use, cached on disk.
+"""The kernels for CUDA tensors: compiled by NVRTC at first use, then kept.
 
     x:     (N, V, U, H, W)                                        CUDA tensor, float64/32/16 or bfloat16
     out:   (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))            its dtype
@@ -6,21 +6,18 @@
 
 Kernels run on torch's current stream; nothing waits for the device and all memory is torch's,
 so the calls may be captured in a CUDA graph once the kernels are loaded (run the op once
-before). The functions trust
-their arguments: the public op checks them once. Source: `plugins/swap_align2nat/kernels.cu`. No
-compiler is needed on the user's machine, only cuda-core, nvidia-cuda-nvrtc and, for 16-bit
-types, nvidia-cuda-runtime.
+before). The functions trust their arguments: the public op checks them once. Source:
+`plugins/swap_align2nat/gpu/kernels.cu`. No compiler is needed on the user's machine, only
+cuda-core, nvidia-cuda-nvrtc and, for 16-bit types, nvidia-cuda-runtime.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import io
 import json
 import os
 import re
-import threading
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,8 +25,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..base.files import written_whole
-from .cpu import cache_folder, kernel_folder
+from . import build
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 
@@ -42,15 +38,11 @@ TYPES = {
 }
 HEADERS = {"SWAP_NEEDS_HALF": "cuda_fp16.h", "SWAP_NEEDS_BFLOAT16": "cuda_bf16.h"}
 
-_lock = threading.Lock()
-
-
 # --- the four functions -----------------------------------------------------------------------
 
 
 def forward(x: Tensor, lam: int, pad_value: float, out: Tensor | None = None) -> Tensor:
-    """(N, V, U, H, W) -> (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam)), into `out` if there is
-    one."""
+    """(N, V, U, H, W) -> (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam)); into `out` if given."""
     x = x.contiguous()
     n, v, u, height, width = x.shape
     if out is None:
@@ -68,8 +60,7 @@ def forward(x: Tensor, lam: int, pad_value: float, out: Tensor | None = None) ->
 
 
 def backward(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
-    """The adjoint of `forward`: gradient of the output -> gradient (N, V, U, height, width) of
-    the input."""
+    """The adjoint of `forward`: gradient of the output -> (N, V, U, height, width)."""
     grad = grad.contiguous()
     n, fine_v, fine_u = grad.shape[:3]
     grad_x = grad.new_empty(n, fine_v // lam, fine_u // lam, height, width)
@@ -87,7 +78,7 @@ def backward(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
 def forward_windows(
     x: Tensor, lam: int, index: Tensor, pad_value: float, out: Tensor | None = None
 ) -> Tensor:
-    """The windows at the cells `index` alone, into `out` if there is one: (K, lam*V, lam*U)."""
+    """The windows at the cells `index` alone: (K, lam*V, lam*U); into `out` if given."""
     x, index = x.contiguous(), index.contiguous()
     v, u = x.shape[1:3]
     if out is None:
@@ -188,8 +179,8 @@ def element_launch(elements: int) -> Launch:
 
 
 def columns_at_once(x: Tensor) -> int:
-    """Columns that a thread of `forward_tiles` reads at once: 4 where rows and address allow
-    it, else 1."""
+    """Columns that a thread of `forward_tiles` reads at once: 4 or 1."""
+    # A vector of four must not be split: by the end of a row, or by the address.
     aligned = x.shape[4] % 4 == 0 and x.data_ptr() % (4 * x.element_size()) == 0
     return 4 if aligned and x.element_size() <= 4 else 1
 
@@ -230,8 +221,7 @@ def kernel_names(dtype: torch.dtype) -> list[str]:
 
 
 def available() -> tuple[bool, str]:
-    """Whether the device kernels run here, and the reason in words. Compiles or loads those of
-    float32."""
+    """Whether the CUDA kernels run here, and the reason in words. Loads those of float32."""
     try:
         import cuda.core  # noqa: F401
     except ImportError as error:
@@ -261,8 +251,7 @@ class Usage(NamedTuple):
 
 
 def compile_all(architecture: str) -> dict[str, Usage]:
-    """Compiles every kernel for e.g. "sm_90", with or without a GPU: name -> registers, spills,
-    stack."""
+    """Compile every kernel for e.g. "sm_90", with or without a GPU: name -> what it uses."""
     report: dict[str, Usage] = {}
     for dtype in TYPES:
         _, symbols, log = _compile(dtype, architecture)
@@ -312,34 +301,26 @@ def _architecture(device: int) -> str:
     return f"sm_{major}{minor}"
 
 
-def _program(dtype: torch.dtype, architecture: str) -> dict[str, Any]:
-    with _lock:
-        return _load(dtype, architecture, str(cache_folder()))
-
-
 @cache
-def _load(dtype: torch.dtype, architecture: str, folder: str) -> dict[str, Any]:
-    """The kernels of one dtype, from the cache on disk or compiled: name -> kernel."""
+def _program(dtype: torch.dtype, architecture: str) -> dict[str, Any]:
+    """The kernels of one dtype, kept on disk or compiled: name -> kernel."""
     from cuda.core import ObjectCode
 
-    path = Path(folder) / f"device-{_key(dtype, architecture)}.cubin"
-    names = path.with_suffix(".json")
-    if not (path.is_file() and names.is_file()):
+    def write(target: Path) -> None:
         code, symbols, _ = _compile(dtype, architecture)
-        with written_whole(names) as temporary:
-            temporary.write_text(json.dumps(symbols))
-        with written_whole(path) as temporary:
-            temporary.write_bytes(code)
-    symbols = json.loads(names.read_text())
-    binary = ObjectCode.from_cubin(path.read_bytes())
-    return {name: binary.get_kernel(symbol) for name, symbol in symbols.items()}
+        target.write_bytes(json.dumps(symbols).encode() + b"\n" + code)
+
+    path = build.kept(f"cuda-{_key(dtype, architecture)}.kernels", write)
+    symbols, _, code = path.read_bytes().partition(b"\n")  # JSON on the first line, the cubin
+    binary = ObjectCode.from_cubin(code)
+    return {name: binary.get_kernel(symbol) for name, symbol in json.loads(symbols).items()}
 
 
 def _key(dtype: torch.dtype, architecture: str) -> str:
     versions = [importlib.metadata.version(name) for name in ("cuda-core", "cuda-bindings")]
-    sources = [(kernel_folder() / name).read_text() for name in ("core.h", "gpu/kernels.cu")]
-    texts = [*versions, *sources, _nvrtc_version(), str(dtype), architecture]
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:20]
+    folder = build.kernel_folder()
+    sources = [(folder / name).read_text() for name in ("core.h", "gpu/kernels.cu")]
+    return build.key(*versions, *sources, _nvrtc_version(), str(dtype), architecture)
 
 
 def _nvrtc_version() -> str:
@@ -352,7 +333,7 @@ def _compile(dtype: torch.dtype, architecture: str) -> tuple[bytes, dict[str, st
     """NVRTC: (cubin, name of each kernel -> symbol, the assembler's report)."""
     from cuda.core import Program, ProgramOptions
 
-    macro, folder, log = TYPES[dtype][1], kernel_folder() / "gpu", io.StringIO()
+    macro, folder, log = TYPES[dtype][1], build.kernel_folder() / "gpu", io.StringIO()
     options = ProgramOptions(
         name="kernels.cu",
         arch=architecture,
@@ -369,8 +350,7 @@ def _compile(dtype: torch.dtype, architecture: str) -> tuple[bytes, dict[str, st
 
 
 def _header_folder(header: str) -> str:
-    """The folder of a CUDA header: the nvidia-cuda-runtime package, else a toolkit on the
-    machine."""
+    """The folder of a CUDA header: of nvidia-cuda-runtime, else of a toolkit here."""
     for folder in _header_candidates():
         if (folder / header).is_file():
             return str(folder)

@@ -1,5 +1,5 @@
-// The backward passes on the CPU: the adjoint of the forward pass, gathered. One item is one row of the input
-// gradient, which it owns, so results do not depend on the number of threads.
+// The backward passes on the CPU: the adjoint of the forward pass, gathered. One item is one
+// row of the input gradient, which it owns, so results do not depend on the number of threads.
 #pragma once
 
 #include <numeric>
@@ -28,19 +28,28 @@ struct WeightedRows {
   // to[i] = sum over rows of weight * row[offset + i]
   void sum(Index offset, Index length, A* to) const {
     switch (count) {
-      case 0: std::fill_n(to, length, A(0)); break;
-      case 1: sum_of<1>(row, weight, offset, length, to); break;
-      case 2: sum_of<2>(row, weight, offset, length, to); break;
-      case 3: sum_of<3>(row, weight, offset, length, to); break;
-      default: sum_of<4>(row, weight, offset, length, to);
+      case 0:
+        std::fill_n(to, length, A(0));
+        break;
+      case 1:
+        sum_of<1>(row, weight, offset, length, to);
+        break;
+      case 2:
+        sum_of<2>(row, weight, offset, length, to);
+        break;
+      case 3:
+        sum_of<3>(row, weight, offset, length, to);
+        break;
+      default:
+        sum_of<4>(row, weight, offset, length, to);
     }
   }
 
  private:
   // A function of its own, so that all its pointers and weights stay in registers.
   template <int COUNT>
-  SWAP_NOINLINE static void sum_of(const T* const* row, const A* weight, Index offset, Index length,
-                                A* __restrict to) {
+  SWAP_NOINLINE static void sum_of(const T* const* row, const A* weight, Index offset,
+                                   Index length, A* __restrict to) {
     const T* from[COUNT];
     A w[COUNT];
     for (int k = 0; k < COUNT; ++k) from[k] = row[k] + offset, w[k] = weight[k];
@@ -52,7 +61,8 @@ struct WeightedRows {
   }
 };
 
-// Gradients of the outputs (v, :, y, :) that an input row (n, v', :, y', :) feeds, in slot order per group p.
+// Gradients of the outputs (v, :, y, :) that an input row (n, v', :, y', :) feeds, in slot
+// order per group p.
 template <class T>
 class GradRows {
  public:
@@ -112,7 +122,8 @@ struct DenseBackward {
 
   void operator()(Index item) {
     const Index y = item % s.H, v = item / s.H % s.V, n = item / s.H / s.V;
-    const Index cells_y = s.vy().coarse_cells(), cells_x = s.ux().coarse_cells(), plane = cells_y * cells_x;
+    const Index cells_y = s.vy().coarse_cells(), cells_x = s.ux().coarse_cells(),
+                plane = cells_y * cells_x;
     WeightedRows<A, T> sources;
     for (int k = 0; k < 4; ++k) {
       const Contribution<A> source = reader<A>(s.vy(), v, y, k);
@@ -121,7 +132,8 @@ struct DenseBackward {
     }
     T* to = input_row(grad_input, s, n, v, y);
     if (sources.count == 0) return zero_rows(s, to);
-    with_constant_lam<1, 2, 4, 8>(s.lam, [&](auto lam) { spread<lam>(sources, plane, cells_x); });
+    with_constant_lam<1, 2, 4, 8>(s.lam,
+                                  [&](auto lam) { spread<lam>(sources, plane, cells_x); });
     rows.fold(to);
   }
 
@@ -138,8 +150,8 @@ struct DenseBackward {
   }
 };
 
-// The windows of grid row r = n * cells_y + y: order[first[r]] to order[first[r + 1] - 1], by x and then by
-// their position in the index, so that sums have one order.
+// The windows of grid row r = n * cells_y + y: order[first[r]] to order[first[r + 1] - 1], by x
+// and then by their position in the index, so that sums have one order.
 struct WindowsByRow {
   const int64_t* index;
   std::vector<Index> order, first;
@@ -150,7 +162,8 @@ struct WindowsByRow {
       return std::make_tuple(cells[3 * k], cells[3 * k + 1], cells[3 * k + 2], k);
     };
     std::iota(order.begin(), order.end(), Index(0));
-    std::sort(order.begin(), order.end(), [&](Index a, Index b) { return place(a) < place(b); });
+    std::sort(order.begin(), order.end(),
+              [&](Index a, Index b) { return place(a) < place(b); });
     for (Index k : order) ++first[cells[3 * k] * s.vy().coarse_cells() + cells[3 * k + 1] + 1];
     std::partial_sum(first.begin(), first.end(), first.begin());
   }

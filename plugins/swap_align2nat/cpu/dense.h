@@ -1,12 +1,13 @@
-// The dense forward pass on the CPU. An item is a block of slots of the pair (v, y): some cells i = y + p at
-// some phases (core.h). Its lines, one per slot, are worked off together, bin after bin along p and u':
+// The dense forward pass on the CPU. An item is a block of slots of the pair (v, y): some cells
+// i = y + p at some phases (core.h). Its lines, one per slot, are worked off together, bin
+// after bin along p and u':
 //
 //   1. sum     one bin (v', u'), its taps along y and x: a line in the order of the input
 //   2. group   the bins v' = p-1 and p, blended, and dealt out to the phases of the pair (u, x)
 //   3. output  the groups u' = q-1 and q, blended: cells beside each other, as in the output
 //
-// Every pair of taps is summed, not halved: the weights of step 3 see to it. Where an axis has one tap only
-// (lam*V odd), it is counted twice.
+// Every pair of taps is summed, not halved: the weights of step 3 see to it. Where an axis has
+// one tap only (lam*V odd), it is counted twice.
 #pragma once
 
 #include <array>
@@ -30,7 +31,8 @@ inline void turn(const A* from, Index step, A* to, Index pitch) {
   }
 #endif
   for (Index row = 0; row < 4; ++row)
-    for (Index column = 0; column < 4; ++column) to[column * pitch + row] = from[row * step + column];
+    for (Index column = 0; column < 4; ++column)
+      to[column * pitch + row] = from[row * step + column];
 }
 
 template <class T>
@@ -65,12 +67,15 @@ class DenseForward {
 
   void operator()(Index item) {
     enter(item);
-    // The groups p that have outputs: some y = i - p is inside. The one before them fills the bins.
-    const Index low_p = std::max<Index>(low_i_ - cells_y_ + 1, 0), high_p = std::min(high_i_ - 1, s_.V);
+    // The groups p that have outputs: some y = i - p is inside. The one before them fills the
+    // bins.
+    const Index low_p = std::max<Index>(low_i_ - cells_y_ + 1, 0),
+                high_p = std::min(high_i_ - 1, s_.V);
     for (Index p = std::max<Index>(low_p - 1, 0); p <= high_p; ++p)
       for (Index q = 0; q <= s_.U; ++q) {
         if (q < s_.U) read_bin(p, q);
-        for (Index phase = first_phase_; phase < end_phase_ && p >= low_p; ++phase) write(p, q, phase);
+        for (Index phase = first_phase_; phase < end_phase_ && p >= low_p; ++phase)
+          write(p, q, phase);
       }
   }
 
@@ -102,14 +107,17 @@ class DenseForward {
         if (!reads(i, phase)) continue;
         const Index y = row(i, phase), below = y + vy_.half_cell();
         const T* const a = p < s_.V && inside(y, s_.H) ? bin + y * s_.W : pad_row_.data();
-        const T* const b = p < s_.V && inside(below, s_.H) ? bin + below * s_.W : pad_row_.data();
+        const T* const b =
+            p < s_.V && inside(below, s_.H) ? bin + below * s_.W : pad_row_.data();
         A* const sums = bins_.data() + (u * lines() + line(i, phase)) * sums_;
         sum_taps(a, b, b == pad_row_.data() ? b : b + plane, blend_at<A>(phase, s_.lam), sums);
-        with_constant_lam<1, 2, 4, 8, 16, 32>(s_.lam, [&](auto lam) { deal<lam>(group(u, i, phase) + first_j_); });
+        with_constant_lam<1, 2, 4, 8, 16, 32>(
+            s_.lam, [&](auto lam) { deal<lam>(group(u, i, phase) + first_j_); });
       }
   }
 
-  // `bin` held bin p-1 and holds bin p afterwards. With two taps along x there is one sum more than cells.
+  // `bin` held bin p-1 and holds bin p afterwards. With two taps along x there is one sum more
+  // than cells.
   SWAP_NOINLINE void sum_taps(const T* __restrict a, const T* __restrict b, const T* ahead,
                               Blend<A> along_v, A* __restrict bin) {
     A* __restrict const slots = slots_.data() + first_slot_ - s_.lam * first_j_;
@@ -124,7 +132,8 @@ class DenseForward {
     }
     const auto take_all = [=](Index from, Index to) {
       SWAP_INDEPENDENT
-      for (Index k = from; k < to; ++k) take(k, (A(a[k - half]) + A(b[k - half])) + (A(a[k]) + A(b[k])));
+      for (Index k = from; k < to; ++k)
+        take(k, (A(a[k - half]) + A(b[k - half])) + (A(a[k]) + A(b[k])));
     };
     Index k = half;
     for (; k + LINE <= s_.W; k += LINE) {
@@ -159,15 +168,18 @@ class DenseForward {
     if (!inside(v, vy_.fine_bins()) || low >= high) return;
     const Index first = q == 0 ? ux_.lead() : 0, end = q == s_.U ? ux_.lead() : s_.lam;
     const Index run = (high - low) * cells_x_;
-    T* const plane = out_ + ((n_ * vy_.fine_bins() + v) * ux_.fine_bins() + s_.lam * q - ux_.lead()) * area;
+    T* const plane =
+        out_ + ((n_ * vy_.fine_bins() + v) * ux_.fine_bins() + s_.lam * q - ux_.lead()) * area;
     for (Index phase = first; phase < end && past_caches_ && run < area; ++phase) {
       T* const to = plane + phase * area + (low - p) * cells_x_;
-      prefetch<TO_WRITE>(to), prefetch<TO_WRITE>(to + run - 1);  // lines that are not written whole
+      // Lines that are not written whole.
+      prefetch<TO_WRITE>(to), prefetch<TO_WRITE>(to + run - 1);
     }
     Index from = low, to = high;  // the cells that read the input; beside them is padding
     while (from < to && !reads(from, phase_v)) ++from;
     while (from < to && !reads(to - 1, phase_v)) --to;
-    if (const std::array<Index, 4> rows{low, from, to, high}; rows != padded_) {  // else the pad is there
+    // The tile keeps its padding from call to call, as long as it lies in the same rows.
+    if (const std::array<Index, 4> rows{low, from, to, high}; rows != padded_) {
       for (A* cells = tile_.data(); cells < tile_.data() + s_.lam * run; cells += run) {
         std::fill(cells, cells + (from - low) * cells_x_, pad_);
         std::fill(cells + (to - low) * cells_x_, cells + run, pad_);
@@ -188,17 +200,21 @@ class DenseForward {
       put(tile_.data() + first * run, (end - first) * run, plane + first * area, past_caches_);
     else
       for (Index phase = first; phase < end; ++phase)
-        put(tile_.data() + phase * run, run, plane + phase * area + (low - p) * cells_x_, past_caches_);
+        put(tile_.data() + phase * run, run, plane + phase * area + (low - p) * cells_x_,
+            past_caches_);
   }
 
   Index row(Index i, Index phase) const { return vy_.row_of_slot(s_.lam * i + phase); }
 
   // Whether a slot reads more than padding.
-  bool reads(Index i, Index phase) const { 
-    return first_i_ <= i && i < end_i_ && row(i, phase) >= -vy_.half_cell() && row(i, phase) < s_.H;
+  bool reads(Index i, Index phase) const {
+    return first_i_ <= i && i < end_i_ && row(i, phase) >= -vy_.half_cell() &&
+           row(i, phase) < s_.H;
   }
 
-  Index line(Index i, Index phase) const { return (i - first_i_) * phases_ + phase - first_phase_; }
+  Index line(Index i, Index phase) const {
+    return (i - first_i_) * phases_ + phase - first_phase_;
+  }
   Index lines() const { return cells_ * phases_; }
 
   // Of the tap u' = -1..U: two are kept, those outside hold the pad.
@@ -220,18 +236,20 @@ class DenseForward {
   const T* input_;
   T* out_;
   A pad_;
-  Index sums_, first_slot_, first_j_, end_j_;  // of a line: sums, the slot of the first, cells j = x + q
-  Index reading_i_, end_reading_i_;            // cells i that read the input
-  Index phases_, cells_;  // of a block
+  Index sums_;                       // of a line
+  Index first_slot_;                 // of the first sum
+  Index first_j_, end_j_;            // cells j = x + q that the sums touch
+  Index reading_i_, end_reading_i_;  // cells i that read the input
+  Index phases_, cells_;             // of a block
   bool past_caches_;
   std::vector<Blend<A>> along_u_;  // (lam)
 
   Index n_, first_i_, end_i_, low_i_, high_i_, first_phase_, end_phase_;  // the block
-  std::vector<T> pad_row_;                               // (W)
-  std::vector<A> slots_;                               // (cells j, lam), the ends hold the pad
-  std::vector<A> bins_, groups_;                         // (U, lines, sums); (3, lines, lam, pitch)
+  std::vector<T> pad_row_;                                                // (W)
+  std::vector<A> slots_;          // (cells j, lam), the ends hold the pad
+  std::vector<A> bins_, groups_;  // (U, lines, sums); (3, lines, lam, pitch)
   std::array<Index, 4> padded_;   // rows of the tile: padding, sums, padding, end
-  std::vector<A> tile_;                                  // (cells y, cells x)
+  std::vector<A> tile_;           // (cells y, cells x)
 };
 
 }  // namespace swap_align2nat

@@ -38,14 +38,16 @@ namespace swap_align2nat {
 
 // ---------------------------------------------------------------- memory
 
-// Fresh memory in 4 KB pages costs more than the arithmetic: ask for large pages before the first write.
+// Fresh memory in 4 KB pages costs more than the arithmetic: ask for large pages before the
+// first write.
 template <class T>
 T* large_pages(T* out, Index count) {
 #ifdef __linux__
   constexpr uintptr_t page = uintptr_t(2) << 20;
   const uintptr_t start = (reinterpret_cast<uintptr_t>(out) + page - 1) / page * page;
   const uintptr_t end = reinterpret_cast<uintptr_t>(out + count) / page * page;
-  if (start < end) madvise(reinterpret_cast<void*>(start), end - start, MADV_HUGEPAGE);  // a hint: may fail
+  // A hint: it may fail.
+  if (start < end) madvise(reinterpret_cast<void*>(start), end - start, MADV_HUGEPAGE);
 #endif
   return out;
 }
@@ -60,8 +62,8 @@ inline void prefetch([[maybe_unused]] const void* at) {
 #endif
 }
 
-// Stores a result. `past_caches`, where the machine can: lines that are written whole need not be read
-// before. Those at the ends are not; they had better be prefetched.
+// Stores a result. `past_caches`, where the machine can: lines that are written whole need not
+// be read before. Those at the ends are not; they had better be prefetched.
 template <class A, class T>
 void put(const A* from, Index count, T* to, [[maybe_unused]] bool past_caches) {
 #ifdef __SSE2__
@@ -92,13 +94,14 @@ inline void finish_writes() {
 
 // ---------------------------------------------------------------- threads
 
-// `GOMP_parallel` of the OpenMP library that the caller computes with: its threads are awake already, and
-// wait for work. Null: threads are started for every call.
-using Parallel = void (*)(void (*function)(void*), void* data, unsigned threads, unsigned flags);
+// `GOMP_parallel` of the OpenMP library that the caller computes with: its threads are awake
+// already, and wait for work. Null: threads are started for every call.
+using Parallel = void (*)(void (*function)(void*), void* data, unsigned threads,
+                          unsigned flags);
 inline std::atomic<Parallel> parallel{nullptr};
 
-// Calls `worker(item)` for all items, taken in small runs by up to `threads` threads, each with its own copy
-// of `worker` and so with its own scratch rows. False if memory ran out.
+// Calls `worker(item)` for all items, taken in small runs by up to `threads` threads, each with
+// its own copy of `worker` and so with its own scratch rows. False if memory ran out.
 template <class Worker>
 bool for_all(Index items, int threads, const Worker& worker) {
   const Index run = std::clamp<Index>(items / (16 * std::max(threads, 1)), 1, 16);
@@ -123,7 +126,8 @@ bool for_all(Index items, int threads, const Worker& worker) {
   } else {
     std::vector<std::thread> others;
     try {
-      for (Index k = 1; k < std::min<Index>(threads, quotient_up(items, run)); ++k) others.emplace_back(work);
+      for (Index k = 1; k < std::min<Index>(threads, quotient_up(items, run)); ++k)
+        others.emplace_back(work);
     } catch (...) {  // no more threads to be had: fewer do the same work
     }
     work();
@@ -134,14 +138,17 @@ bool for_all(Index items, int threads, const Worker& worker) {
 
 // ---------------------------------------------------------------- groups and phases
 
-// Calls `body` with lam as a constant if it is one of these, which lets the compiler unroll, else with 0.
+// Calls `body` with lam as a constant if it is one of these, which lets the compiler unroll,
+// else with 0.
 template <Index... LAMS, class Body>
 void with_constant_lam(Index lam, Body body) {
-  const bool found = (... || (lam == LAMS && (body(std::integral_constant<Index, LAMS>()), true)));
+  const bool found =
+      (... || (lam == LAMS && (body(std::integral_constant<Index, LAMS>()), true)));
   if (!found) body(std::integral_constant<Index, 0>());
 }
 
-// Calls `body(p, first, end)` for the phases of every group p = 0..U that belong to an output u.
+// Calls `body(p, first, end)` for the phases of every group p = 0..U that belong to an output
+// u.
 template <class Body>
 void for_groups(Index bins, Index lam, Body body) {
   const Index lead = (lam + 1) / 2;

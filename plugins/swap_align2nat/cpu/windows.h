@@ -1,4 +1,5 @@
-// The forward pass for chosen windows on the CPU. One item is one window, which owns what it writes.
+// The forward pass for chosen windows on the CPU. One item is one window, which owns what it
+// writes.
 //
 // A row v of a window is made in the steps of dense.h, for the cells that the window reads:
 //
@@ -6,8 +7,8 @@
 //   2. sum     two columns beside each other, the taps along x
 //   3. output  the bins u' = q-1 and q of a group q, blended
 //
-// Every pair of taps is summed, not halved: the weights of step 3 see to it. Where an axis has one tap only
-// (lam*V odd), it is counted twice.
+// Every pair of taps is summed, not halved: the weights of step 3 see to it. Where an axis has
+// one tap only (lam*V odd), it is counted twice.
 #pragma once
 
 #include <vector>
@@ -53,7 +54,8 @@ class WindowsForward {
   }
 
  private:
-  // Steps 1 and 2 for all bins u': the 2*lam cells that the groups q = u' and u'+1 read. `cell`: the first.
+  // Steps 1 and 2 for all bins u': the 2*lam cells that the groups q = u' and u'+1 read.
+  // `cell`: the first.
   void sum_taps(Index n, Index p, Index row, Index cell, Blend<A> along_v) {
     const Index width = 2 * s_.lam, half_x = ux_.half_cell();
     const T* from[4];  // bin p-1: two rows; bin p: two rows
@@ -96,9 +98,10 @@ class WindowsForward {
   const int64_t* index_;
   T* out_;
   A pad_;
-  std::vector<T> pad_row_;            // (W)
-  std::vector<A> columns_, sums_;     // (2*lam + 1); (U + 2, 2*lam), the first and the last hold the pad
-  std::vector<Blend<A>> along_u_;     // (lam)
+  std::vector<T> pad_row_;         // (W)
+  std::vector<A> columns_;         // (2*lam + 1)
+  std::vector<A> sums_;            // (U + 2, 2*lam), the first and the last hold the pad
+  std::vector<Blend<A>> along_u_;  // (lam)
 };
 
 }  // namespace swap_align2nat
