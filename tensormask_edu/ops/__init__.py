@@ -1,5 +1,4 @@
-"""The paper's operators in PyTorch: the names of `tensormask_edu.reference`, fast and
-differentiable."""
+"""The paper's operators in PyTorch: the names of the reference, fast and differentiable."""
 
 from .dispatch import KERNEL_DTYPES, ORDER, missing, status, use
 from .swap_align2nat import swap_align2nat, swap_align2nat_windows

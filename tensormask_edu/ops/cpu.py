@@ -2,8 +2,8 @@
 
 Each dtype is a library of its own, so that the first use waits for one alone.
 
-    x:     (N, V, U, H, W)                                        CPU tensor, float64/32/16 or bfloat16
-    out:   (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))            its dtype
+    x:     (N, V, U, H, W)                              CPU tensor, float64/32/16 or bfloat16
+    out:   (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))  its dtype
     index: (K, 3) int64, the cells (n, y, x) of K windows;  windows op: out (K, lam*V, lam*U)
 
 The functions trust their arguments: the public op checks them once. Results do not depend on

@@ -1,7 +1,7 @@
 """The kernels for CUDA tensors: compiled by NVRTC at first use, then kept.
 
-    x:     (N, V, U, H, W)                                        CUDA tensor, float64/32/16 or bfloat16
-    out:   (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))            its dtype
+    x:     (N, V, U, H, W)                              CUDA tensor, float64/32/16 or bfloat16
+    out:   (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))  its dtype
     index: (K, 3) int64, the cells (n, y, x) of K windows;  windows op: out (K, lam*V, lam*U)
 
 Kernels run on torch's current stream; nothing waits for the device and all memory is torch's,

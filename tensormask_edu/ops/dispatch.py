@@ -30,8 +30,7 @@ _forced = "auto"
 
 @contextmanager
 def use(name: str) -> Iterator[None]:
-    """Within the block, run `name` ("cuda", "cpu", "formula") or raise; "auto" is the default
-    choice.
+    """Within the block, run `name`: "cuda", "cpu", "formula", or "auto", the default choice.
 
     Holds for the whole process, because the backward pass of a CUDA tensor runs in another
     thread. Raises InputError if `name` is unknown or cannot run here.
@@ -56,14 +55,16 @@ def missing(name: str) -> str:
 
 
 def status() -> dict[str, dict[str, str]]:
-    """What runs and why, per kind of device: {"cpu": {"runs": "cpu", "why": "compiled with
-    ..."}, ...}."""
+    """What runs and why, per kind of device.
+
+    Returns:
+        {"cpu": {"runs": "cpu", "why": "compiled with ..."}, "cuda": ...}
+    """
     return {device: _status(device) for device in ORDER}
 
 
 def implementation(tensor: Tensor) -> ModuleType:
-    """The module that computes the op for this tensor. Raises InputError if a forced one
-    cannot."""
+    """The module that computes the op for this tensor. InputError if a forced one cannot."""
     return _chosen(tensor.device.type, tensor.dtype, _forced)
 
 

@@ -8,7 +8,8 @@ natural tensor with fine bins on a coarse grid (sigma_hw = lam * sigma_vu), with
 times larger tensor between. Output entry (v, u, y, x) is the 4-D linear interpolation of the
 input at
 
-    (v + 1/2)/lam - 1/2,   (u + 1/2)/lam - 1/2,   lam*y + v - (lam*V - 1)/2,   lam*x + u - (lam*U - 1)/2
+    (v + 1/2)/lam - 1/2,         (u + 1/2)/lam - 1/2,
+    lam*y + v - (lam*V - 1)/2,   lam*x + u - (lam*U - 1)/2
 
 with `pad_value` outside: Y = pad + L(X - pad) with L linear. So the backward pass is L
 transposed, which needs neither X nor the pad, and the derivative of that is the op itself with
@@ -182,7 +183,8 @@ register(
     _windows_derivative,
 )
 register(
-    "swap_align2nat_windows_adjoint(Tensor grad, int lam, Tensor index, SymInt[] size) -> Tensor",
+    "swap_align2nat_windows_adjoint(Tensor grad, int lam, Tensor index, SymInt[] size)"
+    " -> Tensor",
     _backward_windows,
     _fake_windows_adjoint,
     _save_windows_adjoint,

@@ -1,15 +1,12 @@
-"""The paper's coordinate transforms in PyTorch: the names of `reference/transforms.py`, fast,
-differentiable.
+"""The paper's coordinate transforms in PyTorch: those of the reference, fast, differentiable.
 
 A mask tensor has shape (N, V, U, H, W): at every cell (y, x) of an H x W grid it holds a V x U
 sub-tensor; sigma_hw and sigma_vu are the pixels between neighbouring cells and sub-tensor
 entries. Every transform is linear interpolation and treats the axis pairs (v, y) and (u, x)
-alike, so all are one operator, `resample`,
-with other numbers: for each output (v', y') a table lists the few inputs (v, y) to sum and
-their weights, the same for (u', x'); weight that falls outside the tensor goes to the pad
-value. The backward pass gathers
-through the transposed tables: no atomics, the same bits in every run. It is linear: all
-derivatives exist.
+alike, so all are one operator, `resample`, with other numbers: for each output (v', y') a table
+lists the few inputs (v, y) to sum and their weights, the same for (u', x'); weight that falls
+outside the tensor goes to the pad value. The backward pass gathers through the transposed
+tables: no atomics, the same bits in every run. It is linear: all derivatives exist.
 
 Any floating dtype (16-bit ones are summed in float32), any device, any strides, empty batches
 and grids.
@@ -146,8 +143,8 @@ def check_integer_lam(lam: int) -> None:
 
 
 def check_index(index: Tensor, bounds: Sequence[int]) -> None:
-    """Every (n, y, x) lies in the output grid. Values exist only when the op runs, so it is
-    checked there."""
+    """InputError unless every (n, y, x) lies in the output grid, `bounds`."""
+    # Values exist only when the op runs, so it is checked there.
     if index.device.type == "cuda":
         inside = (index >= 0).all()
         for column, bound in zip(index.unbind(1), bounds, strict=True):
@@ -180,8 +177,7 @@ def _check_edge(edge: str) -> None:
 
 
 def _scaled_size(x: Tensor, vu: tuple[float, float], hw: tuple[float, float]) -> list[int]:
-    """Output extents (V, U, H, W): V and U scaled by vu[0] / vu[1], H and W by hw[0] /
-    hw[1]."""
+    """Output extents (V, U, H, W): V, U times vu[0] / vu[1], and H, W times hw[0] / hw[1]."""
     check_tensor(x)
     if not all(unit > 0 for unit in (*vu, *hw)):
         raise bad_input("sigma_vu, sigma_hw", "positive units", f"sigma_vu {vu}, sigma_hw {hw}")
@@ -191,23 +187,16 @@ def _scaled_size(x: Tensor, vu: tuple[float, float], hw: tuple[float, float]) ->
     if hw[0] == hw[1]:
         return [num_v, num_u, x.shape[3], x.shape[4]]
     # A ratio like 0.3 / 0.1 must not round up to one cell more.
-    return [
-        num_v,
-        num_u,
-        *(math.ceil(round(extent * hw[0] / hw[1], 9)) for extent in x.shape[3:]),
-    ]
+    grid = (math.ceil(round(extent * hw[0] / hw[1], 9)) for extent in x.shape[3:])
+    return [num_v, num_u, *grid]
 
 
 def _upscaled_size(x: Tensor, lam: float) -> list[int]:
     check_tensor(x)
     if isinstance(lam, bool) or not isinstance(lam, int | float) or not lam >= 1:
         raise bad_input("lam", "a number >= 1", repr(lam))
-    return [
-        _side(lam * x.shape[1], "lam"),
-        _side(lam * x.shape[2], "lam"),
-        x.shape[3],
-        x.shape[4],
-    ]
+    num_v, num_u = (_side(lam * extent, "lam") for extent in x.shape[1:3])
+    return [num_v, num_u, x.shape[3], x.shape[4]]
 
 
 def _side(side: float, cause: str) -> int:
@@ -224,8 +213,7 @@ def _resample(
 
 
 class Table(NamedTuple):
-    """One axis pair's part of L: output j sums input place[t, j] with weight[t, j] over its
-    taps t.
+    """One axis pair's part of L: output j sums input place[t, j] * weight[t, j] over its taps t.
 
     place: (T, J) int64, weight: (T, J), J = V' * H' outputs; outside: (J,) the weight left for
     the pad value.
@@ -245,11 +233,10 @@ def pair_table(
     v = (v' + 1/2) * V/V' - 1/2 (half-pixel centres), y = step * y' + skew * (v' - (V'-1)/2).
     """
     (num_v, num_y), (out_v, out_y) = extents, size
-    v_out = torch.arange(out_v, dtype=torch.float64, device="cpu")[:, None]
+    v_out = torch.arange(out_v, dtype=torch.float64, device="cpu")[:, None]  # (V', 1)
     v_in = ((2 * v_out + 1) * num_v - out_v) / (2 * out_v)
-    y_in = step * torch.arange(out_y, dtype=torch.float64, device="cpu") + skew * (
-        v_out - (out_v - 1) / 2
-    )
+    y_out = torch.arange(out_y, dtype=torch.float64, device="cpu")
+    y_in = step * y_out + skew * (v_out - (out_v - 1) / 2)  # (V', H')
     if edge == "clamp":
         v_in = v_in.clamp(0, num_v - 1)
     if edge == "nearest":
@@ -260,13 +247,12 @@ def pair_table(
             places.append((v * num_y + y).reshape(-1))
             weights.append((v_weight * y_weight).reshape(-1))
     place, weight = torch.stack(places), torch.stack(weights)
-    used = weight.any(dim=1)
+    used = weight.any(dim=1)  # lam = 1 needs one tap where others need two
     return Table(place[used], weight[used], 1 - weight.sum(dim=0))
 
 
 def _taps(coordinate: Tensor, extent: int) -> list[tuple[Tensor, Tensor]]:
-    """The two neighbours of a real index, with linear weights; outside 0..extent-1 the weight
-    is 0."""
+    """The two neighbours of a real index and their linear weights, 0 outside 0..extent-1."""
     lower = coordinate.floor()
     fraction = coordinate - lower
     taps = []
@@ -277,13 +263,13 @@ def _taps(coordinate: Tensor, extent: int) -> list[tuple[Tensor, Tensor]]:
 
 
 def transposed(table: Table, num_inputs: int) -> Table:
-    """The table of the transposed map: input i sums the outputs that read it. Nothing falls
-    outside."""
+    """The table of the transposed map: input i sums its readers. Nothing falls outside."""
     taps, outputs = table.weight.nonzero(as_tuple=True)
     inputs, weight = table.place[taps, outputs], table.weight[taps, outputs]
-    order = inputs.argsort(stable=True)
+    order = inputs.argsort(stable=True)  # by input: its readers stand side by side
     inputs, outputs, weight = inputs[order], outputs[order], weight[order]
     readers = inputs.bincount(minlength=num_inputs)
+    # Which of its input's readers each entry is: the tap that it becomes.
     rank = torch.arange(len(inputs), device="cpu") - (readers.cumsum(0) - readers)[inputs]
     shape = (int(readers.max()) if len(inputs) else 0, num_inputs)
     place_t, weight_t = inputs.new_zeros(shape), weight.new_zeros(shape)
@@ -301,8 +287,7 @@ def cached_table(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Table:
-    """The table of a map, or its transpose, kept: a network asks for the same few again and
-    again."""
+    """The table of a map or its transpose, kept: a network asks for the same few again."""
     table = pair_table(extents, size, *rule)
     if transpose:
         table = transposed(table, extents[0] * extents[1])
@@ -312,10 +297,10 @@ def cached_table(
 
 
 def apply_tables(x: Tensor, vy: Table, ux: Table, size: list[int], pad_value: float) -> Tensor:
-    """Both axis pairs in turn, each a gather of rows: (N, V, U, H, W) -> (N, V', U', H', W') =
-    (N, *size)."""
+    """Both axis pairs in turn, each a gather of rows: (N, V, U, H, W) -> (N, *size)."""
     num, num_v, num_u, height, width = x.shape
     out_v, out_u, out_y, out_x = size
+    # Rows of one axis pair, columns of the other: (N, VH, UW)
     rows = x.permute(0, 1, 3, 2, 4).reshape(num, num_v * height, num_u * width)
     rows = _gather_rows(rows, vy, pad_value)  # (N, V'H', UW)
     rows = _gather_rows(rows.mT.contiguous(), ux, pad_value)  # (N, U'W', V'H')
@@ -323,8 +308,7 @@ def apply_tables(x: Tensor, vy: Table, ux: Table, size: list[int], pad_value: fl
 
 
 def _gather_rows(rows: Tensor, table: Table, pad_value: float) -> Tensor:
-    """(N, I, R) -> (N, J, R): every output row is a weighted sum of a few input rows and the
-    pad value."""
+    """(N, I, R) -> (N, J, R): an output row is a weighted sum of input rows and the pad."""
     size = (len(rows), len(table.outside), rows.shape[2])
     out = (table.outside * pad_value)[:, None].expand(size).contiguous()
     # One buffer for all taps: fresh memory costs more time than the arithmetic.
@@ -356,8 +340,7 @@ def _resample_kernel(
 def _resample_adjoint_kernel(
     grad: Tensor, size: list[int], step: float, skew: float, edge: str
 ) -> Tensor:
-    """(N, V', U', H', W') -> (N, *size): the transposed map, size = (V, U, H, W) of the forward
-    input."""
+    """(N, V', U', H', W') -> (N, *size): the transposed map, size (V, U, H, W) of the input."""
     if grad.numel() == 0 or 0 in size:
         return grad.new_zeros((len(grad), *size))
     dtype = accumulation_dtype(grad.dtype)
@@ -403,7 +386,8 @@ def _fake(x: Tensor, size: list[int], *rule: Any) -> Tensor:
 
 
 register(
-    "resample(Tensor x, SymInt[] size, float step, float skew, str edge, float pad_value) -> Tensor",
+    "resample(Tensor x, SymInt[] size, float step, float skew, str edge, float pad_value)"
+    " -> Tensor",
     _resample_kernel,
     _fake,
     _save,

@@ -4,7 +4,7 @@
 finds them, and engines that contain them load in this process. TensorRT calls the methods
 below: while building for shapes and types, while running `enqueue`, which needs PyTorch and
 tensormask-edu[cuda] and hands the kernel to the engine's stream. Twin:
-plugins/swap_align2nat/trt_plugin.cpp.
+plugins/swap_align2nat/tensorrt/plugin.cpp.
 
 next: to_tensorrt.py
 """
