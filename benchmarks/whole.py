@@ -27,8 +27,8 @@ from tensormask_edu.base.machine import machine
 from tensormask_edu.base.tables import text_table
 from tensormask_edu.ops import build, cpu
 
-# preset, height, width: the paper's model on a small picture, and the one of the course. That one
-# takes a fiftieth of the time and so varies more: times as many pairs
+# preset, height, width, times as many pairs: the paper's model on a small picture, and that of
+# the course, which takes a fiftieth of the time and so varies more
 SIZES = (("r50_fpn_1x", 320, 512, 1), ("tiny", 128, 128, 5))
 STATES = ("before", "after")
 

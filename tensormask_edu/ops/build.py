@@ -26,8 +26,8 @@ def kernel_folder() -> Path:
     """The folder of the kernel sources: data of the installed package, or of a checkout."""
     here = Path(__file__).resolve()
     candidates = (
-        here.parent / "_kernels" / "swap_align2nat",
-        here.parents[2] / "plugins" / "swap_align2nat",
+        here.parent / "_kernels" / "swap_align2nat",  # an installed package
+        here.parents[2] / "plugins" / "swap_align2nat",  # a checkout
     )
     for folder in candidates:
         if (folder / "core.h").is_file():
@@ -87,6 +87,7 @@ def library(
     version = subprocess.run(
         [compiler, "--version"], capture_output=True, text=True, check=True
     ).stdout
+    # Every header that the source could include belongs to the key.
     folders = {source.parent, kernel_folder()}
     headers = [file for folder in sorted(folders) for file in sorted(folder.glob("*.h"))]
     sources = [file.read_text() for file in (source, *headers)]
@@ -105,6 +106,7 @@ def _compile(
         result = subprocess.run(command, capture_output=True, text=True, timeout=300)
         if result.returncode == 0:
             return
+    # The words of the last set: it asks for the least.
     raise OSError(f"{' '.join(command)}: {result.stderr.strip()[-600:]}")
 
 

@@ -44,7 +44,7 @@ def forward(x: Tensor, lam: int, pad_value: float) -> Tensor:
     """(N, V, U, H, W) -> (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))."""
     n, v, u, height, width = x.shape
     out = x.new_empty(n, lam * v, lam * u, -(-height // lam), -(-width // lam))
-    if out.numel():
+    if out.numel():  # the kernels divide by the extents
         x = x.contiguous()
         pointers = x.data_ptr(), out.data_ptr()
         _call("swap_forward", x, x.shape, lam, pad_value, _threads(out), *pointers)
@@ -54,6 +54,7 @@ def forward(x: Tensor, lam: int, pad_value: float) -> Tensor:
 def backward(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
     """The adjoint of `forward`: gradient of the output -> (N, V, U, height, width)."""
     n, fine_v, fine_u = grad.shape[:3]
+    # Each entry gathers its readers and is written once: no zeros first.
     grad_x = grad.new_empty(n, fine_v // lam, fine_u // lam, height, width)
     if grad_x.numel():
         grad = grad.contiguous()
@@ -73,6 +74,7 @@ def forward_windows(x: Tensor, lam: int, index: Tensor, pad_value: float) -> Ten
         x, index = x.contiguous(), index.contiguous()
         pointers = x.data_ptr(), index.data_ptr(), count, out.data_ptr()
         threads = _threads(out, SHARED_WINDOWS)
+        # The kernel says only that an index is outside; the check finds it and raises.
         if _call("swap_forward_windows", x, x.shape, lam, pad_value, threads, *pointers):
             check_index(index, _grid(x.shape, lam))
     return out
@@ -163,6 +165,7 @@ def _threads_of_torch() -> int | None:
         mapped = Path("/proc/self/maps").read_text().split()
     except OSError:
         return None
+    # GNU's, Intel's and LLVM's; the last two know GNU's entry point too.
     names = re.compile(r"/lib(gomp|iomp5|omp)[^/]*\.so")
     for path in dict.fromkeys(word for word in mapped if names.search(word)):
         if start := getattr(ctypes.CDLL(path), "GOMP_parallel", None):

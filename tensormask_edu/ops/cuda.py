@@ -50,9 +50,10 @@ def forward(x: Tensor, lam: int, pad_value: float, out: Tensor | None = None) ->
     if not out.numel():
         return out
     columns = columns_at_once(x)
+    # The kernel's parameters in their order; float(): 64 bits like all the others.
     launch = forward_launch(x.shape, lam, columns, x.element_size())
     arguments = (x.data_ptr(), out.data_ptr(), float(pad_value), *x.shape, lam)
-    if launch.blocks:
+    if launch.blocks:  # a tile fits
         _launch("forward_tiles", (columns,), x, launch, *arguments, launch.tile)
     else:
         _launch("forward_elements", (), x, element_launch(out.numel()), *arguments)
@@ -95,6 +96,7 @@ def backward_windows(
 ) -> Tensor:
     """The adjoint of `forward_windows`; windows that occur twice in `index` add."""
     grad, index = grad.contiguous(), index.contiguous()
+    # Zeros: what no window reads is not visited where windows are few.
     grad_x = grad.new_zeros(tuple(input_shape))
     count, size = len(index), grad_x.numel()
     if not count or not size:
@@ -102,7 +104,7 @@ def backward_windows(
     start, order = cell_lists(index, input_shape, lam)
     lists = (start.data_ptr(), order.data_ptr(), grad_x.data_ptr())
     read = count * elements_read(input_shape, lam)
-    if read < size:
+    if read < size:  # one thread per element that a window reads, else one per element
         arguments = (grad.data_ptr(), index.data_ptr(), *lists, *input_shape, lam, count)
         _launch("backward_few_windows", (), grad, element_launch(read), *arguments)
     else:
@@ -114,13 +116,17 @@ def backward_windows(
 def cell_lists(index: Tensor, shape: tuple[int, ...], lam: int) -> tuple[Tensor, Tensor]:
     """The windows of cell c are order[start[c]:start[c + 1]], in the order of `index`."""
     rows, columns = -(-shape[3] // lam), -(-shape[4] // lam)
+    # (n, y, x) as one number: (K,)
     cells = (index[:, 0] * rows + index[:, 1]) * columns + index[:, 2]
+    # Stable: repeated windows add in one order, so the same bits in every run.
     cells, order = torch.sort(cells, stable=True)
     every_cell = torch.arange(shape[0] * rows * columns + 1, device=index.device)
     return torch.searchsorted(cells, every_cell), order
 
 
 # --- launch shapes: the numbers of kernels.cu, which a test holds equal -----------------------
+# They are told twice, because a user of the torch op has no compiler to ask kernels.cu, and
+# TensorRT's plugin, which asks it (launch.cu), has no Python. There are no other places.
 
 GROUPS, STEPS, FORWARD_ROWS, BACKWARD_ROWS, PASSES = 2, 8, 2, 4, 2
 FORWARD_THREADS, BACKWARD_THREADS, ELEMENT_THREADS = 160, 384, 256
@@ -143,13 +149,16 @@ def forward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: i
     """The launch of `forward_tiles`; `tile` counts cells."""
     n, v, u, height, width = shape
     cells, most = -(-width // lam) + STEPS - 1, (FORWARD_THREADS - 1) * columns // lam
+    # Cells of a block at most, one thread per `columns` input columns.
     if not most or not _offsets_fit(shape, lam, item_bytes):
         return NO_LAUNCH
+    # As few tiles as hold all cells, which are dealt evenly to them.
     tiles = -(-cells // most)
     tile = -(-cells // tiles)
     shared = _stage_bytes(lam * (tile | 1), GROUPS * FORWARD_ROWS * item_bytes)
     if shared > MAX_SHARED_BYTES:
         return NO_LAUNCH
+    # A block: GROUPS groups along v, STEPS along u, FORWARD_ROWS slots, one tile.
     slots = -(-lam * (-(-height // lam) + GROUPS - 1) // FORWARD_ROWS)
     blocks = n * -(-(v + 1) // GROUPS) * -(-(u + 1) // STEPS) * slots * tiles
     return Launch(blocks, _whole_warps(-(-(lam * tile + columns - 1) // columns)), shared, tile)
@@ -160,7 +169,7 @@ def backward_launch(shape: tuple[int, ...], lam: int, item_bytes: int) -> Launch
     n, v, u, height, width = shape
     tiles = -(-width // (BACKWARD_THREADS // 2 if item_bytes > 4 else BACKWARD_THREADS))
     tile = -(-width // tiles)
-    cells = (tile + lam - 1) // lam + 1
+    cells = (tile + lam - 1) // lam + 1  # that a tile may touch, wherever it starts
     threads = max(tile, -(-lam * cells // PASSES))
     shared = _stage_bytes(lam * (cells | 1), GROUPS * BACKWARD_ROWS * max(item_bytes, 4))
     if (
@@ -196,12 +205,14 @@ def _whole_warps(threads: int) -> int:
 
 
 def _stage_bytes(places: int, column_bytes: int) -> int:
+    # Columns are an odd number of words apart: neighbours fall into different banks.
     word = 16 if column_bytes % 16 == 0 else 8
     return 2 * places * (column_bytes // word | 1) * word
 
 
 def _offsets_fit(shape: tuple[int, ...], lam: int, item_bytes: int) -> bool:
     _, _, u, height, width = shape
+    # Within a block the kernels add 32-bit offsets.
     out_plane = -(-height // lam) * -(-width // lam)
     most = max(height * width, lam * lam * out_plane)
     return (GROUPS + 2) * u * most * item_bytes < 1 << 31
@@ -213,7 +224,7 @@ def _offsets_fit(shape: tuple[int, ...], lam: int, item_bytes: int) -> bool:
 def kernel_names(dtype: torch.dtype) -> list[str]:
     """Every kernel of one dtype, as kernels.cu spells it."""
     names = [_spelled("forward_tiles", dtype, (columns,)) for columns in (1, 4)]
-    if dtype == torch.float64:
+    if dtype == torch.float64:  # vectors of four would be 32 bytes, more than one load takes
         del names[1:]
     plain = ("backward_tiles", "forward_elements", "backward_elements")
     windows = ("forward_windows", "backward_windows", "backward_few_windows")
@@ -228,7 +239,7 @@ def available() -> tuple[bool, str]:
         return False, f"cuda-core is not installed ({error}); install tensormask-edu[cuda]"
     if not torch.cuda.is_available():
         return False, "PyTorch sees no CUDA device"
-    architecture = _architecture(torch.cuda.current_device())
+    architecture = _architecture(torch.cuda.current_device())  # "sm_90"
     try:
         _program(torch.float32, architecture)
     except Exception as error:  # whatever NVRTC or the driver objects to is the reason
@@ -255,7 +266,7 @@ def compile_all(architecture: str) -> dict[str, Usage]:
     report: dict[str, Usage] = {}
     for dtype in TYPES:
         _, symbols, log = _compile(dtype, architecture)
-        used = _usage(log)
+        used = _usage(log)  # by symbol, the name in the machine code
         report |= {
             name.replace("swap_align2nat::", ""): used[symbol]
             for name, symbol in symbols.items()
@@ -289,6 +300,7 @@ def _launch(
 
     with torch.cuda.device(like.device):
         program = _program(like.dtype, _architecture(like.device.index))
+        # PyTorch's own stream: the kernel comes after what made its input.
         stream = Stream.from_handle(torch.cuda.current_stream().cuda_stream)
         config = LaunchConfig(
             grid=launch.blocks, block=launch.threads, shmem_size=launch.shared_bytes
@@ -343,7 +355,7 @@ def _compile(dtype: torch.dtype, architecture: str) -> tuple[bytes, dict[str, st
         ptxas_options=["-v"],
     )
     program = Program((folder / "kernels.cu").read_text(), "c++", options)
-    names = kernel_names(dtype)
+    names = kernel_names(dtype)  # templates: what is not named is not compiled
     binary = program.compile("cubin", name_expressions=tuple(names), logs=log)
     symbols = {name: binary.symbol_mapping[name].decode() for name in names}
     return bytes(binary.code), symbols, log.getvalue()
@@ -369,5 +381,6 @@ def _header_candidates() -> list[Path]:
         found += [
             Path(str(file.locate())).parent for file in files if file.name == "cuda_fp16.h"
         ]
+    # Then a toolkit: where it says it is, else the usual place.
     homes = [os.environ.get(name) for name in ("CUDA_HOME", "CUDA_PATH")] + ["/usr/local/cuda"]
     return found + [Path(home) / "include" for home in homes if home]

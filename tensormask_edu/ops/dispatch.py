@@ -42,7 +42,7 @@ def use(name: str) -> Iterator[None]:
         raise bad_input(
             "implementation", "one that can run here", f"{name!r}: {reason}", "see ops.status()"
         )
-    before, _forced = _forced, name
+    before, _forced = _forced, name  # blocks may be nested
     try:
         yield
     finally:
@@ -68,10 +68,11 @@ def implementation(tensor: Tensor) -> ModuleType:
     return _chosen(tensor.device.type, tensor.dtype, _forced)
 
 
+# Kept: the op asks at every call. What is missing does not appear while a process runs.
 @cache
 def _chosen(device: str, dtype: torch.dtype, forced: str) -> ModuleType:
-    order = ORDER.get(device, ("formula",))
-    if dtype not in KERNEL_DTYPES:
+    order = ORDER.get(device, ("formula",))  # "meta", "mps", ...: PyTorch alone
+    if dtype not in KERNEL_DTYPES:  # float8 and others
         order = ("formula",)
     if forced == "auto":
         return _module(next(name for name in order if not missing(name)))
@@ -83,6 +84,7 @@ def _chosen(device: str, dtype: torch.dtype, forced: str) -> ModuleType:
 
 @cache
 def _module(name: str) -> ModuleType:
+    # Imported when it is asked for: `cuda` alone would cost every CPU user its import.
     return import_module(f".{name}", __package__)
 
 
@@ -91,7 +93,7 @@ def _found(name: str) -> tuple[str, str]:
     """Of a kernel implementation: why it cannot run ("" if it can), and what it is."""
     if name == "cuda" and not torch.cuda.is_available():
         return "no CUDA device is visible to PyTorch", ""
-    runs, text = _module(name).available()
+    runs, text = _module(name).available()  # this may compile
     return ("", text) if runs else (text, "")
 
 

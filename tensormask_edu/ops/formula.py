@@ -26,6 +26,7 @@ def forward(x: Tensor, lam: int, pad_value: float) -> Tensor:
     size = out_size(x.shape[1:], lam)
     if x.numel() == 0:
         return x.new_full((len(x), *size), pad_value)
+    # Tables are float32 or float64: 16-bit values are summed in float32 and rounded once.
     vy, ux = _tables(x, x.shape[1:], lam, transpose=False)
     return apply_tables(x.to(vy.weight.dtype), vy, ux, size, pad_value).to(x.dtype)
 
@@ -41,10 +42,11 @@ def backward(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
 
 def forward_windows(x: Tensor, lam: int, index: Tensor, pad_value: float) -> Tensor:
     """The windows at the cells `index` alone, (K, lam*V, lam*U): rows of the same tables."""
-    n, y, x_cell = index.unbind(1)
+    n, y, x_cell = index.unbind(1)  # (K,) each
     if _dense_is_cheaper(len(index), x.shape, lam):
         return forward(x, lam, pad_value)[n, :, :, y, x_cell]
     vy, ux = _window_tables(x, x.shape, lam, index)
+    # Weight outside in (v, y), or inside there and outside in (u, x): (K, lam*V, lam*U)
     outside_vy, outside_ux = vy.outside[:, :, None], ux.outside[:, None, :]
     out = (outside_vy + (1 - outside_vy) * outside_ux).mul_(pad_value)
     flat, place = x.reshape(-1), torch.empty_like(out, dtype=torch.int64)  # (N V U H W,)
@@ -93,7 +95,7 @@ def _tables(
     """The tables of the axis pairs (v, y) and (u, x); size: (V, U, H, W) of the input."""
     num_v, num_u, height, width = size
     out_v, out_u, out_y, out_x = out_size(size, lam)
-    rule = (float(lam), 1.0, "pad")
+    rule = (float(lam), 1.0, "pad")  # y = lam * y' + 1 * v'
     kind = (rule, transpose, accumulation_dtype(like.dtype), like.device)
     return (
         cached_table((num_v, height), (out_v, out_y), *kind),
@@ -114,6 +116,7 @@ def _window_tables(
     n, y, x = index.unbind(1)
     vy = _rows_of(_window_table((num_v, height), (num_u * height * width, width), *kind), y)
     ux = _rows_of(_window_table((num_u, width), (height * width, 1), *kind), x)
+    # The place of (v, y) counts from image n's first entry.
     image = n * (num_v * num_u * height * width)
     return Table(vy.place + image[:, None], vy.weight, vy.outside), ux
 
@@ -157,6 +160,7 @@ def _window_table(
     """
     size = (lam * extents[0], -(-extents[1] // lam))
     table = cached_table(extents, size, (float(lam), 1.0, "pad"), False, dtype, device)
+    # From v * H + y, as the pair table counts, to entries of x.
     place = table.place // extents[1] * strides[0] + table.place % extents[1] * strides[1]
     return Table(
         *(
@@ -170,6 +174,7 @@ def _dense_is_cheaper(num_windows: int, size: Sequence[int], lam: int) -> bool:
     """Whether all windows take less time than these, each by itself."""
     # Measured: a window with 16 taps, read at scattered places, costs about two of the dense.
     num, num_v, num_u, height, width = size
+    # lam = 1 has one tap along v and one along u; an odd number of fine bins one along y or x.
     taps = (2 if lam > 1 else 1) ** 2 * (2 - lam * num_v % 2) * (2 - lam * num_u % 2)
     return num_windows * taps > 8 * num * -(-height // lam) * -(-width // lam)
 

@@ -47,6 +47,7 @@ def backward(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
 def _call(
     name: str, tensors: tuple[Tensor, Tensor], shape: Any, lam: int, count: int, *pad: float
 ) -> None:
+    # N, V, U, H, W, lam as 32-bit numbers, then how many threads are wanted.
     sizes = [ctypes.c_int(size) for size in (*shape, lam)]
     arguments = (*sizes, ctypes.c_int64(count), *map(ctypes.c_float, pad))
     if tensors[0].is_cuda:

@@ -47,6 +47,7 @@ def align2nat(
         r = aligned_sigma_vu / sigma_vu, s = aligned_sigma_hw / sigma_hw.
     Raises InputError if V*r or U*r is no integer, or a unit is not positive.
     """
+    # Without units of its own the aligned tensor has those of the natural one.
     hat_hw = sigma_hw if aligned_sigma_hw is None else aligned_sigma_hw
     hat_vu = sigma_vu if aligned_sigma_vu is None else aligned_sigma_vu
     size = _scaled_size(x, (hat_vu, sigma_vu), (hat_hw, sigma_hw))
@@ -122,7 +123,7 @@ def subsample(x: Tensor, lam: int) -> Tensor:
     """
     check_tensor(x)
     check_integer_lam(lam)
-    return x[:, :, :, ::lam, ::lam]
+    return x[:, :, :, ::lam, ::lam]  # (N, V, U, ceil(H/lam), ceil(W/lam))
 
 
 def check_tensor(x: Tensor) -> None:
@@ -145,7 +146,7 @@ def check_integer_lam(lam: int) -> None:
 def check_index(index: Tensor, bounds: Sequence[int]) -> None:
     """InputError unless every (n, y, x) lies in the output grid, `bounds`."""
     # Values exist only when the op runs, so it is checked there.
-    if index.device.type == "cuda":
+    if index.device.type == "cuda":  # asynchronous: the values are not waited for
         inside = (index >= 0).all()
         for column, bound in zip(index.unbind(1), bounds, strict=True):
             inside &= (column < bound).all()
@@ -184,7 +185,7 @@ def _scaled_size(x: Tensor, vu: tuple[float, float], hw: tuple[float, float]) ->
     num_v, num_u = (
         _side(extent * vu[0] / vu[1], "sigma_vu / aligned_sigma_vu") for extent in x.shape[1:3]
     )
-    if hw[0] == hw[1]:
+    if hw[0] == hw[1]:  # also where H and W are symbols, while a graph is traced
         return [num_v, num_u, x.shape[3], x.shape[4]]
     # A ratio like 0.3 / 0.1 must not round up to one cell more.
     grid = (math.ceil(round(extent * hw[0] / hw[1], 9)) for extent in x.shape[3:])
@@ -213,7 +214,7 @@ def _resample(
 
 
 class Table(NamedTuple):
-    """One axis pair's part of L: output j sums input place[t, j] * weight[t, j] over its taps t.
+    """One axis pair's part of L: output j sums weight[t, j] * input[place[t, j]] over t.
 
     place: (T, J) int64, weight: (T, J), J = V' * H' outputs; outside: (J,) the weight left for
     the pad value.
@@ -234,19 +235,20 @@ def pair_table(
     """
     (num_v, num_y), (out_v, out_y) = extents, size
     v_out = torch.arange(out_v, dtype=torch.float64, device="cpu")[:, None]  # (V', 1)
+    # (v' + 1/2) * V/V' - 1/2, as one division: exact where it can be
     v_in = ((2 * v_out + 1) * num_v - out_v) / (2 * out_v)
     y_out = torch.arange(out_y, dtype=torch.float64, device="cpu")
     y_in = step * y_out + skew * (v_out - (out_v - 1) / 2)  # (V', H')
     if edge == "clamp":
-        v_in = v_in.clamp(0, num_v - 1)
+        v_in = v_in.clamp(0, num_v - 1)  # beyond the border lies the border itself
     if edge == "nearest":
         v_in = torch.div((2 * v_out + 1) * num_v, 2 * out_v, rounding_mode="floor")
     places, weights = [], []
     for v, v_weight in _taps(v_in.expand_as(y_in), num_v):
         for y, y_weight in _taps(y_in, num_y):
-            places.append((v * num_y + y).reshape(-1))
+            places.append((v * num_y + y).reshape(-1))  # flat input (v, y); (V'H',)
             weights.append((v_weight * y_weight).reshape(-1))
-    place, weight = torch.stack(places), torch.stack(weights)
+    place, weight = torch.stack(places), torch.stack(weights)  # (4, V'H')
     used = weight.any(dim=1)  # lam = 1 needs one tap where others need two
     return Table(place[used], weight[used], 1 - weight.sum(dim=0))
 
@@ -258,12 +260,14 @@ def _taps(coordinate: Tensor, extent: int) -> list[tuple[Tensor, Tensor]]:
     taps = []
     for tap, weight in ((lower, 1 - fraction), (lower + 1, fraction)):
         inside = (tap >= 0) & (tap < extent)
+        # What is outside is led inside, to be read with weight 0.
         taps.append((tap.clamp(0, extent - 1).long(), weight * inside))
     return taps
 
 
 def transposed(table: Table, num_inputs: int) -> Table:
     """The table of the transposed map: input i sums its readers. Nothing falls outside."""
+    # All entries of the matrix L, as three lists.
     taps, outputs = table.weight.nonzero(as_tuple=True)
     inputs, weight = table.place[taps, outputs], table.weight[taps, outputs]
     order = inputs.argsort(stable=True)  # by input: its readers stand side by side
@@ -273,6 +277,7 @@ def transposed(table: Table, num_inputs: int) -> Table:
     rank = torch.arange(len(inputs), device="cpu") - (readers.cumsum(0) - readers)[inputs]
     shape = (int(readers.max()) if len(inputs) else 0, num_inputs)
     place_t, weight_t = inputs.new_zeros(shape), weight.new_zeros(shape)
+    # Inputs with fewer readers keep place 0 with weight 0.
     place_t[rank, inputs] = outputs
     weight_t[rank, inputs] = weight
     return Table(place_t, weight_t, weight.new_zeros(num_inputs))
@@ -310,6 +315,7 @@ def apply_tables(x: Tensor, vy: Table, ux: Table, size: list[int], pad_value: fl
 def _gather_rows(rows: Tensor, table: Table, pad_value: float) -> Tensor:
     """(N, I, R) -> (N, J, R): an output row is a weighted sum of input rows and the pad."""
     size = (len(rows), len(table.outside), rows.shape[2])
+    # What each output takes from outside, the pad value, is there first.
     out = (table.outside * pad_value)[:, None].expand(size).contiguous()
     # One buffer for all taps: fresh memory costs more time than the arithmetic.
     gathered = torch.empty_like(out)
@@ -327,9 +333,9 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
 def _resample_kernel(
     x: Tensor, size: list[int], step: float, skew: float, edge: str, pad_value: float
 ) -> Tensor:
-    if x.numel() == 0 or 0 in size:
+    if x.numel() == 0 or 0 in size:  # no entries, so no tables
         return x.new_full((len(x), *size), pad_value)
-    dtype = accumulation_dtype(x.dtype)
+    dtype = accumulation_dtype(x.dtype)  # sums are rounded once, at the end
     key = ((step, skew, edge), False, dtype, x.device)
     _, num_v, num_u, height, width = x.shape
     vy = cached_table((num_v, height), (size[0], size[2]), *key)
@@ -375,6 +381,7 @@ def register(
 ) -> None:
     """One op of ours: schema, kernel for every device, shape rule for tracing, derivative."""
     name = f"tensormask_edu::{schema.partition('(')[0]}"
+    # "default": this kernel for every device; which implementation runs is its own affair.
     torch.library.define(name, schema[schema.index("(") :])
     torch.library.impl(name, "default", kernel)
     torch.library.register_fake(name, fake)
