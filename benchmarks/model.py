@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import plain
 import torch
 from measure import (
     MIB,
@@ -47,7 +46,7 @@ from tensormask_edu.detector.model import AT_ONCE, TensorMask
 from tensormask_edu.detector.network import NetworkOutput, WindowMasks, per_window
 from tensormask_edu.geometry import sizes_px
 from tensormask_edu.masks import iou
-from tensormask_edu.ops import swap_align2nat
+from tensormask_edu.ops import plain, swap_align2nat
 
 Figures = dict[str, float]
 

@@ -19,7 +19,6 @@ import math
 from functools import partial
 from typing import Any
 
-import plain
 import torch
 from formulas import strided_views
 from measure import Calls, Clock, facts, table, timing_parser
@@ -27,6 +26,7 @@ from torch import Tensor
 
 from tensormask_edu import ops
 from tensormask_edu.base.files import write_json
+from tensormask_edu.ops import plain
 
 HEIGHT, WIDTH = 200, 336
 PAD_VALUE = -6.0

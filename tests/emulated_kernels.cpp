@@ -1,6 +1,7 @@
-// Runs the text of kernels.cu on a CPU: blocks one after another, the threads of a block as fibres that give
-// way at __syncthreads. Indices, launch shapes and shared memory are the device's own; kernels are called
-// with the very 64-bit words that a launch passes to the driver.
+// Runs the text of kernels.cu on a CPU: blocks one after another, the threads of a block as
+// fibres that give way at __syncthreads. Indices, launch shapes and shared memory are the
+// device's own; kernels are called with the very 64-bit words that a launch passes to the
+// driver.
 #include <ucontext.h>
 
 #include <cstdint>
@@ -49,8 +50,8 @@ static void run_fibre() {
 
 enum Failure { FINE = 0, DIVERGED = 1, UNKNOWN = 2, TOO_MUCH_SHARED = 3 };
 
-// All threads up to the next barrier, forwards or backwards, until all have ended. A barrier that some
-// threads reach while others have ended is an error on a device, and here.
+// All threads up to the next barrier, forwards or backwards, until all have ended. A barrier
+// that some threads reach while others have ended is an error on a device, and here.
 static int run_block(unsigned threads, bool backwards, std::vector<char>& stacks) {
   constexpr size_t stack_bytes = 32 << 10;
   stacks.resize(threads * stack_bytes);
@@ -87,8 +88,10 @@ static int run_grid(const int64_t* launch, Call call) {
   blockDim.x = unsigned(launch[1]);
   for (int64_t block = 0; block < launch[0]; ++block) {
     blockIdx.x = unsigned(block);
-    shared.assign(shared.size(), 0xff);  // NaN in every type: a place read before it is written shows
-    emulated_shared = shared.data() + (64 - reinterpret_cast<uintptr_t>(shared.data()) % 64) % 64;
+    shared.assign(shared.size(),
+                  0xff);  // NaN in every type: a place read before it is written shows
+    emulated_shared =
+        shared.data() + (64 - reinterpret_cast<uintptr_t>(shared.data()) % 64) % 64;
     if (const int failure = run_block(blockDim.x, block % 2 == 1, stacks)) return failure;
   }
   return FINE;
@@ -109,18 +112,22 @@ static int call(void (*kernel)(P...), const int64_t* launch, const int64_t* word
 }
 
 template <class... P>
-static int call(void (*kernel)(P...), const int64_t* launch, const int64_t* words, int64_t count) {
+static int call(void (*kernel)(P...), const int64_t* launch, const int64_t* words,
+                int64_t count) {
   if (count != int64_t(sizeof...(P))) return UNKNOWN;
   return call(kernel, launch, words, std::index_sequence_for<P...>());
 }
 
 template <class T>
-static int run(const char* kernel, int columns, const int64_t* launch, const int64_t* words, int64_t count) {
+static int run(const char* kernel, int columns, const int64_t* launch, const int64_t* words,
+               int64_t count) {
   using namespace swap_align2nat;
   const auto named = [&](const char* name) { return std::strcmp(kernel, name) == 0; };
-  if (named("forward_tiles") && columns == 1) return call(forward_tiles<T, 1>, launch, words, count);
+  if (named("forward_tiles") && columns == 1)
+    return call(forward_tiles<T, 1>, launch, words, count);
   if constexpr (sizeof(T) <= 4)
-    if (named("forward_tiles") && columns == 4) return call(forward_tiles<T, 4>, launch, words, count);
+    if (named("forward_tiles") && columns == 4)
+      return call(forward_tiles<T, 4>, launch, words, count);
   if (named("backward_tiles")) return call(backward_tiles<T>, launch, words, count);
   if (named("forward_elements")) return call(forward_elements<T>, launch, words, count);
   if (named("backward_elements")) return call(backward_elements<T>, launch, words, count);
@@ -135,11 +142,16 @@ extern "C" int emulate(const char* kernel, int dtype, int columns, const int64_t
                        const int64_t* words, int64_t count) {
   using namespace swap_align2nat;
   switch (dtype) {
-    case 0: return run<double>(kernel, columns, launch, words, count);
-    case 1: return run<float>(kernel, columns, launch, words, count);
-    case 2: return run<Half>(kernel, columns, launch, words, count);
-    case 3: return run<BFloat16>(kernel, columns, launch, words, count);
-    default: return UNKNOWN;
+    case 0:
+      return run<double>(kernel, columns, launch, words, count);
+    case 1:
+      return run<float>(kernel, columns, launch, words, count);
+    case 2:
+      return run<Half>(kernel, columns, launch, words, count);
+    case 3:
+      return run<BFloat16>(kernel, columns, launch, words, count);
+    default:
+      return UNKNOWN;
   }
 }
 

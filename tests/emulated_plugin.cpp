@@ -1,5 +1,6 @@
-// The TensorRT plugin as TensorRT uses it, without TensorRT: created from fields, stored, created again from
-// what was stored, and run on the CPU with the kernels of emulated_launch.cpp.
+// The TensorRT plugin as TensorRT uses it, without TensorRT: created from fields, stored,
+// created again from what was stored, and run on the CPU with the kernels of
+// emulated_launch.cpp.
 #include <NvInferRuntime.h>
 
 #include <cstring>
@@ -13,7 +14,8 @@ static IPluginCreatorV3One* creator(const char* name) {
   int32_t count = 0;
   IPluginCreatorInterface* const* all = getCreators(count);
   for (int32_t i = 0; i < count; ++i)
-    if (auto* found = static_cast<IPluginCreatorV3One*>(all[i]); !std::strcmp(found->getPluginName(), name))
+    if (auto* found = static_cast<IPluginCreatorV3One*>(all[i]);
+        !std::strcmp(found->getPluginName(), name))
       return found;
   return nullptr;
 }
@@ -41,7 +43,8 @@ struct Field {
 static Owned created(const char* name, const Field* given, int32_t count) {
   PluginField fields[8];
   for (int32_t i = 0; i < count; ++i)
-    fields[i] = {given[i].name, given[i].bytes, PluginFieldType(given[i].type), given[i].length};
+    fields[i] = {given[i].name, given[i].bytes, PluginFieldType(given[i].type),
+                 given[i].length};
   const PluginFieldCollection collection{count, fields};
   return Owned(creator(name)->createPlugin("layer", &collection, TensorRTPhase::kBUILD));
 }
@@ -56,9 +59,10 @@ extern "C" const char* plugin_timing_id(const char* name, const Field* fields, i
   return build_of(plugin)->getTimingCacheID();
 }
 
-// Bit p of the result: the tensor at p may have this type and format, the others being as given.
-extern "C" int plugin_formats(const char* name, const Field* fields, int32_t count, const int32_t* types,
-                              const int32_t* formats, int32_t tensors) {
+// Bit p of the result: the tensor at p may have this type and format, the others being as
+// given.
+extern "C" int plugin_formats(const char* name, const Field* fields, int32_t count,
+                              const int32_t* types, const int32_t* formats, int32_t tensors) {
   const Owned plugin = created(name, fields, count);
   DynamicPluginTensorDesc all[3]{};
   for (int32_t i = 0; i < tensors; ++i)
@@ -69,8 +73,8 @@ extern "C" int plugin_formats(const char* name, const Field* fields, int32_t cou
   return bits;
 }
 
-extern "C" int plugin_output_type(const char* name, const Field* fields, int32_t count, const int32_t* types,
-                                  int32_t inputs) {
+extern "C" int plugin_output_type(const char* name, const Field* fields, int32_t count,
+                                  const int32_t* types, int32_t inputs) {
   const Owned plugin = created(name, fields, count);
   DataType in[4], out{};
   for (int32_t i = 0; i < inputs; ++i) in[i] = DataType(types[i]);
@@ -79,7 +83,8 @@ extern "C" int plugin_output_type(const char* name, const Field* fields, int32_t
 
 // type: of x; dims: of x; rows: K, windows only. Returns what enqueue returns.
 extern "C" int plugin_run(const char* name, const Field* fields, int32_t count, int32_t type,
-                          const int64_t* dims, int64_t rows, const void* x, const void* index, void* out) {
+                          const int64_t* dims, int64_t rows, const void* x, const void* index,
+                          void* out) {
   const Owned built = created(name, fields, count);
   const PluginFieldCollection* stored = runtime_of(built)->getFieldsToSerialize();
   const Owned loaded(creator(name)->createPlugin("layer", stored, TensorRTPhase::kRUNTIME));

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import ROOT
-from tolerances import OP_F32, OP_F64
+from tolerances import OP_F64
 from trainer import write_pictures
 
 from tensormask_edu import ops
@@ -38,19 +38,6 @@ def test_the_strided_formula_equals_the_op(lam, num_v, num_u, benchmarks):
     x = torch.randn(2, num_v, num_u, 9, 11, dtype=torch.float64)
     error = formulas.strided_views(x, lam, -6.0) - ops.swap_align2nat(x, lam)
     assert error.abs().max() <= OP_F64
-
-
-@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
-@pytest.mark.parametrize(("lam", "num_v", "num_u"), CASES[:4])
-def test_the_plain_kernel_equals_the_op(lam, num_v, num_u, benchmarks):
-    import plain
-
-    x = torch.randn(2, num_v, num_u, 9, 11, requires_grad=True)
-    out = ops.swap_align2nat(x, lam)
-    grad = torch.randn_like(out)
-    (expected,) = torch.autograd.grad(out, x, grad)
-    assert (plain.forward(x.detach(), lam, -6.0) - out).abs().max() <= OP_F32
-    assert (plain.backward(grad, lam, 9, 11) - expected).abs().max() <= OP_F32
 
 
 def run(monkeypatch, script, *words: object) -> int | None:

@@ -1,4 +1,4 @@
-"""The kernel source, compiled for the host, for devices, and for a device played by the cpu.
+"""The kernel source, compiled for the CPU, for devices, and for a device played by the CPU.
 
 No GPU is needed: `emulated_kernels.cpp` runs the text of kernels.cu block by block, called by
 `ops.cuda` with the launches and arguments that a device would get.
@@ -29,7 +29,7 @@ from tolerances import OP_F32, OP_REL
 from tensormask_edu import reference
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.commands.check_ops import golden_cases
-from tensormask_edu.ops import cpu, cuda
+from tensormask_edu.ops import build, cpu, cuda, plain
 
 DTYPES = list(OP_REL)
 # why: ((N, V, U, H, W), lam)
@@ -102,11 +102,11 @@ def check_windows(shape, lam, dtype, implementation, count=4) -> None:
     assert error(got, expected, float(grad.abs().max())) <= OP_REL[dtype]
 
 
-# --- the host library -------------------------------------------------------------------------
+# --- the CPU library --------------------------------------------------------------------------
 
 
 @pytest.fixture
-def compiled_host():
+def compiled_cpu():
     found, reason = cpu.available()
     if not found:
         pytest.skip(reason)
@@ -115,20 +115,20 @@ def compiled_host():
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", CASES)
-def test_the_host_forward_equals_the_reference(name, dtype, compiled_host):
-    check_forward(*CASES[name], dtype, compiled_host)
+def test_the_cpu_kernels_forward_equals_the_reference(name, dtype, compiled_cpu):
+    check_forward(*CASES[name], dtype, compiled_cpu)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", CASES)
-def test_the_host_backward_equals_the_adjoint(name, dtype, compiled_host):
-    check_backward(*CASES[name], dtype, compiled_host)
+def test_the_cpu_kernels_backward_equals_the_adjoint(name, dtype, compiled_cpu):
+    check_backward(*CASES[name], dtype, compiled_cpu)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", CASES)
-def test_the_host_windows_equal_the_reference(name, dtype, compiled_host):
-    check_windows(*CASES[name], dtype, compiled_host)
+def test_the_cpu_kernels_windows_equal_the_reference(name, dtype, compiled_cpu):
+    check_windows(*CASES[name], dtype, compiled_cpu)
 
 
 # Levels with more than 4096 cells, whose windows all threads sort
@@ -143,25 +143,25 @@ LEVELS = {
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize("name", LEVELS)
-def test_nearly_all_windows_equal_the_dense_result(name, dtype, compiled_host):
+def test_nearly_all_windows_equal_the_dense_result(name, dtype, compiled_cpu):
     shape, lam = LEVELS[name]
     x = draw(shape, dtype)
-    dense = compiled_host.forward(x, lam, -6.0)
+    dense = compiled_cpu.forward(x, lam, -6.0)
     n, y, x_cell = torch.meshgrid(
         *map(torch.arange, (dense.shape[0], *dense.shape[3:])), indexing="ij"
     )
     kept = (y % 8 > 0) | (x_cell % 3 == 0)  # of some rows a third
     index = torch.stack([n, y, x_cell], 3)[kept]
     index = torch.cat([index, index[:50]])[torch.randperm(len(index) + 50)]  # some twice
-    got = compiled_host.forward_windows(x, lam, index, -6.0)
+    got = compiled_cpu.forward_windows(x, lam, index, -6.0)
     expected = dense.permute(0, 3, 4, 1, 2)[tuple(index.T)]
     assert len(index) > 4096
     assert error(got, expected.double().numpy(), 6.0) <= OP_REL[dtype]
     index[-1, 2] = dense.shape[4]
     with pytest.raises(InputError, match="index"):
-        compiled_host.forward_windows(x, lam, index, -6.0)
+        compiled_cpu.forward_windows(x, lam, index, -6.0)
     with pytest.raises(InputError, match="index"):
-        compiled_host.backward_windows(got, lam, index, shape)
+        compiled_cpu.backward_windows(got, lam, index, shape)
 
 
 fixtures_are_constant = [HealthCheck.function_scoped_fixture]
@@ -169,10 +169,10 @@ fixtures_are_constant = [HealthCheck.function_scoped_fixture]
 
 @settings(max_examples=40, deadline=None, suppress_health_check=fixtures_are_constant)
 @given(shape=shapes, lam=st.integers(1, 6), pad_value=st.sampled_from([-6.0, 0.0, 0.7]))
-def test_the_host_holds_for_any_shape(shape, lam, pad_value, compiled_host):
-    check_forward(shape, lam, torch.float64, compiled_host, pad_value)
-    check_backward(shape, lam, torch.float64, compiled_host)
-    check_windows(shape, lam, torch.float64, compiled_host)
+def test_the_cpu_kernels_holds_for_any_shape(shape, lam, pad_value, compiled_cpu):
+    check_forward(shape, lam, torch.float64, compiled_cpu, pad_value)
+    check_backward(shape, lam, torch.float64, compiled_cpu)
+    check_windows(shape, lam, torch.float64, compiled_cpu)
 
 
 def check_golden(implementation, shared, cases: slice) -> None:
@@ -185,14 +185,14 @@ def check_golden(implementation, shared, cases: slice) -> None:
         torch.testing.assert_close(got, grad_x, rtol=0, atol=OP_F32)
 
 
-def test_the_host_meets_the_golden_file(shared, compiled_host):
-    check_golden(compiled_host, shared, slice(None))
+def test_the_cpu_kernels_meets_the_golden_file(shared, compiled_cpu):
+    check_golden(compiled_cpu, shared, slice(None))
 
 
-def test_the_host_reads_strided_tensors(compiled_host):
+def test_the_cpu_kernels_reads_strided_tensors(compiled_cpu):
     x = draw((1, 9, 3, 8, 2), torch.float32).permute(0, 2, 4, 3, 1)
     assert torch.equal(
-        compiled_host.forward(x, 2, -6.0), compiled_host.forward(x.contiguous(), 2, -6.0)
+        compiled_cpu.forward(x, 2, -6.0), compiled_cpu.forward(x.contiguous(), 2, -6.0)
     )
 
 
@@ -200,21 +200,21 @@ EMPTY = [(0, 3, 3, 4, 4), (1, 3, 3, 0, 4), (1, 3, 3, 4, 0), (1, 0, 3, 4, 4)]
 
 
 @pytest.mark.parametrize("shape", EMPTY, ids=str)
-def test_the_host_takes_empty_tensors(shape, compiled_host):
-    out = compiled_host.forward(torch.empty(shape), 2, -6.0)
+def test_the_cpu_kernels_takes_empty_tensors(shape, compiled_cpu):
+    out = compiled_cpu.forward(torch.empty(shape), 2, -6.0)
     assert out.numel() == 0
-    assert compiled_host.backward(out, 2, *shape[3:]).shape == shape
+    assert compiled_cpu.backward(out, 2, *shape[3:]).shape == shape
 
 
-def test_no_windows_have_no_gradient(compiled_host):
+def test_no_windows_have_no_gradient(compiled_cpu):
     index, shape = torch.empty((0, 3), dtype=torch.int64), (1, 3, 3, 4, 5)
-    out = compiled_host.forward_windows(torch.ones(shape), 2, index, -6.0)
+    out = compiled_cpu.forward_windows(torch.ones(shape), 2, index, -6.0)
     assert out.shape == (0, 6, 6)
-    assert torch.equal(compiled_host.backward_windows(out, 2, index, shape), torch.zeros(shape))
+    assert torch.equal(compiled_cpu.backward_windows(out, 2, index, shape), torch.zeros(shape))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
-def test_host_results_do_not_depend_on_the_number_of_threads(dtype, compiled_host):
+def test_cpu_results_do_not_depend_on_the_number_of_threads(dtype, compiled_cpu):
     shape, lam, results = (2, 4, 3, 30, 41), 4, []
     x, index = draw(shape, dtype), cells(shape, lam, 50)
     threads = torch.get_num_threads()
@@ -243,11 +243,11 @@ def check_infinity(implementation) -> None:
     assert not out.isnan().any()
 
 
-def test_an_infinite_value_reaches_its_own_outputs_alone(compiled_host):
-    check_infinity(compiled_host)
+def test_an_infinite_value_reaches_its_own_outputs_alone(compiled_cpu):
+    check_infinity(compiled_cpu)
 
 
-# --- the host library: compiling and caching --------------------------------------------------
+# --- the CPU library: compiling and caching --------------------------------------------------
 
 
 @pytest.fixture
@@ -260,7 +260,7 @@ def not_loaded():
 
 def test_no_compiler_is_a_reason_and_an_error(not_loaded, tmp_path, monkeypatch):
     monkeypatch.setenv("TENSORMASK_CACHE", str(tmp_path))
-    monkeypatch.setattr(cpu, "_find_compiler", lambda: None)
+    monkeypatch.setattr(build, "find_compiler", lambda: None)
     assert cpu.available() == (
         False,
         "no C++ compiler found (looked for $CXX, c++, g++, clang++)",
@@ -282,7 +282,7 @@ def test_a_failing_compiler_is_quoted(not_loaded, tmp_path, monkeypatch):
     assert not list((tmp_path / "cache").glob("*.so"))
 
 
-def test_processes_that_compile_at_once_do_not_meet(tmp_path, compiled_host):
+def test_processes_that_compile_at_once_do_not_meet(tmp_path, compiled_cpu):
     code = (
         "from tensormask_edu.ops import cpu; import torch\n"
         "cpu.FLAG_SETS = (('-O0', '-std=c++17', '-shared', '-fPIC', '-pthread'),)\n"
@@ -301,7 +301,7 @@ def test_processes_that_compile_at_once_do_not_meet(tmp_path, compiled_host):
 
 # Builds that Python does not load, and what they need of the compiler
 BUILDS = {
-    "without_vectors": ["-O1", "-DSWAP_NO_VECTORS"],
+    "without_vectors": ["-O1", "-U__SSE2__"],
     "with_sanitizers": [
         "-O1",
         "-march=native",
@@ -312,16 +312,16 @@ BUILDS = {
 
 
 @pytest.mark.parametrize("name", BUILDS)
-def test_other_builds_of_the_host_kernels_are_right(name, tmp_path, compiled_host):
+def test_other_builds_of_the_cpu_kernels_are_right(name, tmp_path, compiled_cpu):
     flags = [
         "-std=c++17",
         "-pthread",
         "-DSWAP_DTYPE=1",
-        f"-I{cpu.kernel_folder()}",
+        f"-I{build.kernel_folder()}",
         *BUILDS[name],
     ]
-    source, program = Path(__file__).with_name("host_checks.cpp"), tmp_path / "checks"
-    command = [cpu._find_compiler(), *flags, str(source), "-o", str(program)]
+    source, program = Path(__file__).with_name("cpu_checks.cpp"), tmp_path / "checks"
+    command = [build.find_compiler(), *flags, str(source), "-o", str(program)]
     built = subprocess.run(command, capture_output=True, text=True)
     if built.returncode and "sanitize" in name and "-lasan" in built.stderr:
         pytest.skip("the compiler has no sanitizers")
@@ -330,7 +330,7 @@ def test_other_builds_of_the_host_kernels_are_right(name, tmp_path, compiled_hos
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-def test_threads_of_its_own_give_the_same_numbers(compiled_host):
+def test_threads_of_its_own_give_the_same_numbers(compiled_cpu):
     """Where PyTorch has no OpenMP threads, the kernels start their own."""
     x = torch.randn(1, 5, 6, 61, 83)
     library, threads = cpu._load(torch.float32)[0], cpu._threads_of_torch()
@@ -360,8 +360,8 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_in_the_arithmetic_is_noticed(name, tmp_path, monkeypatch, compiled_host):
-    shutil.copytree(cpu.kernel_folder(), tmp_path, dirs_exist_ok=True)
+def test_a_mistake_in_the_arithmetic_is_noticed(name, tmp_path, monkeypatch, compiled_cpu):
+    shutil.copytree(build.kernel_folder(), tmp_path, dirs_exist_ok=True)
     right, wrong = MISTAKES[name]
     assert right in (tmp_path / "core.h").read_text()
     (tmp_path / "core.h").write_text((tmp_path / "core.h").read_text().replace(right, wrong))
@@ -376,7 +376,7 @@ def test_a_mistake_in_the_arithmetic_is_noticed(name, tmp_path, monkeypatch, com
     ]
     subprocess.run(
         [
-            cpu._find_compiler(),
+            build.find_compiler(),
             *flags,
             str(tmp_path / "cpu" / "kernels.cpp"),
             "-o",
@@ -397,13 +397,29 @@ def test_a_mistake_in_the_arithmetic_is_noticed(name, tmp_path, monkeypatch, com
             check_forward(*CASES[case], torch.float64, cpu)
 
 
-# --- the device kernels, played by the host ---------------------------------------------------
+# --- the plain kernel -------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
+@pytest.mark.parametrize("name", CASES)
+def test_the_plain_kernel_equals_the_reference(name):
+    check_forward(*CASES[name], torch.float32, plain)
+    check_backward(*CASES[name], torch.float32, plain)
+
+
+def test_the_plain_kernel_compiles_for_a_gpu():
+    if importlib.util.find_spec("cuda") is None:
+        pytest.skip("cuda-core is not installed")
+    assert plain.compiled("sm_90").code
+
+
+# --- the device kernels, played by the CPU ----------------------------------------------------
 
 
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory):
     """kernels.cu compiled for the CPU, with fibres for threads."""
-    if cpu._find_compiler() is None:
+    if build.find_compiler() is None:
         pytest.skip("no C++ compiler found")
     library = tmp_path_factory.mktemp("emulator") / "emulated.so"
     source = Path(__file__).with_name("emulated_kernels.cpp")
@@ -413,9 +429,9 @@ def emulator(tmp_path_factory):
         "-shared",
         "-fPIC",
         "-Wno-unknown-pragmas",
-        f"-I{cpu.kernel_folder()}",
+        f"-I{build.kernel_folder()}",
     ]
-    subprocess.run([cpu._find_compiler(), *flags, str(source), "-o", str(library)], check=True)
+    subprocess.run([build.find_compiler(), *flags, str(source), "-o", str(library)], check=True)
     return ctypes.CDLL(str(library))
 
 

@@ -26,7 +26,7 @@ from tolerances import OP_REL
 
 from tensormask_edu import reference
 from tensormask_edu.base.errors import InputError
-from tensormask_edu.ops import cpu, cuda
+from tensormask_edu.ops import build, cpu, cuda
 
 TESTS, PLUGINS = ROOT / "tests", ROOT / "plugins"
 HEADERS = os.environ.get("TENSORRT_INCLUDE_DIR", "")
@@ -37,7 +37,7 @@ CUDA_HEADERS = [
 ]
 
 needs_compiler = pytest.mark.skipif(
-    cpu._find_compiler() is None, reason="no C++ compiler found"
+    build.find_compiler() is None, reason="no C++ compiler found"
 )
 needs_headers = pytest.mark.skipif(
     not HEADERS,
@@ -63,7 +63,7 @@ def compiled(folder: Path, *sources: Path) -> ctypes.CDLL:
     flags = ["-std=c++17", "-O1", "-shared", "-fPIC"]
     flags += ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
     library = folder / "emulated.so"
-    words = [cpu._find_compiler(), *flags, *includes, *map(str, sources), "-o", str(library)]
+    words = [build.find_compiler(), *flags, *includes, *map(str, sources), "-o", str(library)]
     subprocess.run(words, check=True)
     return ctypes.CDLL(str(library))
 
@@ -95,7 +95,7 @@ class Output:
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory):
     """launch.cu for the CPU."""
-    if cpu._find_compiler() is None:
+    if build.find_compiler() is None:
         pytest.skip("no C++ compiler found")
     return compiled(tmp_path_factory.mktemp("launch"), TESTS / "emulated_launch.cpp")
 

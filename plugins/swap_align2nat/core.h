@@ -1,20 +1,23 @@
-// The arithmetic of swap_align2nat, for host and device. Twin: tensormask_edu/reference/swap_align2nat.py
+// The arithmetic of swap_align2nat, for CPU and GPU.
+// Twins: tensormask_edu/reference/swap_align2nat.py; without the integers: plain.cu
 //
-//   x:   (N, V, U, H, W)                                contiguous; `input` below, where x is an index
+//   x:   (N, V, U, H, W)                                contiguous; below `input`
 //   out: (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))    contiguous
-//   out[n,v,u,y,x] = sum over v' u' y' x' of hat(ov-v') hat(ou-u') hat(oy-y') hat(ox-x') * x[n,v',u',y',x'],
-//   ov = (v+1/2)/lam - 1/2,   oy = lam*y + v - lam*V/2 + 1/2,   ou and ox alike; pad_value outside x.
+//   out[n,v,u,y,x] = sum over v' u' y' x' of
+//                    hat(ov-v') hat(ou-u') hat(oy-y') hat(ox-x') * x[n,v',u',y',x']
+//   ov = (v+1/2)/lam - 1/2,   oy = lam*y + v - lam*V/2 + 1/2,   ou and ox alike
+//   hat(t) = max(0, 1-|t|),   pad_value outside x
 //
 // In integers, for the pair of axes (v, y); the pair (u, x) is the same with U and W:
 //
-//   v   = lam*p + phase - lead,  lead = (lam+1)/2      taps v' = p-1 and p, weights 1-w and w,
-//                                                      w = (2*phase + 1 - lam%2) / (2*lam)
-//   row = lam*y + v - lam*V/2    (integer division)    tap y' = row if lam*V is odd,
-//                                                      taps y' = row and row+1, 1/2 each, if it is even
+//   v   = lam*p + phase - lead,  lead = (lam+1)/2     taps v' = p-1 and p, weights 1-w and w,
+//                                                     w = (2*phase + 1 - lam%2) / (2*lam)
+//   row = lam*y + v - lam*V/2    (integer division)   tap y' = row if lam*V is odd,
+//                                                     row and row+1, 1/2 each, if it is even
 //
-// Hence row + lam*V/2 + lead = lam*(y+p) + phase, the `slot`: outputs that read one input row share their
-// phase, and so their weights. The outputs (v, y) of a slot are its groups p = 0..V; group p reads the bins
-// p-1 and p. The fast forms in host.cpp and kernels.cu rest on these lines.
+// Hence row + lam*V/2 + lead = lam*(y+p) + phase, the `slot`: outputs that read one input row
+// share their phase, and so their weights. The outputs (v, y) of a slot are its groups, from
+// p = 0 to V; group p reads the bins p-1 and p. The fast forms in cpu/ and gpu/ rest on this.
 #pragma once
 
 #if defined(__CUDACC__)
@@ -39,7 +42,8 @@ struct Accumulator<double> {
 template <class T>
 using Acc = typename Accumulator<T>::type;
 
-// a / b for 0 <= a < 2^32, b > 0: positions along an axis are that small, and devices divide 64 bits slowly.
+// a / b for 0 <= a < 2^32, b > 0: positions along an axis are that small, and devices divide 64
+// bits slowly.
 SWAP_HD Index quotient(Index a, Index b) { return Index(unsigned(a) / unsigned(b)); }
 
 SWAP_HD Index quotient_up(Index a, Index b) { return quotient(a + b - 1, b); }
@@ -56,7 +60,8 @@ struct Axis {
   SWAP_HD Index fine_bins() const { return lam * bins; }
   SWAP_HD Index coarse_cells() const { return quotient_up(cells, lam); }
   SWAP_HD Index lead() const { return (lam + 1) / 2; }
-  SWAP_HD Index half_cell() const { return (lam * bins + 1) % 2; }  // 1: two taps of 1/2 along y
+  // 1: two taps of 1/2 along y; 0: one tap.
+  SWAP_HD Index half_cell() const { return (lam * bins + 1) % 2; }
   SWAP_HD Index slots() const { return lam * (coarse_cells() + bins); }
   SWAP_HD Index slot_of_row(Index row) const { return row + lam * bins / 2 + lead(); }
   SWAP_HD Index row_of_slot(Index slot) const { return slot - lam * bins / 2 - lead(); }
@@ -69,11 +74,13 @@ struct Shape {
   SWAP_HD Axis ux() const { return {U, W, lam}; }
   SWAP_HD Index input_size() const { return N * V * U * H * W; }
   SWAP_HD Index window_size() const { return lam * V * lam * U; }
-  SWAP_HD Index output_size() const { return N * window_size() * vy().coarse_cells() * ux().coarse_cells(); }
+  SWAP_HD Index output_size() const {
+    return N * window_size() * vy().coarse_cells() * ux().coarse_cells();
+  }
 };
 
-// Weights of the bins p-1 and p that group p reads at one phase. A bin of weight zero adds nothing, whatever
-// it holds; only the upper weight can be zero.
+// Weights of the bins p-1 and p that group p reads at one phase. A bin of weight zero adds
+// nothing, whatever it holds; only the upper weight can be zero.
 template <class A>
 struct Blend {
   A lower, upper;
@@ -94,7 +101,8 @@ SWAP_HD Blend<A> blend_at(Integer phase, Integer lam, A share = 1) {
 
 // ---------------------------------------------------------------- one output element
 
-// One of the four taps of the output pair (v, y), or one of the four outputs that read an input pair.
+// One of the four taps of the output pair (v, y), or one of the four outputs that read an input
+// pair.
 template <class A>
 struct Contribution {
   Index bin, cell;
@@ -106,25 +114,32 @@ template <class A>
 SWAP_HD Contribution<A> tap(const Axis& axis, Index v, Index y, int k) {
   const Index slot = axis.lam * y + v + axis.lead(), p = quotient(v + axis.lead(), axis.lam),
               half = axis.half_cell();
-  const Blend<A> blend = blend_at<A>(v + axis.lead() - axis.lam * p, axis.lam, A(1) / A(1 + half));
+  const Blend<A> blend =
+      blend_at<A>(v + axis.lead() - axis.lam * p, axis.lam, A(1) / A(1 + half));
   const Index bin = k & 1, cell = k >> 1;
-  return {p - 1 + bin, axis.row_of_slot(slot) + cell, cell > half ? A(0) : bin ? blend.upper : blend.lower};
+  return {p - 1 + bin, axis.row_of_slot(slot) + cell,
+          cell > half ? A(0)
+          : bin       ? blend.upper
+                      : blend.lower};
 }
 
-// Output k that reads the input (v', y'); v' is the upper bin of group v' and the lower one of group v' + 1.
+// Output k that reads the input (v', y'); v' is the upper bin of group v' and the lower one of
+// group v' + 1.
 template <class A>
 SWAP_HD Contribution<A> reader(const Axis& axis, Index v, Index y, int k) {
   const Index p = v + (k & 1), back = k >> 1, half = axis.half_cell();
-  const Index slot = axis.slot_of_row(y) - back, i = quotient(slot, axis.lam), phase = slot - axis.lam * i;
+  const Index slot = axis.slot_of_row(y) - back, i = quotient(slot, axis.lam),
+              phase = slot - axis.lam * i;
   const Blend<A> blend = blend_at<A>(phase, axis.lam, A(1) / A(1 + half));
   const Index bin = axis.lam * p + phase - axis.lead(), cell = i - p;
-  const bool there = back <= half && inside(bin, axis.fine_bins()) && inside(cell, axis.coarse_cells());
+  const bool there =
+      back <= half && inside(bin, axis.fine_bins()) && inside(cell, axis.coarse_cells());
   return {bin, cell, !there ? A(0) : p == v ? blend.upper : blend.lower};
 }
 
 template <class A, class T>
-SWAP_HD A output_element(const T* input, const Shape& s, A pad_value, Index n, Index v, Index u, Index y,
-                         Index x) {
+SWAP_HD A output_element(const T* input, const Shape& s, A pad_value, Index n, Index v, Index u,
+                         Index y, Index x) {
   A sum = 0;
   for (int i = 0; i < 4; ++i) {
     const Contribution<A> a = tap<A>(s.vy(), v, y, i);
@@ -142,7 +157,8 @@ SWAP_HD A output_element(const T* input, const Shape& s, A pad_value, Index n, I
 
 // One element of the input gradient.
 template <class A, class T>
-SWAP_HD A input_gradient(const T* grad, const Shape& s, Index n, Index v, Index u, Index y, Index x) {
+SWAP_HD A input_gradient(const T* grad, const Shape& s, Index n, Index v, Index u, Index y,
+                         Index x) {
   const Index cells_y = s.vy().coarse_cells(), cells_x = s.ux().coarse_cells();
   A sum = 0;
   for (int i = 0; i < 4; ++i) {

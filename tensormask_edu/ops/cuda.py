@@ -1,28 +1,25 @@
-"""The device build of the kernel source: compiled by NVRTC at first use, cached on disk.
+"""The kernels for CUDA tensors: compiled by NVRTC at first use, then kept.
 
-    x:     (N, V, U, H, W)                                        CUDA tensor, float64/32/16 or bfloat16
-    out:   (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))            its dtype
+    x:     (N, V, U, H, W)                              CUDA tensor, float64/32/16 or bfloat16
+    out:   (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))  its dtype
     index: (K, 3) int64, the cells (n, y, x) of K windows;  windows op: out (K, lam*V, lam*U)
 
 Kernels run on torch's current stream; nothing waits for the device and all memory is torch's,
 so the calls may be captured in a CUDA graph once the kernels are loaded (run the op once
-before). The functions trust
-their arguments: the public op checks them once. Source: `plugins/swap_align2nat/kernels.cu`. No
-compiler is needed on the user's machine, only cuda-core, nvidia-cuda-nvrtc and, for 16-bit
-types, nvidia-cuda-runtime.
+before). The functions trust their arguments: the public op checks them once. Source:
+`plugins/swap_align2nat/gpu/kernels.cu`. No compiler is needed on the user's machine, only
+cuda-core, nvidia-cuda-nvrtc and, for 16-bit types, nvidia-cuda-runtime.
 
-next: masks.py
+next: ops/plain.py
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import io
 import json
 import os
 import re
-import threading
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,8 +27,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..base.files import written_whole
-from .cpu import cache_folder, kernel_folder
+from . import build
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 
@@ -44,15 +40,11 @@ TYPES = {
 }
 HEADERS = {"SWAP_NEEDS_HALF": "cuda_fp16.h", "SWAP_NEEDS_BFLOAT16": "cuda_bf16.h"}
 
-_lock = threading.Lock()
-
-
 # --- the four functions -----------------------------------------------------------------------
 
 
 def forward(x: Tensor, lam: int, pad_value: float, out: Tensor | None = None) -> Tensor:
-    """(N, V, U, H, W) -> (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam)), into `out` if there is
-    one."""
+    """(N, V, U, H, W) -> (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam)); into `out` if given."""
     x = x.contiguous()
     n, v, u, height, width = x.shape
     if out is None:
@@ -60,9 +52,10 @@ def forward(x: Tensor, lam: int, pad_value: float, out: Tensor | None = None) ->
     if not out.numel():
         return out
     columns = columns_at_once(x)
+    # The kernel's parameters in their order; float(): 64 bits like all the others.
     launch = forward_launch(x.shape, lam, columns, x.element_size())
     arguments = (x.data_ptr(), out.data_ptr(), float(pad_value), *x.shape, lam)
-    if launch.blocks:
+    if launch.blocks:  # a tile fits
         _launch("forward_tiles", (columns,), x, launch, *arguments, launch.tile)
     else:
         _launch("forward_elements", (), x, element_launch(out.numel()), *arguments)
@@ -70,8 +63,7 @@ def forward(x: Tensor, lam: int, pad_value: float, out: Tensor | None = None) ->
 
 
 def backward(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
-    """The adjoint of `forward`: gradient of the output -> gradient (N, V, U, height, width) of
-    the input."""
+    """The adjoint of `forward`: gradient of the output -> (N, V, U, height, width)."""
     grad = grad.contiguous()
     n, fine_v, fine_u = grad.shape[:3]
     grad_x = grad.new_empty(n, fine_v // lam, fine_u // lam, height, width)
@@ -89,7 +81,7 @@ def backward(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
 def forward_windows(
     x: Tensor, lam: int, index: Tensor, pad_value: float, out: Tensor | None = None
 ) -> Tensor:
-    """The windows at the cells `index` alone, into `out` if there is one: (K, lam*V, lam*U)."""
+    """The windows at the cells `index` alone: (K, lam*V, lam*U); into `out` if given."""
     x, index = x.contiguous(), index.contiguous()
     v, u = x.shape[1:3]
     if out is None:
@@ -106,6 +98,7 @@ def backward_windows(
 ) -> Tensor:
     """The adjoint of `forward_windows`; windows that occur twice in `index` add."""
     grad, index = grad.contiguous(), index.contiguous()
+    # Zeros: what no window reads is not visited where windows are few.
     grad_x = grad.new_zeros(tuple(input_shape))
     count, size = len(index), grad_x.numel()
     if not count or not size:
@@ -113,7 +106,7 @@ def backward_windows(
     start, order = cell_lists(index, input_shape, lam)
     lists = (start.data_ptr(), order.data_ptr(), grad_x.data_ptr())
     read = count * elements_read(input_shape, lam)
-    if read < size:
+    if read < size:  # one thread per element that a window reads, else one per element
         arguments = (grad.data_ptr(), index.data_ptr(), *lists, *input_shape, lam, count)
         _launch("backward_few_windows", (), grad, element_launch(read), *arguments)
     else:
@@ -125,13 +118,17 @@ def backward_windows(
 def cell_lists(index: Tensor, shape: tuple[int, ...], lam: int) -> tuple[Tensor, Tensor]:
     """The windows of cell c are order[start[c]:start[c + 1]], in the order of `index`."""
     rows, columns = -(-shape[3] // lam), -(-shape[4] // lam)
+    # (n, y, x) as one number: (K,)
     cells = (index[:, 0] * rows + index[:, 1]) * columns + index[:, 2]
+    # Stable: repeated windows add in one order, so the same bits in every run.
     cells, order = torch.sort(cells, stable=True)
     every_cell = torch.arange(shape[0] * rows * columns + 1, device=index.device)
     return torch.searchsorted(cells, every_cell), order
 
 
 # --- launch shapes: the numbers of kernels.cu, which a test holds equal -----------------------
+# They are told twice, because a user of the torch op has no compiler to ask kernels.cu, and
+# TensorRT's plugin, which asks it (launch.cu), has no Python. There are no other places.
 
 GROUPS, STEPS, FORWARD_ROWS, BACKWARD_ROWS, PASSES = 2, 8, 2, 4, 2
 FORWARD_THREADS, BACKWARD_THREADS, ELEMENT_THREADS = 160, 384, 256
@@ -154,13 +151,16 @@ def forward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: i
     """The launch of `forward_tiles`; `tile` counts cells."""
     n, v, u, height, width = shape
     cells, most = -(-width // lam) + STEPS - 1, (FORWARD_THREADS - 1) * columns // lam
+    # Cells of a block at most, one thread per `columns` input columns.
     if not most or not _offsets_fit(shape, lam, item_bytes):
         return NO_LAUNCH
+    # As few tiles as hold all cells, which are dealt evenly to them.
     tiles = -(-cells // most)
     tile = -(-cells // tiles)
     shared = _stage_bytes(lam * (tile | 1), GROUPS * FORWARD_ROWS * item_bytes)
     if shared > MAX_SHARED_BYTES:
         return NO_LAUNCH
+    # A block: GROUPS groups along v, STEPS along u, FORWARD_ROWS slots, one tile.
     slots = -(-lam * (-(-height // lam) + GROUPS - 1) // FORWARD_ROWS)
     blocks = n * -(-(v + 1) // GROUPS) * -(-(u + 1) // STEPS) * slots * tiles
     return Launch(blocks, _whole_warps(-(-(lam * tile + columns - 1) // columns)), shared, tile)
@@ -171,7 +171,7 @@ def backward_launch(shape: tuple[int, ...], lam: int, item_bytes: int) -> Launch
     n, v, u, height, width = shape
     tiles = -(-width // (BACKWARD_THREADS // 2 if item_bytes > 4 else BACKWARD_THREADS))
     tile = -(-width // tiles)
-    cells = (tile + lam - 1) // lam + 1
+    cells = (tile + lam - 1) // lam + 1  # that a tile may touch, wherever it starts
     threads = max(tile, -(-lam * cells // PASSES))
     shared = _stage_bytes(lam * (cells | 1), GROUPS * BACKWARD_ROWS * max(item_bytes, 4))
     if (
@@ -190,8 +190,8 @@ def element_launch(elements: int) -> Launch:
 
 
 def columns_at_once(x: Tensor) -> int:
-    """Columns that a thread of `forward_tiles` reads at once: 4 where rows and address allow
-    it, else 1."""
+    """Columns that a thread of `forward_tiles` reads at once: 4 or 1."""
+    # A vector of four must not be split: by the end of a row, or by the address.
     aligned = x.shape[4] % 4 == 0 and x.data_ptr() % (4 * x.element_size()) == 0
     return 4 if aligned and x.element_size() <= 4 else 1
 
@@ -207,12 +207,14 @@ def _whole_warps(threads: int) -> int:
 
 
 def _stage_bytes(places: int, column_bytes: int) -> int:
+    # Columns are an odd number of words apart: neighbours fall into different banks.
     word = 16 if column_bytes % 16 == 0 else 8
     return 2 * places * (column_bytes // word | 1) * word
 
 
 def _offsets_fit(shape: tuple[int, ...], lam: int, item_bytes: int) -> bool:
     _, _, u, height, width = shape
+    # Within a block the kernels add 32-bit offsets.
     out_plane = -(-height // lam) * -(-width // lam)
     most = max(height * width, lam * lam * out_plane)
     return (GROUPS + 2) * u * most * item_bytes < 1 << 31
@@ -224,7 +226,7 @@ def _offsets_fit(shape: tuple[int, ...], lam: int, item_bytes: int) -> bool:
 def kernel_names(dtype: torch.dtype) -> list[str]:
     """Every kernel of one dtype, as kernels.cu spells it."""
     names = [_spelled("forward_tiles", dtype, (columns,)) for columns in (1, 4)]
-    if dtype == torch.float64:
+    if dtype == torch.float64:  # vectors of four would be 32 bytes, more than one load takes
         del names[1:]
     plain = ("backward_tiles", "forward_elements", "backward_elements")
     windows = ("forward_windows", "backward_windows", "backward_few_windows")
@@ -232,15 +234,14 @@ def kernel_names(dtype: torch.dtype) -> list[str]:
 
 
 def available() -> tuple[bool, str]:
-    """Whether the device kernels run here, and the reason in words. Compiles or loads those of
-    float32."""
+    """Whether the CUDA kernels run here, and the reason in words. Loads those of float32."""
     try:
         import cuda.core  # noqa: F401
     except ImportError as error:
         return False, f"cuda-core is not installed ({error}); install tensormask-edu[cuda]"
     if not torch.cuda.is_available():
         return False, "PyTorch sees no CUDA device"
-    architecture = _architecture(torch.cuda.current_device())
+    architecture = _architecture(torch.cuda.current_device())  # "sm_90"
     try:
         _program(torch.float32, architecture)
     except Exception as error:  # whatever NVRTC or the driver objects to is the reason
@@ -263,12 +264,11 @@ class Usage(NamedTuple):
 
 
 def compile_all(architecture: str) -> dict[str, Usage]:
-    """Compiles every kernel for e.g. "sm_90", with or without a GPU: name -> registers, spills,
-    stack."""
+    """Compile every kernel for e.g. "sm_90", with or without a GPU: name -> what it uses."""
     report: dict[str, Usage] = {}
     for dtype in TYPES:
         _, symbols, log = _compile(dtype, architecture)
-        used = _usage(log)
+        used = _usage(log)  # by symbol, the name in the machine code
         report |= {
             name.replace("swap_align2nat::", ""): used[symbol]
             for name, symbol in symbols.items()
@@ -302,6 +302,7 @@ def _launch(
 
     with torch.cuda.device(like.device):
         program = _program(like.dtype, _architecture(like.device.index))
+        # PyTorch's own stream: the kernel comes after what made its input.
         stream = Stream.from_handle(torch.cuda.current_stream().cuda_stream)
         config = LaunchConfig(
             grid=launch.blocks, block=launch.threads, shmem_size=launch.shared_bytes
@@ -314,34 +315,26 @@ def _architecture(device: int) -> str:
     return f"sm_{major}{minor}"
 
 
-def _program(dtype: torch.dtype, architecture: str) -> dict[str, Any]:
-    with _lock:
-        return _load(dtype, architecture, str(cache_folder()))
-
-
 @cache
-def _load(dtype: torch.dtype, architecture: str, folder: str) -> dict[str, Any]:
-    """The kernels of one dtype, from the cache on disk or compiled: name -> kernel."""
+def _program(dtype: torch.dtype, architecture: str) -> dict[str, Any]:
+    """The kernels of one dtype, kept on disk or compiled: name -> kernel."""
     from cuda.core import ObjectCode
 
-    path = Path(folder) / f"device-{_key(dtype, architecture)}.cubin"
-    names = path.with_suffix(".json")
-    if not (path.is_file() and names.is_file()):
+    def write(target: Path) -> None:
         code, symbols, _ = _compile(dtype, architecture)
-        with written_whole(names) as temporary:
-            temporary.write_text(json.dumps(symbols))
-        with written_whole(path) as temporary:
-            temporary.write_bytes(code)
-    symbols = json.loads(names.read_text())
-    binary = ObjectCode.from_cubin(path.read_bytes())
-    return {name: binary.get_kernel(symbol) for name, symbol in symbols.items()}
+        target.write_bytes(json.dumps(symbols).encode() + b"\n" + code)
+
+    path = build.kept(f"cuda-{_key(dtype, architecture)}.kernels", write)
+    symbols, _, code = path.read_bytes().partition(b"\n")  # JSON on the first line, the cubin
+    binary = ObjectCode.from_cubin(code)
+    return {name: binary.get_kernel(symbol) for name, symbol in json.loads(symbols).items()}
 
 
 def _key(dtype: torch.dtype, architecture: str) -> str:
     versions = [importlib.metadata.version(name) for name in ("cuda-core", "cuda-bindings")]
-    sources = [(kernel_folder() / name).read_text() for name in ("core.h", "gpu/kernels.cu")]
-    texts = [*versions, *sources, _nvrtc_version(), str(dtype), architecture]
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:20]
+    folder = build.kernel_folder()
+    sources = [(folder / name).read_text() for name in ("core.h", "gpu/kernels.cu")]
+    return build.key(*versions, *sources, _nvrtc_version(), str(dtype), architecture)
 
 
 def _nvrtc_version() -> str:
@@ -354,7 +347,7 @@ def _compile(dtype: torch.dtype, architecture: str) -> tuple[bytes, dict[str, st
     """NVRTC: (cubin, name of each kernel -> symbol, the assembler's report)."""
     from cuda.core import Program, ProgramOptions
 
-    macro, folder, log = TYPES[dtype][1], kernel_folder() / "gpu", io.StringIO()
+    macro, folder, log = TYPES[dtype][1], build.kernel_folder() / "gpu", io.StringIO()
     options = ProgramOptions(
         name="kernels.cu",
         arch=architecture,
@@ -364,15 +357,14 @@ def _compile(dtype: torch.dtype, architecture: str) -> tuple[bytes, dict[str, st
         ptxas_options=["-v"],
     )
     program = Program((folder / "kernels.cu").read_text(), "c++", options)
-    names = kernel_names(dtype)
+    names = kernel_names(dtype)  # templates: what is not named is not compiled
     binary = program.compile("cubin", name_expressions=tuple(names), logs=log)
     symbols = {name: binary.symbol_mapping[name].decode() for name in names}
     return bytes(binary.code), symbols, log.getvalue()
 
 
 def _header_folder(header: str) -> str:
-    """The folder of a CUDA header: the nvidia-cuda-runtime package, else a toolkit on the
-    machine."""
+    """The folder of a CUDA header: of nvidia-cuda-runtime, else of a toolkit here."""
     for folder in _header_candidates():
         if (folder / header).is_file():
             return str(folder)
@@ -391,5 +383,6 @@ def _header_candidates() -> list[Path]:
         found += [
             Path(str(file.locate())).parent for file in files if file.name == "cuda_fp16.h"
         ]
+    # Then a toolkit: where it says it is, else the usual place.
     homes = [os.environ.get(name) for name in ("CUDA_HOME", "CUDA_PATH")] + ["/usr/local/cuda"]
     return found + [Path(home) / "include" for home in homes if home]

@@ -8,7 +8,7 @@ By default the first that can run for a tensor's device runs, in this order; `us
 Each is a module with the functions `forward`, `backward`, `forward_windows`,
 `backward_windows`.
 
-next: ops/cpu.py
+next: ops/build.py
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ _forced = "auto"
 
 @contextmanager
 def use(name: str) -> Iterator[None]:
-    """Within the block, run `name` ("cuda", "cpu", "formula") or raise; "auto" is the default
-    choice.
+    """Within the block, run `name`: "cuda", "cpu", "formula", or "auto", the default choice.
 
     Holds for the whole process, because the backward pass of a CUDA tensor runs in another
     thread. Raises InputError if `name` is unknown or cannot run here.
@@ -45,7 +44,7 @@ def use(name: str) -> Iterator[None]:
         raise bad_input(
             "implementation", "one that can run here", f"{name!r}: {reason}", "see ops.status()"
         )
-    before, _forced = _forced, name
+    before, _forced = _forced, name  # blocks may be nested
     try:
         yield
     finally:
@@ -58,21 +57,24 @@ def missing(name: str) -> str:
 
 
 def status() -> dict[str, dict[str, str]]:
-    """What runs and why, per kind of device: {"cpu": {"runs": "cpu", "why": "compiled with
-    ..."}, ...}."""
+    """What runs and why, per kind of device.
+
+    Returns:
+        {"cpu": {"runs": "cpu", "why": "compiled with ..."}, "cuda": ...}
+    """
     return {device: _status(device) for device in ORDER}
 
 
 def implementation(tensor: Tensor) -> ModuleType:
-    """The module that computes the op for this tensor. Raises InputError if a forced one
-    cannot."""
+    """The module that computes the op for this tensor. InputError if a forced one cannot."""
     return _chosen(tensor.device.type, tensor.dtype, _forced)
 
 
+# Kept: the op asks at every call. What is missing does not appear while a process runs.
 @cache
 def _chosen(device: str, dtype: torch.dtype, forced: str) -> ModuleType:
-    order = ORDER.get(device, ("formula",))
-    if dtype not in KERNEL_DTYPES:
+    order = ORDER.get(device, ("formula",))  # "meta", "mps", ...: PyTorch alone
+    if dtype not in KERNEL_DTYPES:  # float8 and others
         order = ("formula",)
     if forced == "auto":
         return _module(next(name for name in order if not missing(name)))
@@ -84,6 +86,7 @@ def _chosen(device: str, dtype: torch.dtype, forced: str) -> ModuleType:
 
 @cache
 def _module(name: str) -> ModuleType:
+    # Imported when it is asked for: `cuda` alone would cost every CPU user its import.
     return import_module(f".{name}", __package__)
 
 
@@ -92,7 +95,7 @@ def _found(name: str) -> tuple[str, str]:
     """Of a kernel implementation: why it cannot run ("" if it can), and what it is."""
     if name == "cuda" and not torch.cuda.is_available():
         return "no CUDA device is visible to PyTorch", ""
-    runs, text = _module(name).available()
+    runs, text = _module(name).available()  # this may compile
     return ("", text) if runs else (text, "")
 
 

@@ -8,7 +8,8 @@ natural tensor with fine bins on a coarse grid (sigma_hw = lam * sigma_vu), with
 times larger tensor between. Output entry (v, u, y, x) is the 4-D linear interpolation of the
 input at
 
-    (v + 1/2)/lam - 1/2,   (u + 1/2)/lam - 1/2,   lam*y + v - (lam*V - 1)/2,   lam*x + u - (lam*U - 1)/2
+    (v + 1/2)/lam - 1/2,         (u + 1/2)/lam - 1/2,
+    lam*y + v - (lam*V - 1)/2,   lam*x + u - (lam*U - 1)/2
 
 with `pad_value` outside: Y = pad + L(X - pad) with L linear. So the backward pass is L
 transposed, which needs neither X nor the pad, and the derivative of that is the op itself with
@@ -85,6 +86,8 @@ def _check(x: Tensor, lam: int, pad_value: float) -> None:
 
 
 # --- registration: schema, kernel, shape rule, derivative -------------------------------------
+# Per op: the kernel asks which implementation runs; `_fake...` gives the output's shape to
+# whoever traces a graph; `_save...` keeps what `..._derivative` needs.
 
 
 def _forward(x: Tensor, lam: int, pad_value: float) -> Tensor:
@@ -97,7 +100,7 @@ def _backward(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
 
 def _forward_windows(x: Tensor, lam: int, index: Tensor, pad_value: float) -> Tensor:
     chosen = implementation(x)
-    if chosen is not cpu:  # which looks at every index itself
+    if chosen is not cpu:  # the CPU kernels look at every index themselves
         check_index(index, (x.shape[0], *out_size(x.shape[1:], lam)[2:]))
     return chosen.forward_windows(x, lam, index, pad_value)
 
@@ -107,10 +110,12 @@ def _backward_windows(grad: Tensor, lam: int, index: Tensor, size: Sequence[int]
 
 
 def _fake(x: Tensor, lam: int, pad_value: float) -> Tensor:
+    # (N, V, U, H, W) -> (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))
     return x.new_empty((x.shape[0], *out_size(x.shape[1:], lam)))
 
 
 def _fake_adjoint(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
+    # H and W are arguments: ceil(H/lam) does not tell H.
     return grad.new_empty(
         (grad.shape[0], grad.shape[1] // lam, grad.shape[2] // lam, height, width)
     )
@@ -125,7 +130,7 @@ def _fake_windows_adjoint(grad: Tensor, lam: int, index: Tensor, size: Sequence[
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, ctx.lam, _ = inputs
+    x, ctx.lam, _ = inputs  # L does not depend on x: its shape is enough
     ctx.height, ctx.width = x.shape[3:]
 
 
@@ -145,10 +150,12 @@ def _save_windows_adjoint(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> 
 
 
 def _derivative(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    # L transposed; lam and pad_value get no gradient.
     return _OPS.swap_align2nat_adjoint(grad, ctx.lam, ctx.height, ctx.width), None, None
 
 
 def _adjoint_derivative(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    # L transposed twice is L: the op with pad 0, for second derivatives.
     return _OPS.swap_align2nat(grad, ctx.lam, 0.0), None, None, None
 
 
@@ -159,6 +166,7 @@ def _windows_derivative(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 def _windows_adjoint_derivative(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     (index,) = ctx.saved_tensors
+    # Which windows there are is no number: no gradient for the index.
     return _OPS.swap_align2nat_windows(grad, ctx.lam, index, 0.0), None, None, None
 
 
@@ -184,7 +192,8 @@ register(
     _windows_derivative,
 )
 register(
-    "swap_align2nat_windows_adjoint(Tensor grad, int lam, Tensor index, SymInt[] size) -> Tensor",
+    "swap_align2nat_windows_adjoint(Tensor grad, int lam, Tensor index, SymInt[] size)"
+    " -> Tensor",
     _backward_windows,
     _fake_windows_adjoint,
     _save_windows_adjoint,

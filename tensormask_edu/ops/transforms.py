@@ -1,15 +1,12 @@
-"""The paper's coordinate transforms in PyTorch: the names of `reference/transforms.py`, fast,
-differentiable.
+"""The paper's coordinate transforms in PyTorch: those of the reference, fast, differentiable.
 
 A mask tensor has shape (N, V, U, H, W): at every cell (y, x) of an H x W grid it holds a V x U
 sub-tensor; sigma_hw and sigma_vu are the pixels between neighbouring cells and sub-tensor
 entries. Every transform is linear interpolation and treats the axis pairs (v, y) and (u, x)
-alike, so all are one operator, `resample`,
-with other numbers: for each output (v', y') a table lists the few inputs (v, y) to sum and
-their weights, the same for (u', x'); weight that falls outside the tensor goes to the pad
-value. The backward pass gathers
-through the transposed tables: no atomics, the same bits in every run. It is linear: all
-derivatives exist.
+alike, so all are one operator, `resample`, with other numbers: for each output (v', y') a table
+lists the few inputs (v, y) to sum and their weights, the same for (u', x'); weight that falls
+outside the tensor goes to the pad value. The backward pass gathers through the transposed
+tables: no atomics, the same bits in every run. It is linear: all derivatives exist.
 
 Any floating dtype (16-bit ones are summed in float32), any device, any strides, empty batches
 and grids.
@@ -52,6 +49,7 @@ def align2nat(
         r = aligned_sigma_vu / sigma_vu, s = aligned_sigma_hw / sigma_hw.
     Raises InputError if V*r or U*r is no integer, or a unit is not positive.
     """
+    # Without units of its own the aligned tensor has those of the natural one.
     hat_hw = sigma_hw if aligned_sigma_hw is None else aligned_sigma_hw
     hat_vu = sigma_vu if aligned_sigma_vu is None else aligned_sigma_vu
     size = _scaled_size(x, (hat_vu, sigma_vu), (hat_hw, sigma_hw))
@@ -127,7 +125,7 @@ def subsample(x: Tensor, lam: int) -> Tensor:
     """
     check_tensor(x)
     check_integer_lam(lam)
-    return x[:, :, :, ::lam, ::lam]
+    return x[:, :, :, ::lam, ::lam]  # (N, V, U, ceil(H/lam), ceil(W/lam))
 
 
 def check_tensor(x: Tensor) -> None:
@@ -148,9 +146,9 @@ def check_integer_lam(lam: int) -> None:
 
 
 def check_index(index: Tensor, bounds: Sequence[int]) -> None:
-    """Every (n, y, x) lies in the output grid. Values exist only when the op runs, so it is
-    checked there."""
-    if index.device.type == "cuda":
+    """InputError unless every (n, y, x) lies in the output grid, `bounds`."""
+    # Values exist only when the op runs, so it is checked there.
+    if index.device.type == "cuda":  # asynchronous: the values are not waited for
         inside = (index >= 0).all()
         for column, bound in zip(index.unbind(1), bounds, strict=True):
             inside &= (column < bound).all()
@@ -182,34 +180,26 @@ def _check_edge(edge: str) -> None:
 
 
 def _scaled_size(x: Tensor, vu: tuple[float, float], hw: tuple[float, float]) -> list[int]:
-    """Output extents (V, U, H, W): V and U scaled by vu[0] / vu[1], H and W by hw[0] /
-    hw[1]."""
+    """Output extents (V, U, H, W): V, U times vu[0] / vu[1], and H, W times hw[0] / hw[1]."""
     check_tensor(x)
     if not all(unit > 0 for unit in (*vu, *hw)):
         raise bad_input("sigma_vu, sigma_hw", "positive units", f"sigma_vu {vu}, sigma_hw {hw}")
     num_v, num_u = (
         _side(extent * vu[0] / vu[1], "sigma_vu / aligned_sigma_vu") for extent in x.shape[1:3]
     )
-    if hw[0] == hw[1]:
+    if hw[0] == hw[1]:  # also where H and W are symbols, while a graph is traced
         return [num_v, num_u, x.shape[3], x.shape[4]]
     # A ratio like 0.3 / 0.1 must not round up to one cell more.
-    return [
-        num_v,
-        num_u,
-        *(math.ceil(round(extent * hw[0] / hw[1], 9)) for extent in x.shape[3:]),
-    ]
+    grid = (math.ceil(round(extent * hw[0] / hw[1], 9)) for extent in x.shape[3:])
+    return [num_v, num_u, *grid]
 
 
 def _upscaled_size(x: Tensor, lam: float) -> list[int]:
     check_tensor(x)
     if isinstance(lam, bool) or not isinstance(lam, int | float) or not lam >= 1:
         raise bad_input("lam", "a number >= 1", repr(lam))
-    return [
-        _side(lam * x.shape[1], "lam"),
-        _side(lam * x.shape[2], "lam"),
-        x.shape[3],
-        x.shape[4],
-    ]
+    num_v, num_u = (_side(lam * extent, "lam") for extent in x.shape[1:3])
+    return [num_v, num_u, x.shape[3], x.shape[4]]
 
 
 def _side(side: float, cause: str) -> int:
@@ -226,8 +216,7 @@ def _resample(
 
 
 class Table(NamedTuple):
-    """One axis pair's part of L: output j sums input place[t, j] with weight[t, j] over its
-    taps t.
+    """One axis pair's part of L: output j sums weight[t, j] * input[place[t, j]] over t.
 
     place: (T, J) int64, weight: (T, J), J = V' * H' outputs; outside: (J,) the weight left for
     the pad value.
@@ -247,48 +236,50 @@ def pair_table(
     v = (v' + 1/2) * V/V' - 1/2 (half-pixel centres), y = step * y' + skew * (v' - (V'-1)/2).
     """
     (num_v, num_y), (out_v, out_y) = extents, size
-    v_out = torch.arange(out_v, dtype=torch.float64, device="cpu")[:, None]
+    v_out = torch.arange(out_v, dtype=torch.float64, device="cpu")[:, None]  # (V', 1)
+    # (v' + 1/2) * V/V' - 1/2, as one division: exact where it can be
     v_in = ((2 * v_out + 1) * num_v - out_v) / (2 * out_v)
-    y_in = step * torch.arange(out_y, dtype=torch.float64, device="cpu") + skew * (
-        v_out - (out_v - 1) / 2
-    )
+    y_out = torch.arange(out_y, dtype=torch.float64, device="cpu")
+    y_in = step * y_out + skew * (v_out - (out_v - 1) / 2)  # (V', H')
     if edge == "clamp":
-        v_in = v_in.clamp(0, num_v - 1)
+        v_in = v_in.clamp(0, num_v - 1)  # beyond the border lies the border itself
     if edge == "nearest":
         v_in = torch.div((2 * v_out + 1) * num_v, 2 * out_v, rounding_mode="floor")
     places, weights = [], []
     for v, v_weight in _taps(v_in.expand_as(y_in), num_v):
         for y, y_weight in _taps(y_in, num_y):
-            places.append((v * num_y + y).reshape(-1))
+            places.append((v * num_y + y).reshape(-1))  # flat input (v, y); (V'H',)
             weights.append((v_weight * y_weight).reshape(-1))
-    place, weight = torch.stack(places), torch.stack(weights)
-    used = weight.any(dim=1)
+    place, weight = torch.stack(places), torch.stack(weights)  # (4, V'H')
+    used = weight.any(dim=1)  # lam = 1 needs one tap where others need two
     return Table(place[used], weight[used], 1 - weight.sum(dim=0))
 
 
 def _taps(coordinate: Tensor, extent: int) -> list[tuple[Tensor, Tensor]]:
-    """The two neighbours of a real index, with linear weights; outside 0..extent-1 the weight
-    is 0."""
+    """The two neighbours of a real index and their linear weights, 0 outside 0..extent-1."""
     lower = coordinate.floor()
     fraction = coordinate - lower
     taps = []
     for tap, weight in ((lower, 1 - fraction), (lower + 1, fraction)):
         inside = (tap >= 0) & (tap < extent)
+        # What is outside is led inside, to be read with weight 0.
         taps.append((tap.clamp(0, extent - 1).long(), weight * inside))
     return taps
 
 
 def transposed(table: Table, num_inputs: int) -> Table:
-    """The table of the transposed map: input i sums the outputs that read it. Nothing falls
-    outside."""
+    """The table of the transposed map: input i sums its readers. Nothing falls outside."""
+    # All entries of the matrix L, as three lists.
     taps, outputs = table.weight.nonzero(as_tuple=True)
     inputs, weight = table.place[taps, outputs], table.weight[taps, outputs]
-    order = inputs.argsort(stable=True)
+    order = inputs.argsort(stable=True)  # by input: its readers stand side by side
     inputs, outputs, weight = inputs[order], outputs[order], weight[order]
     readers = inputs.bincount(minlength=num_inputs)
+    # Which of its input's readers each entry is: the tap that it becomes.
     rank = torch.arange(len(inputs), device="cpu") - (readers.cumsum(0) - readers)[inputs]
     shape = (int(readers.max()) if len(inputs) else 0, num_inputs)
     place_t, weight_t = inputs.new_zeros(shape), weight.new_zeros(shape)
+    # Inputs with fewer readers keep place 0 with weight 0.
     place_t[rank, inputs] = outputs
     weight_t[rank, inputs] = weight
     return Table(place_t, weight_t, weight.new_zeros(num_inputs))
@@ -303,8 +294,7 @@ def cached_table(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Table:
-    """The table of a map, or its transpose, kept: a network asks for the same few again and
-    again."""
+    """The table of a map or its transpose, kept: a network asks for the same few again."""
     table = pair_table(extents, size, *rule)
     if transpose:
         table = transposed(table, extents[0] * extents[1])
@@ -314,10 +304,10 @@ def cached_table(
 
 
 def apply_tables(x: Tensor, vy: Table, ux: Table, size: list[int], pad_value: float) -> Tensor:
-    """Both axis pairs in turn, each a gather of rows: (N, V, U, H, W) -> (N, V', U', H', W') =
-    (N, *size)."""
+    """Both axis pairs in turn, each a gather of rows: (N, V, U, H, W) -> (N, *size)."""
     num, num_v, num_u, height, width = x.shape
     out_v, out_u, out_y, out_x = size
+    # Rows of one axis pair, columns of the other: (N, VH, UW)
     rows = x.permute(0, 1, 3, 2, 4).reshape(num, num_v * height, num_u * width)
     rows = _gather_rows(rows, vy, pad_value)  # (N, V'H', UW)
     rows = _gather_rows(rows.mT.contiguous(), ux, pad_value)  # (N, U'W', V'H')
@@ -325,9 +315,9 @@ def apply_tables(x: Tensor, vy: Table, ux: Table, size: list[int], pad_value: fl
 
 
 def _gather_rows(rows: Tensor, table: Table, pad_value: float) -> Tensor:
-    """(N, I, R) -> (N, J, R): every output row is a weighted sum of a few input rows and the
-    pad value."""
+    """(N, I, R) -> (N, J, R): an output row is a weighted sum of input rows and the pad."""
     size = (len(rows), len(table.outside), rows.shape[2])
+    # What each output takes from outside, the pad value, is there first.
     out = (table.outside * pad_value)[:, None].expand(size).contiguous()
     # One buffer for all taps: fresh memory costs more time than the arithmetic.
     gathered = torch.empty_like(out)
@@ -345,9 +335,9 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
 def _resample_kernel(
     x: Tensor, size: list[int], step: float, skew: float, edge: str, pad_value: float
 ) -> Tensor:
-    if x.numel() == 0 or 0 in size:
+    if x.numel() == 0 or 0 in size:  # no entries, so no tables
         return x.new_full((len(x), *size), pad_value)
-    dtype = accumulation_dtype(x.dtype)
+    dtype = accumulation_dtype(x.dtype)  # sums are rounded once, at the end
     key = ((step, skew, edge), False, dtype, x.device)
     _, num_v, num_u, height, width = x.shape
     vy = cached_table((num_v, height), (size[0], size[2]), *key)
@@ -358,8 +348,7 @@ def _resample_kernel(
 def _resample_adjoint_kernel(
     grad: Tensor, size: list[int], step: float, skew: float, edge: str
 ) -> Tensor:
-    """(N, V', U', H', W') -> (N, *size): the transposed map, size = (V, U, H, W) of the forward
-    input."""
+    """(N, V', U', H', W') -> (N, *size): the transposed map, size (V, U, H, W) of the input."""
     if grad.numel() == 0 or 0 in size:
         return grad.new_zeros((len(grad), *size))
     dtype = accumulation_dtype(grad.dtype)
@@ -394,6 +383,7 @@ def register(
 ) -> None:
     """One op of ours: schema, kernel for every device, shape rule for tracing, derivative."""
     name = f"tensormask_edu::{schema.partition('(')[0]}"
+    # "default": this kernel for every device; which implementation runs is its own affair.
     torch.library.define(name, schema[schema.index("(") :])
     torch.library.impl(name, "default", kernel)
     torch.library.register_fake(name, fake)
@@ -405,7 +395,8 @@ def _fake(x: Tensor, size: list[int], *rule: Any) -> Tensor:
 
 
 register(
-    "resample(Tensor x, SymInt[] size, float step, float skew, str edge, float pad_value) -> Tensor",
+    "resample(Tensor x, SymInt[] size, float step, float skew, str edge, float pad_value)"
+    " -> Tensor",
     _resample_kernel,
     _fake,
     _save,

@@ -1,11 +1,12 @@
-// The backward passes on the CPU: the adjoint of the forward pass, gathered. One item is one row of the input
-// gradient, which it owns, so results do not depend on the number of threads.
+// The backward passes on the CPU: the adjoint of the forward pass, gathered. One item is one
+// row of the input gradient, which it owns, so results do not depend on the number of threads.
 #pragma once
 
+#include <numeric>
+#include <tuple>
 #include <vector>
 
 #include "tools.h"
-#include "windows.h"
 
 namespace swap_align2nat {
 
@@ -27,19 +28,28 @@ struct WeightedRows {
   // to[i] = sum over rows of weight * row[offset + i]
   void sum(Index offset, Index length, A* to) const {
     switch (count) {
-      case 0: std::fill_n(to, length, A(0)); break;
-      case 1: sum_of<1>(row, weight, offset, length, to); break;
-      case 2: sum_of<2>(row, weight, offset, length, to); break;
-      case 3: sum_of<3>(row, weight, offset, length, to); break;
-      default: sum_of<4>(row, weight, offset, length, to);
+      case 0:
+        std::fill_n(to, length, A(0));
+        break;
+      case 1:
+        sum_of<1>(row, weight, offset, length, to);
+        break;
+      case 2:
+        sum_of<2>(row, weight, offset, length, to);
+        break;
+      case 3:
+        sum_of<3>(row, weight, offset, length, to);
+        break;
+      default:
+        sum_of<4>(row, weight, offset, length, to);
     }
   }
 
  private:
   // A function of its own, so that all its pointers and weights stay in registers.
   template <int COUNT>
-  SWAP_APART static void sum_of(const T* const* row, const A* weight, Index offset, Index length,
-                                A* __restrict to) {
+  SWAP_NOINLINE static void sum_of(const T* const* row, const A* weight, Index offset,
+                                   Index length, A* __restrict to) {
     const T* from[COUNT];
     A w[COUNT];
     for (int k = 0; k < COUNT; ++k) from[k] = row[k] + offset, w[k] = weight[k];
@@ -51,15 +61,8 @@ struct WeightedRows {
   }
 };
 
-// The weights of every slot of a row; `share` multiplies them.
-template <class A>
-std::vector<Blend<A>> slot_blends(const Axis& axis, A share = 1) {
-  std::vector<Blend<A>> blends(axis.slots());
-  for (Index slot = 0; slot < axis.slots(); ++slot) blends[slot] = blend_at(slot % axis.lam, axis.lam, share);
-  return blends;
-}
-
-// Gradients of the outputs (v, :, y, :) that an input row (n, v', :, y', :) feeds, in slot order per group p.
+// Gradients of the outputs (v, :, y, :) that an input row (n, v', :, y', :) feeds, in slot
+// order per group p.
 template <class T>
 class GradRows {
  public:
@@ -70,7 +73,7 @@ class GradRows {
         slots_(shape.ux().slots()),
         groups_((shape.U + 1) * slots_),
         sum_(shape.W + 1),
-        blends_(slot_blends(shape.ux(), A(1) / A(1 + shape.ux().half_cell()))) {}
+        blends_(slot_blends<A>(shape.lam, slots_, A(1) / A(1 + shape.ux().half_cell()))) {}
 
   A* group(Index p) { return groups_.data() + p * slots_; }
   void clear() { std::fill(groups_.begin(), groups_.end(), A(0)); }
@@ -119,7 +122,8 @@ struct DenseBackward {
 
   void operator()(Index item) {
     const Index y = item % s.H, v = item / s.H % s.V, n = item / s.H / s.V;
-    const Index cells_y = s.vy().coarse_cells(), cells_x = s.ux().coarse_cells(), plane = cells_y * cells_x;
+    const Index cells_y = s.vy().coarse_cells(), cells_x = s.ux().coarse_cells(),
+                plane = cells_y * cells_x;
     WeightedRows<A, T> sources;
     for (int k = 0; k < 4; ++k) {
       const Contribution<A> source = reader<A>(s.vy(), v, y, k);
@@ -128,7 +132,8 @@ struct DenseBackward {
     }
     T* to = input_row(grad_input, s, n, v, y);
     if (sources.count == 0) return zero_rows(s, to);
-    with_constant_lam<1, 2, 4, 8>(s.lam, [&](auto lam) { spread<lam>(sources, plane, cells_x); });
+    with_constant_lam<1, 2, 4, 8>(s.lam,
+                                  [&](auto lam) { spread<lam>(sources, plane, cells_x); });
     rows.fold(to);
   }
 
@@ -145,11 +150,30 @@ struct DenseBackward {
   }
 };
 
+// The windows of grid row r = n * cells_y + y: order[first[r]] to order[first[r + 1] - 1], by x
+// and then by their position in the index, so that sums have one order.
+struct WindowsByRow {
+  const int64_t* index;
+  std::vector<Index> order, first;
+
+  WindowsByRow(const int64_t* cells, Index count, const Shape& s)
+      : index(cells), order(count), first(s.N * s.vy().coarse_cells() + 1) {
+    const auto place = [&](Index k) {
+      return std::make_tuple(cells[3 * k], cells[3 * k + 1], cells[3 * k + 2], k);
+    };
+    std::iota(order.begin(), order.end(), Index(0));
+    std::sort(order.begin(), order.end(),
+              [&](Index a, Index b) { return place(a) < place(b); });
+    for (Index k : order) ++first[cells[3 * k] * s.vy().coarse_cells() + cells[3 * k + 1] + 1];
+    std::partial_sum(first.begin(), first.end(), first.begin());
+  }
+};
+
 template <class T>
 struct WindowsBackward {
   using A = Acc<T>;
   Shape s;
-  const SortedWindows* windows;
+  const WindowsByRow* windows;
   const T* grad;
   T* grad_input;
   GradRows<T> rows;
@@ -160,27 +184,25 @@ struct WindowsBackward {
     for (int k = 0; k < 4; ++k) {
       const Contribution<A> source = reader<A>(s.vy(), v, y, k);
       if (source.weight == 0) continue;
-      const GridRow row = windows->find(n, source.cell);
-      if (row.first == row.end) continue;
-      if (!any) rows.clear();
-      any = true;
-      with_constant_lam<1, 2, 4, 8>(s.lam, [&](auto lam) {
-        for (Index i = row.first; i < row.end; ++i)
-          add<lam>(windows->order[i].k, windows->order[i].x, source.bin, source.weight);
-      });
+      const Index* const first = &windows->first[n * s.vy().coarse_cells() + source.cell];
+      for (Index i = first[0]; i < first[1]; ++i) {
+        if (!any) rows.clear();
+        any = true;
+        add(windows->order[i], source.bin, source.weight);
+      }
     }
     T* to = input_row(grad_input, s, n, v, y);
     return any ? rows.fold(to) : zero_rows(s, to);
   }
 
-  template <Index LAM>
-  void add(Index window, Index x, Index v, A weight) {
-    const Index lam = LAM ? LAM : s.lam, lead = s.ux().lead();
-    const T* __restrict from = grad + (window * s.lam * s.V + v) * s.lam * s.U;
-    for_groups(s.U, lam, [&](Index p, Index first, Index end) {
-      A* __restrict group = rows.group(p) + lam * (x + p);
+  // Row v of a window's gradient, in slot order.
+  void add(Index k, Index v, A weight) {
+    const Index x = windows->index[3 * k + 2], lead = s.ux().lead();
+    const T* __restrict from = grad + (k * s.lam * s.V + v) * s.lam * s.U;
+    for_groups(s.U, s.lam, [&](Index p, Index first, Index end) {
+      A* __restrict group = rows.group(p) + s.lam * (x + p);
       for (Index phase = first; phase < end; ++phase)
-        group[phase] += weight * A(from[lam * p + phase - lead]);
+        group[phase] += weight * A(from[s.lam * p + phase - lead]);
     });
   }
 };

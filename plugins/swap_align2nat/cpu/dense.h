@@ -1,178 +1,255 @@
-// The dense forward pass on the CPU: step 3 of host_slots.h by tiles of outputs, in which phases become bins
-// u and cells stay in order; and the simpler pass for lam = 1.
+// The dense forward pass on the CPU. An item is a block of slots of the pair (v, y): some cells
+// i = y + p at some phases (core.h). Its lines, one per slot, are worked off together, bin
+// after bin along p and u':
+//
+//   1. sum     one bin (v', u'), its taps along y and x: a line in the order of the input
+//   2. group   the bins v' = p-1 and p, blended, and dealt out to the phases of the pair (u, x)
+//   3. output  the groups u' = q-1 and q, blended: cells beside each other, as in the output
+//
+// Every pair of taps is summed, not halved: the weights of step 3 see to it. Where an axis has
+// one tap only (lam*V odd), it is counted twice.
 #pragma once
 
 #include <array>
 #include <vector>
 
-#include "pack.h"
-#include "slots.h"
+#include "tools.h"
 
 namespace swap_align2nat {
 
-template <class T>
-class DenseForward : public SlotRows<T> {
-  using Base = SlotRows<T>;
+// Four rows of four become four columns.
+template <class A>
+inline void turn(const A* from, Index step, A* to, Index pitch) {
+#ifdef __SSE2__
+  if constexpr (std::is_same_v<A, float>) {
+    __m128 a = _mm_loadu_ps(from), b = _mm_loadu_ps(from + step);
+    __m128 c = _mm_loadu_ps(from + 2 * step), d = _mm_loadu_ps(from + 3 * step);
+    _MM_TRANSPOSE4_PS(a, b, c, d);
+    _mm_storeu_ps(to, a), _mm_storeu_ps(to + pitch, b);
+    _mm_storeu_ps(to + 2 * pitch, c), _mm_storeu_ps(to + 3 * pitch, d);
+    return;
+  }
+#endif
+  for (Index row = 0; row < 4; ++row)
+    for (Index column = 0; column < 4; ++column)
+      to[column * pitch + row] = from[row * step + column];
+}
 
+template <class T>
+class DenseForward {
  public:
   using A = Acc<T>;
 
   DenseForward(const T* input, const Shape& shape, A pad_value, int threads, T* out)
-      : Base(input, shape, pad_value, threads, 4, 8, 2),
+      : s_(shape),
+        vy_(shape.vy()),
+        ux_(shape.ux()),
+        cells_y_(vy_.coarse_cells()),
+        cells_x_(ux_.coarse_cells()),
+        pitch_(cells_x_ + s_.U),
+        input_(input),
         out_(out),
-        past_caches_(is_large<T>(shape.output_size())) {}
+        pad_(pad_value),
+        sums_(s_.W + ux_.half_cell()),
+        first_slot_(ux_.slot_of_row(-ux_.half_cell())),
+        first_j_(quotient(first_slot_, s_.lam)),
+        end_j_(quotient_up(first_slot_ + sums_, s_.lam)),
+        reading_i_(quotient(vy_.slot_of_row(-vy_.half_cell()), s_.lam)),
+        end_reading_i_(quotient_up(vy_.slot_of_row(s_.H), s_.lam)),
+        phases_(std::min<Index>(s_.lam, 4)),
+        cells_(8),
+        past_caches_(shape.output_size() * Index(sizeof(T)) > LARGE_BYTES),
+        along_u_(slot_blends<A>(s_.lam, s_.lam, A(1) / 4)) {
+    while (cells_ > 1 && items() < 4 * threads) cells_ /= 2;
+  }
+
+  Index items() const { return s_.N * blocks() * blocks_of_phases(); }
 
   void operator()(Index item) {
-    Base::enter(item);
-    tile_.resize(s_.lam * std::min(cells_y_, high_ - low_) * cells_x_);
-    padded_ = {};
-    for (Index p = start_p_; p <= high_p_; ++p)
+    enter(item);
+    // The groups p that have outputs: some y = i - p is inside. The one before them fills the
+    // bins.
+    const Index low_p = std::max<Index>(low_i_ - cells_y_ + 1, 0),
+                high_p = std::min(high_i_ - 1, s_.V);
+    for (Index p = std::max<Index>(low_p - 1, 0); p <= high_p; ++p)
       for (Index q = 0; q <= s_.U; ++q) {
-        if (q < s_.U) Base::read_bins(p, q, p == start_p_);
-        for (Index phase = first_phase_; phase < end_phase_ && p >= low_p_; ++phase) write(p, q, phase);
+        if (q < s_.U) read_bin(p, q);
+        for (Index phase = first_phase_; phase < end_phase_ && p >= low_p; ++phase)
+          write(p, q, phase);
       }
   }
 
  private:
-  using Base::s_, Base::vy_, Base::ux_, Base::cells_y_, Base::cells_x_, Base::pad_, Base::of_lower_,
-      Base::of_upper_, Base::n_, Base::first_phase_, Base::end_phase_, Base::first_, Base::end_, Base::low_,
-      Base::high_, Base::start_p_, Base::low_p_, Base::high_p_;
+  // Sets the block of an item; no bin is read yet.
+  void enter(Index item) {
+    const Index block = item / blocks_of_phases() % blocks();
+    n_ = item / blocks_of_phases() / blocks();
+    first_phase_ = item % blocks_of_phases() * phases_;
+    end_phase_ = std::min(first_phase_ + phases_, s_.lam);
+    first_i_ = reading_i_ + block * cells_;
+    end_i_ = std::min(first_i_ + cells_, end_reading_i_);
+    low_i_ = block == 0 ? 0 : first_i_;
+    high_i_ = block + 1 == blocks() ? cells_y_ + s_.V : end_i_;
+    padded_ = {};
+    pad_row_.assign(s_.W, T(pad_));
+    slots_.assign((end_j_ - first_j_) * s_.lam, 4 * pad_);
+    tile_.resize(s_.lam * std::min(cells_y_, high_i_ - low_i_) * cells_x_);
+    bins_.assign(s_.U * lines() * sums_, 4 * pad_);
+    groups_.resize(3 * lines() * s_.lam * pitch_, 4 * pad_);
+  }
 
-  // Step 3 for the outputs (v, u, y, x) of the groups p and q at one phase of the pair (v, y).
-  void write(Index p, Index q, Index phase) {
-    const Index v = s_.lam * p + phase - vy_.lead();
-    const Index low = std::clamp<Index>(low_ - p, 0, cells_y_);
-    const Index high = std::clamp<Index>(high_ - p, 0, cells_y_);
-    if (!inside(v, vy_.fine_bins()) || low == high) return;
-    Index from = std::clamp(first_ - p, low, high), to = std::clamp(end_ - p, low, high);
-    while (from < to && !Base::reads(from + p, phase)) ++from;
-    while (from < to && !Base::reads(to - 1 + p, phase)) --to;
+  // Steps 1 and 2 for the tap u' of all lines.
+  void read_bin(Index p, Index u) {
+    const Index plane = s_.H * s_.W;
+    const T* const bin = input_ + ((n_ * s_.V + p) * s_.U + u) * plane;
+    for (Index i = first_i_; i < end_i_; ++i)
+      for (Index phase = first_phase_; phase < end_phase_; ++phase) {
+        if (!reads(i, phase)) continue;
+        const Index y = row(i, phase), below = y + vy_.half_cell();
+        const T* const a = p < s_.V && inside(y, s_.H) ? bin + y * s_.W : pad_row_.data();
+        const T* const b =
+            p < s_.V && inside(below, s_.H) ? bin + below * s_.W : pad_row_.data();
+        A* const sums = bins_.data() + (u * lines() + line(i, phase)) * sums_;
+        sum_taps(a, b, b == pad_row_.data() ? b : b + plane, blend_at<A>(phase, s_.lam), sums);
+        with_constant_lam<1, 2, 4, 8, 16, 32>(
+            s_.lam, [&](auto lam) { deal<lam>(group(u, i, phase) + first_j_); });
+      }
+  }
+
+  // `bin` held bin p-1 and holds bin p afterwards. With two taps along x there is one sum more
+  // than cells.
+  SWAP_NOINLINE void sum_taps(const T* __restrict a, const T* __restrict b, const T* ahead,
+                              Blend<A> along_v, A* __restrict bin) {
+    A* __restrict const slots = slots_.data() + first_slot_ - s_.lam * first_j_;
+    const Index half = ux_.half_cell();
+    const auto take = [=](Index k, A sum) {
+      slots[k] = along_v(bin[k], sum);
+      bin[k] = sum;
+    };
+    if (half) {
+      take(0, 2 * pad_ + (A(a[0]) + A(b[0])));
+      take(s_.W, (A(a[s_.W - 1]) + A(b[s_.W - 1])) + 2 * pad_);
+    }
+    const auto take_all = [=](Index from, Index to) {
+      SWAP_INDEPENDENT
+      for (Index k = from; k < to; ++k)
+        take(k, (A(a[k - half]) + A(b[k - half])) + (A(a[k]) + A(b[k])));
+    };
+    Index k = half;
+    for (; k + LINE <= s_.W; k += LINE) {
+      prefetch(ahead + k);
+      take_all(k, k + LINE);
+    }
+    take_all(k, s_.W);
+  }
+
+  // From the order of slots to (phase, cell j).
+  template <Index LAM>
+  void deal(A* __restrict group) const {
+    const Index lam = LAM ? LAM : s_.lam, cells = end_j_ - first_j_;
+    const A* const from = slots_.data();
+    if constexpr (LAM % 4 == 0 && LAM > 0)
+      if (cells >= 4) {
+        for (Index j = 0; j < cells; j += 4) {
+          const Index at = std::min(j, cells - 4);
+          for (Index phase = 0; phase < lam; phase += 4)
+            turn(from + lam * at + phase, lam, group + phase * pitch_ + at, pitch_);
+        }
+        return;
+      }
+    for (Index phase = 0; phase < lam; ++phase)
+      for (Index j = 0; j < cells; ++j) group[phase * pitch_ + j] = from[lam * j + phase];
+  }
+
+  // Step 3 for the outputs of the groups p and q at one phase of the pair (v, y).
+  void write(Index p, Index q, Index phase_v) {
+    const Index v = s_.lam * p + phase_v - vy_.lead(), area = cells_y_ * cells_x_;
+    const Index low = std::max(low_i_, p), high = std::min(high_i_, p + cells_y_);
+    if (!inside(v, vy_.fine_bins()) || low >= high) return;
     const Index first = q == 0 ? ux_.lead() : 0, end = q == s_.U ? ux_.lead() : s_.lam;
     const Index run = (high - low) * cells_x_;
-    if (const std::array<Index, 4> rows{low, from, to, high}; rows != padded_) {  // else the pad is there
-      for (Index u = 0; u < s_.lam; ++u) {
-        std::fill_n(tile_.data() + u * run, (from - low) * cells_x_, pad_);
-        std::fill_n(tile_.data() + u * run + (to - low) * cells_x_, (high - to) * cells_x_, pad_);
+    T* const plane =
+        out_ + ((n_ * vy_.fine_bins() + v) * ux_.fine_bins() + s_.lam * q - ux_.lead()) * area;
+    for (Index phase = first; phase < end && past_caches_ && run < area; ++phase) {
+      T* const to = plane + phase * area + (low - p) * cells_x_;
+      // Lines that are not written whole.
+      prefetch<TO_WRITE>(to), prefetch<TO_WRITE>(to + run - 1);
+    }
+    Index from = low, to = high;  // the cells that read the input; beside them is padding
+    while (from < to && !reads(from, phase_v)) ++from;
+    while (from < to && !reads(to - 1, phase_v)) --to;
+    // The tile keeps its padding from call to call, as long as it lies in the same rows.
+    if (const std::array<Index, 4> rows{low, from, to, high}; rows != padded_) {
+      for (A* cells = tile_.data(); cells < tile_.data() + s_.lam * run; cells += run) {
+        std::fill(cells, cells + (from - low) * cells_x_, pad_);
+        std::fill(cells + (to - low) * cells_x_, cells + run, pad_);
       }
       padded_ = rows;
     }
-    T* plane = out_ + (n_ * vy_.fine_bins() + v) * ux_.fine_bins() * cells_y_ * cells_x_;
-    plane += (s_.lam * q - ux_.lead()) * cells_y_ * cells_x_;
-    const bool whole = run == cells_y_ * cells_x_;
-    for (Index u = first; u < end && past_caches_ && !whole; ++u)
-      prefetch_ends_to_write(plane + (u * cells_y_ + low) * cells_x_, run);
-    for (Index y = from; y < to; ++y) {
-      const Index k = Base::place(y + p, phase);
-      const A* const lower = Base::group(q - 1, q == 0 ? 0 : k) + s_.lam * q;
-      const A* const upper = Base::group(q, q == s_.U ? 0 : k) + s_.lam * q;
-      A* const cells = tile_.data() + (y - low) * cells_x_;
-      with_constant_lam<1, 2, 4, 8, 16, 32>(
-          s_.lam, [&](auto lam) { turn_row<lam>(lower, upper, first, end, cells, run); });
-    }
-    if (whole)
-      put(tile_.data() + first * run, (end - first) * run, plane + first * run, past_caches_);
-    else
-      for (Index u = first; u < end; ++u)
-        put(tile_.data() + u * run, run, plane + (u * cells_y_ + low) * cells_x_, past_caches_);
-  }
-
-  // The cells of one row for the phases `first` to `end`.
-  template <Index LAM>
-  SWAP_APART void turn_row(const A* lower, const A* upper, Index first, Index end, A* to, Index run) const {
-    const Index lam = LAM ? LAM : s_.lam;
-    constexpr int wide = 32 / sizeof(A);
-    if (lam % 2 == 0 && cells_x_ >= wide) {
-      Index x = 0;
-      for (; x + wide <= cells_x_; x += wide) turn_cells<LAM, wide>(lower, upper, first, end, to, run, x);
-      if (cells_x_ - x > 4)
-        turn_cells<LAM, wide>(lower, upper, first, end, to, run, cells_x_ - wide);
-      else if (x < cells_x_)
-        turn_cells<LAM, 4>(lower, upper, first, end, to, run, cells_x_ - 4);
-    } else {
+    for (Index i = from; i < to; ++i) {
+      A* __restrict const cells = tile_.data() + (i - low) * cells_x_;
+      const A* const lower = group(q - 1, i, phase_v) + q;
+      const A* const upper = group(q, i, phase_v) + q;
       for (Index phase = first; phase < end; ++phase) {
-        const Blend<A> blend{of_lower_[phase], of_upper_[phase]};
+        const Blend<A> blend = along_u_[phase];
         for (Index x = 0; x < cells_x_; ++x)
-          to[phase * run + x] = blend(lower[lam * x + phase], upper[lam * x + phase]);
+          cells[phase * run + x] = blend(lower[phase * pitch_ + x], upper[phase * pitch_ + x]);
       }
     }
+    if (run == area)
+      put(tile_.data() + first * run, (end - first) * run, plane + first * area, past_caches_);
+    else
+      for (Index phase = first; phase < end; ++phase)
+        put(tile_.data() + phase * run, run, plane + phase * area + (low - p) * cells_x_,
+            past_caches_);
   }
 
-  // WIDTH cells of one row; an even lam, so no weight is zero.
-  template <Index LAM, int WIDTH>
-  void turn_cells(const A* lower, const A* upper, Index first, Index end, A* to, Index run, Index x) const {
-    using P = Pack<A, WIDTH>;
-    const Index lam = LAM ? LAM : s_.lam;
-    lower += lam * x, upper += lam * x, to += x;
-    const A *of_lower = of_lower_.data(), *of_upper = of_upper_.data();
-    const auto blended = [&](Index slot, Index half, P low, P up) {
-      return low * load<P>(lower + slot, half) + up * load<P>(upper + slot, half);
-    };
-    if (lam == 2) {  // a pack holds both phases of two cells, twice
-      const P low = load<P>(of_lower, 0), up = load<P>(of_upper, 0);
-      const P a = blended(0, WIDTH, low, up), b = blended(4, WIDTH, low, up);
-      if (first == 0) even(a, b).store(to);
-      if (end == 2) odd(a, b).store(to + run);
-    } else {  // four phases; what is written outside `first`..`end` is not put
-      for (Index from = first / 4 * 4; from < end; from += 4) {
-        const Index phase = std::min(from, lam - 4);
-        const P low = load<P>(of_lower + phase, 0), up = load<P>(of_upper + phase, 0);
-        const auto cell = [&](Index k) { return blended(phase + k * lam, 4 * lam, low, up); };
-        P a = cell(0), b = cell(1), c = cell(2), d = cell(3);
-        turn(a, b, c, d);
-        A* const at = to + phase * run;
-        a.store(at);
-        b.store(at + run);
-        c.store(at + 2 * run);
-        d.store(at + 3 * run);
-      }
-    }
+  Index row(Index i, Index phase) const { return vy_.row_of_slot(s_.lam * i + phase); }
+
+  // Whether a slot reads more than padding.
+  bool reads(Index i, Index phase) const {
+    return first_i_ <= i && i < end_i_ && row(i, phase) >= -vy_.half_cell() &&
+           row(i, phase) < s_.H;
   }
 
-  T* out_;
-  bool past_caches_;
-  std::vector<A> tile_;          // (lam, cells of some y and all x)
-  std::array<Index, 4> padded_;  // the rows y of the tile: some of padding, some of sums, some of padding
-};
+  Index line(Index i, Index phase) const {
+    return (i - first_i_) * phases_ + phase - first_phase_;
+  }
+  Index lines() const { return cells_ * phases_; }
 
-// lam = 1, V and U odd: every output plane is the input plane of the same bins, shifted.
-template <class T>
-class ShiftForward {
- public:
-  ShiftForward(const T* input, const Shape& shape, Acc<T> pad_value, T* out)
-      : s_(shape),
-        input_(input),
-        out_(out),
-        past_caches_(is_large<T>(shape.output_size())),
-        pad_(pad_value) {}
-
-  static bool fits(const Shape& s) { return s.lam == 1 && s.V % 2 && s.U % 2; }
-
-  Index items() const { return s_.N * s_.V * s_.U; }
-
-  void operator()(Index item) {
-    const Index down = item / s_.U % s_.V - s_.V / 2, right = item % s_.U - s_.U / 2;
-    const Index low = std::clamp<Index>(-right, 0, s_.W), high = std::clamp<Index>(s_.W - right, low, s_.W);
-    const T* const plane = input_ + item * s_.H * s_.W;
-    row_.assign(s_.W, T(pad_));
-    for (Index y = 0; y < s_.H; ++y) {
-      T* const to = out_ + (item * s_.H + y) * s_.W;
-      if (!inside(y + down, s_.H)) {
-        std::fill_n(to, s_.W, T(pad_));
-        continue;
-      }
-      const T* const from = plane + (y + down) * s_.W + right;
-      std::copy(from + low, from + high, row_.begin() + low);
-      put(row_.data(), s_.W, to, past_caches_);
-    }
+  // Of the tap u' = -1..U: two are kept, those outside hold the pad.
+  A* group(Index u, Index i, Index phase) {
+    const Index kept = inside(u, s_.U) ? u % 2 : 2;
+    return groups_.data() + (kept * lines() + line(i, phase)) * s_.lam * pitch_;
   }
 
- private:
+  Index blocks() const { return quotient_up(end_reading_i_ - reading_i_, cells_); }
+  Index blocks_of_phases() const { return quotient_up(s_.lam, phases_); }
+
+  static constexpr Index LINE = 64 / sizeof(A);
+  // Results larger than this will not be found in a cache by who reads them.
+  static constexpr Index LARGE_BYTES = Index(8) << 20;
+
   Shape s_;
+  Axis vy_, ux_;
+  Index cells_y_, cells_x_, pitch_;
   const T* input_;
   T* out_;
+  A pad_;
+  Index sums_;                       // of a line
+  Index first_slot_;                 // of the first sum
+  Index first_j_, end_j_;            // cells j = x + q that the sums touch
+  Index reading_i_, end_reading_i_;  // cells i that read the input
+  Index phases_, cells_;             // of a block
   bool past_caches_;
-  Acc<T> pad_;
-  std::vector<T> row_;
+  std::vector<Blend<A>> along_u_;  // (lam)
+
+  Index n_, first_i_, end_i_, low_i_, high_i_, first_phase_, end_phase_;  // the block
+  std::vector<T> pad_row_;                                                // (W)
+  std::vector<A> slots_;          // (cells j, lam), the ends hold the pad
+  std::vector<A> bins_, groups_;  // (U, lines, sums); (3, lines, lam, pitch)
+  std::array<Index, 4> padded_;   // rows of the tile: padding, sums, padding, end
+  std::vector<A> tile_;           // (cells y, cells x)
 };
 
 }  // namespace swap_align2nat

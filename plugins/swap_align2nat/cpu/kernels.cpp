@@ -1,8 +1,10 @@
-// swap_align2nat on the CPU: a C interface on raw pointers, compiled by any C++17 compiler at first use.
+// swap_align2nat on the CPU: a C interface on raw pointers, compiled by any C++17 compiler at
+// first use.
 //
-// The forward passes bring rows into slot order (core.h), where the taps of neighbours are neighbours and
-// loops run over contiguous memory: host_slots.h, host_dense.h, host_windows.h. The backward passes gather:
-// host_backward.h. Every item of work owns what it writes, so results do not depend on the threads.
+// The forward passes bring rows into slot order (core.h), where the taps of neighbours are
+// neighbours and loops run over contiguous memory: dense.h, windows.h. The backward passes
+// gather: backward.h. Every item of work owns what it writes, so results do not depend on the
+// threads. What all of them share is in tools.h.
 #include "backward.h"
 #include "dense.h"
 #include "windows.h"
@@ -30,15 +32,28 @@ template <class Call>
 Code dispatch(int dtype, Call call) noexcept {
   try {
     switch (dtype) {
-      case 0: return call_for<0, double>(call);
-      case 1: return call_for<1, float>(call);
-      case 2: return call_for<2, Half>(call);
-      case 3: return call_for<3, BFloat16>(call);
-      default: return UNKNOWN_DTYPE;
+      case 0:
+        return call_for<0, double>(call);
+      case 1:
+        return call_for<1, float>(call);
+      case 2:
+        return call_for<2, Half>(call);
+      case 3:
+        return call_for<3, BFloat16>(call);
+      default:
+        return UNKNOWN_DTYPE;
     }
   } catch (...) {
     return OUT_OF_MEMORY;
   }
+}
+
+bool all_inside(const int64_t* index, Index count, const Shape& s) {
+  bool all = true;
+  for (const int64_t* at = index; at < index + 3 * count; at += 3)
+    all &= inside(Index(at[0]), s.N) && inside(Index(at[1]), s.vy().coarse_cells()) &&
+           inside(Index(at[2]), s.ux().coarse_cells());
+  return all;
 }
 
 template <class Worker>
@@ -57,12 +72,14 @@ using namespace swap_align2nat;
 #define SWAP_API extern "C" __attribute__((visibility("default")))
 #endif
 
-// The address of the caller's `GOMP_parallel`, or null: see host_tools.h.
-SWAP_API void swap_use_threads(void* gomp_parallel) { parallel = reinterpret_cast<Parallel>(gomp_parallel); }
+// The address of the caller's `GOMP_parallel`, or null: see tools.h.
+SWAP_API void swap_use_threads(void* gomp_parallel) {
+  parallel = reinterpret_cast<Parallel>(gomp_parallel);
+}
 
 // `shape` holds N, V, U, H, W, lam; arguments are checked by the caller; 0 is success.
-SWAP_API int swap_forward(int dtype, const int64_t* shape, double pad_value, int threads, const void* x,
-                          void* out) {
+SWAP_API int swap_forward(int dtype, const int64_t* shape, double pad_value, int threads,
+                          const void* x, void* out) {
   const Shape s{shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]};
   return dispatch(dtype, [&](auto zero) {
     using T = decltype(zero);
@@ -70,12 +87,12 @@ SWAP_API int swap_forward(int dtype, const int64_t* shape, double pad_value, int
     const Acc<T> pad(pad_value);
     T* const to = large_pages(static_cast<T*>(out), s.output_size());
     const auto start = [&](const auto& worker) { return run(worker, worker.items(), threads); };
-    if (ShiftForward<T>::fits(s)) return start(ShiftForward<T>(from, s, pad, to));
     return start(DenseForward<T>(from, s, pad, threads, to));
   });
 }
 
-SWAP_API int swap_backward(int dtype, const int64_t* shape, int threads, const void* grad, void* grad_x) {
+SWAP_API int swap_backward(int dtype, const int64_t* shape, int threads, const void* grad,
+                           void* grad_x) {
   const Shape s{shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]};
   return dispatch(dtype, [&](auto zero) {
     using T = decltype(zero);
@@ -86,33 +103,30 @@ SWAP_API int swap_backward(int dtype, const int64_t* shape, int threads, const v
 }
 
 // `index` holds (n, y, x) for each of `count` windows; out is (count, lam*V, lam*U).
-SWAP_API int swap_forward_windows(int dtype, const int64_t* shape, double pad_value, int threads,
-                                  const void* x, const int64_t* index, int64_t count, void* out) {
+SWAP_API int swap_forward_windows(int dtype, const int64_t* shape, double pad_value,
+                                  int threads, const void* x, const int64_t* index,
+                                  int64_t count, void* out) {
   const Shape s{shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]};
+  if (!all_inside(index, count, s)) return INDEX_OUTSIDE;
   return dispatch(dtype, [&](auto zero) {
     using T = decltype(zero);
-    const T* const from = static_cast<const T*>(x);
-    const Acc<T> pad(pad_value);
-    const SortedWindows windows(index, count, s, threads);
-    if (!windows.all_inside) return INDEX_OUTSIDE;
-    const Index elements = count * s.window_size();
-    T* const to = large_pages(static_cast<T*>(out), elements);
-    const auto start = [&](const auto& worker) { return run(worker, worker.items(), threads); };
-    if (ShiftWindows<T>::fits(s)) return start(ShiftWindows<T>(from, s, pad, windows, to));
-    if (ManyWindows<T>::pays(s, windows)) return start(ManyWindows<T>(from, s, pad, threads, windows, to));
-    return start(FewWindows<T>(from, s, pad, threads, windows, to));
+    T* const to = large_pages(static_cast<T*>(out), count * s.window_size());
+    const WindowsForward<T> worker(static_cast<const T*>(x), s, Acc<T>(pad_value), index, to);
+    return run(worker, count, threads);
   });
 }
 
-SWAP_API int swap_backward_windows(int dtype, const int64_t* shape, int threads, const void* grad,
-                                   const int64_t* index, int64_t count, void* grad_x) {
+SWAP_API int swap_backward_windows(int dtype, const int64_t* shape, int threads,
+                                   const void* grad, const int64_t* index, int64_t count,
+                                   void* grad_x) {
   const Shape s{shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]};
+  if (!all_inside(index, count, s)) return INDEX_OUTSIDE;
   return dispatch(dtype, [&](auto zero) {
     using T = decltype(zero);
-    const SortedWindows windows(index, count, s, threads);
-    if (!windows.all_inside) return INDEX_OUTSIDE;
+    const WindowsByRow windows(index, count, s);
     T* const to = large_pages(static_cast<T*>(grad_x), s.input_size());
-    const WindowsBackward<T> worker{s, &windows, static_cast<const T*>(grad), to, GradRows<T>(s)};
+    const WindowsBackward<T> worker{s, &windows, static_cast<const T*>(grad), to,
+                                    GradRows<T>(s)};
     return run(worker, s.N * s.V * s.H, threads);
   });
 }

@@ -1,5 +1,5 @@
-// 16-bit storage types of the host: memory holds 16 bits, arithmetic is done in float. On a device the same
-// names stand for the CUDA types.
+// 16-bit storage types of the CPU: memory holds 16 bits, arithmetic is done in float. On a
+// device the same names stand for the CUDA types.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,8 @@ struct BFloat16 {
     uint32_t word;
     std::memcpy(&word, &value, 4);
     const bool is_nan = (word & 0x7fffffffu) > 0x7f800000u;
-    bits =
-        is_nan ? uint16_t(0x7fc0) : uint16_t((word + 0x7fffu + (word >> 16 & 1)) >> 16);  // to nearest even
+    // Rounded to the nearest, of two to the even one.
+    bits = is_nan ? uint16_t(0x7fc0) : uint16_t((word + 0x7fffu + (word >> 16 & 1)) >> 16);
   }
   explicit operator float() const {
     const uint32_t word = uint32_t(bits) << 16;
@@ -40,7 +40,8 @@ struct Half {
     } else if (magnitude >= 0x477ff000u) {
       bits = uint16_t(sign | 0x7c00u);  // rounds to infinity
     } else if (magnitude < 0x38800000u) {
-      // Below the smallest normal half: adding 0.5 leaves the multiple of 2^-24, rounded, in the low bits.
+      // Below the smallest normal half: adding 0.5 leaves the multiple of 2^-24, rounded, in
+      // the low bits.
       float shifted;
       std::memcpy(&shifted, &magnitude, 4);
       shifted += 0.5f;
@@ -48,7 +49,8 @@ struct Half {
       std::memcpy(&rounded, &shifted, 4);
       bits = uint16_t(sign | (rounded - 0x3f000000u));
     } else {
-      bits = uint16_t(sign | ((magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1)) >> 13));
+      bits =
+          uint16_t(sign | ((magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1)) >> 13));
     }
   }
   explicit operator float() const {
@@ -58,7 +60,8 @@ struct Half {
       const float magnitude = float(fraction) * 5.9604644775390625e-8f;  // 2^-24
       return sign ? -magnitude : magnitude;
     }
-    const uint32_t word = sign | (exponent == 31 ? 0x7f800000u : (exponent + 112) << 23) | fraction << 13;
+    const uint32_t word =
+        sign | (exponent == 31 ? 0x7f800000u : (exponent + 112) << 23) | fraction << 13;
     float value;
     std::memcpy(&value, &word, 4);
     return value;

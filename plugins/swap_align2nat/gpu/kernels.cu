@@ -1,14 +1,16 @@
-// swap_align2nat on a GPU, for NVRTC (the torch op) and nvcc (the TensorRT plugin) alike: raw pointers only.
+// swap_align2nat on a GPU, for NVRTC (the torch op) and nvcc (the TensorRT plugin) alike: raw
+// pointers only.
 //
-// The tile kernels move every byte about once. A block owns a few groups p along v, a few neighbouring slots
-// (core.h) and many columns; its threads walk along u, bin by bin. Neighbouring threads are neighbouring
-// input columns, so reading is contiguous, and what two steps of the walk share stays in registers. The
-// outputs of neighbouring columns lie far apart in memory: they pass through shared memory, the stage, and
-// leave as contiguous runs along x. The backward is the same walk turned round. No atomics: every element is
-// summed by one thread in a fixed order.
+// The tile kernels move every byte about once. A block owns a few groups p along v, a few
+// neighbouring slots (core.h) and many columns; its threads walk along u, bin by bin.
+// Neighbouring threads are neighbouring input columns, so reading is contiguous, and what two
+// steps of the walk share stays in registers. The outputs of neighbouring columns lie far apart
+// in memory: they pass through shared memory, the stage, and leave as contiguous runs along x.
+// The backward is the same walk turned round. No atomics: every element is summed by one thread
+// in a fixed order.
 //
-// The element kernels spend one thread per element on the arithmetic of core.h: for windows, and for shapes
-// that no tile fits.
+// The element kernels spend one thread per element on the arithmetic of core.h: for windows,
+// and for shapes that no tile fits.
 #include "../core.h"
 
 #if defined(__CUDACC__)
@@ -30,11 +32,12 @@ using BFloat16 = __nv_bfloat16;
 
 #define SWAP_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
 
-// Keeps the compiler from spreading the bits of a mask over as many registers for the length of a loop.
+// Keeps the compiler from spreading the bits of a mask over as many registers for the length of
+// a loop.
 #define SWAP_KEEP_PACKED(mask) asm volatile("" : "+r"(mask))
 
-// Blocks that share a multiprocessor in the forward: they bound the registers of a thread. From sm_100 on the
-// kernel needs a few more than three blocks leave.
+// Blocks that share a multiprocessor in the forward: they bound the registers of a thread. From
+// sm_100 on the kernel needs a few more than three blocks leave.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
 #define SWAP_FORWARD_BLOCKS 2
 #else
@@ -47,7 +50,8 @@ namespace swap_align2nat {
 // ---------------------------------------------------------------- launch shapes
 // tensormask_edu/ops/cuda.py repeats them for the torch op; a test holds the two equal.
 
-constexpr int GROUPS = 2;         // groups p along v per block (backward: bins); one bin (group) more is read
+// Groups p along v per block (backward: bins); one bin (group) more is read.
+constexpr int GROUPS = 2;
 constexpr int STEPS = 8;          // groups along u per block (backward: bins)
 constexpr int FORWARD_ROWS = 2;   // neighbouring slots per block; one row more is read
 constexpr int BACKWARD_ROWS = 4;  // neighbouring input rows per block; one slot more is read
@@ -55,7 +59,8 @@ constexpr int PASSES = 2;         // backward: places of the stage per thread, a
 constexpr int FORWARD_THREADS = 160, BACKWARD_THREADS = 384, ELEMENT_THREADS = 256;
 constexpr int MAX_SHARED_BYTES = 48 << 10;
 
-// `tile`: cells per block (forward) or columns per block (backward). No blocks: use the element kernel.
+// `tile`: cells per block (forward) or columns per block (backward). No blocks: use the element
+// kernel.
 struct Launch {
   Index blocks;
   int threads, shared_bytes, tile;
@@ -63,8 +68,8 @@ struct Launch {
 
 SWAP_HD int whole_warps(Index threads) { return int((threads + 31) / 32 * 32); }
 
-// The values of a column in the stage are moved in words of at most 16 bytes; an odd number of them, so that
-// neighbouring columns fall into different banks.
+// The values of a column in the stage are moved in words of at most 16 bytes; an odd number of
+// them, so that neighbouring columns fall into different banks.
 SWAP_HD constexpr int word_bytes(int bytes) { return bytes % 16 == 0 ? 16 : 8; }
 SWAP_HD constexpr int words_of(int bytes) { return bytes / word_bytes(bytes) | 1; }
 
@@ -73,32 +78,40 @@ SWAP_HD Index stage_bytes(Index places, int bytes) {
   return 2 * places * words_of(bytes) * word_bytes(bytes);
 }
 
-// The tile kernels add 32-bit byte offsets to 64-bit block addresses; tensors of any usual size pass.
+// The tile kernels add 32-bit byte offsets to 64-bit block addresses; tensors of any usual size
+// pass.
 SWAP_HD bool offsets_fit(const Shape& s, int bytes) {
-  const Index plane = s.H * s.W, out_plane = s.lam * s.lam * s.vy().coarse_cells() * s.ux().coarse_cells();
+  const Index plane = s.H * s.W,
+              out_plane = s.lam * s.lam * s.vy().coarse_cells() * s.ux().coarse_cells();
   return (GROUPS + 2) * s.U * (plane > out_plane ? plane : out_plane) * bytes < Index(1) << 31;
 }
 
 // A tile is as many cells i = x + p as fit; they are dealt evenly to as few tiles as hold them.
 SWAP_HD Launch forward_launch(const Shape& s, int columns, int bytes) {
-  const Index cells = s.ux().coarse_cells() + STEPS - 1, most = (FORWARD_THREADS - 1) * columns / s.lam;
+  const Index cells = s.ux().coarse_cells() + STEPS - 1,
+              most = (FORWARD_THREADS - 1) * columns / s.lam;
   if (most == 0 || !offsets_fit(s, bytes)) return {0, 0, 0, 0};
   const Index tiles = quotient_up(cells, most), tile = quotient_up(cells, tiles);
   const Index shared = stage_bytes(s.lam * (tile | 1), GROUPS * FORWARD_ROWS * bytes);
   if (shared > MAX_SHARED_BYTES) return {0, 0, 0, 0};
   const Index slots = quotient_up(s.lam * (s.vy().coarse_cells() + GROUPS - 1), FORWARD_ROWS);
-  const Index blocks = s.N * quotient_up(s.V + 1, GROUPS) * quotient_up(s.U + 1, STEPS) * slots * tiles;
-  return {blocks, whole_warps(quotient_up(s.lam * tile + columns - 1, columns)), int(shared), int(tile)};
+  const Index blocks =
+      s.N * quotient_up(s.V + 1, GROUPS) * quotient_up(s.U + 1, STEPS) * slots * tiles;
+  return {blocks, whole_warps(quotient_up(s.lam * tile + columns - 1, columns)), int(shared),
+          int(tile)};
 }
 
 SWAP_HD Launch backward_launch(const Shape& s, int bytes) {
-  const Index most = bytes > 4 ? BACKWARD_THREADS / 2 : BACKWARD_THREADS;  // doubles fill the stage sooner
+  // Doubles fill the stage sooner.
+  const Index most = bytes > 4 ? BACKWARD_THREADS / 2 : BACKWARD_THREADS;
   const Index tiles = quotient_up(s.W, most), tile = quotient_up(s.W, tiles);
-  const Index cells =
-      quotient(tile + s.lam - 1, s.lam) + 1;  // that the tile may touch, wherever its first column falls
+  // Cells that the tile may touch, wherever its first column falls.
+  const Index cells = quotient(tile + s.lam - 1, s.lam) + 1;
   const Index half = quotient_up(s.lam * cells, PASSES), threads = tile > half ? tile : half;
-  const Index shared = stage_bytes(s.lam * (cells | 1), GROUPS * BACKWARD_ROWS * (bytes > 4 ? bytes : 4));
-  if (threads > BACKWARD_THREADS || shared > MAX_SHARED_BYTES || !offsets_fit(s, bytes)) return {0, 0, 0, 0};
+  const Index shared =
+      stage_bytes(s.lam * (cells | 1), GROUPS * BACKWARD_ROWS * (bytes > 4 ? bytes : 4));
+  if (threads > BACKWARD_THREADS || shared > MAX_SHARED_BYTES || !offsets_fit(s, bytes))
+    return {0, 0, 0, 0};
   const Index rows = quotient_up(s.H, BACKWARD_ROWS);
   const Index blocks = s.N * quotient_up(s.V, GROUPS) * quotient_up(s.U, STEPS) * rows * tiles;
   return {blocks, whole_warps(threads), int(shared), int(tile)};
@@ -113,7 +126,8 @@ SWAP_HD Index reach(const Axis& axis) { return 2 * axis.lam + axis.half_cell(); 
 
 // ---------------------------------------------------------------- helpers
 
-// a / b for b < 2^32, bit by bit: the compiler's 64-bit division is a call, which costs a kernel registers.
+// a / b for b < 2^32, bit by bit: the compiler's 64-bit division is a call, which costs a
+// kernel registers.
 SWAP_HD Index long_quotient(Index a, Index b) {
   Index whole = quotient(a >> 32, b), rest = (a >> 32) - whole * b;
   for (int bit = 31; bit >= 0; --bit) {
@@ -219,8 +233,9 @@ struct Stage {
 
 // ---------------------------------------------------------------- forward, dense
 
-// Reads COLUMNS neighbouring columns of one bin along u: the box means, and the blend along v, of the block's
-// groups and slots, short of the factor 1/2 per axis. With COLUMNS > 1 they are inside or outside together.
+// Reads COLUMNS neighbouring columns of one bin along u: the box means, and the blend along v,
+// of the block's groups and slots, short of the factor 1/2 per axis. With COLUMNS > 1 they are
+// inside or outside together.
 template <class T, int COLUMNS>
 struct ColumnReader {
   using A = Acc<T>;
@@ -233,38 +248,44 @@ struct ColumnReader {
     T value[COLUMNS];
   };
 
-  const T* base;                 // the columns in bin u' = 0 of the first tap and line
-  unsigned offset[TAPS][LINES];  // bytes from there; what is outside is led inside, to be ignored
-  int taps_there = 0;            // a bit per tap and line
+  const T* base;  // the columns in bin u' = 0 of the first tap and line
+  // Bytes from there; what is outside is led inside, to be ignored.
+  unsigned offset[TAPS][LINES];
+  int taps_there = 0;  // a bit per tap and line
   bool columns_there, right_there, pairs_x, pairs_y;
   A pad;
   Blend<A> blend[ROWS];
 
-  __device__ ColumnReader(const T* input, const Shape& s, A pad_value, int n, int first_v, int first_slot,
-                          int x)
+  __device__ ColumnReader(const T* input, const Shape& s, A pad_value, int n, int first_v,
+                          int first_slot, int x)
       : columns_there(inside(x, int(s.W))),
         right_there(s.ux().half_cell() && inside(x + COLUMNS, int(s.W))),
         pairs_x(s.ux().half_cell()),
         pairs_y(s.vy().half_cell()),
         pad(pad_value) {
-    const int V = int(s.V), H = int(s.H), lam = int(s.lam), bin = int(s.U * s.H * s.W), W = int(s.W);
+    const int V = int(s.V), H = int(s.H), lam = int(s.lam), bin = int(s.U * s.H * s.W),
+              W = int(s.W);
     const int first_row = int(s.vy().row_of_slot(first_slot)), v0 = nearest(first_v, V),
               row0 = nearest(first_row, H);
-    base = input + ((n * s.V + v0) * s.U * s.H + row0) * W + (columns_there || right_there ? x : 0);
+    base = input + ((n * s.V + v0) * s.U * s.H + row0) * W +
+           (columns_there || right_there ? x : 0);
 #pragma unroll
     for (int i = 0; i < TAPS; ++i)
 #pragma unroll
       for (int t = 0; t < LINES; ++t) {
         const int v = nearest(first_v + i, V), row = nearest(first_row + t, H);
         offset[i][t] = unsigned((v - v0) * bin + (row - row0) * W) * unsigned(sizeof(T));
-        if (inside(first_v + i, V) && inside(first_row + t, H)) taps_there |= 1 << (i * LINES + t);
+        if (inside(first_v + i, V) && inside(first_row + t, H))
+          taps_there |= 1 << (i * LINES + t);
       }
 #pragma unroll
     for (int r = 0; r < ROWS; ++r)
-      blend[r] = blend_at<A>((first_slot + r) % lam, lam, A(1) / A((1 + pairs_x) * (1 + pairs_y)));
+      blend[r] =
+          blend_at<A>((first_slot + r) % lam, lam, A(1) / A((1 + pairs_x) * (1 + pairs_y)));
   }
 
-  // from: `base` moved to the bin. Not wanted: the bin is outside, or none of its outputs is inside.
+  // from: `base` moved to the bin. Not wanted: the bin is outside, or none of its outputs is
+  // inside.
   __device__ void read(const T* from, bool wanted, Blended& blended) const {
     A sum[TAPS][LINES][COLUMNS];
     if (wanted && columns_there)
@@ -282,13 +303,15 @@ struct ColumnReader {
 #pragma unroll
       for (int k = 0; k < TAPS * ROWS; ++k)
 #pragma unroll
-        for (int c = 0; c < COLUMNS; ++c) sum[k / ROWS][k % ROWS][c] += sum[k / ROWS][k % ROWS + 1][c];
+        for (int c = 0; c < COLUMNS; ++c)
+          sum[k / ROWS][k % ROWS][c] += sum[k / ROWS][k % ROWS + 1][c];
     }
 #pragma unroll
     for (int k = 0; k < GROUPS * ROWS; ++k)
 #pragma unroll
       for (int c = 0; c < COLUMNS; ++c)
-        blended.of[c][k] = blend[k % ROWS](sum[k / ROWS][k % ROWS][c], sum[k / ROWS + 1][k % ROWS][c]);
+        blended.of[c][k] =
+            blend[k % ROWS](sum[k / ROWS][k % ROWS][c], sum[k / ROWS + 1][k % ROWS][c]);
   }
 
   // All loads first, so that they are under way together.
@@ -299,7 +322,8 @@ struct ColumnReader {
     for (int i = 0; i < TAPS; ++i)
 #pragma unroll
       for (int t = 0; t < LINES; ++t) {
-        if (t < ROWS || pairs_y) vector[i][t] = *reinterpret_cast<const Vector*>(moved(from, offset[i][t]));
+        if (t < ROWS || pairs_y)
+          vector[i][t] = *reinterpret_cast<const Vector*>(moved(from, offset[i][t]));
         right[i][t] = right_there ? A(moved(from, offset[i][t])[COLUMNS]) : pad;
       }
 #pragma unroll
@@ -319,20 +343,23 @@ struct ColumnReader {
   }
 
   // Left of column 0 the last column may still have a right neighbour inside.
-  __device__ void read_outside(const T* from, bool wanted, A (&sum)[TAPS][LINES][COLUMNS]) const {
+  __device__ void read_outside(const T* from, bool wanted,
+                               A (&sum)[TAPS][LINES][COLUMNS]) const {
 #pragma unroll
     for (int i = 0; i < TAPS; ++i)
 #pragma unroll
       for (int t = 0; t < LINES; ++t) {
 #pragma unroll
         for (int c = 0; c < COLUMNS; ++c) sum[i][t][c] = pairs_x ? 2 * pad : pad;
-        if (wanted && right_there) sum[i][t][COLUMNS - 1] = pad + A(moved(from, offset[i][t])[COLUMNS]);
+        if (wanted && right_there)
+          sum[i][t][COLUMNS - 1] = pad + A(moved(from, offset[i][t])[COLUMNS]);
       }
   }
 };
 
-// Writes the stage in the order of x, PLACES places per thread. Place number phase * tile + cell holds the
-// output (u, x) that is (phase, cell) away from the block's first; number and phase give both positions.
+// Writes the stage in the order of x, PLACES places per thread. Place number phase * tile +
+// cell holds the output (u, x) that is (phase, cell) away from the block's first; number and
+// phase give both positions.
 template <class T, int PLACES>
 struct RunWriter {
   static constexpr int ROWS = FORWARD_ROWS, VALUES = GROUPS * ROWS;
@@ -342,27 +369,31 @@ struct RunWriter {
   unsigned line[VALUES];  // bytes to the output row (v, y) of each group and slot
   int phase[PLACES], lines_there = 0, steps_there = 0, stage_per_phase, out_per_phase;
 
-  __device__ RunWriter(T* out, const Outputs& o, int n, int first_pv, int first_slot, int first_pu,
-                       int first_cell, int tile)
-      : stage_per_phase((tile | 1) - tile),
-        out_per_phase(int(o.plane) - tile) {
+  __device__ RunWriter(T* out, const Outputs& o, int n, int first_pv, int first_slot,
+                       int first_pu, int first_cell, int tile)
+      : stage_per_phase((tile | 1) - tile), out_per_phase(int(o.plane) - tile) {
     const int lam = o.lam, cell0 = first_slot / lam;
-    to = out +
-         ((n * Index(o.fine_v) + lam * first_pv - o.lead) * o.fine_u + lam * first_pu - o.lead) * o.plane +
-         Index(cell0 - first_pv - GROUPS) * o.cells_x + first_cell - first_pu;
+    to =
+        out +
+        ((n * Index(o.fine_v) + lam * first_pv - o.lead) * o.fine_u + lam * first_pu - o.lead) *
+            o.plane +
+        Index(cell0 - first_pv - GROUPS) * o.cells_x + first_cell - first_pu;
 #pragma unroll
     for (int k = 0; k < VALUES; ++k) {
-      const int i = k / ROWS, slot = first_slot + k % ROWS, cell = slot / lam, phase = slot - lam * cell;
+      const int i = k / ROWS, slot = first_slot + k % ROWS, cell = slot / lam,
+                phase = slot - lam * cell;
       const int rows_on = (lam * i + phase) * o.fine_u * o.cells_y + cell - cell0 - i + GROUPS;
       line[k] = unsigned(rows_on * o.cells_x) * unsigned(sizeof(T));
-      if (inside(lam * (first_pv + i) + phase - o.lead, o.fine_v) && inside(cell - first_pv - i, o.cells_y))
+      if (inside(lam * (first_pv + i) + phase - o.lead, o.fine_v) &&
+          inside(cell - first_pv - i, o.cells_y))
         lines_there |= 1 << k;
     }
 #pragma unroll
     for (int c = 0; c < PLACES; ++c) {
       const int number = int(threadIdx.x) + c * int(blockDim.x), cell = number % tile;
       phase[c] = number / tile;
-      const int first_u = lam * first_pu + phase[c] - o.lead, first_x = first_cell + cell - first_pu;
+      const int first_u = lam * first_pu + phase[c] - o.lead,
+                first_x = first_cell + cell - first_pu;
       if (phase[c] < lam) steps_there |= o.steps_inside(STEPS, first_u, first_x) << c * STEPS;
     }
   }
@@ -387,8 +418,8 @@ struct RunWriter {
 // COLUMNS > 1: W is a multiple of it and the input aligned to COLUMNS values.
 template <class T, int COLUMNS>
 __global__ void __launch_bounds__(FORWARD_THREADS, SWAP_FORWARD_BLOCKS)
-    forward_tiles(const T* __restrict__ input, T* __restrict__ out, double pad_value, Index N, Index V,
-                  Index U, Index H, Index W, Index lam_, Index tile_) {
+    forward_tiles(const T* __restrict__ input, T* __restrict__ out, double pad_value, Index N,
+                  Index V, Index U, Index H, Index W, Index lam_, Index tile_) {
   using A = Acc<T>;
   using Reader = ColumnReader<T, COLUMNS>;
   constexpr int ROWS = FORWARD_ROWS, VALUES = GROUPS * ROWS;
@@ -419,12 +450,14 @@ __global__ void __launch_bounds__(FORWARD_THREADS, SWAP_FORWARD_BLOCKS)
     upper[c] = blend_at<A>(mine ? phase : 0, lam).upper;
     place[c] = mine ? phase * pitch + cell : -1;
   }
-  // Bit t: bin first_pu + t - 1 is inside, and an output of these columns inside the grid wants it.
+  // Bit t: bin first_pu + t - 1 is inside, and an output of these columns inside the grid wants
+  // it.
   int wanted = 0;
   const int low_x = first_cell + column / lam - first_pu + 1,
             high_x = low_x + (column % lam + COLUMNS - 1) / lam;
   for (int t = 0; t <= steps; ++t)
-    if (inside(first_pu + t - 1, int(U)) && low_x - t <= o.cells_x && high_x - t >= 0) wanted |= 1 << t;
+    if (inside(first_pu + t - 1, int(U)) && low_x - t <= o.cells_x && high_x - t >= 0)
+      wanted |= 1 << t;
 
   // The walk: what bin p-1 gives to group p is carried over.
   typename Reader::Blended bin;
@@ -454,12 +487,13 @@ __global__ void __launch_bounds__(FORWARD_THREADS, SWAP_FORWARD_BLOCKS)
 
 // ---------------------------------------------------------------- backward, dense
 
-// Reads output gradients in the order of x into the stage, PASSES places per thread: blended along v, and
-// summed over the slots that each of the block's input rows takes part in.
+// Reads output gradients in the order of x into the stage, PASSES places per thread: blended
+// along v, and summed over the slots that each of the block's input rows takes part in.
 template <class T>
 struct RunReader {
   using A = Acc<T>;
-  static constexpr int ROWS = BACKWARD_ROWS, VALUES = GROUPS * ROWS, TAPS = GROUPS + 1, SLOTS = ROWS + 1;
+  static constexpr int ROWS = BACKWARD_ROWS, VALUES = GROUPS * ROWS, TAPS = GROUPS + 1,
+                       SLOTS = ROWS + 1;
 
   const T* from;            // moves on by a group per step
   Index next_group;         // to the next group along v
@@ -469,21 +503,24 @@ struct RunReader {
   bool pairs_y;
   Blend<A> blend[SLOTS];
 
-  // first_slot: that of the row above the block's first; low..high: the slots of the tile's columns along u.
-  __device__ RunReader(const T* grad, const Outputs& o, bool pairs, int n, int first_v, int first_slot,
-                       int first_u, int low, int high)
-      : next_group(o.next_group_v()),
-        pairs_y(pairs) {
+  // first_slot: that of the row above the block's first; low..high: the slots of the tile's
+  // columns along u.
+  __device__ RunReader(const T* grad, const Outputs& o, bool pairs, int n, int first_v,
+                       int first_slot, int first_u, int low, int high)
+      : next_group(o.next_group_v()), pairs_y(pairs) {
     const int lam = o.lam, cell0 = first_slot / lam, first_cell = low / lam,
               cells = high / lam - first_cell + 1;
-    from = grad +
-           ((n * Index(o.fine_v) + lam * first_v - o.lead) * o.fine_u + lam * first_u - o.lead) * o.plane +
-           Index(cell0 - first_v) * o.cells_x + first_cell - first_u;
+    from =
+        grad +
+        ((n * Index(o.fine_v) + lam * first_v - o.lead) * o.fine_u + lam * first_u - o.lead) *
+            o.plane +
+        Index(cell0 - first_v) * o.cells_x + first_cell - first_u;
 #pragma unroll
     for (int l = 0; l < SLOTS; ++l) {
       const int cell = (first_slot + l) / lam, phase = first_slot + l - lam * cell;
       blend[l] = blend_at<A>(phase, lam);
-      line[l] = unsigned((phase * o.fine_u * o.cells_y + cell - cell0) * o.cells_x) * unsigned(sizeof(T));
+      line[l] = unsigned((phase * o.fine_u * o.cells_y + cell - cell0) * o.cells_x) *
+                unsigned(sizeof(T));
 #pragma unroll
       for (int i = 0; i < TAPS; ++i) {
         const int v = lam * (first_v + i) + phase - o.lead, y = cell - first_v - i;
@@ -500,8 +537,8 @@ struct RunReader {
       offset[k] = unsigned(phase * int(o.plane) + cell) * unsigned(sizeof(T));
       steps_there[k] = 0;
       if (phase < lam && slot >= low && slot <= high)
-        steps_there[k] =
-            o.steps_inside(STEPS + 1, lam * first_u + phase - o.lead, first_cell + cell - first_u);
+        steps_there[k] = o.steps_inside(STEPS + 1, lam * first_u + phase - o.lead,
+                                        first_cell + cell - first_u);
     }
   }
 
@@ -513,7 +550,8 @@ struct RunReader {
       if (steps_there[k] >> t & 1) read_place(moved(from, offset[k]), value);
 #pragma unroll
       for (int j = 0; j < VALUES; ++j)
-        result[j] = blend[j % ROWS + 1](value[j / ROWS + 1][j % ROWS + 1], value[j / ROWS][j % ROWS + 1]);
+        result[j] = blend[j % ROWS + 1](value[j / ROWS + 1][j % ROWS + 1],
+                                        value[j / ROWS][j % ROWS + 1]);
       if (pairs_y) {
 #pragma unroll
         for (int i = 0; i < GROUPS; ++i) {
@@ -542,7 +580,8 @@ struct RunReader {
   }
 };
 
-// Writes one input column: the blend along u of what the stage holds of the column and of its left neighbour.
+// Writes one input column: the blend along u of what the stage holds of the column and of its
+// left neighbour.
 template <class T>
 struct ColumnWriter {
   using A = Acc<T>;
@@ -555,16 +594,18 @@ struct ColumnWriter {
   Blend<A> blend[2];  // of the left neighbour and of the column
   A carried[VALUES] = {};
 
-  __device__ ColumnWriter(T* grad_input, const Shape& s, int n, int first_v, int first_y, int first_u, int x,
-                          bool mine, int low, int high)
+  __device__ ColumnWriter(T* grad_input, const Shape& s, int n, int first_v, int first_y,
+                          int first_u, int x, bool mine, int low, int high)
       : pairs_x(s.ux().half_cell()) {
-    const int lam = int(s.lam), first_cell = low / lam, pitch = (high / lam - first_cell + 1) | 1;
+    const int lam = int(s.lam), first_cell = low / lam,
+              pitch = (high / lam - first_cell + 1) | 1;
     to = grad_input + (((n * s.V + first_v) * s.U + first_u) * s.H + first_y) * s.W + x;
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       const int slot = mine ? int(s.ux().slot_of_row(x - 1 + c)) : low, cell = slot / lam,
                 phase = slot - lam * cell;
-      blend[c] = blend_at<A>(phase, lam, A(1) / A((1 + s.vy().half_cell()) * (1 + s.ux().half_cell())));
+      blend[c] = blend_at<A>(phase, lam,
+                             A(1) / A((1 + s.vy().half_cell()) * (1 + s.ux().half_cell())));
       place[c] = phase * pitch + cell - first_cell;
     }
 #pragma unroll
@@ -603,8 +644,8 @@ struct ColumnWriter {
 
 template <class T>
 __global__ void __launch_bounds__(BACKWARD_THREADS)
-    backward_tiles(const T* __restrict__ grad, T* __restrict__ grad_input, Index N, Index V, Index U, Index H,
-                   Index W, Index lam, Index tile) {
+    backward_tiles(const T* __restrict__ grad, T* __restrict__ grad_input, Index N, Index V,
+                   Index U, Index H, Index W, Index lam, Index tile) {
   using A = Acc<T>;
   constexpr int ROWS = BACKWARD_ROWS;
   SWAP_SHARED(shared);
@@ -619,8 +660,10 @@ __global__ void __launch_bounds__(BACKWARD_THREADS)
   const int n = block.rest, steps = first_u + STEPS < U ? STEPS : int(U) - first_u;
 
   // The slots of the tile's columns, and of the column before the first one.
-  const int x = first_x + int(threadIdx.x), end_x = first_x + tile < W ? first_x + int(tile) : int(W);
-  const int low = int(s.ux().slot_of_row(first_x - 1)), high = int(s.ux().slot_of_row(end_x - 1));
+  const int x = first_x + int(threadIdx.x),
+            end_x = first_x + tile < W ? first_x + int(tile) : int(W);
+  const int low = int(s.ux().slot_of_row(first_x - 1)),
+            high = int(s.ux().slot_of_row(end_x - 1));
   const int first_slot = int(s.vy().slot_of_row(first_y - 1));
   const int places = o.lam * ((high / o.lam - low / o.lam + 1) | 1);
 
@@ -640,8 +683,8 @@ __global__ void __launch_bounds__(BACKWARD_THREADS)
 
 template <class T>
 __global__ void __launch_bounds__(ELEMENT_THREADS, 2)
-    forward_elements(const T* __restrict__ input, T* __restrict__ out, double pad_value, Index N, Index V,
-                     Index U, Index H, Index W, Index lam) {
+    forward_elements(const T* __restrict__ input, T* __restrict__ out, double pad_value,
+                     Index N, Index V, Index U, Index H, Index W, Index lam) {
   const Shape s{N, V, U, H, W, lam};
   const Index number = thread_number();
   if (number >= s.output_size()) return;
@@ -653,8 +696,8 @@ __global__ void __launch_bounds__(ELEMENT_THREADS, 2)
 
 template <class T>
 __global__ void __launch_bounds__(ELEMENT_THREADS, 2)
-    backward_elements(const T* __restrict__ grad, T* __restrict__ grad_input, Index N, Index V, Index U,
-                      Index H, Index W, Index lam) {
+    backward_elements(const T* __restrict__ grad, T* __restrict__ grad_input, Index N, Index V,
+                      Index U, Index H, Index W, Index lam) {
   const Shape s{N, V, U, H, W, lam};
   const Index number = thread_number();
   if (number >= s.input_size()) return;
@@ -663,11 +706,13 @@ __global__ void __launch_bounds__(ELEMENT_THREADS, 2)
   grad_input[number] = T(input_gradient<Acc<T>>(grad, s, digits.rest, v, u, y, x));
 }
 
-// index: (K, 3), the cells (n, y, x); out: (K, lam*V, lam*U), pad_value where a cell lies outside the grid
+// index: (K, 3), the cells (n, y, x); out: (K, lam*V, lam*U), pad_value where a cell lies
+// outside the grid
 template <class T>
 __global__ void __launch_bounds__(ELEMENT_THREADS, 2)
-    forward_windows(const T* __restrict__ input, const Index* __restrict__ index, T* __restrict__ out,
-                    double pad_value, Index N, Index V, Index U, Index H, Index W, Index lam, Index K) {
+    forward_windows(const T* __restrict__ input, const Index* __restrict__ index,
+                    T* __restrict__ out, double pad_value, Index N, Index V, Index U, Index H,
+                    Index W, Index lam, Index K) {
   using A = Acc<T>;
   const Shape s{N, V, U, H, W, lam};
   const Index number = thread_number();
@@ -687,10 +732,11 @@ struct CellLists {
   const Index *start, *order;
 };
 
-// Sums over every window that reads the element; `first`: the position of the first of them in the order.
+// Sums over every window that reads the element; `first`: the position of the first of them in
+// the order.
 template <class A, class T>
-__device__ A windows_gradient(const T* grad, const CellLists& lists, const Shape& s, Index n, Index v,
-                              Index u, Index y, Index x, Index& first) {
+__device__ A windows_gradient(const T* grad, const CellLists& lists, const Shape& s, Index n,
+                              Index v, Index u, Index y, Index x, Index& first) {
   A sum = 0;
   for (int i = 0; i < 4; ++i) {
     const Contribution<A> a = reader<A>(s.vy(), v, y, i);
@@ -699,7 +745,8 @@ __device__ A windows_gradient(const T* grad, const CellLists& lists, const Shape
       if (a.weight == 0 || b.weight == 0) continue;
       const Index cell = (n * s.vy().coarse_cells() + a.cell) * s.ux().coarse_cells() + b.cell;
       for (Index t = lists.start[cell]; t < lists.start[cell + 1]; ++t) {
-        sum += a.weight * b.weight * A(grad[(lists.order[t] * s.lam * s.V + a.bin) * s.lam * s.U + b.bin]);
+        sum += a.weight * b.weight *
+               A(grad[(lists.order[t] * s.lam * s.V + a.bin) * s.lam * s.U + b.bin]);
         if (t < first) first = t;
       }
     }
@@ -711,25 +758,26 @@ __device__ A windows_gradient(const T* grad, const CellLists& lists, const Shape
 template <class T>
 __global__ void __launch_bounds__(ELEMENT_THREADS, 2)
     backward_windows(const T* __restrict__ grad, const Index* __restrict__ start,
-                     const Index* __restrict__ order, T* __restrict__ grad_input, Index N, Index V, Index U,
-                     Index H, Index W, Index lam) {
+                     const Index* __restrict__ order, T* __restrict__ grad_input, Index N,
+                     Index V, Index U, Index H, Index W, Index lam) {
   const Shape s{N, V, U, H, W, lam};
   const Index number = thread_number();
   if (number >= s.input_size()) return;
   Digits digits{number};
   const Index x = digits.next(W), y = digits.next(H), u = digits.next(U), v = digits.next(V);
   Index first = 0;
-  grad_input[number] = T(windows_gradient<Acc<T>>(grad, {start, order}, s, digits.rest, v, u, y, x, first));
+  grad_input[number] =
+      T(windows_gradient<Acc<T>>(grad, {start, order}, s, digits.rest, v, u, y, x, first));
 }
 
-// The input elements that the windows read, for few windows, into a gradient of zeros. An element is written
-// on behalf of the first window that reads it, so by one thread.
+// The input elements that the windows read, for few windows, into a gradient of zeros. An
+// element is written on behalf of the first window that reads it, so by one thread.
 template <class T>
 __global__ void __launch_bounds__(ELEMENT_THREADS, 2)
     backward_few_windows(const T* __restrict__ grad, const Index* __restrict__ index,
                          const Index* __restrict__ start, const Index* __restrict__ order,
-                         T* __restrict__ grad_input, Index N, Index V, Index U, Index H, Index W, Index lam,
-                         Index K) {
+                         T* __restrict__ grad_input, Index N, Index V, Index U, Index H,
+                         Index W, Index lam, Index K) {
   const Shape s{N, V, U, H, W, lam};
   const Axis vy = s.vy(), ux = s.ux();
   Digits digits{thread_number()};
@@ -737,10 +785,12 @@ __global__ void __launch_bounds__(ELEMENT_THREADS, 2)
   const Index u = digits.next(U), v = digits.next(V), own = digits.rest;
   if (own >= K) return;
   const Index* const cell = index + 3 * order[own];
-  const Index y = vy.row_of_slot(lam * (cell[1] + v)) + row, x = ux.row_of_slot(lam * (cell[2] + u)) + column;
+  const Index y = vy.row_of_slot(lam * (cell[1] + v)) + row,
+              x = ux.row_of_slot(lam * (cell[2] + u)) + column;
   if (!inside(y, H) || !inside(x, W)) return;
   Index first = K;
-  const Acc<T> sum = windows_gradient<Acc<T>>(grad, {start, order}, s, cell[0], v, u, y, x, first);
+  const Acc<T> sum =
+      windows_gradient<Acc<T>>(grad, {start, order}, s, cell[0], v, u, y, x, first);
   if (first == own) grad_input[(((cell[0] * V + v) * U + u) * H + y) * W + x] = T(sum);
 }
 

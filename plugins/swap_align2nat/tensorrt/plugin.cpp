@@ -1,12 +1,13 @@
-// SwapAlign2Nat and SwapAlign2NatWindows for TensorRT: one library for TensorRT 10, 11 and TensorRT-RTX.
+// SwapAlign2Nat and SwapAlign2NatWindows for TensorRT: one library for TensorRT 10, 11 and
+// TensorRT-RTX.
 //
-//   x:     (N, V, U, H, W)    float or half, linear              attributes: lam >= 1, pad_value
+//   x:     (N, V, U, H, W)    float or half, linear       attributes: lam >= 1, pad_value
 //   index: (K, 3) int64       the cells (n, y, x), windows only
 //   out:   (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam)) or (K, lam*V, lam*U), of x's type
 //
-// What lets one library serve three runtimes: it uses what their headers have in common, takes no symbol from
-// them, and exports `getCreators` and `setLoggerFinder` alone. CUDA is called in `enqueue` only, so a machine
-// without a GPU can load the library and build engines with it.
+// What lets one library serve three runtimes: it uses what their headers have in common, takes
+// no symbol from them, and exports `getCreators` and `setLoggerFinder` alone. CUDA is called in
+// `enqueue` only, so a machine without a GPU can load the library and build engines with it.
 #include <NvInferRuntime.h>
 
 #include <cmath>
@@ -22,13 +23,18 @@ namespace {
 
 using namespace nvinfer1;
 
-constexpr const char *NAMESPACE = "tensormask_edu", *VERSION = "1", *LAM = "lam", *PAD_VALUE = "pad_value";
+constexpr const char *NAMESPACE = "tensormask_edu", *VERSION = "1", *LAM = "lam",
+                     *PAD_VALUE = "pad_value";
 constexpr const char* NAMES[2] = {"SwapAlign2Nat", "SwapAlign2NatWindows"};
 
-// The numbers behind the names are compiled in, and the caller has its own: these hold from 10.0 to 11.1.
-static_assert(int(DataType::kFLOAT) == 0 && int(DataType::kHALF) == 1 && int(DataType::kINT64) == 8, "");
+// The numbers behind the names are compiled in, and the caller has its own: these hold from
+// 10.0 to 11.1.
+static_assert(int(DataType::kFLOAT) == 0 && int(DataType::kHALF) == 1 &&
+                  int(DataType::kINT64) == 8,
+              "");
 static_assert(int(PluginFieldType::kFLOAT32) == 1 && int(PluginFieldType::kINT32) == 5, "");
-static_assert(int(DimensionOperation::kPROD) == 1 && int(DimensionOperation::kCEIL_DIV) == 8, "");
+static_assert(int(DimensionOperation::kPROD) == 1 && int(DimensionOperation::kCEIL_DIV) == 8,
+              "");
 static_assert(int(TensorFormat::kLINEAR) == 0 && int(PluginCapabilityType::kRUNTIME) == 2, "");
 
 // One line on stderr: the runtimes' loggers differ from version to version.
@@ -49,16 +55,21 @@ class Plugin final : public IPluginV3,
                      public IPluginV3OneBuild,
                      public IPluginV3OneRuntime {
  public:
-  Plugin(bool windows, int32_t lam, float pad_value) : windows_(windows), lam_(lam), pad_value_(pad_value) {
-    std::snprintf(settings_, sizeof settings_, "%s=%d %s=%a", LAM, lam, PAD_VALUE, double(pad_value));
+  Plugin(bool windows, int32_t lam, float pad_value)
+      : windows_(windows), lam_(lam), pad_value_(pad_value) {
+    std::snprintf(settings_, sizeof settings_, "%s=%d %s=%a", LAM, lam, PAD_VALUE,
+                  double(pad_value));
   }
   Plugin(const Plugin& other) : Plugin(other.windows_, other.lam_, other.pad_value_) {}
 
   IPluginCapability* getCapabilityInterface(PluginCapabilityType type) noexcept override {
     switch (type) {
-      case PluginCapabilityType::kCORE: return static_cast<IPluginV3OneCore*>(this);
-      case PluginCapabilityType::kBUILD: return static_cast<IPluginV3OneBuild*>(this);
-      case PluginCapabilityType::kRUNTIME: return static_cast<IPluginV3OneRuntime*>(this);
+      case PluginCapabilityType::kCORE:
+        return static_cast<IPluginV3OneCore*>(this);
+      case PluginCapabilityType::kBUILD:
+        return static_cast<IPluginV3OneBuild*>(this);
+      case PluginCapabilityType::kRUNTIME:
+        return static_cast<IPluginV3OneRuntime*>(this);
     }
     return nullptr;
   }
@@ -95,11 +106,14 @@ class Plugin final : public IPluginV3,
     return here.type == tensors[0].desc.type;
   }
 
-  int32_t getOutputShapes(const DimsExprs* in, int32_t count, const DimsExprs*, int32_t, DimsExprs* out,
-                          int32_t, IExprBuilder& expressions) noexcept override {
+  int32_t getOutputShapes(const DimsExprs* in, int32_t count, const DimsExprs*, int32_t,
+                          DimsExprs* out, int32_t,
+                          IExprBuilder& expressions) noexcept override {
     if (count != inputs()) return refuse(name(), "expected %d inputs, got %d", inputs(), count);
-    if (in[0].nbDims != 5) return refuse(name(), "x: expected (N, V, U, H, W), got %d axes", in[0].nbDims);
-    if (windows_ && (in[1].nbDims != 2 || (in[1].d[1]->isConstant() && in[1].d[1]->getConstantValue() != 3)))
+    if (in[0].nbDims != 5)
+      return refuse(name(), "x: expected (N, V, U, H, W), got %d axes", in[0].nbDims);
+    if (windows_ && (in[1].nbDims != 2 ||
+                     (in[1].d[1]->isConstant() && in[1].d[1]->getConstantValue() != 3)))
       return refuse(name(), "index: expected (K, 3)");
     const IDimensionExpr& lam = *expressions.constant(lam_);
     const auto fine = [&](int axis) {
@@ -115,8 +129,8 @@ class Plugin final : public IPluginV3,
     return 0;
   }
 
-  int32_t configurePlugin(const DynamicPluginTensorDesc*, int32_t, const DynamicPluginTensorDesc*,
-                          int32_t) noexcept override {
+  int32_t configurePlugin(const DynamicPluginTensorDesc*, int32_t,
+                          const DynamicPluginTensorDesc*, int32_t) noexcept override {
     return 0;
   }
 
@@ -127,14 +141,17 @@ class Plugin final : public IPluginV3,
   }
   IPluginV3* attachToContext(IPluginResourceContext*) noexcept override { return clone(); }
 
-  int32_t enqueue(const PluginTensorDesc* in, const PluginTensorDesc*, const void* const* inputs,
-                  void* const* outputs, void*, cudaStream_t stream) noexcept override {
+  int32_t enqueue(const PluginTensorDesc* in, const PluginTensorDesc*,
+                  const void* const* inputs, void* const* outputs, void*,
+                  cudaStream_t stream) noexcept override {
     const auto* d = in[0].dims.d;
     const Shape shape{d[0], d[1], d[2], d[3], d[4], lam_};
     const Type type = in[0].type == DataType::kHALF ? Type::HALF : Type::FLOAT;
-    const int code = windows_ ? launch_forward_windows(type, inputs[0], static_cast<const Index*>(inputs[1]),
-                                                       outputs[0], pad_value_, shape, in[1].dims.d[0], stream)
-                              : launch_forward(type, inputs[0], outputs[0], pad_value_, shape, stream);
+    const int code =
+        windows_
+            ? launch_forward_windows(type, inputs[0], static_cast<const Index*>(inputs[1]),
+                                     outputs[0], pad_value_, shape, in[1].dims.d[0], stream)
+            : launch_forward(type, inputs[0], outputs[0], pad_value_, shape, stream);
     return code == 0 ? 0 : refuse(name(), "the kernel did not start: %s", launch_error(code));
   }
 
@@ -172,7 +189,8 @@ class Creator final : public IPluginCreatorV3One {
   const char* getPluginNamespace() const noexcept override { return NAMESPACE; }
   const PluginFieldCollection* getFieldNames() noexcept override { return &collection_; }
 
-  IPluginV3* createPlugin(const char*, const PluginFieldCollection* given, TensorRTPhase) noexcept override {
+  IPluginV3* createPlugin(const char*, const PluginFieldCollection* given,
+                          TensorRTPhase) noexcept override {
     const char* const op = NAMES[windows_];
     int32_t lam = 0;
     float pad_value = 0;
@@ -181,15 +199,20 @@ class Creator final : public IPluginCreatorV3One {
       if (!read(field, given, value)) return nullptr;
     }
     for (int32_t i = 0; i < given->nbFields; ++i)
-      if (std::strcmp(given->fields[i].name, LAM) != 0 && std::strcmp(given->fields[i].name, PAD_VALUE) != 0)
-        return refuse(op, "no attribute is called %s; lam and pad_value are", given->fields[i].name), nullptr;
+      if (std::strcmp(given->fields[i].name, LAM) != 0 &&
+          std::strcmp(given->fields[i].name, PAD_VALUE) != 0)
+        return refuse(op, "no attribute is called %s; lam and pad_value are",
+                      given->fields[i].name),
+               nullptr;
     if (lam < 1) return refuse(op, "lam: expected an integer >= 1, got %d", lam), nullptr;
-    if (!std::isfinite(pad_value)) return refuse(op, "pad_value: expected a finite number"), nullptr;
+    if (!std::isfinite(pad_value))
+      return refuse(op, "pad_value: expected a finite number"), nullptr;
     return new (std::nothrow) Plugin(windows_, lam, pad_value);
   }
 
  private:
-  // Copies the one number of a field; false, and a line on stderr, if it is missing or of another type.
+  // Copies the one number of a field; false, and a line on stderr, if it is missing or of
+  // another type.
   bool read(const PluginField& wanted, const PluginFieldCollection* given, void* value) const {
     for (int32_t i = 0; given && i < given->nbFields; ++i) {
       const PluginField& field = given->fields[i];
@@ -198,8 +221,8 @@ class Creator final : public IPluginCreatorV3One {
         std::memcpy(value, field.data, 4);
         return true;
       }
-      refuse(NAMES[windows_], "%s: expected one number of field type %d, got %d of type %d", wanted.name,
-             int(wanted.type), int(field.length), int(field.type));
+      refuse(NAMES[windows_], "%s: expected one number of field type %d, got %d of type %d",
+             wanted.name, int(wanted.type), int(field.length), int(field.type));
       return false;
     }
     refuse(NAMES[windows_], "%s: the attribute is missing", wanted.name);
@@ -216,12 +239,13 @@ class Creator final : public IPluginCreatorV3One {
 
 // ---------------------------------------------------------------- what the library exports
 
-extern "C" __attribute__((visibility("default"))) nvinfer1::IPluginCreatorInterface* const* getCreators(
-    int32_t& count) {
+extern "C" __attribute__((visibility("default"))) nvinfer1::IPluginCreatorInterface* const*
+getCreators(int32_t& count) {
   static swap_align2nat::Creator dense(false), windows(true);
   static nvinfer1::IPluginCreatorInterface* const creators[] = {&dense, &windows};
   count = 2;
   return creators;
 }
 
-extern "C" __attribute__((visibility("default"))) void setLoggerFinder(nvinfer1::ILoggerFinder*) {}
+extern "C" __attribute__((visibility("default"))) void setLoggerFinder(
+    nvinfer1::ILoggerFinder*) {}

@@ -1,0 +1,123 @@
+"""Compile once, keep on disk: what the implementations `cpu`, `cuda` and `plain` share.
+
+A built file is named after a key of all that went into it, sources, flags, compiler, so nothing
+in the cache goes stale and any of it may be deleted at any time. It is written whole: processes
+that build at once do not meet.
+
+next: ops/cpu.py
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..base.files import written_whole
+
+_lock = threading.Lock()
+
+
+def kernel_folder() -> Path:
+    """The folder of the kernel sources: data of the installed package, or of a checkout."""
+    here = Path(__file__).resolve()
+    candidates = (
+        here.parent / "_kernels" / "swap_align2nat",  # an installed package
+        here.parents[2] / "plugins" / "swap_align2nat",  # a checkout
+    )
+    for folder in candidates:
+        if (folder / "core.h").is_file():
+            return folder
+    raise FileNotFoundError(
+        f"no kernel sources in {' or '.join(str(folder) for folder in candidates)}"
+    )
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: `TENSORMASK_CACHE`, else the user's cache folder."""
+    if chosen := os.environ.get("TENSORMASK_CACHE"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "tensormask_edu"
+
+
+def key(*texts: str) -> str:
+    """A name for what these texts produce."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:20]
+
+
+def kept(name: str, build: Callable[[Path], None]) -> Path:
+    """The file of this name in the cache; if it is not there, `build(path)` writes it."""
+    path = cache_folder() / name
+    with _lock:  # of this process: else two threads would build the same at once
+        if not path.is_file():
+            with written_whole(path) as temporary:
+                build(temporary)
+    return path
+
+
+# --- with the machine's C++ compiler ----------------------------------------------------------
+
+
+def find_compiler() -> str | None:
+    """The path of a C++ compiler: $CXX, c++, g++ or clang++; None if there is none."""
+    for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
+        if name and (path := shutil.which(name)):
+            return path
+    return None
+
+
+def library(
+    compiler: str, source: Path, name: str, flag_sets: Sequence[tuple[str, ...]]
+) -> Path:
+    """`source` as a shared library from the cache, `name` in front of its key.
+
+    flag_sets: the first that the compiler takes is used; not every compiler knows each flag.
+    Raises OSError with the compiler's words if it takes none.
+    """
+    version = subprocess.run(
+        [compiler, "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    # Every header that the source could include belongs to the key.
+    folders = {source.parent, kernel_folder()}
+    headers = [file for folder in sorted(folders) for file in sorted(folder.glob("*.h"))]
+    sources = [file.read_text() for file in (source, *headers)]
+    # The processor belongs to the key because of -march=native.
+    named = key(*sources, str(flag_sets), version, _processor())
+    return kept(
+        f"{name}-{named}.so", lambda target: _compile(compiler, source, flag_sets, target)
+    )
+
+
+def _compile(
+    compiler: str, source: Path, flag_sets: Sequence[tuple[str, ...]], target: Path
+) -> None:
+    for flags in flag_sets:
+        command = [compiler, *flags, str(source), "-o", str(target)]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        if result.returncode == 0:
+            return
+    # The words of the last set: it asks for the least.
+    raise OSError(f"{' '.join(command)}: {result.stderr.strip()[-600:]}")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return f"{platform.machine()} {platform.processor()}"
+    # One line of a kind: the frequency changes, and all cores are alike.
+    return "\n".join(
+        sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+    )
