@@ -499,7 +499,7 @@ def test_the_python_creator_refuses_wrong_attributes_in_one_line(values, message
 def nothing_built(monkeypatch, tmp_path):
     """No library is named, none is in build/plugins."""
     monkeypatch.delenv(plugin.VARIABLE, raising=False)
-    monkeypatch.setattr(plugin, "__file__", str(tmp_path / "a" / "b" / "plugin.py"))
+    monkeypatch.setattr(plugin, "__file__", str(tmp_path / "a" / "b" / "c" / "plugin.py"))
     return tmp_path
 
 
