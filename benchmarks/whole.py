@@ -102,16 +102,15 @@ def line(row: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     """Measure, print the table, write it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("--against", type=Path, required=True, help="the kernels before")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--json", metavar="FILE", help="write everything here")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    kernels = {"before": loaded(args.against.resolve()), "after": loaded(build.kernel_folder())}
-    found = list(rows(kernels, args.pairs))
+    folders = args.against.resolve(), build.kernel_folder()
+    found = list(rows(dict(zip(STATES, map(loaded, folders), strict=True)), args.pairs))
     print(text_table([HEAD, *map(line, found)]))
     if args.json:
         write_json(args.json, {"machine": machine(), "rows": found})
