@@ -2,11 +2,9 @@
 
     python benchmarks/whole.py --against FOLDER --json benchmarks/results/whole-cpu.json
 
-FOLDER holds the kernels of another state of this repository, its `plugins/swap_align2nat`, say
-from `git worktree add`. Both are compiled and loaded into one process; inference and a training
-step then run with one and with the other in turn, first one first, then the other. The ratio is
-the median over these pairs. Beside the whole stands what the kernels themselves took of it.
-One thread, so that other work on the machine disturbs little.
+FOLDER is `plugins/swap_align2nat` of another state of this repository. Both are loaded into one
+process and run in turn, one thread, so that other work on the machine disturbs little. The
+ratio is the median over pairs. Beside the whole stands what the kernels took of it.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,114 +29,89 @@ from tensormask_edu.ops import build, cpu
 # the course, which takes a fiftieth of the time and so varies more
 SIZES = (("r50_fpn_1x", 320, 512, 1), ("tiny", 128, 128, 5))
 STATES = ("before", "after")
+HEAD = ["row", "before", "after", "ratio", "kernels before", "kernels after", "pairs"]
 
 
 def loaded(folder: Path) -> Any:
     """The float32 kernels of a folder: what `cpu._load` returns for it."""
     here, build.kernel_folder = build.kernel_folder, lambda: folder
     cpu._load.cache_clear()
-    try:
-        found = cpu._load(torch.float32)
-    finally:
-        build.kernel_folder = here
-        cpu._load.cache_clear()
+    found = cpu._load(torch.float32)
+    build.kernel_folder = here
     if found[0] is None:
         raise SystemExit(f"{folder}: {found[1]}")
     return found
 
 
-@contextmanager
-def counted(kernels: Any) -> Iterator[list[float]]:
-    """Within the block these kernels run; yields the CPU seconds of each of their calls."""
-    seconds: list[float] = []
-    load, call = cpu._load, cpu._call
+def timed(run: Callable[[], object], kernels: Any) -> tuple[float, float]:
+    """CPU seconds of `run` with these kernels, and of the kernels in it."""
+    load, call, inside = cpu._load, cpu._call, []
 
-    def timed(*arguments: Any) -> int:
+    def counted(*arguments: Any) -> int:
         start = time.process_time()
         code = call(*arguments)
-        seconds.append(time.process_time() - start)
+        inside.append(time.process_time() - start)
         return code
 
-    cpu._load, cpu._call = lambda dtype: kernels, timed
+    cpu._load, cpu._call = lambda dtype: kernels, counted
     try:
-        yield seconds
+        start = time.process_time()
+        run()
+        return time.process_time() - start, sum(inside)
     finally:
         cpu._load, cpu._call = load, call
 
 
-def pairs(run: Callable[[], object], kernels: dict[str, Any], count: int) -> dict[str, Any]:
-    """`run` with both states in turn, `count` times, after one untimed run of each."""
-    whole: dict[str, list[float]] = {state: [] for state in STATES}
-    inside: dict[str, list[float]] = {state: [] for state in STATES}
-    for pair in range(-1, count):
+def compared(run: Callable[[], object], kernels: dict[str, Any], pairs: int) -> dict[str, Any]:
+    """`run` with both states in turn, after one untimed run of each."""
+    times: dict[str, list[tuple[float, float]]] = {state: [] for state in STATES}
+    for pair in range(pairs + 1):
         for state in STATES if pair % 2 else STATES[::-1]:
-            with counted(kernels[state]) as calls:
-                start = time.process_time()
-                run()
-                spent = time.process_time() - start
-            if pair >= 0:
-                whole[state].append(spent)
-                inside[state].append(sum(calls))
+            times[state].append(timed(run, kernels[state]))
+    whole = {state: [row[0] for row in times[state][1:]] for state in STATES}
+    inside = {state: [row[1] for row in times[state][1:]] for state in STATES}
     ratios = [after / before for before, after in zip(*whole.values(), strict=True)]
-    middle = statistics.median
     return {
-        **{f"{state}_s": middle(whole[state]) for state in STATES},
-        **{f"kernels_{state}_ms": 1e3 * middle(inside[state]) for state in STATES},
-        "pairs": count,
-        "ratio": middle(ratios),
+        **{f"{state}_s": statistics.median(whole[state]) for state in STATES},
+        **{f"kernels_{state}_ms": 1e3 * statistics.median(inside[state]) for state in STATES},
+        "pairs": pairs,
+        "ratio": statistics.median(ratios),
         "ratios": sorted(ratios),
     }
 
 
-def rows(kernels: dict[str, Any], count: int) -> Iterator[dict[str, Any]]:
+def rows(kernels: dict[str, Any], pairs: int) -> Iterator[dict[str, Any]]:
     """A row for inference and one for a training step, at each size."""
     for preset, height, width, times in SIZES:
         model = spread_model(preset, "cpu", detections=100)
         images, truth = pictures(1, height, width, "cpu"), objects(1, height, width, "cpu")
-
-        def infer(model=model, images=images) -> None:
-            with torch.inference_mode():
-                model.eval()(images)
-
-        def train(model=model, images=images, truth=truth) -> None:
-            training_step(model.train(), images, truth)
-
-        for what, run in (("inference", infer), ("training step", train)):
-            name = f"{preset} {height} x {width}, {what}"
-            yield {"row": name, **pairs(run, kernels, times * count)}
+        name = f"{preset} {height} x {width}"
+        model.eval()
+        infer = torch.inference_mode()(partial(model, images))
+        yield {"row": f"{name}, inference", **compared(infer, kernels, times * pairs)}
+        train = partial(training_step, model.train(), images, truth)
+        yield {"row": f"{name}, training step", **compared(train, kernels, times * pairs)}
 
 
-def table(rows: list[dict[str, Any]]) -> list[list[str]]:
-    """A line per row: CPU seconds of the whole, ratio, milliseconds of the kernels."""
-    head = ["row", "before", "after", "ratio", "kernels before", "kernels after", "pairs"]
-    lines = [
-        [
-            row["row"],
-            *(f"{row[f'{state}_s']:.3f} s" for state in STATES),
-            f"{row['ratio']:.4f}",
-            *(f"{row[f'kernels_{state}_ms']:.2f} ms" for state in STATES),
-            str(row["pairs"]),
-        ]
-        for row in rows
-    ]
-    return [head, *lines]
+def line(row: dict[str, Any]) -> list[str]:
+    """A row as cells below HEAD: CPU seconds of the whole, milliseconds of the kernels."""
+    whole = [f"{row[f'{state}_s']:.3f} s" for state in STATES]
+    inside = [f"{row[f'kernels_{state}_ms']:.2f} ms" for state in STATES]
+    return [row["row"], *whole, f"{row['ratio']:.4f}", *inside, str(row["pairs"])]
 
 
 def main() -> None:
     """Measure, print the table, write it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("--against", type=Path, required=True, help="the kernels before")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--json", metavar="FILE", help="write everything here")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    kernels = {"before": loaded(args.against.resolve()), "after": loaded(build.kernel_folder())}
-    found = []
-    for row in rows(kernels, args.pairs):
-        found.append(row)
-        print(text_table(table([row])), flush=True)
+    folders = args.against.resolve(), build.kernel_folder()
+    found = list(rows(dict(zip(STATES, map(loaded, folders), strict=True)), args.pairs))
+    print(text_table([HEAD, *map(line, found)]))
     if args.json:
         write_json(args.json, {"machine": machine(), "rows": found})
 

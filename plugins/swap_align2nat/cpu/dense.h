@@ -17,20 +17,26 @@
 
 namespace swap_align2nat {
 
-// Four rows of four become four columns.
+// Four numbers of each of eight rows become eight of each of four columns.
 template <class A>
 inline void turn(const A* from, Index step, A* to, Index pitch) {
-#ifdef __SSE2__
+#if defined(__AVX__)
   if constexpr (std::is_same_v<A, float>) {
-    __m128 a = _mm_loadu_ps(from), b = _mm_loadu_ps(from + step);
-    __m128 c = _mm_loadu_ps(from + 2 * step), d = _mm_loadu_ps(from + 3 * step);
-    _MM_TRANSPOSE4_PS(a, b, c, d);
-    _mm_storeu_ps(to, a), _mm_storeu_ps(to + pitch, b);
-    _mm_storeu_ps(to + 2 * pitch, c), _mm_storeu_ps(to + 3 * pitch, d);
+    const auto two = [&](Index row) {  // row and row + 4
+      return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from + row * step)),
+                                  _mm_loadu_ps(from + (row + 4) * step), 1);
+    };
+    const __m256 a = two(0), b = two(1), c = two(2), d = two(3);
+    const __m256 ab = _mm256_unpacklo_ps(a, b), cd = _mm256_unpacklo_ps(c, d);
+    const __m256 ab_high = _mm256_unpackhi_ps(a, b), cd_high = _mm256_unpackhi_ps(c, d);
+    _mm256_storeu_ps(to, _mm256_shuffle_ps(ab, cd, 0x44));
+    _mm256_storeu_ps(to + pitch, _mm256_shuffle_ps(ab, cd, 0xee));
+    _mm256_storeu_ps(to + 2 * pitch, _mm256_shuffle_ps(ab_high, cd_high, 0x44));
+    _mm256_storeu_ps(to + 3 * pitch, _mm256_shuffle_ps(ab_high, cd_high, 0xee));
     return;
   }
 #endif
-  for (Index row = 0; row < 4; ++row)
+  for (Index row = 0; row < 8; ++row)
     for (Index column = 0; column < 4; ++column)
       to[column * pitch + row] = from[row * step + column];
 }
@@ -110,7 +116,9 @@ class DenseForward {
         const T* const b =
             p < s_.V && inside(below, s_.H) ? bin + below * s_.W : pad_row_.data();
         A* const sums = bins_.data() + (u * lines() + line(i, phase)) * sums_;
-        sum_taps(a, b, b == pad_row_.data() ? b : b + plane, blend_at<A>(phase, s_.lam), sums);
+        // Of the next tap u': the row `a` of a slot is the row `b` of the slot before.
+        const T* const ahead[2] = {(phase == first_phase_ ? a : b) + plane, b + plane};
+        sum_taps(a, b, ahead, blend_at<A>(phase, s_.lam), sums);
         with_constant_lam<1, 2, 4, 8, 16, 32>(
             s_.lam, [&](auto lam) { deal<lam>(group(u, i, phase) + first_j_); });
       }
@@ -118,8 +126,8 @@ class DenseForward {
 
   // `bin` held bin p-1 and holds bin p afterwards. With two taps along x there is one sum more
   // than cells.
-  SWAP_NOINLINE void sum_taps(const T* __restrict a, const T* __restrict b, const T* ahead,
-                              Blend<A> along_v, A* __restrict bin) {
+  SWAP_NOINLINE void sum_taps(const T* __restrict a, const T* __restrict b,
+                              const T* const* ahead, Blend<A> along_v, A* __restrict bin) {
     A* __restrict const slots = slots_.data() + first_slot_ - s_.lam * first_j_;
     const Index half = ux_.half_cell();
     const auto take = [=](Index k, A sum) {
@@ -137,7 +145,7 @@ class DenseForward {
     };
     Index k = half;
     for (; k + LINE <= s_.W; k += LINE) {
-      prefetch(ahead + k);
+      prefetch(ahead[0] + k), prefetch(ahead[1] + k);
       take_all(k, k + LINE);
     }
     take_all(k, s_.W);
@@ -149,9 +157,9 @@ class DenseForward {
     const Index lam = LAM ? LAM : s_.lam, cells = end_j_ - first_j_;
     const A* const from = slots_.data();
     if constexpr (LAM % 4 == 0 && LAM > 0)
-      if (cells >= 4) {
-        for (Index j = 0; j < cells; j += 4) {
-          const Index at = std::min(j, cells - 4);
+      if (cells >= 8) {
+        for (Index j = 0; j < cells; j += 8) {
+          const Index at = std::min(j, cells - 8);
           for (Index phase = 0; phase < lam; phase += 4)
             turn(from + lam * at + phase, lam, group + phase * pitch_ + at, pitch_);
         }
@@ -186,14 +194,14 @@ class DenseForward {
       }
       padded_ = rows;
     }
-    for (Index i = from; i < to; ++i) {
-      A* __restrict const cells = tile_.data() + (i - low) * cells_x_;
-      const A* const lower = group(q - 1, i, phase_v) + q;
-      const A* const upper = group(q, i, phase_v) + q;
-      for (Index phase = first; phase < end; ++phase) {
-        const Blend<A> blend = along_u_[phase];
-        for (Index x = 0; x < cells_x_; ++x)
-          cells[phase * run + x] = blend(lower[phase * pitch_ + x], upper[phase * pitch_ + x]);
+    for (Index phase = first; phase < end; ++phase) {
+      const Blend<A> blend = along_u_[phase];
+      for (Index i = from; i < to; ++i) {
+        A* __restrict const cells = tile_.data() + phase * run + (i - low) * cells_x_;
+        const A* __restrict const lower = group(q - 1, i, phase_v) + phase * pitch_ + q;
+        const A* __restrict const upper = group(q, i, phase_v) + phase * pitch_ + q;
+        SWAP_INDEPENDENT
+        for (Index x = 0; x < cells_x_; ++x) cells[x] = blend(lower[x], upper[x]);
       }
     }
     if (run == area)
