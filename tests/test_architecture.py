@@ -213,7 +213,7 @@ def test_no_line_is_longer_than_96_columns():
         f"{path.relative_to(ROOT)}:{number}"
         for path in committed(".py", ".cu", ".h", ".cpp")
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
-        if len(line) > LONGEST_LINE
+        if len(line) > LONGEST_LINE and not line.startswith("# |")  # a Markdown table
     ]
     assert not long, "\n".join(long)
 
