@@ -1,14 +1,14 @@
 """The nouns: levels, units, windows; every stride and side.
 
-A *level* k of the pyramid has a grid of cells, `stride_px[k]` pixels apart. At each cell sits
-one *window* per window size `a`: a square in which the model predicts one mask. Cell (y, x) of
-level k has its window's centre at pixel (x * stride, y * stride): the corner convention of the
-official code.
+A *level* k of the pyramid has a grid of *cells*, `strides_px[k]` pixels apart. At each cell
+sits one *window* per window size, which `size_id` numbers: a square in which the model predicts
+one mask, a grid of *bins*. The windows of cell (y, x) on level k are centred at pixel
+(x * stride, y * stride): the corner convention of the official code.
 
 Two units (paper, section 3): `sigma_hw` is the distance in pixels between neighbouring cells,
 `sigma_vu` the distance between neighbouring mask bins. In the tensor bipyramid (section 4.2)
-every level's bins are 4 px (the finest stride), so a window on level k has `lam[k] = 2**k`
-times more bins per side.
+every level's bins are 4 px (the finest stride), so a window on level k has `lams[k] = 2**k`
+times as many bins per side as one on level 0.
 
 next: config/model.py
 """
@@ -73,7 +73,11 @@ class Geometry:
 
     @property
     def lams(self) -> tuple[int, ...]:
-        """Per level lam of its `swap_align2nat`: sigma_vu = lam * sigma_hw before it."""
+        """Per level, how many times as many bins per side a window has as on level 0.
+
+        It is the `lam` of the level's op `swap_align2nat` (`ops/`): before the op sigma_vu is
+        lam * sigma_hw.
+        """
         return tuple(s // self.strides_px[0] if self.bipyramid else 1 for s in self.strides_px)
 
     def bin_px(self, level: int) -> int:

@@ -1,7 +1,7 @@
 """Polygons, run lengths, arrays; tight boxes; overlap.
 
-This is the one place for all of it. Arrays are NumPy's; `iou` takes tensors as well. Needs no
-torch.
+Masks change their form and are measured here, and nowhere else. Arrays are NumPy's; `iou` takes
+tensors as well. Needs no torch.
 
 next: detector/boxes.py
 """

@@ -5,10 +5,12 @@
 //   out: (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))    contiguous
 //   out[n,v,u,y,x] = sum over v' u' y' x' of
 //                    hat(ov-v') hat(ou-u') hat(oy-y') hat(ox-x') * x[n,v',u',y',x']
-//   ov = (v+1/2)/lam - 1/2,   oy = lam*y + v - lam*V/2 + 1/2,   ou and ox alike
+//   ov = (v+1/2)/lam - 1/2,   oy = lam*y + v - (lam*V-1)/2,   ou and ox alike
 //   hat(t) = max(0, 1-|t|),   pad_value outside x
 //
-// In integers, for the pair of axes (v, y); the pair (u, x) is the same with U and W:
+// In integers, for the pair of axes (v, y); the pair (u, x) is the same with U and W. p is the
+// upper of the two input bins that ov lies between, `phase` which of lam places between them;
+// of the places of p = 0 the first `lead` come before v = 0:
 //
 //   v   = lam*p + phase - lead,  lead = (lam+1)/2     taps v' = p-1 and p, weights 1-w and w,
 //                                                     w = (2*phase + 1 - lam%2) / (2*lam)
@@ -117,10 +119,8 @@ SWAP_HD Contribution<A> tap(const Axis& axis, Index v, Index y, int k) {
   const Blend<A> blend =
       blend_at<A>(v + axis.lead() - axis.lam * p, axis.lam, A(1) / A(1 + half));
   const Index bin = k & 1, cell = k >> 1;
-  return {p - 1 + bin, axis.row_of_slot(slot) + cell,
-          cell > half ? A(0)
-          : bin       ? blend.upper
-                      : blend.lower};
+  const A weight = bin ? blend.upper : blend.lower;
+  return {p - 1 + bin, axis.row_of_slot(slot) + cell, cell > half ? A(0) : weight};
 }
 
 // Output k that reads the input (v', y'); v' is the upper bin of group v' and the lower one of

@@ -36,8 +36,8 @@ struct Sizes {
 // compiler inlines both.
 template <class Visit>
 PLAIN_HD void for_each_tap(const Sizes& s, long long i, Visit visit) {
-  // From the number i to (n, v, u, y, x): x is the fastest axis. As np.unravel_index(i,
-  // out.shape) does.
+  // The number i becomes (n, v, u, y, x), x the fastest axis, as np.unravel_index(i, out.shape)
+  // makes it.
   const int cells_x = (s.W + s.lam - 1) / s.lam, cells_y = (s.H + s.lam - 1) / s.lam;  // ceil
   const int fine_u = s.lam * s.U, fine_v = s.lam * s.V;
   const int x = i % cells_x, y = i / cells_x % cells_y;
@@ -105,8 +105,8 @@ extern "C" __global__ void plain_backward(const float* grad, float* grad_x, SIZE
     // Several outputs read one element, so several threads add to it. `+=` is read, add, write:
     // two threads could read the same old value, and one sum would be lost. An atomic add
     // cannot be interrupted. But the order of the threads is left to chance, and so are the
-    // last bits of a sum of floats; kernels.cu gathers instead: a thread per gradient element,
-    // which sums its readers in a fixed order.
+    // last bits of a sum of floats; gpu/kernels.cu gathers instead: a thread per gradient
+    // element, which sums its readers in a fixed order.
     if (place >= 0 && weight != 0) atomicAdd(grad_x + place, weight * grad[i]);
   });
 }

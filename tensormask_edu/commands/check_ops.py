@@ -42,7 +42,7 @@ GOLDEN_FILE = Path(__file__).resolve().parents[2] / "tests" / "data" / "swap_ali
 
 Shape = tuple[int, int, int, int, int]  # (N, V, U, H, W)
 
-# --- The cases --------------------------------------------------------------------------------
+# --- the cases --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ TRANSFORM_CASES = (
 )
 CASES = SWAP_CASES + TRANSFORM_CASES
 
-# --- What the reference says ------------------------------------------------------------------
+# --- what the reference says ------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def _rounded(values: np.ndarray, dtype: torch.dtype) -> np.ndarray:
     return torch.from_numpy(values).to(dtype).double().numpy()
 
 
-# --- What the official kernel says ------------------------------------------------------------
+# --- what the official kernel says ------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ def golden_error(golden: Golden) -> float:
     return max(float(np.abs(error).max()) for error in errors)
 
 
-# --- The comparison ---------------------------------------------------------------------------
+# --- the comparison ---------------------------------------------------------------------------
 
 
 def scaled_error(got: np.ndarray, expected: np.ndarray, scale: float) -> float:
@@ -336,10 +336,8 @@ def table(report: dict[str, Any]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    bits, verdict = (
-        "same" if row["same_bits"] else "DIFFER",
-        "ok" if row["passed"] else "FAILED",
-    )
+    bits = "same" if row["same_bits"] else "DIFFER"
+    verdict = "ok" if row["passed"] else "FAILED"
     errors = (f"{row[name]:.1e}" for name in ("error", "grad_error", "limit"))
     names = (row[name] for name in ("op", "device", "implementation", "dtype"))
     return (*names, str(len(row["cases"])), *errors, bits, verdict)

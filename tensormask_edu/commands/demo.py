@@ -49,7 +49,7 @@ from .report import Claim, Picture, Report, to_text, write_report
 
 # On the held-out overlap world; seen: 0.53 after 3010 steps, 0.50 after 2703.
 EXPECTED_AP = 0.48
-# It takes about so many; 4.7 minutes on two slow cores were 2054 and gave 0.41.
+# That takes about so many; 4.7 minutes on two slow cores did 2054 and gave 0.41.
 ENOUGH_STEPS = 2600
 SAME_LOSS = 1e-5  # relative: sums of float32 in another order
 SAME_OP = 1e-5  # the golden numbers' own rounding, scaled
@@ -100,7 +100,7 @@ class Run:
         self.report.pictures.append(Picture(file, title, caption, part))
 
 
-# --- The stages: each returns what it found, in words -----------------------------------------
+# --- the stages: each returns what it found, in words -----------------------------------------
 
 
 def look_around(run: Run) -> str:
@@ -287,7 +287,7 @@ def _exporter(run: Run, command: str, *arguments: Path) -> dict[str, Any]:
     return answer
 
 
-# --- The run ----------------------------------------------------------------------------------
+# --- the run ----------------------------------------------------------------------------------
 
 # name, what it does, the stages it builds on
 STAGES: tuple[tuple[str, Callable[[Run], str], tuple[str, ...]], ...] = (

@@ -42,9 +42,8 @@ class Package:
     @property
     def fix(self) -> str:
         """What to type when the state is not ok."""
-        wanted = (
-            f"{DISTRIBUTION}[{self.extra}]" if self.extra else f"{self.name}>={self.minimum}"
-        )
+        extra, required = f"{DISTRIBUTION}[{self.extra}]", f"{self.name}>={self.minimum}"
+        wanted = extra if self.extra else required
         return "" if self.state == "ok" else f'pip install "{wanted}"'
 
 
@@ -59,7 +58,7 @@ class Ability:
     needed: bool = False  # part of what every installation must do
 
 
-# --- What is installed ------------------------------------------------------------------------
+# --- what is installed ------------------------------------------------------------------------
 
 
 def packages() -> list[Package]:
@@ -110,7 +109,7 @@ def _from_metadata() -> list[tuple[str, str]]:
     ]
 
 
-# --- What runs here ---------------------------------------------------------------------------
+# --- what runs here ---------------------------------------------------------------------------
 
 
 def abilities() -> list[Ability]:
@@ -187,7 +186,7 @@ def _kernels() -> Ability:
     return Ability("CUDA kernels", True, "compiled at first use")
 
 
-# --- The findings -----------------------------------------------------------------------------
+# --- the findings -----------------------------------------------------------------------------
 
 
 def examine() -> dict[str, Any]:

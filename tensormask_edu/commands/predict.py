@@ -1,6 +1,6 @@
 """Segment image files: a PNG with the masks for each, and one JSON of all detections.
 
-Whatever computes the detections: what writes them loads no torch.
+Drawing and listing load no torch, so the exporter's `predict` uses them too.
 
 next: commands/evaluate.py
 """

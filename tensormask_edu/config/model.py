@@ -19,8 +19,8 @@ BACKBONES = ("tiny", "resnet50", "resnet101")
 class ModelConfig:
     """The network and its detector.
 
-    Lengths end in their unit. What a comment calls official is the published code's; facts
-    without a note are the paper's.
+    Names of lengths end in their unit. What a comment calls official is the published code's;
+    facts without a note are the paper's.
     """
 
     preset: str = "tiny"
@@ -48,13 +48,14 @@ class ModelConfig:
     mask_channels: int = 48
     # GroupNorm groups in towers and fuse; 0: no normalisation (official)
     tower_norm_groups: int = 8
-    prior: float = 0.01
-    pad_value: float = -6.0
+    prior: float = 0.01  # probability of every class before training
+    pad_value: float = -6.0  # what a mask logit outside the tensor counts as: surely not
 
     # Which windows are positive, where the paper's text and its code differ (section 3.3):
     # the unit is sigma_hw (official) or sigma_vu (paper)
     centrality_unit: Literal["stride", "bin"] = "stride"
-    # at most twice the object is "side - stride" (official) or "side" (paper)
+    # what may be at most twice as long as the object: the window's side, less a stride in the
+    # official code
     scale_rule: Literal["side - stride", "side"] = "side - stride"
 
     # Losses
@@ -63,7 +64,7 @@ class ModelConfig:
     box_weights: tuple[float, float, float, float] = (1.5, 1.5, 0.75, 0.75)
     mask_loss_weight: float = 2.0
     mask_positive_weight: float = 1.5
-    # Whose positives divide the losses; see losses.py
+    # Whose positives divide the losses; see detector/losses.py
     normaliser: Literal["process", "global"] = "process"
 
     # Inference
@@ -116,8 +117,9 @@ class ModelConfig:
 
     @property
     def smallest_scale_px(self) -> int:
-        """Objects of any smaller size still match the smallest window.
+        """Twice an object's length counts as at least so many pixels.
 
-        It is the official code's 44 - 4 = 40.
+        So any smaller object still matches the smallest window. The official code has
+        44 - 4 = 40.
         """
         return self.sides_bins[0] * self.strides_px[0] - self.scale_slack_px(0)

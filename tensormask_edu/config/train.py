@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from ..base.errors import require
 from .images import AugmentConfig
 
-# Of the network while it runs; weights, boxes, scores and losses stay float32. The names are
+# The network runs in this type; weights, boxes, scores and losses stay float32. The names are
 # also PyTorch's.
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)

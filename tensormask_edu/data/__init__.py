@@ -5,8 +5,8 @@ In the order of reading:
     shapes.py     the overlap world: pictures drawn here, with their truth
     instances.py  COCO's JSON: what is refused, repaired, left out
     truth.py      the truth of a picture, and what a crop or another size does to it
-    coco.py       any COCO folder as a data set
     prepare.py    from a picture file to the model's input
+    coco.py       any COCO folder as a data set
     augment.py    random changes of a picture and its truth
     stream.py     the order of a training run
 """

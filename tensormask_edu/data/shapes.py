@@ -125,7 +125,7 @@ def _paint(
     start, end = rng.uniform(0, 255, size=(2, 3))
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[:size_px, :size_px].astype(np.float32) / size_px - 0.5
-    share = (0.5 + 0.7 * (np.cos(angle) * x + np.sin(angle) * y))[:, :, None]  # of the end
+    share = (0.5 + 0.7 * (np.cos(angle) * x + np.sin(angle) * y))[:, :, None]  # of `end`
     colours = [start, end]
     for _ in range(count):
         colours.append(_different_colour(rng, colours))

@@ -71,7 +71,7 @@ class TrainingSet(Dataset[tuple[Tensor, Truth]]):
             return sample_index(self.seed, position, length)
         epoch, place = divmod(position, length)
         if self._epoch != epoch:
-            # Batches run on over the end of an epoch: what the last one still wants.
+            # A batch may run on over an epoch's end: this one begins with what it still wants.
             begun = min(-epoch * length % self.group_size, length)
             order = _epoch_order(self.seed, epoch, length)
             self._order = grouped(order, self.wide, self.group_size, begun)

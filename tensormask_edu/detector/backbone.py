@@ -1,9 +1,11 @@
 """Image to a pyramid of feature maps: a small or torchvision's residual network, then an FPN.
 
-Two quirks of the official model are kept because its weights depend on them: the stride of a
-ResNet stage sits in its first 1x1 convolution (torchvision has it in the 3x3: same names, same
-shapes, other numbers, so the place must be that of the weights), and the FPN merges by the mean
-of lateral and upsampled map, "for stability" (paper, section 5), where torchvision's FPN adds.
+Two quirks of the official model are kept because its weights depend on them:
+
+- The stride of a ResNet stage sits in its first 1x1 convolution, torchvision's in the 3x3.
+  Names and shapes of the weights are the same either way; only the numbers would be wrong.
+- The FPN merges by the mean of lateral and upsampled map, "for stability" (paper, section 5).
+  torchvision's FPN adds.
 
 next: detector/heads.py
 """
@@ -108,10 +110,9 @@ class FeaturePyramid(nn.Module):
         # (N, C_l, H_l, W_l) -> (N, channels, H_l, W_l), per level
         merged = [lateral(m) for lateral, m in zip(self.laterals, maps, strict=True)]
         for fine in range(len(merged) - 2, -1, -1):  # from coarse to fine
-            # nearest neighbour, (h, w) -> (2h, 2w), and the official mean where FPN sums
-            merged[fine] = (
-                merged[fine] + F.interpolate(merged[fine + 1], scale_factor=2.0)
-            ) / 2
+            coarser = merged[fine + 1]  # by nearest neighbour (h, w) -> (2h, 2w)
+            # the official mean, where FPN sums
+            merged[fine] = (merged[fine] + F.interpolate(coarser, scale_factor=2.0)) / 2
         pyramid = [output(m) for output, m in zip(self.outputs, merged, strict=True)]
         coarse = maps[-1]
         for index, extra in enumerate(self.extras):

@@ -1,9 +1,9 @@
-"""The three losses, all divided by the number of positives (paper, section 4.3 and notes).
+"""The three losses, all divided by the number of positives (paper, section 4.3).
 
-Whose positives, where several processes train together: "process" takes each one's own
-(official); "global" takes the mean over the processes. Their gradients are averaged, so with
-"global" n processes with a part of the batch each do what one does with the whole, and with
-"process" a part with few positives weighs more.
+Where several processes train together, the configuration says whose positives: "process" takes
+each one's own (official); "global" takes the mean over the processes. Their gradients are
+averaged, so with "global" n processes with a part of the batch each do what one does with the
+whole, and with "process" a part with few positives weighs more.
 
 next: detector/inference.py
 """

@@ -38,8 +38,8 @@ class TensorMask(nn.Module):
             own.
 
     Returns:
-        in training a dict of scalars `loss_class`, `loss_box`, `loss_mask`; their sum is
-        minimised; in evaluation per image a dict of `boxes` (D, 4) xyxy output pixels, `scores`
+        In training a dict of scalars `loss_class`, `loss_box`, `loss_mask`, whose sum is
+        minimised. In evaluation per image a dict of `boxes` (D, 4) xyxy output pixels, `scores`
         (D,), descending, `labels` (D,), `masks` (D, height, width) bool.
 
     Half precision: call it under ``torch.autocast``; boxes, scores and losses stay float32.
@@ -93,7 +93,7 @@ class TensorMask(nn.Module):
         padded_px = self.config.geometry.padded_px(sizes_px(images))
         batch = images[0].new_zeros(len(images), 3, *padded_px)
         for row, image in zip(batch, images, strict=True):
-            # Normalised first, so that the padding is the mean colour.
+            # An image is normalised first, so that the padding is the mean colour.
             row[:, : image.shape[-2], : image.shape[-1]] = self.normalise(image)
         return batch
 
@@ -114,8 +114,8 @@ class TensorMask(nn.Module):
         predicted = deltas[targets.image, targets.window]  # (N, M, 4) -> (P, 4)
         loss_box = losses.box_loss(predicted, targets.deltas)
         loss_mask = losses.mask_loss(masks, targets.masks, config.mask_positive_weight)
-        # Without a positive of some size its predictor would get no gradient, and DDP waits for
-        # one: a zero.
+        # Without a positive of some size its predictor would get no gradient, and
+        # DistributedDataParallel waits for one: it gets a zero.
         loss_mask = loss_mask + sum(p.sum() * 0 for p in self.network.mask_branch.parameters())
         normaliser = losses.normaliser(len(positives), config.normaliser, logits.device)
         return {
@@ -139,9 +139,8 @@ class TensorMask(nn.Module):
         logits = per_window(output.logits, num_sizes)  # (N, M, K)
         deltas = per_window(output.deltas, num_sizes)  # (N, M, 4)
         results = []
-        for number, (input_size, output_size) in enumerate(
-            zip(input_sizes, output_sizes, strict=True)
-        ):
+        sizes = zip(input_sizes, output_sizes, strict=True)
+        for number, (input_size, output_size) in enumerate(sizes):
             kept = inference.keep(logits[number], deltas[number], windows, self.config)
             kept = inference.to_output_size(kept, input_size, output_size)
             chosen = windows[kept.window]  # D of M

@@ -43,11 +43,10 @@ class NetworkOutput(NamedTuple):
     mask_predictors: nn.ModuleList
 
     def aligned(self, level: int, size_id: int) -> Tensor:
-        """Predicts (N, V, U, H, W), mask logits in the aligned representation.
+        """The aligned mask logits (N, V, U, H, W), as `swap_align2nat` takes them.
 
-        That is before `swap_align2nat(lam)`. It is a convolution, done anew at each call: at
-        800 x 1344 px all levels and sizes are half a gigabyte per image, so each is predicted
-        where it is used, and dropped.
+        They come of a convolution, done anew at each call: at 800 x 1344 px all levels and
+        sizes are half a gigabyte per image, so each is predicted where it is used, and dropped.
         """
         flat = self.mask_predictors[size_id](self.mask_features[level])  # (N, V*U, H, W)
         side = math.isqrt(flat.shape[1])
@@ -88,7 +87,7 @@ class TensorMaskNet(nn.Module):
         convs, groups = config.tower_convs, config.tower_norm_groups
         box_channels, class_channels = config.box_channels, config.class_channels
         self.backbone = Backbone(config.backbone, fpn, num_levels, config.stride_in_1x1)
-        # The attributes' names are the checkpoints'; their order is that of random numbers.
+        # The attributes' names are the checkpoints'; their order is that of the random draws.
         self.class_tower = tower(fpn, class_channels, convs, groups)
         self.class_predictor = nn.Conv2d(class_channels, num_sizes * num_classes, 3, padding=1)
         self.box_tower = tower(fpn, box_channels, convs, groups)

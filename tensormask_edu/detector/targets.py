@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from .. import masks as rle
 from ..config import ModelConfig
 from ..data.truth import Truth
 from ..geometry import Geometry, Layout, Windows
+from ..masks import draw
 from . import boxes
 from .network import WindowMasks
 
@@ -52,7 +52,11 @@ class Targets:
 
 
 def build_targets(truths: Sequence[Truth], layout: Layout, config: ModelConfig) -> Targets:
-    """Targets for a batch, from the truth of each image and where the batch's windows lie."""
+    """Targets for a batch, from the truth of each image and where the batch's windows lie.
+
+    Args:
+        truths: per image its objects' boxes, labels and masks; see `data/truth.py`.
+    """
     windows = layout.windows
     labels, image, pairs, deltas = [], [], [], []
     for number, truth in enumerate(truths):
@@ -121,8 +125,8 @@ def _cells_near(
     Those outside the grid are left out.
     """
     rows, columns = grid_sizes[level]
-    # From the cell at or before the centre: one more before it, two behind. Nothing farther
-    # lies within a stride.
+    # Counted from the cell at or before the centre: one more before it, two after it. Nothing
+    # farther lies within a stride.
     near = torch.arange(-1, 3, device=centre.device)
     sizes = torch.arange(geometry.num_sizes, device=centre.device)
     instances = torch.arange(len(centre), device=centre.device)
@@ -194,4 +198,4 @@ def draw_polygons(polygons: list[Any], window_px: list[float], side: int) -> np.
         ((np.asarray(p, float).reshape(-1, 2) - [x0, y0]) * scale).ravel().tolist()
         for p in polygons
     ]
-    return rle.draw(flat, (side, side))
+    return draw(flat, (side, side))

@@ -23,8 +23,7 @@ from ..detector import inference
 from ..detector.network import WindowMasks
 from ..detector.targets import assign, mask_targets
 from ..masks import iou
-from . import coco_scores as evaluate
-from . import results
+from . import coco_scores, results
 
 CERTAIN = 20.0  # logit of a bin that is surely inside; its negative surely outside
 
@@ -34,14 +33,14 @@ def ceiling(
     dataset: CocoFolder,
     input_config: InputConfig,
     progress: bool = True,
-    area_ranges: evaluate.AreaRanges | None = None,
+    area_ranges: coco_scores.AreaRanges | None = None,
 ) -> dict[str, Any]:
     """COCO mask scores of the pasted targets, and the share of objects with a window.
 
     Returns:
         ``{"segm": {"AP": ...}, "windowed": share, "objects": count}``.
     """
-    # Per picture what is drawn, and its number of objects
+    # Per picture: what is drawn, and how many objects it has
     found: list[tuple[list[results.Detection], int]] = []
     pictures = distributed.share(range(len(dataset)))
     for index in tqdm(pictures, desc="ceiling", unit="image", disable=not progress):
@@ -58,7 +57,7 @@ def ceiling(
     found = distributed.joined(found)
     detections = [detection for drawn, _ in found for detection in drawn]
     objects = sum(number for _, number in found)
-    scores = evaluate.score(dataset.ground_truth_path, detections, "segm", area_ranges)
+    scores = coco_scores.score(dataset.ground_truth_path, detections, "segm", area_ranges)
     return {"segm": scores, "windowed": len(detections) / max(objects, 1), "objects": objects}
 
 

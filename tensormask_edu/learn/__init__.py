@@ -1,10 +1,12 @@
 """Exercises that explain mistakes, short looks at tensors.
 
-exercise.py   the decorator of a stub; check, hint, solution
-checks.py     the stages of a check; checks.md, what fits every exercise
-texts.py      how the sentences are read from the text files
-lessons/      per lesson a module of functions and a text file of sentences
-show.py       peek, compare, an explorer
+In the order of reading:
+
+    exercise.py   the decorator of a stub; check, hint, solution
+    checks.py     the stages of a check; checks.md, what fits every exercise
+    texts.py      how the sentences are read from the text files
+    show.py       peek, compare, an explorer
+    lessons/      per lesson a module of functions and a text file of sentences
 """
 
 from .exercise import check, exercise, hint, solution

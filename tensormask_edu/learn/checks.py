@@ -241,7 +241,7 @@ def _try(exercise: Exercise, answer: Answer, case: Case) -> Any:
 
 
 def _line_of(error: BaseException, answer: Answer) -> str:
-    """ "Line 3 of your function. " if the error comes from there, else ""."""
+    """Where in the answer an error comes from: "Line 3 of your function. "; else ""."""
     code = getattr(answer, "__code__", None)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if code and frame.filename == code.co_filename and frame.lineno:

@@ -1,5 +1,4 @@
-"""Exercises in a notebook: write the body of a stub, check it, ask for hints, read the
-package's own source.
+"""Exercises in a notebook: write a stub's body, check it, ask for hints, read a solution.
 
     @learn.exercise
     def nat2align(x, pad_value=-6.0):

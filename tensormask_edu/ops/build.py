@@ -108,7 +108,7 @@ def _compile(
         result = subprocess.run(command, capture_output=True, text=True, timeout=300)
         if result.returncode == 0:
             return
-    # The words of the last set: it asks for the least.
+    # What the compiler says of the last set, which asks for the least.
     raise OSError(f"{' '.join(command)}: {result.stderr.strip()[-600:]}")
 
 

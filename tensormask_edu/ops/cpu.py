@@ -33,12 +33,12 @@ COMMON_FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC", "-pthread", "-fvisibili
 # The first set that the compiler takes: not every compiler knows -march=native.
 FLAG_SETS = (("-march=native", *COMMON_FLAGS), COMMON_FLAGS)
 
-# Elements written from which on a second thread pays. An element of a window costs more than
-# one among all.
+# A second thread pays from so many written elements on. An element of a window costs more than
+# one of the dense op.
 SHARED_WORK = 1 << 17
 SHARED_WINDOWS = 1 << 12
 
-INDEX_OUTSIDE = 3  # the code that says so
+INDEX_OUTSIDE = 3  # what a kernel returns if an index lies outside the grid
 _Sizes = ctypes.c_int64 * 6  # N, V, U, H, W, lam
 
 
@@ -167,7 +167,7 @@ def _threads_of_torch() -> int | None:
         mapped = Path("/proc/self/maps").read_text().split()
     except OSError:
         return None
-    # GNU's, Intel's and LLVM's; the last two know GNU's entry point too.
+    # The names of GNU's, Intel's and LLVM's; the last two know GNU's entry point too.
     names = re.compile(r"/lib(gomp|iomp5|omp)[^/]*\.so")
     for path in dict.fromkeys(word for word in mapped if names.search(word)):
         if start := getattr(ctypes.CDLL(path), "GOMP_parallel", None):

@@ -120,7 +120,7 @@ def cell_lists(index: Tensor, shape: tuple[int, ...], lam: int) -> tuple[Tensor,
     rows, columns = -(-shape[3] // lam), -(-shape[4] // lam)
     # (n, y, x) as one number: (K,)
     cells = (index[:, 0] * rows + index[:, 1]) * columns + index[:, 2]
-    # Stable: repeated windows add in one order, so the same bits in every run.
+    # The sort is stable: repeated windows add in one order, so every run gives the same bits.
     cells, order = torch.sort(cells, stable=True)
     every_cell = torch.arange(shape[0] * rows * columns + 1, device=index.device)
     return torch.searchsorted(cells, every_cell), order
@@ -129,6 +129,7 @@ def cell_lists(index: Tensor, shape: tuple[int, ...], lam: int) -> tuple[Tensor,
 # --- launch shapes: the numbers of kernels.cu, which a test holds equal -----------------------
 # They are told twice, because a user of the torch op has no compiler to ask kernels.cu, and
 # TensorRT's plugin, which asks it (launch.cu), has no Python. There are no other places.
+# core.h explains groups and slots, kernels.cu the constants. A tile is a block's part of a row.
 
 GROUPS, STEPS, FORWARD_ROWS, BACKWARD_ROWS, PASSES = 2, 8, 2, 4, 2
 FORWARD_THREADS, BACKWARD_THREADS, ELEMENT_THREADS = 160, 384, 256
@@ -150,8 +151,9 @@ NO_LAUNCH = Launch(0, 0, 0, 0)
 def forward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: int) -> Launch:
     """The launch of `forward_tiles`; `tile` counts cells."""
     n, v, u, height, width = shape
-    cells, most = -(-width // lam) + STEPS - 1, (FORWARD_THREADS - 1) * columns // lam
+    cells = -(-width // lam) + STEPS - 1
     # Cells of a block at most, one thread per `columns` input columns.
+    most = (FORWARD_THREADS - 1) * columns // lam
     if not most or not _offsets_fit(shape, lam, item_bytes):
         return NO_LAUNCH
     # As few tiles as hold all cells, which are dealt evenly to them.

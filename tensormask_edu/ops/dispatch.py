@@ -1,7 +1,7 @@
 """Which implementation of `swap_align2nat` runs: said in words, never chosen silently.
 
 - "cuda": our CUDA kernels, compiled at first use (CUDA tensors);
-- "cpu": the same kernel source compiled for this processor at first use (CPU tensors);
+- "cpu": our C++ kernels, compiled for this processor at first use (CPU tensors);
 - "formula": PyTorch operations, anywhere.
 
 By default the first that can run for a tensor's device runs, in this order; `use` forces one.
@@ -70,7 +70,8 @@ def implementation(tensor: Tensor) -> ModuleType:
     return _chosen(tensor.device.type, tensor.dtype, _forced)
 
 
-# Kept: the op asks at every call. What is missing does not appear while a process runs.
+# The choice is kept, as the op asks at every call: what is missing does not appear while a
+# process runs.
 @cache
 def _chosen(device: str, dtype: torch.dtype, forced: str) -> ModuleType:
     order = ORDER.get(device, ("formula",))  # "meta", "mps", ...: PyTorch alone
@@ -86,7 +87,7 @@ def _chosen(device: str, dtype: torch.dtype, forced: str) -> ModuleType:
 
 @cache
 def _module(name: str) -> ModuleType:
-    # Imported when it is asked for: `cuda` alone would cost every CPU user its import.
+    # A module is imported when it is asked for: `cuda` would cost every CPU user its import.
     return import_module(f".{name}", __package__)
 
 

@@ -4,9 +4,10 @@
     out:   (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))  its dtype
     index: (K, 3) int64, the cells (n, y, x) of K windows;  windows op: out (K, lam*V, lam*U)
 
-Y = pad + L(X - pad) by the tables of `transforms.py`, one axis pair after the other: no Python
-loop over windows, nothing lam times larger than the output. The functions trust their
-arguments: the public op checks them once. `cpu.py` and `cuda.py` have the same four functions.
+Y = pad + L(X - pad), where L, the op with zeros for its pad, is linear. L is computed by the
+tables of `transforms.py`, one axis pair after the other: no Python loop over windows, nothing
+lam times larger than the output. The functions trust their arguments: the public op, in
+`swap_align2nat.py`, checks them once. `cpu.py` and `cuda.py` have the same four functions.
 
 next: ops/swap_align2nat.py
 """
@@ -140,6 +141,7 @@ def _tap_pairs(vy: Table, ux: Table) -> Iterator[tuple[Tensor, Tensor, Tensor, T
 
 
 def _rows_of(table: Table, cell: Tensor) -> Table:
+    """A `_window_table` at the cells (K,) asked for: (T, K, V') twice, and (K, V')."""
     return Table(
         table.place.index_select(1, cell),
         table.weight.index_select(1, cell),

@@ -1,12 +1,11 @@
-"""`swap_align2nat` in PyTorch, O(V*U*H*W) for any lam: the op of the tensor bipyramid (paper
-section 4.2).
+"""`swap_align2nat`, the op of the tensor bipyramid, in PyTorch (section 4.2).
 
     swap_align2nat = subsample(lam) after align2nat after up_bilinear(lam)
 
 It takes an aligned tensor with coarse bins on a fine grid (sigma_vu = lam * sigma_hw) to a
-natural tensor with fine bins on a coarse grid (sigma_hw = lam * sigma_vu), without the lam*lam
-times larger tensor between. Output entry (v, u, y, x) is the 4-D linear interpolation of the
-input at
+natural tensor with fine bins on a coarse grid (sigma_hw = lam * sigma_vu), in O(V*U*H*W) for
+any lam: without the lam*lam times larger tensor between. Output entry (v, u, y, x) is the 4-D
+linear interpolation of the input at
 
     (v + 1/2)/lam - 1/2,         (u + 1/2)/lam - 1/2,
     lam*y + v - (lam*V - 1)/2,   lam*x + u - (lam*U - 1)/2
@@ -15,7 +14,7 @@ with `pad_value` outside: Y = pad + L(X - pad) with L linear. So the backward pa
 transposed, which needs neither X nor the pad, and the derivative of that is the op itself with
 pad 0.
 
-twin: reference/swap_align2nat.py   next: ../network.py
+twin: reference/swap_align2nat.py
 
 next: ops/dispatch.py
 """
@@ -70,12 +69,8 @@ def swap_align2nat_windows(
     if index.dtype != torch.int64:
         raise bad_input("index", "dtype torch.int64", index.dtype, "convert it, index.long()")
     if index.device != x.device:
-        raise bad_input(
-            "index",
-            f"a tensor on x's device, {x.device}",
-            index.device,
-            "move it, index.to(x.device)",
-        )
+        fix = "move it, index.to(x.device)"
+        raise bad_input("index", f"a tensor on x's device, {x.device}", index.device, fix)
     return _OPS.swap_align2nat_windows(x, lam, index, pad_value)
 
 

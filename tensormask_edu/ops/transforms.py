@@ -6,12 +6,13 @@ entries. Every transform is linear interpolation and treats the axis pairs (v, y
 alike, so all are one operator, `resample`, with other numbers: for each output (v', y') a table
 lists the few inputs (v, y) to sum and their weights, the same for (u', x'); weight that falls
 outside the tensor goes to the pad value. The backward pass gathers through the transposed
-tables: no atomics, the same bits in every run. It is linear: all derivatives exist.
+tables: no atomics, the same bits in every run. All transforms are linear, so all derivatives
+exist.
 
 Any floating dtype (16-bit ones are summed in float32), any device, any strides, empty batches
 and grids.
 
-twin: reference/transforms.py   next: swap_align2nat.py
+twin: reference/transforms.py
 
 next: ops/formula.py
 """
@@ -27,6 +28,8 @@ import torch
 from torch import Tensor
 
 from ..base.errors import bad_input
+
+# --- the transforms ---------------------------------------------------------------------------
 
 
 def align2nat(
@@ -49,8 +52,7 @@ def align2nat(
         r = aligned_sigma_vu / sigma_vu, s = aligned_sigma_hw / sigma_hw.
     Raises InputError if V*r or U*r is no integer, or a unit is not positive.
     """
-    # Without units of its own the aligned tensor has those of the natural one.
-    hat_hw = sigma_hw if aligned_sigma_hw is None else aligned_sigma_hw
+    hat_hw = sigma_hw if aligned_sigma_hw is None else aligned_sigma_hw  # the paper's hats
     hat_vu = sigma_vu if aligned_sigma_vu is None else aligned_sigma_vu
     size = _scaled_size(x, (hat_vu, sigma_vu), (hat_hw, sigma_hw))
     return _resample(x, size, sigma_hw / hat_hw, sigma_vu / hat_hw, "pad", pad_value)
@@ -65,8 +67,7 @@ def nat2align(
     aligned_sigma_vu: float | None = None,
     pad_value: float = -6.0,
 ) -> Tensor:
-    """Natural to aligned representation: the inverse map of coordinates (section 3.3, appendix
-    A.1).
+    """Natural to aligned representation, by the inverse map of coordinates (the same sections).
 
     F^(v^, u^, y^, x^) = F(v, u, y, x) with v = (aligned_sigma_vu / sigma_vu) * v^ and
     y = (aligned_sigma_hw * y^ - aligned_sigma_vu * v^) / sigma_hw; u and x alike.
@@ -77,7 +78,7 @@ def nat2align(
         r = aligned_sigma_vu / sigma_vu, s = aligned_sigma_hw / sigma_hw.
     Raises InputError if V/r or U/r is no integer, or a unit is not positive.
     """
-    hat_hw = sigma_hw if aligned_sigma_hw is None else aligned_sigma_hw
+    hat_hw = sigma_hw if aligned_sigma_hw is None else aligned_sigma_hw  # the paper's hats
     hat_vu = sigma_vu if aligned_sigma_vu is None else aligned_sigma_vu
     size = _scaled_size(x, (sigma_vu, hat_vu), (sigma_hw, hat_hw))
     return _resample(x, size, hat_hw / sigma_hw, -hat_vu / sigma_hw, "pad", pad_value)
@@ -86,8 +87,8 @@ def nat2align(
 def up_bilinear(x: Tensor, lam: float, edge: str = "pad", pad_value: float = -6.0) -> Tensor:
     """Bilinear upscaling of every sub-tensor by lam, half-pixel centres (section 3.4).
 
-    x: (N, V, U, H, W) -> out: (N, lam*V, lam*U, H, W). lam: real >= 1 with lam*V, lam*U
-    integers.
+    x: (N, V, U, H, W) -> out: (N, lam*V, lam*U, H, W).
+    lam: real, >= 1, and such that lam*V and lam*U are integers.
     edge: beyond the sub-tensor's border lies `pad_value` ("pad") or the border entry repeated
     ("clamp"). Raises InputError for any other lam or edge.
     """
@@ -98,20 +99,20 @@ def up_bilinear(x: Tensor, lam: float, edge: str = "pad", pad_value: float = -6.
 def up_nearest(x: Tensor, lam: float) -> Tensor:
     """Nearest-neighbour upscaling of every sub-tensor by lam, half-pixel centres (section 3.4).
 
-    x: (N, V, U, H, W) -> out: (N, lam*V, lam*U, H, W), out[v, u] = x[floor((v+1/2)/lam),
-    floor((u+1/2)/lam)]. Raises InputError unless lam >= 1 and lam*V, lam*U are integers.
+    x: (N, V, U, H, W) -> out: (N, lam*V, lam*U, H, W),
+        out[v, u] = x[floor((v + 1/2)/lam), floor((u + 1/2)/lam)].
+    Raises InputError unless lam >= 1 and lam*V, lam*U are integers.
     """
     return _resample(x, _upscaled_size(x, lam), 1, 0, "nearest", 0.0)
 
 
 def up_align2nat(x: Tensor, lam: float, edge: str = "pad", pad_value: float = -6.0) -> Tensor:
-    """`align2nat` after `up_bilinear`: a coarse aligned tensor to a fine natural one (section
-    3.4).
+    """`align2nat` after `up_bilinear`: coarse aligned bins to fine natural ones (section 3.4).
 
-    x: (N, V, U, H, W), sigma_vu = lam * sigma_hw -> out: (N, lam*V, lam*U, H, W), sigma_vu =
-    sigma_hw.
-    Arguments and errors: see `up_bilinear`. One pass: upscaling moves v and u only, the shift y
-    and x only.
+    x: (N, V, U, H, W), sigma_vu = lam * sigma_hw
+    out: (N, lam*V, lam*U, H, W), sigma_vu = sigma_hw.
+    Arguments and errors: see `up_bilinear`. It is one pass: upscaling moves v and u only, the
+    shift y and x only.
     """
     _check_edge(edge)
     return _resample(x, _upscaled_size(x, lam), 1, 1, edge, pad_value)
@@ -126,6 +127,9 @@ def subsample(x: Tensor, lam: int) -> Tensor:
     check_tensor(x)
     check_integer_lam(lam)
     return x[:, :, :, ::lam, ::lam]  # (N, V, U, ceil(H/lam), ceil(W/lam))
+
+
+# --- what is refused --------------------------------------------------------------------------
 
 
 def check_tensor(x: Tensor) -> None:
@@ -167,7 +171,7 @@ def check_index(index: Tensor, bounds: Sequence[int]) -> None:
 
 def check_pad(pad_value: float) -> None:
     """InputError unless pad_value is a finite number."""
-    # Compared with infinities, because torch.compile cannot trace math.isfinite.
+    # It is compared with infinities, because torch.compile cannot trace math.isfinite.
     if not isinstance(pad_value, int | float) or not -math.inf < pad_value < math.inf:
         raise bad_input(
             "pad_value", "a finite number", repr(pad_value), "-6 stands for an empty mask"
@@ -177,6 +181,9 @@ def check_pad(pad_value: float) -> None:
 def _check_edge(edge: str) -> None:
     if edge not in ("pad", "clamp"):
         raise bad_input("edge", "'pad' or 'clamp'", repr(edge))
+
+
+# --- the extents of the output ----------------------------------------------------------------
 
 
 def _scaled_size(x: Tensor, vu: tuple[float, float], hw: tuple[float, float]) -> list[int]:
@@ -195,6 +202,7 @@ def _scaled_size(x: Tensor, vu: tuple[float, float], hw: tuple[float, float]) ->
 
 
 def _upscaled_size(x: Tensor, lam: float) -> list[int]:
+    """Output extents (V, U, H, W): V and U times lam, which must give integers."""
     check_tensor(x)
     if isinstance(lam, bool) or not isinstance(lam, int | float) or not lam >= 1:
         raise bad_input("lam", "a number >= 1", repr(lam))
@@ -203,6 +211,7 @@ def _upscaled_size(x: Tensor, lam: float) -> list[int]:
 
 
 def _side(side: float, cause: str) -> int:
+    """`side` as a whole number of bins, rounding errors forgiven."""
     if side < 0.5 or abs(side - round(side)) > 1e-9:
         raise bad_input(cause, "a ratio that gives an integer sub-tensor side", f"side {side}")
     return round(side)
@@ -211,15 +220,19 @@ def _side(side: float, cause: str) -> int:
 def _resample(
     x: Tensor, size: list[int], step: float, skew: float, edge: str, pad_value: float
 ) -> Tensor:
+    """(N, V, U, H, W) -> (N, *size); `pair_table` tells what step, skew and edge mean."""
     check_pad(pad_value)
     return torch.ops.tensormask_edu.resample(x, size, step, skew, edge, pad_value)
 
 
-class Table(NamedTuple):
-    """One axis pair's part of L: output j sums weight[t, j] * input[place[t, j]] over t.
+# --- tables: which inputs an output reads -----------------------------------------------------
 
-    place: (T, J) int64, weight: (T, J), J = V' * H' outputs; outside: (J,) the weight left for
-    the pad value.
+
+class Table(NamedTuple):
+    """A map of one axis pair: output j sums weight[t, j] * input[place[t, j]] over t.
+
+    place: (T, J) int64, weight: (T, J), T taps of J = V' * H' outputs; outside: (J,) the weight
+    left for the pad value.
     """
 
     place: Tensor
@@ -269,7 +282,7 @@ def _taps(coordinate: Tensor, extent: int) -> list[tuple[Tensor, Tensor]]:
 
 def transposed(table: Table, num_inputs: int) -> Table:
     """The table of the transposed map: input i sums its readers. Nothing falls outside."""
-    # All entries of the matrix L, as three lists.
+    # The map as a matrix has these entries: output, input, weight.
     taps, outputs = table.weight.nonzero(as_tuple=True)
     inputs, weight = table.place[taps, outputs], table.weight[taps, outputs]
     order = inputs.argsort(stable=True)  # by input: its readers stand side by side
@@ -325,6 +338,9 @@ def _gather_rows(rows: Tensor, table: Table, pad_value: float) -> Tensor:
         torch.index_select(rows, 1, place, out=gathered)
         out.addcmul_(gathered, weight[:, None])
     return out
+
+
+# --- the op `resample` and its adjoint, registered with PyTorch -------------------------------
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -20,8 +20,8 @@ def assign(
     """The object each window is positive for, -1 for none or for more than one (uniqueness).
 
     Args:
-        windows: (M, 4) xyxy pixels. units, slacks: (M,) pixels. boxes: (G, 4) xyxy pixels.
-        smallest: see `is_positive`.
+        windows: (M, 4) xyxy pixels. boxes: (G, 4) xyxy pixels.
+        units, slacks: (M,) pixels, and smallest: as `is_positive` takes them for one window.
 
     Returns:
         (M,) int64.

@@ -52,4 +52,4 @@ def mask_loss(
 
 def log_sigmoid(x: float) -> float:
     """log(1 / (1 + exp(-x))) without overflow."""
-    return float(min(x, 0.0) - np.log1p(np.exp(-abs(x))))  # exp of nothing above 0
+    return float(min(x, 0.0) - np.log1p(np.exp(-abs(x))))  # no exponent above 0

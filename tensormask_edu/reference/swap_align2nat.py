@@ -15,7 +15,7 @@ the outermost lam // 2 entries of every window are blended with the pad: the rim
 (u, x) never mix: at most 2 x 2 taps for each of the two axis pairs, 16 in all, and their
 weights are fractions of integers.
 
-twin: ops/swap_align2nat.py   next: ../network.py
+twin: ops/swap_align2nat.py
 
 next: reference/assign.py
 """

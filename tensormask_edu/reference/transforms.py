@@ -14,7 +14,7 @@ Every transform treats (v, y) and (u, x) alike, so each is one formula on an axi
 the input an output entry (v, y) reads. Values between entries are 4-D linear interpolation;
 outside is `pad_value`. Needs NumPy only.
 
-twin: ops/transforms.py   next: swap_align2nat.py
+twin: ops/transforms.py
 
 next: reference/swap_align2nat.py
 """
@@ -102,8 +102,8 @@ def nat2align(
 def up_bilinear(x: Array, lam: float, edge: str = "pad", pad_value: float = -6.0) -> Array:
     """Bilinear upscaling of every sub-tensor by lam, half-pixel centres (section 3.4).
 
-    x: (N, V, U, H, W) -> out: (N, lam*V, lam*U, H, W). lam: real >= 1 with lam*V, lam*U
-    integers.
+    x: (N, V, U, H, W) -> out: (N, lam*V, lam*U, H, W).
+    lam: real, >= 1, and such that lam*V and lam*U are integers.
     edge: beyond the sub-tensor's border lies `pad_value` ("pad") or the border entry repeated
     ("clamp"). Raises ValueError for any other lam or edge.
     """

@@ -25,7 +25,8 @@ from ..data.stream import TrainingSet, collate
 from ..detector.targets import Targets, build_targets
 from ..geometry import sizes_px
 
-# A GPU waits for a single one: a picture of COCO takes longer to read than to learn from.
+# A GPU would wait for a single worker: a picture of COCO takes longer to read than to learn
+# from.
 GPU_WORKERS = 4
 
 

@@ -196,6 +196,7 @@ def train(
 
 
 def _loop(run: Run, batches: DataLoader[list[Batch]], recipe: Recipe) -> None:
+    """Step after step, until the schedule ends or Ctrl-C stops it."""
     config, began = run.config, time.perf_counter() - run.seconds
     quiet = distributed.rank() > 0
     bar = tqdm(total=config.steps, initial=run.step, desc="train", unit="step", disable=quiet)
@@ -211,7 +212,7 @@ def _loop(run: Run, batches: DataLoader[list[Batch]], recipe: Recipe) -> None:
             if run.step % config.save_every == 0:
                 run.save(recipe)
         if run.stop and not quiet:
-            can = f"the checkpoint in {run.output} can be used or resumed"
-            bar.write(f"stopped at step {run.step}; {can}")
+            advice = f"the checkpoint in {run.output} can be used or resumed"
+            bar.write(f"stopped at step {run.step}; {advice}")
     run.save(recipe)
     distributed.wait()  # for the first process to have written it

@@ -16,8 +16,8 @@ shows itself as the last line of a notebook cell. `save` writes it whole.
     images.py   instances and windows on images
     tensors.py  the (V, U, H, W) tensor and what the transforms do to it
     curves.py   training, reachable IoU
-    lessons.py  what only lessons draw: an answer beside the right one, the rim, memory
     gallery.py  the method in six pictures, for the report and the front page
+    lessons.py  what only lessons draw: an answer beside the right one, the rim, memory
 
 Only the gallery, which needs the model's targets, loads torch; the rest takes its tensors as
 they come. matplotlib loads with the first picture.

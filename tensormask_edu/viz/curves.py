@@ -12,10 +12,10 @@ import numpy as np
 
 from .look import INK, POSITIVE, PREDICTION, TRUTH, Array, new_picture, styled
 
-GRID = "#E5E5E5"
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+GRID = "#E5E5E5"  # of the lines behind the curves
 
 
 @styled

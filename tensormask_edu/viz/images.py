@@ -176,7 +176,7 @@ def outline_mask(ax: Axes, mask: Any, pen: Pen, width: float = 1.6) -> None:
     ax.contour(x, y, padded, levels=[0.5], **line)
 
 
-# --- Labels that keep clear of each other -----------------------------------------------------
+# --- labels that keep clear of each other -----------------------------------------------------
 
 
 class Spot(NamedTuple):
