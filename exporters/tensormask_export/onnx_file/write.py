@@ -9,7 +9,6 @@ next: onnx_file/read.py
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import platform
@@ -24,8 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save
-from torch import Tensor
 
 from tensormask_edu import __version__
 from tensormask_edu.base.errors import bad_input
@@ -35,6 +32,7 @@ from tensormask_edu.base.packages import required
 from tensormask_edu.config import InputConfig, ModelConfig, to_json
 from tensormask_edu.detector.model import TensorMask
 from tensormask_edu.geometry import Geometry
+from tensormask_edu.weights.checkpoint import weights_sha256
 
 from .. import contract
 from ..contract import Precision
@@ -77,6 +75,13 @@ class OnnxReport:
         size = f"{self.bytes / 2**20:.1f} MiB, {len(self.outputs)} outputs"
         nodes = ", ".join(f"{count} {name}" for name, count in self.nodes.items())
         return f"{size}, our nodes: {nodes}"
+
+    def text(self) -> str:
+        """What the command prints."""
+        nodes = ", ".join(f"{count} {name}" for name, count in self.nodes.items())
+        size = f"{self.bytes / 1e6:.1f} MB, opset {self.opset}"
+        line = f"{self.path}: {size}, {nodes}, in {self.seconds:.1f} s"
+        return "\n  note: ".join([line, *self.notes])
 
     def to_json(self) -> dict[str, Any]:
         """All of it. An export claims nothing: `verify` does."""
@@ -180,14 +185,6 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def weights_sha256(model: TensorMask) -> str:
-    """SHA-256 of the weights as a safetensors file: of a checkpoint's model.safetensors."""
-    state: dict[str, Tensor] = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
-    }
-    return hashlib.sha256(save(state)).hexdigest()
 
 
 # --- the file ---------------------------------------------------------------------------------

@@ -27,11 +27,10 @@ from tensormask_edu.base.errors import bad_input
 from tensormask_edu.base.tables import text_table
 from tensormask_edu.config import InputConfig
 from tensormask_edu.data.coco import CocoFolder
-from tensormask_edu.weights.checkpoint import load_checkpoint
+from tensormask_edu.weights.checkpoint import load_checkpoint, weights_sha256
 
 from .. import contract
 from ..onnx_file.read import expose, raw_names, read_metadata, read_onnx
-from ..onnx_file.write import weights_sha256
 from ..runtimes.detections import detections
 from ..runtimes.eager import EagerSession
 from ..runtimes.find import DEFAULT_NAMES, find_sessions
