@@ -117,6 +117,20 @@ class EngineReport:
             "the same by hand": self.command,
         }
 
+    def text(self) -> str:
+        """What the command prints."""
+        lines = (
+            f"{self.path}: {self.bytes / 1e6:.1f} MB in {self.seconds:.1f} s",
+            f"built with   {self.backend} {self.version}",
+            f"for          {self.facts['for']}",
+            f"shapes       {self.facts['input sizes']}",
+            f"plugin       {self.plugin['kind']}: {self.plugin['why']}",
+            f"our ops      {self.facts['our operators']}",
+            f"manifest     {self.manifest}",
+            f"equivalent   {self.command}",
+        )
+        return "\n  ".join(lines)
+
     def to_json(self) -> dict[str, Any]:
         """All of it."""
         facts = self.facts
