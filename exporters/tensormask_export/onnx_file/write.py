@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     import onnx
 
 NODE_SCOPE = "pkg.torch.onnx.name_scopes"
-# Of the coarsest level as it is traced; they differ, so that no axis is mistaken for another
+# The coarsest level's grid while it is traced; no axis is mistaken for another of its length
 TRACED_CELLS = (4, 5)
 SYMBOL = r"\bs\d+\b"  # what the exporter calls a free dimension: s18
 
@@ -208,7 +208,7 @@ def _name_free_dimensions(proto: onnx.ModelProto) -> None:
 
 
 def _drop_notes(proto: onnx.ModelProto) -> None:
-    """Keep the module that a node belongs to, of all the notes that the exporter made on it.
+    """Keep of the exporter's notes on a node only the module that it belongs to.
 
     The rest is bulky, and its source lines hold paths of this machine.
     """
