@@ -53,7 +53,7 @@ CANVAS_BORDER = 2  # P = H / strides_px[0] + 2, Q = W / strides_px[0] + 2
 
 
 # Raw outputs: tensors inside, named so that `verify` (or anyone) can add them to the outputs;
-# `--raw` leaves them there. A window sizes and K classes per cell of level l's H_l x W_l.
+# `--raw` leaves them there. Level l has H_l x W_l cells of A windows; there are K classes.
 def logits(level: int) -> str:
     """(N, A*K, H_l, W_l) class logits, channel size_id*K + k."""
     return f"logits_{level}"
