@@ -11,7 +11,6 @@ One thread, so that other work on the machine disturbs little.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from model import objects, pictures, spread_model, training_step
+from measure import objects, pictures, script_parser, spread_model, training_step
 
 from tensormask_edu.base.files import write_json
 from tensormask_edu.base.machine import machine
@@ -126,12 +125,10 @@ def table(rows: list[dict[str, Any]]) -> list[list[str]]:
 
 def main() -> None:
     """Measure, print the table, write it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--against", type=Path, required=True, help="the kernels before")
-    parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--json", metavar="FILE", help="write everything here")
+    parser = script_parser(__doc__)
+    folder = {"metavar": "FOLDER", "help": "the kernels before"}
+    parser.add_argument("--against", type=Path, required=True, **folder)
+    parser.add_argument("--pairs", type=int, default=7, metavar="N")
     args = parser.parse_args()
     torch.set_num_threads(1)
     kernels = {"before": loaded(args.against.resolve()), "after": loaded(build.kernel_folder())}
