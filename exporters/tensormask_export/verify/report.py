@@ -7,6 +7,10 @@ Three questions, each with limits that have reasons (`compare.LIMITS`):
                                    the detections that the model itself gives
     a COCO folder                  the same on its pictures, and the AP of both
 
+The way from a checkpoint to the verdict: `weights.checkpoint` loads the model and
+`runtimes.eager` runs it; `onnx_file.read` opens the file and `runtimes.find` says who can
+compute it, each behind `runtimes.session`; `compare` judges.
+
 next: predict.py
 """
 
