@@ -9,7 +9,6 @@ ratio is the median over pairs. Beside the whole stands what the kernels took of
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from model import objects, pictures, spread_model, training_step
+from measure import objects, pictures, script_parser, spread_model, training_step
 
 from tensormask_edu.base.files import write_json
 from tensormask_edu.base.machine import machine
@@ -102,11 +101,10 @@ def line(row: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     """Measure, print the table, write it."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
-    parser.add_argument("--against", type=Path, required=True, help="the kernels before")
-    parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--json", metavar="FILE", help="write everything here")
+    parser = script_parser(__doc__)
+    folder = {"metavar": "FOLDER", "help": "the kernels before"}
+    parser.add_argument("--against", type=Path, required=True, **folder)
+    parser.add_argument("--pairs", type=int, default=7, metavar="N")
     args = parser.parse_args()
     torch.set_num_threads(1)
     folders = args.against.resolve(), build.kernel_folder()

@@ -13,6 +13,7 @@ import argparse
 import ast
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ PACKAGES = {
 }
 FIRST, LAST = "tensormask_edu/geometry.py", "tensormask_export/cli.py"
 WORDS_FROM = 29  # column where the tree's words begin
+COLUMNS = 96
 
 # What nobody calls: parsers of commands, a child process, the lessons' own data
 NOT_CALLED = {
@@ -53,6 +55,11 @@ def docstring(path: Path) -> str:
 def words(path: Path) -> str:
     """What a module or a room is, in one line: the first of its docstring."""
     return docstring(path / "__init__.py" if path.is_dir() else path).split("\n")[0].rstrip(".")
+
+
+def sentence(path: Path) -> str:
+    """The same with its full stop, or its question mark."""
+    return words(path) if words(path).endswith("?") else f"{words(path)}."
 
 
 def modules() -> dict[str, Path]:
@@ -118,7 +125,7 @@ def _line(path: str, text: str) -> str:
 def _wrapped(names: Iterator[str]) -> list[str]:
     lines = ["   "]
     for name in names:
-        if len(lines[-1]) + len(name) >= 96:
+        if len(lines[-1]) + len(name) >= COLUMNS:
             lines.append("   ")
         lines[-1] += f" {name}"
     return lines
@@ -129,16 +136,18 @@ def reading() -> str:
     parts = [
         "# Reading order\n\n"
         "One chain from the nouns to the exporter's command line. It visits every module\n"
-        "once; each module's docstring names the next one.\n"
+        "once; each module's docstring names the next one."
     ]
-    room = ""
+    rooms = [""]
     for number, name in enumerate(chain(), start=1):
-        path = modules()[name]
-        here = str(Path(name).parent)
-        if here != room:
-            room = here
-            parts.append(f"\n## {here}/\n\n{words(path.parent)}.\n")
-        parts.append(f"{number}. `{name}`: {words(path)}")
+        path, room = modules()[name], str(Path(name).parent)
+        if room != rooms[-1]:
+            parts.append(f"\n## {room}/\n")
+            if room not in rooms:  # the packages' own rooms are entered more than once
+                parts.append(f"{sentence(path.parent)}\n")
+            rooms.append(room)
+        item, indent = f"{number}. `{name}`: {words(path)}", " " * len(f"{number}. ")
+        parts += textwrap.wrap(item, COLUMNS, subsequent_indent=indent, break_on_hyphens=False)
     return "\n".join(parts) + "\n"
 
 
@@ -160,7 +169,7 @@ def api() -> str:
     for room, subjects in shown.items():
         if room in NOT_CALLED:
             continue
-        parts.append(f"\n## {room}\n\n{words(_folder(room))}.\n")
+        parts.append(f"\n## {room}\n\n{sentence(_folder(room))}\n")
         for subject in dict.fromkeys(subjects):
             if subject not in NOT_CALLED:
                 dotted = subject.removesuffix(".py").replace("/", ".")

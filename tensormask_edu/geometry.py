@@ -10,7 +10,7 @@ Two units (paper, section 3): `sigma_hw` is the distance in pixels between neigh
 every level's bins are 4 px (the finest stride), so a window on level k has `lams[k] = 2**k`
 times as many bins per side as one on level 0.
 
-next: config/model.py
+next: base/errors.py
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Masks change their form and are measured here, and nowhere else. Arrays are NumPy's; `iou` takes
 tensors as well. Needs no torch.
 
-next: detector/boxes.py
+next: data/shapes.py
 """
 
 from __future__ import annotations

@@ -16,8 +16,7 @@ SKIPPED = pytest.StashKey[dict[str, str]]()
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of golden vectors and data sets: `TENSORMASK_SHARED`, by default beside the
-    checkout."""
+    """The folder of golden vectors and data sets: `TENSORMASK_SHARED`, else beside us."""
     if not SHARED.is_dir():
         pytest.skip(
             "no shared data (golden vectors, data sets): set TENSORMASK_SHARED to their folder"
@@ -27,8 +26,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
-    """The tiny preset as a checkpoint and exported as users do it: (checkpoint, ONNX file,
-    report)."""
+    """The tiny preset, exported as users do it: (checkpoint, ONNX file, report)."""
     from exported import checkpoint
     from tensormask_export import cli
 

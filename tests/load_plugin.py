@@ -1,8 +1,6 @@
-"""`python load_plugin.py LIBRARY`: create both plugins in the TensorRT that this Python has;
-prints JSON.
+"""`python load_plugin.py LIBRARY`: create both plugins in this Python's TensorRT, print JSON.
 
-Runs by itself, so that it also runs in an environment that holds a TensorRT and nothing of
-ours.
+It runs by itself, also in an environment that holds a TensorRT and nothing of ours.
 """
 
 from __future__ import annotations

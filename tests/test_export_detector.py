@@ -190,8 +190,7 @@ def test_a_chain_longer_than_the_iterations_is_reported():
 
 
 def test_boxes_of_different_classes_never_meet_even_at_negative_coordinates():
-    """`torchvision.ops.batched_nms` shifts few boxes by their class, and lets these two
-    meet."""
+    """`torchvision.ops.batched_nms` shifts boxes by their class: so these two meet."""
     box = torch.tensor([[0.0, 0, 100, 100], [-101, -101, 0, 0]])
     labels = torch.tensor([0, 1])
     assert overlaps(box[None], labels[None], 0.5).sum() == 0

@@ -436,8 +436,10 @@ def emulator(tmp_path_factory):
 
 
 def guarded(tensor: torch.Tensor, allocated: list) -> torch.Tensor:
-    """The tensor between margins that a stray write would change, and full of NaN until it is
-    written."""
+    """The tensor between margins that a stray write would change.
+
+    It is full of NaN until it is written.
+    """
     margin = 64
     memory = tensor.new_full((tensor.numel() + 2 * margin,), 77)
     inner = memory[margin : margin + tensor.numel()]

@@ -393,8 +393,7 @@ PAD6 = np.array([PAD], np.float32)
 def test_the_python_plugin_computes_in_tensorrts_memory(
     name, dtype, rtx, emulator, monkeypatch
 ):
-    """Addresses of host memory play those of a device, and the emulator runs what is
-    launched."""
+    """Host addresses play those of a device, and the emulator runs what is launched."""
     shape, lam = (2, 3, 2, 7, 9), 2
     x, index = draw(shape, dtype), cells(shape, lam, 4)
     windows = name == SWAP_WINDOWS

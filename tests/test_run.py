@@ -1,5 +1,4 @@
-"""Exported models at work: sessions, predictions, timings, and what is refused before an engine
-loads."""
+"""Exported models at work: sessions, predictions, timings, and engines that are refused."""
 
 from __future__ import annotations
 
@@ -453,8 +452,7 @@ def test_the_calls_of_a_run_exist_in_tensorrt():
 
 
 class CpuEngine:
-    """What an engine is to `EngineReady`, computed by ONNX Runtime on addresses in this
-    machine's memory."""
+    """What an engine is to `EngineReady`, by ONNX Runtime on addresses of the CPU's memory."""
 
     def __init__(self, path: Path, extra: int = 0) -> None:
         self.session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])

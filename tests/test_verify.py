@@ -1,5 +1,4 @@
-"""Verification: it passes what is equal, finds what is not, and says what it could not
-compare."""
+"""Verification passes what is equal, finds what is not, says what it could not compare."""
 
 from __future__ import annotations
 
@@ -164,8 +163,7 @@ def test_without_a_checkpoint_the_samples_speak(small, capsys):
 
 @pytest.mark.skipif(NO_EXTENSIONS, reason="onnxruntime_extensions is not installed")
 def test_the_numpy_loops_compute_the_nodes_inside_onnx_runtime(small, tmp_path):
-    """A pad value that the loops read and the function body's copy does not: then they
-    differ."""
+    """They differ by a pad value that the loops read and the function body's copy does not."""
     proto = read_onnx(small[1])
     runtimes, _ = find_sessions(proto, ["onnxruntime", "numpy"])
     images = torch.rand(1, 3, 16, 16).numpy()
@@ -320,8 +318,7 @@ def test_a_picture_file_is_prepared_as_the_checkpoint_says(tiny, tmp_path, capsy
 
 
 def test_a_coco_folder_gives_the_ap_of_both(small, tmp_path, capsys):
-    """Only the exported twin counts: the model need not be trained, nor know all of the
-    folder's classes."""
+    """Only the exported twin counts: the model may be untrained and lack some classes."""
     write_shapes(tmp_path / "shapes", train=1, val=6, size_px=48)
     words = [
         "verify",

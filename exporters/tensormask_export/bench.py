@@ -190,9 +190,7 @@ def described(model: str | Path) -> tuple[Any, dict[str, str], Any]:
 
 def check_weights(checkpoint: str | Path, expected: str) -> None:
     """Raise InputError unless a checkpoint holds the weights of the model beside it."""
-    from tensormask_edu.weights.checkpoint import load_checkpoint
-
-    from .onnx_file.write import weights_sha256
+    from tensormask_edu.weights.checkpoint import load_checkpoint, weights_sha256
 
     if weights_sha256(load_checkpoint(checkpoint)[0]) != expected:
         expected = "the one that the model was exported from"

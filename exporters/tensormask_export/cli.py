@@ -19,8 +19,9 @@ from typing import Any
 from tensormask_edu import __version__
 from tensormask_edu.base.command_line import Parser, add_command, run_command
 from tensormask_edu.base.errors import bad_input
+from tensormask_edu.base.files import write_json
 
-Add = Callable[..., None]  # (name of an argument, its help, keywords of argparse)
+Add = Callable[..., None]  # (names and value of an argument, its help, keywords of argparse)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,15 +45,29 @@ def build_parser() -> Parser:
 def _command(
     commands: Any, name: str, run: Callable[..., int], text: str, *examples: str
 ) -> Add:
-    """A command; returns what adds an argument to it."""
+    """A command; returns what adds an argument to it, as `add("--limit N", "at most so many")`.
+
+    The last word, without dashes, is what `--help` calls the value.
+    """
     example = "\n  tensormask-export ".join(f"{name} {words}" for words in examples)
     parser = add_command(commands, name, run, dedent(text).strip(), example)
 
-    def add(names: str, help: str, **keywords: Any) -> None:
-        parser.add_argument(*names.split(), help=help, **keywords)
+    def add(names_and_value: str, help: str, **keywords: Any) -> None:
+        names = names_and_value.split()
+        if len(names) > 1 and not names[-1].startswith("-"):
+            keywords["metavar"] = names.pop()
+        parser.add_argument(*names, help=help, **keywords)
 
-    add("--json", "also write the report here", metavar="FILE")
+    add("--json FILE", "also write the report here")
     return add
+
+
+def _done(args: argparse.Namespace, report: Any, text: str) -> int:
+    """Write the report if asked to, print; returns the exit code of a command that is fine."""
+    if args.json:
+        write_json(args.json, report.to_json())
+    print(text)
+    return 0
 
 
 def _onnx(commands: Any) -> None:
@@ -62,19 +77,17 @@ def _onnx(commands: Any) -> None:
         standard ops: ONNX Runtime and TensorRT run the same file.
     """
     example = "outputs/demo/checkpoint outputs/model.onnx"
-    add = _command(commands, "onnx", _run_onnx, text, example)
-    add("checkpoint", "a checkpoint folder", metavar="CHECKPOINT")
-    add("model", "the file to write", metavar="MODEL.onnx")
     default = "default: the checkpoint's; at most TensorRT's 3840"
-    pairs = f"(window, class) pairs that enter NMS ({default})"
-    add("--candidates", pairs, type=int, metavar="N")
-    kinds = ("float32", "float16")
-    words = "of weights and activations (default float32); inputs and outputs stay float32"
-    add("--precision", words, choices=kinds, default=kinds[0])
-    add("--raw", "logits and deltas of all levels as outputs too", action="store_true")
+    stays = "inputs and outputs stay float32"
     size = "144 million numbers for an 800 x 1344 picture in the paper's model"
-    words = f"compute the masks of all windows, for study: {size}"
-    add("--dense", words, action="store_true")
+    kinds = {"choices": ("float32", "float16"), "default": "float32"}
+    add = _command(commands, "onnx", _run_onnx, text, example)
+    add("checkpoint CHECKPOINT", "a checkpoint folder")
+    add("model MODEL.onnx", "the file to write")
+    add("--candidates N", f"(window, class) pairs that enter NMS ({default})", type=int)
+    add("--precision", f"of weights and activations (default float32); {stays}", **kinds)
+    add("--raw", "logits and deltas of all levels as outputs too", action="store_true")
+    add("--dense", f"compute the masks of all windows, for study: {size}", action="store_true")
 
 
 def _run_onnx(args: argparse.Namespace) -> int:
@@ -92,13 +105,7 @@ def _run_onnx(args: argparse.Namespace) -> int:
         raw=args.raw,
         input_config=input_config,
     )
-    _write_report(args, report)
-    nodes = ", ".join(f"{count} {name}" for name, count in report.nodes.items())
-    size = f"{report.bytes / 1e6:.1f} MB, opset {report.opset}"
-    print(f"{report.path}: {size}, {nodes}, in {report.seconds:.1f} s")
-    for note in report.notes:
-        print(f"  note: {note}")
-    return 0
+    return _done(args, report, report.text())
 
 
 def _verify(commands: Any) -> None:
@@ -114,22 +121,22 @@ def _verify(commands: Any) -> None:
         "model.onnx checkpoint --sizes 1x96x96 4x256x320 --image photo.jpg",
         "model.onnx checkpoint --coco FOLDER --split val --limit 20",
     )
-    add = _command(commands, "verify", _run_verify, text, *examples)
-    add("model", "a file of `tensormask-export onnx`", metavar="MODEL.onnx")
-    add("checkpoint", "the checkpoint it was exported from", metavar="CHECKPOINT", nargs="?")
     default = "default 1x64x96 2x128x160; none with --image or --coco alone"
-    words = f"random pictures of these sizes ({default})"
-    add("--sizes", words, nargs="+", type=_numbers, metavar="NxHxW")
-    add("--image", "picture files as well", nargs="+", default=[], metavar="FILE")
-    add("--coco", "the pictures of a COCO folder as well, and their AP", metavar="FOLDER")
+    runtimes = "onnxruntime, numpy, parsed, compiled (default: the first three)"
+    files = {"nargs": "+", "default": []}
+    add = _command(commands, "verify", _run_verify, text, *examples)
+    add("model MODEL.onnx", "a file of `tensormask-export onnx`")
+    add("checkpoint CHECKPOINT", "the checkpoint it was exported from", nargs="?")
+    several = {"nargs": "+", "type": _numbers}
+    add("--sizes NxHxW", f"random pictures of these sizes ({default})", **several)
+    add("--image FILE", "picture files as well", **files)
+    add("--coco FOLDER", "the pictures of a COCO folder as well, and their AP")
     add("--split", "of the COCO folder (default val)", default="val")
-    add("--limit", "at most so many of its pictures", type=int, metavar="N")
-    words = "some of onnxruntime, numpy, parsed, compiled (default: the first three)"
-    add("--runtimes", words, nargs="+", metavar="NAME")
-    words = "engines of this file too, where there is a GPU"
-    add("--engine", words, nargs="+", default=[], metavar="FILE")
-    words = "compare every layer: where does the difference begin?"
-    add("--bisect", words, action="store_true")
+    add("--limit N", "at most so many of its pictures", type=int)
+    add("--runtimes NAME", f"some of {runtimes}", nargs="+")
+    add("--engine FILE", "engines of this file too, where there is a GPU", **files)
+    where = "compare every layer: where does the difference begin?"
+    add("--bisect", where, action="store_true")
     add("--seed", "of the random pictures", type=int, default=0)
 
 
@@ -150,8 +157,7 @@ def _run_verify(args: argparse.Namespace) -> int:
         layers=args.bisect,
         seed=args.seed,
     )
-    _write_report(args, report)
-    print(report.table())
+    _done(args, report, report.table())
     return 0 if report.passed else 1
 
 
@@ -175,26 +181,23 @@ def _engine(commands: Any) -> None:
         f"model.onnx model.engine --sm 86 89 {shapes}",
         "model.onnx model.engine --shapes 1x3x800x1344 --plugin cpp",
     )
-    add = _command(commands, "engine", _run_engine, text, *examples)
-    add("model", "a file of `tensormask-export onnx`", metavar="MODEL.onnx")
-    add("engine", "the file to write", metavar="MODEL.engine")
     backends = ("auto", "tensorrt", "tensorrt-rtx", "tensorrt_rtx")
-    add("--backend", "tensorrt-rtx ...", choices=backends, default="auto", metavar="NAME")
-    words = "86 for 8.6; several fit in one"
-    add("--sm", words, nargs="+", type=int, default=[], metavar="NN")
-    shape: dict[str, Any] = {"type": _numbers, "metavar": "Nx3xHxW"}
-    add("--min --minShapes", "default 1x3x128x128", **shape)
-    add("--opt --optShapes", "default 1x3x256x256", **shape)
-    add("--max --maxShapes", "default 4x3x512x512", **shape)
-    add("--shapes", "all three: an engine of one shape", **shape)
     plugins = ("auto", "cpp", "python", "none")
+    library = "default: $TENSORMASK_PLUGIN, or build/plugins of the checkout"
+    add = _command(commands, "engine", _run_engine, text, *examples)
+    add("model MODEL.onnx", "a file of `tensormask-export onnx`")
+    add("engine MODEL.engine", "the file to write")
+    add("--backend NAME", "tensorrt-rtx ...", choices=backends, default="auto")
+    add("--sm NN", "86 for 8.6; several fit in one", nargs="+", type=int, default=[])
+    add("--min --minShapes Nx3xHxW", "default 1x3x128x128", type=_numbers)
+    add("--opt --optShapes Nx3xHxW", "default 1x3x256x256", type=_numbers)
+    add("--max --maxShapes Nx3xHxW", "default 4x3x512x512", type=_numbers)
+    add("--shapes Nx3xHxW", "all three: an engine of one shape", type=_numbers)
     add("--plugin", "default auto", choices=plugins, default="auto")
-    words = "the C++ plugin (default: $TENSORMASK_PLUGIN, or build/plugins of the checkout)"
-    add("--plugin-library --dynamicPlugins", words, metavar="FILE.so")
-    add("--timingCacheFile", "read if there, written after the build", metavar="FILE")
-    words = "scratch memory on the GPU"
-    add("--memPoolSize", words, type=_mib, metavar="workspace:MIB")
-    add("--builderOptimizationLevel", "how long it searches", type=int, metavar="0..5")
+    add("--plugin-library --dynamicPlugins FILE.so", f"the C++ plugin ({library})")
+    add("--timingCacheFile FILE", "read if there, written after the build")
+    add("--memPoolSize workspace:MIB", "scratch memory on the GPU", type=_mib)
+    add("--builderOptimizationLevel 0..5", "how long it searches", type=int)
 
 
 def _run_engine(args: argparse.Namespace) -> int:
@@ -216,17 +219,7 @@ def _run_engine(args: argparse.Namespace) -> int:
         plugin_library=args.plugin_library,
         effort=Effort(args.memPoolSize, args.builderOptimizationLevel, args.timingCacheFile),
     )
-    _write_report(args, report)
-    targets = " ".join(report.targets["compute_capabilities"])
-    print(f"{report.path}: {report.bytes / 1e6:.1f} MB in {report.seconds:.1f} s")
-    print(f"  built with   {report.backend} {report.version}")
-    print(f"  for          {targets} ({report.targets['note']})")
-    print(f"  shapes       {Profile(**report.profile).text()}")
-    print(f"  plugin       {report.plugin['kind']}: {report.plugin['why']}")
-    print(f"  our ops      {', '.join(f'{name}: {how}' for name, how in report.ops.items())}")
-    print(f"  manifest     {report.manifest}")
-    print(f"  equivalent   {report.command}")
-    return 0
+    return _done(args, report, report.text())
 
 
 def _predict(commands: Any) -> None:
@@ -241,9 +234,9 @@ def _predict(commands: Any) -> None:
     )
     add = _command(commands, "predict", _run_predict, text, *examples)
     _add_model(add, nargs="?")
-    add("--engine", "the same as MODEL, in trtexec's manner", metavar="FILE")
-    add("image", "an image file or a folder of them", metavar="IMAGE")
-    add("--output", "where the pictures go", required=True, metavar="DIR")
+    add("--engine FILE", "the same as MODEL, in trtexec's manner")
+    add("image IMAGE", "an image file or a folder of them")
+    add("--output DIR", "where the pictures go", required=True)
     add("--score", "draw from this score on (default 0.5)", type=float, default=0.5)
 
 
@@ -254,10 +247,7 @@ def _run_predict(args: argparse.Namespace) -> int:
         raise bad_input("model", "one of MODEL and --engine", "both" if args.model else "none")
     model = args.model or args.engine
     report = predict(model, args.image, args.output, args.score, **_engine_options(args))
-    _write_report(args, report)
-    for picture in report.pictures:
-        print(picture)
-    return 0
+    return _done(args, report, "\n".join(report.pictures))
 
 
 def _bench(commands: Any) -> None:
@@ -270,59 +260,49 @@ def _bench(commands: Any) -> None:
         "outputs/model.onnx --shape 1x3x256x256 --eager outputs/demo/checkpoint",
         "outputs/model.engine --shape 8x3x512x512 --json bench.json",
     )
+    default = "default: what the engine is tuned for, or 1x3x256x256"
     add = _command(commands, "bench", _run_bench, text, *examples)
     _add_model(add)
-    words = "default: what the engine is tuned for, or 1x3x256x256"
-    add("--shape", words, type=_numbers, metavar="Nx3xHxW")
-    add("--eager", "PyTorch as well", metavar="CHECKPOINT")
-    add("--compile", "PyTorch through torch.compile as well", metavar="CHECKPOINT")
-    add("--warmup", "runs before (default 10)", type=int, default=10, metavar="N")
-    add("--iterations", "runs (default 100)", type=int, default=100, metavar="N")
+    add("--shape Nx3xHxW", default, type=_numbers)
+    add("--eager CHECKPOINT", "PyTorch as well")
+    add("--compile CHECKPOINT", "PyTorch through torch.compile as well")
+    add("--warmup N", "runs before (default 10)", type=int, default=10)
+    add("--iterations N", "runs (default 100)", type=int, default=100)
     add("--seconds", "stop a runtime then (default 60)", type=float, default=60)
-    add("--threads", "of the CPU (default: all cores)", type=int, default=0, metavar="N")
+    add("--threads N", "of the CPU (default: all cores)", type=int, default=0)
 
 
 def _run_bench(args: argparse.Namespace) -> int:
     from .bench import Effort, bench
 
-    report = bench(
-        args.model,
-        shape=args.shape,
-        effort=Effort(args.warmup, args.iterations, args.seconds, args.threads),
-        eager=args.eager,
-        compiled=args.compile,
-        **_engine_options(args),
-    )
-    _write_report(args, report)
-    print(report.table())
-    return 0
+    effort = Effort(args.warmup, args.iterations, args.seconds, args.threads)
+    checkpoints = {"eager": args.eager, "compiled": args.compile}
+    options = checkpoints | _engine_options(args)
+    report = bench(args.model, shape=args.shape, effort=effort, **options)
+    return _done(args, report, report.table())
 
 
 def _add_model(add: Add, **keywords: Any) -> None:
     """An exported model, and what an engine may need."""
-    words = "a .onnx file, or an engine with its manifest beside it"
-    add("model", words, metavar="MODEL", **keywords)
-    words = "the C++ plugin that an engine was built with"
-    add("--plugin-library", words, metavar="FILE.so")
-    add("--no-cuda-graph", "do not record an engine's work", action="store_true")
-    words = "accept an engine that carries code for the CPU"
-    add("--allow-host-code", words, action="store_true")
+    add("model MODEL", "a .onnx file, or an engine with its manifest beside it", **keywords)
+    add("--plugin-library FILE.so", "the C++ plugin that an engine was built with")
+    accept = "accept an engine that carries code for the CPU"
+    record = {"action": "store_false", "dest": "cuda_graph"}
+    add("--no-cuda-graph", "do not record an engine's work", **record)
+    add("--allow-host-code", accept, action="store_true")
 
 
 def _engine_options(args: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "plugin_library": args.plugin_library,
-        "cuda_graph": not args.no_cuda_graph,
-        "allow_host_code": args.allow_host_code,
-    }
+    names = ("plugin_library", "cuda_graph", "allow_host_code")
+    return {name: getattr(args, name) for name in names}
 
 
 def _mib(text: str) -> float:
     """workspace:1024 as 1024.0, in MiB; trtexec's K, M and G as well."""
-    words = text.removeprefix("workspace:")
-    unit = words[-1:] if words[-1:] in ("K", "M", "G") else ""
+    number = text.removeprefix("workspace:")
+    unit = number[-1:] if number[-1:] in ("K", "M", "G") else ""
     try:
-        return float(words.removesuffix(unit)) * {"K": 2**-10, "": 1, "M": 1, "G": 2**10}[unit]
+        return float(number.removesuffix(unit)) * {"K": 2**-10, "": 1, "M": 1, "G": 2**10}[unit]
     except ValueError:
         expected = "workspace:MIB, as workspace:2048"
         raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}") from None
@@ -335,10 +315,3 @@ def _numbers(text: str) -> tuple[int, ...]:
     except ValueError:
         expected = "numbers joined by x, as 1x128x128"
         raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}") from None
-
-
-def _write_report(args: argparse.Namespace, report: Any) -> None:
-    from tensormask_edu.base.files import write_json
-
-    if args.json:
-        write_json(args.json, report.to_json())

@@ -26,7 +26,7 @@ PAD_VALUE = "pad_value"
 # it the body always wins.
 PLUGIN_ATTRIBUTES = {"plugin_namespace": DOMAIN, "plugin_version": "1"}
 
-# In which a file's weights and activations may be
+# What a file's weights and activations may be
 Precision = Literal["float32", "float16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16")
 
@@ -43,15 +43,17 @@ BOXES = "boxes"  # (N, D, 4) float32 xyxy
 SCORES = "scores"  # (N, D) float32, descending
 LABELS = "labels"  # (N, D) int64
 WINDOWS_OUT = "windows"  # (N, D, 4) int64 (level, size_id, y, x), where each mask lives
-MASKS_OUT = "masks"  # (N, D, P, Q) float32 probabilities on a canvas: `detections.py`
+# (N, D, P, Q) float32 probabilities of bins, each mask on a *canvas*: a grid over the whole
+# picture and a border, the same for all levels. `runtimes/detections.py` reads it
+MASKS_OUT = "masks"
 COUNT = "count"  # (N,) int64
 CONVERGED = "nms_converged"  # (N,) bool: the iterations sufficed, the result is greedy NMS's
 OUTPUTS = (BOXES, SCORES, LABELS, WINDOWS_OUT, MASKS_OUT, COUNT, CONVERGED)
 CANVAS_BORDER = 2  # P = H / strides_px[0] + 2, Q = W / strides_px[0] + 2
 
 
-# Tensors inside, named so that `verify` (or anyone) can add them to the outputs; `--raw` leaves
-# them there.
+# Raw outputs: tensors inside, named so that `verify` (or anyone) can add them to the outputs;
+# `--raw` leaves them there. Level l has H_l x W_l cells of A windows; there are K classes.
 def logits(level: int) -> str:
     """(N, A*K, H_l, W_l) class logits, channel size_id*K + k."""
     return f"logits_{level}"
@@ -71,7 +73,7 @@ STRIDES_PX = METADATA_PREFIX + "strides_px"
 LAMS = METADATA_PREFIX + "lams"
 PADDING = METADATA_PREFIX + "pad_value"
 PREPROCESSING = METADATA_PREFIX + "preprocessing"  # padding_px, padding_colour, ...
-# With the thresholds and the number of candidates of the file
+# The model's configuration, with the number of candidates of the file
 MODEL_CONFIG = METADATA_PREFIX + "model_config"
 INPUT_CONFIG = METADATA_PREFIX + "input_config"
 # candidates, detections, nms_iterations, masks, precision

@@ -4,7 +4,7 @@ It names the argument, what was expected, what came and what to do. The command 
 `InputError` as one line and exits with code 2; any other exception is a bug of ours and keeps
 its traceback.
 
-next: base/files.py
+next: config/model.py
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Nothing is remembered between two samples. The order and every random change follow from the
 seed and the position alone, so a run can stop, go on, or be shared among processes.
 
-next: training/schedule.py
+next: detector/boxes.py
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     losses = model(images, targets)                       # training
     detections = model.eval()(images)                     # evaluation
 
-next: data/shapes.py
+next: training/schedule.py
 """
 
 from __future__ import annotations

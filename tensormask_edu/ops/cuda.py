@@ -10,7 +10,7 @@ before). The functions trust their arguments: the public op checks them once. So
 `plugins/swap_align2nat/gpu/kernels.cu`. No compiler is needed on the user's machine, only
 cuda-core, nvidia-cuda-nvrtc and, for 16-bit types, nvidia-cuda-runtime.
 
-next: ops/plain.py
+next: masks.py
 """
 
 from __future__ import annotations

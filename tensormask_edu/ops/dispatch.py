@@ -8,7 +8,7 @@ By default the first that can run for a tensor's device runs, in this order; `us
 Each is a module with the functions `forward`, `backward`, `forward_windows`,
 `backward_windows`.
 
-next: ops/build.py
+next: ops/formula.py
 """
 
 from __future__ import annotations

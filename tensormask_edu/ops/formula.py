@@ -9,7 +9,7 @@ tables of `transforms.py`, one axis pair after the other: no Python loop over wi
 lam times larger than the output. The functions trust their arguments: the public op, in
 `swap_align2nat.py`, checks them once. `cpu.py` and `cuda.py` have the same four functions.
 
-next: ops/swap_align2nat.py
+next: ops/build.py
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 One thread per output with 16 scattered reads; the backward sends 16 atomic adds. No operator of
 this package runs it. g++ with OpenMP compiles it for CPU tensors, NVRTC for CUDA tensors.
 
-next: masks.py
+next: ops/cpu.py
 """
 
 from __future__ import annotations

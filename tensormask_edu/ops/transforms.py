@@ -14,7 +14,7 @@ and grids.
 
 twin: reference/transforms.py
 
-next: ops/formula.py
+next: ops/swap_align2nat.py
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ next: weights/official.py
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -38,6 +39,7 @@ __all__ = [
     "load_weights",
     "official_state",
     "save_checkpoint",
+    "weights_sha256",
 ]
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -45,14 +47,24 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 def save_checkpoint(folder: str | Path, model: TensorMask, input_config: InputConfig) -> None:
     """Write weights and configuration into `folder`, each file whole or not at all."""
-    folder, state = Path(folder), model.state_dict()
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    folder = Path(folder)
     parts = {"model": to_json(model.config), "input": to_json(input_config)}
     values = {"version": __version__, **parts}
     # The weights get their name last: a folder that has them has a configuration too.
     with written_whole(folder / WEIGHTS) as temporary:
-        temporary.write_bytes(save(state))
+        temporary.write_bytes(_weights_file(model))
         write_json(folder / CONFIG, values)
+
+
+def weights_sha256(model: TensorMask) -> str:
+    """SHA-256 of the model's `model.safetensors`: by it an ONNX file knows its checkpoint."""
+    return hashlib.sha256(_weights_file(model)).hexdigest()
+
+
+def _weights_file(model: TensorMask) -> bytes:
+    """The weights as the bytes of a safetensors file."""
+    state = model.state_dict()
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
 
 
 def load_config(folder: str | Path) -> tuple[ModelConfig, InputConfig]:

@@ -13,7 +13,7 @@ and plain containers. Four walls, each enough for a known trick:
 - what is made in all is no larger than what the file holds: no string becomes a thousand
   arrays.
 
-next: base/errors.py
+next: base/files.py
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from tensormask_edu.base.errors import InputError, bad_input
 from .device import find_device
 
 PACKAGES = ("tensorrt", "tensorrt_rtx")
-# "and later", says the vendor's documentation
+# TensorRT-RTX builds for these unless told; and for later ones, says its documentation
 RTX_DEFAULT_TARGETS = ("8.0", "8.6", "8.9", "12.0")
 # Remarks that say nothing: a function used twice repeats its node names, and int64 outputs stay
 # int64
@@ -54,6 +54,9 @@ class Backend:
 
     def targets(self, sm: Sequence[int]) -> dict[str, Any]:
         """For which compute capabilities an engine is built.
+
+        Args:
+            sm: those asked for, 86 for 8.6; none: the backend's own choice.
 
         Returns:
             them, a note in words, and whether `later` ones may do as well.

@@ -36,7 +36,6 @@ from .plugin import OPS, Plugin, choose
 if TYPE_CHECKING:
     import onnx
 
-
 # What a build leaves open
 NOT_RUN = {
     "claim": "TensorRT engine, every raw output",
@@ -64,11 +63,10 @@ class Effort:
         """Raise InputError for a number that means nothing, or that the backend has not."""
         if self.timing_cache and backend.is_rtx:
             expected = "none: TensorRT-RTX has no such cache"
-            fix = (
-                "leave it away: its builds take seconds, and the last step happens when the "
-                "engine loads"
+            why = "its builds take seconds, and the last step happens when the engine loads"
+            raise bad_input(
+                "timingCacheFile", expected, self.timing_cache, f"leave it away: {why}"
             )
-            raise bad_input("timingCacheFile", expected, self.timing_cache, fix)
         if self.workspace_mib is not None and not self.workspace_mib > 0:
             raise bad_input("memPoolSize", "MiB > 0", self.workspace_mib)
         if self.optimization_level is not None and self.optimization_level not in range(6):
@@ -116,6 +114,20 @@ class EngineReport:
             "our operators": ", ".join(f"{name}: {how}" for name, how in self.ops.items()),
             "the same by hand": self.command,
         }
+
+    def text(self) -> str:
+        """What the command prints."""
+        lines = (
+            f"{self.path}: {self.bytes / 1e6:.1f} MB in {self.seconds:.1f} s",
+            f"built with   {self.backend} {self.version}",
+            f"for          {self.facts['for']}",
+            f"shapes       {self.facts['input sizes']}",
+            f"plugin       {self.plugin['kind']}: {self.plugin['why']}",
+            f"our ops      {self.facts['our operators']}",
+            f"manifest     {self.manifest}",
+            f"equivalent   {self.command}",
+        )
+        return "\n  ".join(lines)
 
     def to_json(self) -> dict[str, Any]:
         """All of it."""

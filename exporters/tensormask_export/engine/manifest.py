@@ -4,7 +4,7 @@ TensorRT trusts an engine: it holds machine code. So first comes the hash in the
 it, and the bytes that were hashed are the bytes that are loaded. Then comes what TensorRT would
 say less clearly: another version, another GPU, a plugin library that is missing or another one.
 
-next: runtimes/session.py
+next: runtimes/detections.py
 """
 
 from __future__ import annotations

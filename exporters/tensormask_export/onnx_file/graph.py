@@ -116,6 +116,7 @@ class DetectorGraph(nn.Module):
         candidates = self.candidates(output, windows)
         keep, converged = self.suppress(candidates)  # (N, C), (N,)
         first, found = first_places(keep, self.num_detections)  # (N, D) twice
+        # (N, D, 4), then three times (N, D)
         box, scores, labels, window = (at(field, first) for field in candidates)
         cells = torch.stack([windows.level, windows.size_id, windows.y, windows.x], dim=1)
         place = torch.where(found[..., None], cells[window], 0)  # (M, 4) -> (N, D, 4)
@@ -201,7 +202,7 @@ class DetectorGraph(nn.Module):
         return torch.where(inside, torch.cat(bins)[flat].float().sigmoid(), 0.0)
 
     def window_tables(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Per level and size: lam, bins per side, bins of one mask of each kind before it."""
+        """Tables (levels, A): lam, bins per side, bins of one mask of every kind before it."""
         geometry = self.config.geometry
         levels, sizes = range(geometry.num_levels), range(geometry.num_sizes)
         rows = [[geometry.side_bins(level, size) for size in sizes] for level in levels]
@@ -212,7 +213,7 @@ class DetectorGraph(nn.Module):
         return lam.to(like.device), side.to(like.device), before.to(like.device)
 
     def bins_at(self, output: NetworkOutput, level: int, size_id: int, index: Tensor) -> Tensor:
-        """Mask logits (B, side, side) of one level's and size's windows at `index` (B, 3)."""
+        """Mask logits (B, side, side) of windows of one kind at `index` (B, 3): n, y, x."""
         lam, pad_value = self.config.geometry.lams[level], self.config.pad_value
         aligned = output.aligned(level, size_id)  # (N, V, U, H, W) on its mask features' grid
         if self.masks == "windows":

@@ -19,7 +19,7 @@ from typing import Any
 import onnx
 import torch
 from onnxscript import FLOAT, INT64, ir, values
-from onnxscript import opset18 as op
+from onnxscript import opset18 as op  # of the exporter's own translations; it converts later
 
 from .. import contract
 from .bodies import DOMAIN

@@ -9,7 +9,6 @@ next: onnx_file/read.py
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import platform
@@ -24,8 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save
-from torch import Tensor
 
 from tensormask_edu import __version__
 from tensormask_edu.base.errors import bad_input
@@ -35,6 +32,7 @@ from tensormask_edu.base.packages import required
 from tensormask_edu.config import InputConfig, ModelConfig, to_json
 from tensormask_edu.detector.model import TensorMask
 from tensormask_edu.geometry import Geometry
+from tensormask_edu.weights.checkpoint import weights_sha256
 
 from .. import contract
 from ..contract import Precision
@@ -47,7 +45,7 @@ if TYPE_CHECKING:
     import onnx
 
 NODE_SCOPE = "pkg.torch.onnx.name_scopes"
-# Of the coarsest level as it is traced; they differ, so that no axis is mistaken for another
+# The coarsest level's grid while it is traced; no axis is mistaken for another of its length
 TRACED_CELLS = (4, 5)
 SYMBOL = r"\bs\d+\b"  # what the exporter calls a free dimension: s18
 
@@ -77,6 +75,13 @@ class OnnxReport:
         size = f"{self.bytes / 2**20:.1f} MiB, {len(self.outputs)} outputs"
         nodes = ", ".join(f"{count} {name}" for name, count in self.nodes.items())
         return f"{size}, our nodes: {nodes}"
+
+    def text(self) -> str:
+        """What the command prints."""
+        nodes = ", ".join(f"{count} {name}" for name, count in self.nodes.items())
+        size = f"{self.bytes / 1e6:.1f} MB, opset {self.opset}"
+        line = f"{self.path}: {size}, {nodes}, in {self.seconds:.1f} s"
+        return "\n  note: ".join([line, *self.notes])
 
     def to_json(self) -> dict[str, Any]:
         """All of it. An export claims nothing: `verify` does."""
@@ -182,14 +187,6 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def weights_sha256(model: TensorMask) -> str:
-    """SHA-256 of the weights as a safetensors file: of a checkpoint's model.safetensors."""
-    state: dict[str, Tensor] = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
-    }
-    return hashlib.sha256(save(state)).hexdigest()
-
-
 # --- the file ---------------------------------------------------------------------------------
 
 
@@ -211,7 +208,7 @@ def _name_free_dimensions(proto: onnx.ModelProto) -> None:
 
 
 def _drop_notes(proto: onnx.ModelProto) -> None:
-    """Keep the module that a node belongs to, of all the notes that the exporter made on it.
+    """Keep of the exporter's notes on a node only the module that it belongs to.
 
     The rest is bulky, and its source lines hold paths of this machine.
     """

@@ -3,7 +3,7 @@
 What `inference.to_output_size` and `inference.paste` do in PyTorch, here in NumPy alone: for
 whoever runs the ONNX file or an engine without PyTorch.
 
-next: verify/pictures.py
+next: runtimes/session.py
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def detections(
     Args:
         outputs: by name, as `contract` says.
         metadata: of the file, `onnx_file.read.read_metadata`.
-        input_sizes: of each picture as it entered, before it was padded.
-        output_sizes: of the pictures on which boxes and masks are wanted.
+        input_sizes: (height, width) of each picture as it entered, before it was padded.
+        output_sizes: (height, width) of the pictures on which boxes and masks are wanted.
     """
     return [
         _of_one({name: outputs[name][number] for name in contract.OUTPUTS}, metadata, *sizes)
@@ -64,8 +64,9 @@ def paste(
     """Draw one canvas of probabilities into `mask` (height, width): true where they reach 1/2.
 
     Args:
-        canvas: (P, Q), see `contract.MASKS_OUT`. window: (level, size_id, y, x).
-        input_size: that became the height and width of `mask`.
+        canvas: (P, Q), see `contract.MASKS_OUT`.
+        window: (4,) int64: level, size_id, y, x.
+        input_size: (height, width) that became the height and width of `mask`.
     """
     level, size_id, y, x = window.tolist()
     kind = next(

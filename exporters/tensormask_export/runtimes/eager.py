@@ -31,7 +31,9 @@ class EagerSession(Session):
     Args:
         model: on the CPU; it is moved to the device.
         metadata: of the file that was exported from it.
-        device: "cpu" or "cuda"; half: there in float16, by autocast.
+        device: "cpu" or "cuda".
+        half: in float16 on the device, by autocast.
+        word: for the session's name, "eager" or "compiled".
     """
 
     kind = "eager"
@@ -49,10 +51,9 @@ class EagerSession(Session):
         super().__init__(" ".join(words), gpu.name if gpu else "CPU", metadata)
         self.where, self.half = device, half
         self.model = model.to(device)
-        how = metadata[contract.DETECTOR]
-        self.graph = DetectorGraph(
-            model, how["masks"], how["candidates"], how["nms_iterations"]
-        ).eval()
+        stored = metadata[contract.DETECTOR]
+        how = (stored["masks"], stored["candidates"], stored["nms_iterations"])
+        self.graph = DetectorGraph(model, *how).eval()
 
     @torch.no_grad()
     def all_outputs(self, images: Array) -> Named:

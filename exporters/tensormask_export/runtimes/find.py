@@ -8,7 +8,7 @@
 
 What needs PyTorch is imported when it is asked for.
 
-next: runtimes/detections.py
+next: verify/pictures.py
 """
 
 from __future__ import annotations

@@ -44,9 +44,8 @@ class OnnxSession(Session):
         except Exception as error:  # its exception classes are private
             reason = str(error).splitlines()[0]
             fix = "is the file whole? export it again"
-            raise InputError(
-                f"model: {path} does not load in ONNX Runtime ({reason}); {fix}"
-            ) from None
+            problem = f"{path} does not load in ONNX Runtime ({reason})"
+            raise InputError(f"model: {problem}; {fix}") from None
         stored = self.session.get_modelmeta().custom_metadata_map
         metadata = parse_metadata(stored, path)
         super().__init__(f"onnxruntime {runtime.__version__}", "CPU", metadata)

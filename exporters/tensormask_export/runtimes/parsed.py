@@ -74,9 +74,8 @@ class ParsedNetwork:
         self.network = self.builder.create_network(network_flags(trt))
         self.parser = trt.OnnxParser(self.network, self.logger)
         if not self.parser.parse(_without_plugins(proto)):
-            raise InputError(
-                f"model: the file does not parse ({self.parser.get_error(0).desc()})"
-            )
+            reason = self.parser.get_error(0).desc()
+            raise InputError(f"model: the file does not parse ({reason})")
 
     def compute(self, inputs: Named) -> Named:
         """All outputs for all inputs, by name."""

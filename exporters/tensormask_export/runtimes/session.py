@@ -41,7 +41,7 @@ class NotComputed(Exception):
 
 
 class Buffer(NamedTuple):
-    """What a buffer must hold."""
+    """What a buffer must hold. A plan of buffers is a dict of them by tensor name."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]

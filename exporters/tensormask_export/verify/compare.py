@@ -32,7 +32,8 @@ class Limits:
     """What counts as equal.
 
     raw: of a raw output of order 1 to 10, in proportion beyond; box_px, score, mask_iou: of a
-    matched detection, which then agrees; agreed: the part of them that must agree.
+    matched detection, which then agrees; agreed: the part of them that must agree; ap: of both
+    sides' AP.
     """
 
     raw: Tolerance
@@ -84,9 +85,11 @@ SAME_BOX = 0.5  # IoU below which two boxes are two detections
 
 @dataclass(frozen=True)
 class Difference:
-    """One output on one input. max_rel: of values above a hundredth of the output's largest.
+    """One output on one input.
 
-    Both are infinite where shapes differ or the runtime's numbers are not finite."""
+    max_rel: of values above a hundredth of the output's largest. Both differences are infinite
+    where shapes differ or the runtime's numbers are not finite.
+    """
 
     runtime: str
     input: str
@@ -121,7 +124,12 @@ class Match:
 def difference(
     where: tuple[str, str], output: str, found: Array, expected: Array, limit: float
 ) -> Difference:
-    """Compare one output; `limit` is that of values up to `LARGE_OUTPUT`."""
+    """Compare one output.
+
+    Args:
+        where: the runtime's title and the input's name.
+        limit: of values up to `LARGE_OUTPUT`.
+    """
     if found.shape != expected.shape or not np.isfinite(found).all():
         return Difference(*where, output, found.shape, math.inf, math.inf, False)
     wide = expected.astype(np.float64)
@@ -145,6 +153,7 @@ def match(
     """Compare the detections of one picture: dicts of boxes, scores, labels, masks.
 
     Args:
+        where: the runtime's title and the input's name.
         others: detections that PyTorch had besides `expected`; only their number is compared.
     """
     pairs = match_pairs(expected, found)

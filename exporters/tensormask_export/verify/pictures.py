@@ -23,7 +23,8 @@ from ..shapes import Array, Size
 class Pictures:
     """Pictures of one size: float32 (3, H, W) RGB in [0, 1].
 
-    output_size: on what size results are wanted; image_id: in a COCO folder.
+    output_size: height and width of the picture in whose pixels results are wanted; image_id:
+    in a COCO folder, else -1.
     """
 
     name: str

@@ -7,6 +7,10 @@ Three questions, each with limits that have reasons (`compare.LIMITS`):
                                    the detections that the model itself gives
     a COCO folder                  the same on its pictures, and the AP of both
 
+The way from a checkpoint to the verdict: `weights.checkpoint` loads the model and
+`runtimes.eager` runs it; `onnx_file.read` opens the file and `runtimes.find` says who can
+compute it, each behind `runtimes.session`; `compare` judges.
+
 next: predict.py
 """
 
@@ -27,11 +31,10 @@ from tensormask_edu.base.errors import bad_input
 from tensormask_edu.base.tables import text_table
 from tensormask_edu.config import InputConfig
 from tensormask_edu.data.coco import CocoFolder
-from tensormask_edu.weights.checkpoint import load_checkpoint
+from tensormask_edu.weights.checkpoint import load_checkpoint, weights_sha256
 
 from .. import contract
 from ..onnx_file.read import expose, raw_names, read_metadata, read_onnx
-from ..onnx_file.write import weights_sha256
 from ..runtimes.detections import detections
 from ..runtimes.eager import EagerSession
 from ..runtimes.find import DEFAULT_NAMES, find_sessions
@@ -172,6 +175,7 @@ def verify(
         runtimes: some of `find.NAMES`.
         engines: TensorRT engines of the file.
         layers: compare every layer, on the first input.
+        seed: of the random pictures.
 
     Raises:
         InputError: a missing package, a file that is not ours or another checkpoint's, a bad
@@ -185,27 +189,27 @@ def verify(
         raise bad_input("bisect", "a size or a picture to do it on", "none", fix)
     proto = read_onnx(onnx_path)
     metadata = read_metadata(proto, onnx_path)
-    truth = input_config = None
+    pytorch = input_config = None
     if checkpoint is not None:
-        truth, input_config = open_truth(checkpoint, metadata, onnx_path)
+        pytorch, input_config = open_pytorch(checkpoint, metadata, onnx_path)
     opened = expose(proto, raw_names(proto))  # so that raw outputs can be compared
-    model, threads = truth.model if truth else None, torch.get_num_threads()
+    model, threads = pytorch.model if pytorch else None, torch.get_num_threads()
     sessions, not_run = find_sessions(opened, runtimes, model, engines, threads)
     compared = Comparison(metadata, sessions, not_run)
     compared.replay()
-    if truth is not None and input_config is not None:
-        pictures = random_pictures(truth.model.config, sizes, seed)
+    if pytorch is not None and input_config is not None:
+        pictures = random_pictures(pytorch.model.config, sizes, seed)
         pictures += picture_files(images, input_config)
-        compared.pictures(truth, pictures)
+        compared.pictures(pytorch, pictures)
         if coco is not None:
             dataset = CocoFolder(coco, split, keep_empty=True)
-            compared.coco(truth, dataset, coco_pictures(dataset, limit, input_config))
+            compared.coco(pytorch, dataset, coco_pictures(dataset, limit, input_config))
         if layers:
-            compared.layers(truth, proto, pictures[0])
+            compared.layers(pytorch, proto, pictures[0])
     return compared.report(onnx_path, checkpoint, time.perf_counter() - start)
 
 
-def open_truth(
+def open_pytorch(
     checkpoint: str | Path, metadata: Mapping[str, Any], onnx_path: str | Path
 ) -> tuple[EagerSession, InputConfig]:
     """The model that the file was exported from, in PyTorch; InputError if it was another."""
@@ -253,7 +257,7 @@ class Comparison:
             self.matches += matches
 
     def pictures(
-        self, truth: EagerSession, pictures: Iterable[Pictures], kinds: Sequence[str] = ()
+        self, pytorch: EagerSession, pictures: Iterable[Pictures], kinds: Sequence[str] = ()
     ) -> None:
         """Compare with PyTorch on some pictures.
 
@@ -263,34 +267,34 @@ class Comparison:
             kinds: of the runtimes that take part; default all.
         """
         sessions = [each for each in self.sessions if not kinds or each.kind in kinds]
-        for some in tqdm(pictures, desc="pictures", disable=None, leave=False):
-            output_sizes = [some.output_size] * len(some.images)
-            raw, expected = truth.raw_and_detections(some.images, output_sizes)
-            self._keep(PYTORCH, some, expected)
-            images = batch(some.images, self.metadata)
+        for group in tqdm(pictures, desc="pictures", disable=None, leave=False):
+            output_sizes = [group.output_size] * len(group.images)
+            raw, expected = pytorch.raw_and_detections(group.images, output_sizes)
+            self._keep(PYTORCH, group, expected)
+            images = batch(group.images, self.metadata)
             for session in sessions:
                 if session.title in self.not_run:
                     continue
                 try:
                     outputs = session.all_outputs(images)
                 except NotComputed as error:
-                    self.not_run[session.title] = f"on {some.name}: {error}"
+                    self.not_run[session.title] = f"on {group.name}: {error}"
                     continue
-                self._compare(session, some, outputs, raw, expected)
+                self._compare(session, group, outputs, raw, expected)
 
     def coco(
-        self, truth: EagerSession, dataset: CocoFolder, pictures: Iterable[Pictures]
+        self, pytorch: EagerSession, dataset: CocoFolder, pictures: Iterable[Pictures]
     ) -> None:
         """Compare with PyTorch on pictures of a COCO folder, and the AP of both."""
-        self.pictures(truth, pictures, FAST)
+        self.pictures(pytorch, pictures, FAST)
         self.scores += compare_scores(dataset, self.found, self.limits.ap.value)
 
-    def layers(self, truth: EagerSession, proto: onnx.ModelProto, some: Pictures) -> None:
+    def layers(self, pytorch: EagerSession, proto: onnx.ModelProto, group: Pictures) -> None:
         """Compare every layer of the first runtime that shows them."""
         kind = next((each.kind for each in self.sessions if each.kind in KINDS), None)
         if kind is not None:
-            images = batch(some.images, self.metadata)
-            self.layer_rows += compare_layers(proto, truth.graph, images, self.limits, kind)
+            images = batch(group.images, self.metadata)
+            self.layer_rows += compare_layers(proto, pytorch.graph, images, self.limits, kind)
 
     def report(
         self, model: str | Path, checkpoint: str | Path | None, seconds: float
@@ -311,30 +315,30 @@ class Comparison:
     def _compare(
         self,
         session: Session,
-        some: Pictures,
+        group: Pictures,
         outputs: Named,
         raw: Named,
         expected: list[Named],
     ) -> None:
-        where, num = (session.title, some.name), len(some.images)
+        where, num = (session.title, group.name), len(group.images)
         self.differences += [
             difference(where, name, outputs[name], values, self.limits.raw.value)
             for name, values in raw.items()
             if name in outputs  # an engine has no raw outputs
         ]
-        sizes = [some.input_size] * num, [some.output_size] * num
+        sizes = [group.input_size] * num, [group.output_size] * num
         found = detections(outputs, session.metadata, *sizes)
         converged = outputs[contract.CONVERGED].tolist()
         self.matches += [
             match(where, *row, self.limits)
             for row in zip(expected, found, converged, strict=True)
         ]
-        self._keep(session.title, some, found)
+        self._keep(session.title, group, found)
 
-    def _keep(self, runtime: str, some: Pictures, found: list[Named]) -> None:
+    def _keep(self, runtime: str, group: Pictures, found: list[Named]) -> None:
         """Keep the detections of a COCO folder's picture for the scores."""
-        if some.image_id >= 0:
-            self.found.setdefault(runtime, []).append((some.image_id, found[0]))
+        if group.image_id >= 0:
+            self.found.setdefault(runtime, []).append((group.image_id, found[0]))
 
 
 # --- tables -----------------------------------------------------------------------------------
