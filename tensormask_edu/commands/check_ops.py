@@ -47,7 +47,7 @@ Shape = tuple[int, int, int, int, int]  # (N, V, U, H, W)
 
 @dataclass(frozen=True)
 class Case:
-    """One input and why it is in the table. `windows`: how many cells are chosen."""
+    """One input and why it is in the table. `windows`: how many are chosen, None: all."""
 
     op: str
     why: str
@@ -61,17 +61,10 @@ class Case:
         return self.arguments.get("pad_value", -6.0)
 
 
-def _swap(
-    why: str, shape: Shape, lam: int, pad: float = -6.0, strided: bool = False
-) -> list[Case]:
-    """The dense case and the same with windows: every cell once, then three again."""
+def _swap(why: str, shape: Shape, lam: int, pad: float = -6.0, **more: bool) -> list[Case]:
+    """The dense case and the same with windows."""
     arguments = {"lam": lam, "pad_value": pad}
-    cells = shape[0] * math.ceil(shape[3] / lam) * math.ceil(shape[4] / lam)
-    windows = cells + 3 if cells else 0
-    return [
-        Case("swap_align2nat", why, shape, arguments, strided=strided),
-        Case("swap_align2nat_windows", why, shape, arguments, windows, strided),
-    ]
+    return [Case(op, why, shape, arguments, **more) for op in KERNEL_OPS]
 
 
 LAM_2 = {"lam": 2, "pad_value": -6.0}
@@ -145,11 +138,10 @@ def sample(number: int, dtype: torch.dtype) -> Sample:
 
 
 def _window_index(case: Case, random: np.random.Generator) -> np.ndarray | None:
-    """(K, 3) cells, each once in random order, then some again; None for dense ops."""
-    if case.windows is None:
+    """(K, 3) cells, each once in random order, then three again; None for dense ops."""
+    if case.op != "swap_align2nat_windows":
         return None
-    n, _, _, height, width = case.shape
-    lam = case.arguments["lam"]
+    (n, _, _, height, width), lam = case.shape, case.arguments["lam"]
     cells = np.array(list(np.ndindex(n, -(-height // lam), -(-width // lam))), np.int64)
     cells = random.permutation(cells.reshape(-1, 3))
     return np.concatenate([cells, cells[:3]])[: case.windows]
@@ -199,13 +191,11 @@ def _golden(file: Any, number: int, case: dict[str, Any]) -> Golden:
     side, lam, height, width = (case[k] for k in ("window", "lambda_", "height", "width"))
     x_shape = (case["n"], side, side, height, width)
     out_shape = (case["n"], lam * side, lam * side, -(-height // lam), -(-width // lam))
-    shapes = dict.fromkeys(("input", "grad_input"), x_shape)
-    shapes |= dict.fromkeys(("output", "grad_output"), out_shape)
+    names = ("input", "output", "grad_output", "grad_input")
+    shapes = zip(names, (x_shape, out_shape, out_shape, x_shape), strict=True)
     # The file holds V and U as one axis of channels.
-    x, grad_x, out, grad_out = (
-        file[f"case{number}_{name}"].reshape(shape) for name, shape in shapes.items()
-    )
-    return Golden(lam, case["pad_value"], x, out, grad_out, grad_x)
+    arrays = (file[f"case{number}_{name}"].reshape(shape) for name, shape in shapes)
+    return Golden(lam, case["pad_value"], *arrays)
 
 
 def golden_error(golden: Golden) -> float:
@@ -298,27 +288,18 @@ def check_ops(device: str = "all") -> dict[str, Any]:
 def _row(op: str, implementation: str, device: str, dtype: torch.dtype) -> dict[str, Any]:
     numbers = [number for number, case in enumerate(CASES) if case.op == op]
     cases = [run_case(number, implementation, device, dtype) for number in numbers]
-    return {
-        "op": op,
-        "implementation": implementation,
-        "device": device,
-        "dtype": str(dtype).removeprefix("torch."),
-        "limit": LIMITS[dtype],
-        "error": max(case["error"] for case in cases),
-        "grad_error": max(case["grad_error"] for case in cases),
-        "same_bits": all(case["same_bits"] for case in cases),
-        "passed": all(case["passed"] for case in cases),
-        "cases": cases,
-    }
+    row: dict[str, Any] = {"op": op, "implementation": implementation, "device": device}
+    row |= {"dtype": str(dtype).removeprefix("torch."), "limit": LIMITS[dtype]}
+    row |= {key: max(case[key] for case in cases) for key in ("error", "grad_error")}
+    row |= {key: all(case[key] for case in cases) for key in ("same_bits", "passed")}
+    return row | {"cases": cases}
 
 
 def machine() -> dict[str, Any]:
     """Facts of this machine, with the implementations of the operators that run on it."""
-    status = {
-        # Where the compiled file lies is the machine's own business.
-        device: found | {"why": found["why"].split(", cached in")[0]}
-        for device, found in ops.status().items()
-    }
+    status = ops.status()
+    for found in status.values():  # where the compiled file lies is the machine's own business
+        found["why"] = found["why"].split(", cached in")[0]
     return this.machine() | {"ops": status}
 
 
@@ -336,10 +317,8 @@ def table(report: dict[str, Any]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    bits, verdict = (
-        "same" if row["same_bits"] else "DIFFER",
-        "ok" if row["passed"] else "FAILED",
-    )
+    bits = "same" if row["same_bits"] else "DIFFER"
+    verdict = "ok" if row["passed"] else "FAILED"
     errors = (f"{row[name]:.1e}" for name in ("error", "grad_error", "limit"))
     names = (row[name] for name in ("op", "device", "implementation", "dtype"))
     return (*names, str(len(row["cases"])), *errors, bits, verdict)

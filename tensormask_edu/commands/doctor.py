@@ -42,9 +42,9 @@ class Package:
     @property
     def fix(self) -> str:
         """What to type when the state is not ok."""
-        wanted = (
-            f"{DISTRIBUTION}[{self.extra}]" if self.extra else f"{self.name}>={self.minimum}"
-        )
+        wanted = f"{DISTRIBUTION}[{self.extra}]"
+        if not self.extra:
+            wanted = f"{self.name}>={self.minimum}"
         return "" if self.state == "ok" else f'pip install "{wanted}"'
 
 
@@ -72,8 +72,7 @@ def packages() -> list[Package]:
 
 def _package(requirement: str, extra: str) -> Package:
     name, _, minimum = requirement.partition(">=")
-    found, minimum = version(name) or "", minimum or "0"
-    state = "missing"
+    found, minimum, state = version(name) or "", minimum or "0", "missing"
     if found:
         state = "ok" if _new_enough(found, minimum) else "too old"
     return Package(name, found, minimum, extra, state)
@@ -103,11 +102,11 @@ def _from_metadata() -> list[tuple[str, str]]:
         lines = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
         return []
-    extras = (re.search(r"extra\s*==\s*['\"](\w+)['\"]", line) for line in lines)
-    return [
-        (line.split(";")[0].strip(), extra[1] if extra else "")
-        for line, extra in zip(lines, extras, strict=True)
-    ]
+    pairs = []
+    for line in lines:
+        extra = re.search(r"extra\s*==\s*['\"](\w+)['\"]", line)
+        pairs.append((line.split(";")[0].strip(), extra[1] if extra else ""))
+    return pairs
 
 
 # --- What runs here ---------------------------------------------------------------------------
@@ -161,9 +160,8 @@ def _training() -> str:
     import torch
     import torchvision  # noqa: F401  (fails here when it does not belong to this torch)
 
-    if name := gpu():
-        return f"on the GPU {name}"
-    return f"on the CPU, {torch.get_num_threads()} threads"
+    name = gpu()
+    return f"on the GPU {name}" if name else f"on the CPU, {torch.get_num_threads()} threads"
 
 
 def _engine() -> Ability:
