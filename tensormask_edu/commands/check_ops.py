@@ -41,6 +41,7 @@ KERNEL_OPS = ("swap_align2nat", "swap_align2nat_windows")
 GOLDEN_FILE = Path(__file__).resolve().parents[2] / "tests" / "data" / "swap_align2nat.npz"
 
 Shape = tuple[int, int, int, int, int]  # (N, V, U, H, W)
+Row = dict[str, Any]
 
 # --- The cases --------------------------------------------------------------------------------
 
@@ -220,9 +221,7 @@ def scaled_error(got: np.ndarray, expected: np.ndarray, scale: float) -> float:
     return float(error.max()) if np.isfinite(got).all() else math.inf
 
 
-def run_case(
-    number: int, implementation: str, device: str, dtype: torch.dtype
-) -> dict[str, Any]:
+def run_case(number: int, implementation: str, device: str, dtype: torch.dtype) -> Row:
     """One case by one implementation: errors of values and gradient; are two runs bit-equal?"""
     case, wanted = CASES[number], sample(number, dtype)
     with ops.use(implementation):
@@ -234,8 +233,8 @@ def run_case(
     grad_error = scaled_error(grad.double().cpu().numpy(), wanted.expected_grad, grad_scale)
     same = torch.equal(out, again) and torch.equal(grad, grad_again)
     passed = same and out.dtype == dtype and max(error, grad_error) <= LIMITS[dtype]
-    found = {"error": error, "grad_error": grad_error, "same_bits": same, "passed": passed}
-    return {"why": case.why, **found}
+    row = {"why": case.why, "error": error, "grad_error": grad_error}
+    return row | {"same_bits": same, "passed": passed}
 
 
 def _forward_backward(
@@ -285,10 +284,10 @@ def check_ops(device: str = "all") -> dict[str, Any]:
     return {"passed": passed, "results": results, "not_run": not_run, "machine": machine()}
 
 
-def _row(op: str, implementation: str, device: str, dtype: torch.dtype) -> dict[str, Any]:
+def _row(op: str, implementation: str, device: str, dtype: torch.dtype) -> Row:
     numbers = [number for number, case in enumerate(CASES) if case.op == op]
     cases = [run_case(number, implementation, device, dtype) for number in numbers]
-    row: dict[str, Any] = {"op": op, "implementation": implementation, "device": device}
+    row: Row = {"op": op, "implementation": implementation, "device": device}
     row |= {"dtype": str(dtype).removeprefix("torch."), "limit": LIMITS[dtype]}
     row |= {key: max(case[key] for case in cases) for key in ("error", "grad_error")}
     row |= {key: all(case[key] for case in cases) for key in ("same_bits", "passed")}

@@ -168,10 +168,8 @@ def _engine() -> Ability:
     where = "builds engines; running them needs an NVIDIA GPU"
     if gpu():
         where = "builds and runs engines"
-    for name in ("tensorrt", "tensorrt-rtx"):
-        if found := version(name):
-            return Ability("TensorRT engine", True, f"{name} {found}: {where}")
-    return _ability("TensorRT engine", "tensorrt-rtx", lambda: "", "rtx")
+    name = "tensorrt" if version("tensorrt") else "tensorrt-rtx"
+    return _ability("TensorRT engine", name, lambda: f"{name} {version(name)}: {where}", "rtx")
 
 
 def _kernels() -> Ability:
@@ -191,9 +189,8 @@ def _kernels() -> Ability:
 def examine() -> dict[str, Any]:
     """All findings as plain values: `machine`, `packages`, `abilities`, `problems`."""
     found, able = packages(), abilities()  # loads torch, which then knows the GPU
-    problems = [
-        f"{p.name} is {p.state}: {p.fix}" for p in found if not p.extra and p.state != "ok"
-    ]
+    wrong = [package for package in found if not package.extra and package.state != "ok"]
+    problems = [f"{package.name} is {package.state}: {package.fix}" for package in wrong]
     if sys.version_info < OLDEST_PYTHON:
         problems.append(f"Python {platform.python_version()} is too old: install 3.11 or newer")
     if not problems:  # a missing package explains what does not run
