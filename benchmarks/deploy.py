@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from measure import RESULTS, facts, golden_model, script_parser
-from tensormask_export.onnx_file.precision import PRECISIONS, Precision
+from tensormask_export.contract import PRECISIONS, Precision
 from tensormask_export.onnx_file.write import export_onnx
 from tensormask_export.verify.compare import worst
 from tensormask_export.verify.report import verify
@@ -90,13 +90,13 @@ def main() -> None:
     """Run one part."""
     parser = script_parser(__doc__)
     parser.set_defaults(json=RESULTS / "deploy-cpu.json")
-    parser.add_argument("part", choices=("r50", "trained", "memory"))
-    parser.add_argument("paths", nargs="+", type=Path)
-    folder, where = Path("outputs/deploy"), "for checkpoint and ONNX"
-    parser.add_argument("--folder", type=Path, default=folder, help=where)
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--limit", type=int)
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    add, folder = parser.add_argument, Path("outputs/deploy")
+    add("part", choices=("r50", "trained", "memory"))
+    add("paths", nargs="+", type=Path)
+    add("--folder", type=Path, default=folder, help="for checkpoint and ONNX")
+    add("--split", default="val")
+    add("--limit", type=int)
+    add("--precision", choices=PRECISIONS, default="float32")
     args = parser.parse_args()
     if args.part == "memory":
         part, value = "memory at 800 x 1344", {path.stem: memory(path) for path in args.paths}
@@ -109,8 +109,8 @@ def main() -> None:
         if args.precision != "float32":
             part = f"{part}, {args.precision}"
         path, value = exported(checkpoint, args.precision)
-        report = verified(path, checkpoint, coco, split=args.split, limit=args.limit)
-        value["verified"] = [report]
+        which = {"split": args.split, "limit": args.limit}
+        value["verified"] = [verified(path, checkpoint, coco, **which)]
     keep(Path(args.json), part, value)
 
 

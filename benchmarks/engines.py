@@ -22,9 +22,9 @@ from typing import Any
 
 import torch
 from measure import GOLDEN, MIB, facts, golden_model, script_parser, table
+from tensormask_export.contract import PRECISIONS
 from tensormask_export.engine.build import build_engine
 from tensormask_export.engine.plugin import find_library
-from tensormask_export.onnx_file.precision import PRECISIONS
 from tensormask_export.onnx_file.write import export_onnx
 from tensormask_export.shapes import Profile
 
@@ -100,26 +100,19 @@ def built(path: Path, row: Row, library: str | None) -> Row:
         engine.unlink(missing_ok=True)
     load = round(os.getloadavg()[0], 1)  # what else the machine did
     size = {"mib": round(report.bytes / MIB, 2), "seconds": report.seconds, "load": load}
-    found |= {"engine": size, "ops": report.ops, "layers": report.layers}
-    return found | {"warnings": report.warnings}
-
-
-def merged(old: list[Row], new: Row) -> list[Row]:
-    """The rows with `new` in place of an older one of the same key, or at the end."""
-    key = [new[name] for name in KEY]
-    return [row for row in old if [row[name] for name in KEY] != key] + [new]
+    more = {name: getattr(report, name) for name in ("ops", "layers", "warnings")}
+    return found | {"engine": size, **more}
 
 
 def main() -> int:
     """Build what is asked for, row by row into the file; 0 if every engine was built."""
     parser = script_parser(__doc__)
+    add = parser.add_argument
     for name, choices in CHOICES.items():
-        parser.add_argument(f"--{name}", nargs="+", choices=choices, default=choices)
-    each = "also an engine for each GPU generation alone"
-    parser.add_argument("--each", action="store_true", help=each)
-    folder = "keep ONNX files here and use those that are"
-    parser.add_argument("--folder", metavar="DIR", help=folder)
-    parser.add_argument("--library", metavar="FILE.so", help="the C++ plugin")
+        add(f"--{name}", nargs="+", choices=choices, default=choices)
+    add("--each", action="store_true", help="also an engine for each GPU generation alone")
+    add("--folder", metavar="DIR", help="keep ONNX files here and use those that are")
+    add("--library", metavar="FILE.so", help="the C++ plugin")
     parser.set_defaults(models=["tiny"], plugins=None)
     args = parser.parse_args()
     library, _ = find_library(args.library)
@@ -132,10 +125,12 @@ def main() -> int:
     failed = 0
     with tempfile.TemporaryDirectory() as temporary:
         for row in rows(args, make_folder(args.folder or temporary)):
-            shown = {name: row[name] for name in KEY} | {"onnx MiB": row["onnx"]["mib"]}
+            key = {name: row[name] for name in KEY}
+            shown = key | {"onnx MiB": row["onnx"]["mib"]}
             print(table([shown | row.get("engine", {"error": row.get("error")})]), flush=True)
             failed += "error" in row
-            result["rows"] = merged(result["rows"], row)
+            older = [old for old in result["rows"] if key != {name: old[name] for name in KEY}]
+            result["rows"] = [*older, row]
             if target:
                 write_json(target, result)
     return 1 if failed else 0

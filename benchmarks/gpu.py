@@ -164,10 +164,10 @@ def main() -> int:
         words = "no CUDA device is visible to PyTorch: only --steps build runs here"
         print(words, file=sys.stderr)
         return 2
-    record: Outcome = {"machine": where()}
-    name = re.sub(r"\W+", "-", record["machine"]["gpu"] or "no gpu").strip("-").lower()
-    target = RESULTS / f"gpu-{name}-{record['machine']['date']}.json"
-    target = Path(args.json) if args.json else target
+    machine = where()
+    record: Outcome = {"machine": machine}
+    name = re.sub(r"\W+", "-", machine["gpu"] or "no gpu").strip("-").lower()
+    target = Path(args.json or RESULTS / f"gpu-{name}-{machine['date']}.json")
     run = Run(make_folder(args.work).resolve(), time.monotonic() + 60 * args.minutes)
     for step in args.steps:
         record[step] = run.attempt(getattr(run, step))

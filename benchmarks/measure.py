@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import platform
 import random
+import runpy
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, UntypedStorage, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from tensormask_edu import ops
 from tensormask_edu.base.files import read_json
-from tensormask_edu.base.machine import machine, version
+from tensormask_edu.base.machine import version
 from tensormask_edu.base.tables import text_table
+from tensormask_edu.commands.check_ops import machine
 from tensormask_edu.config import COCO_CLASS_NAMES, MODELS
 from tensormask_edu.detector.model import TensorMask, build_model
 from tensormask_edu.weights.official import load_official
@@ -30,42 +33,35 @@ RESULTS = ROOT / "benchmarks" / "results"
 GOLDEN = Path(os.environ.get("TENSORMASK_SHARED", ROOT.parent / "shared")) / "golden"
 MIB = 1 << 20
 GPU_BUSY = 2_000_000  # clock cycles, about a millisecond: by then the call is in the queue
+MASK_OPERATORS = "tensormask_edu::swap_align2nat"
 Calls = dict[str, Callable[[], Any]]
 Truth = list[dict[str, Any]]
 
 
-def script_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser whose help is a script's docstring as it stands."""
+def script_parser(description: str | None, repeats: int = 0) -> argparse.ArgumentParser:
+    """A parser whose help is a script's docstring as it stands; `repeats`: of a timing."""
     style = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=description, formatter_class=style)
     parser.add_argument("--json", metavar="FILE", help="write everything here")
-    return parser
-
-
-def timing_parser(description: str | None, repeats: int) -> argparse.ArgumentParser:
-    """The same with what every timing needs."""
-    parser = script_parser(description)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--repeats", type=int, default=repeats, help="rounds")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    if repeats:
+        parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+        parser.add_argument("--repeats", type=int, default=repeats, help="rounds")
+        parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     return parser
 
 
 def facts(*packages: str) -> dict[str, Any]:
     """The machine, more packages, and which implementations of the operators run on it."""
-    runs = ops.status()
-    for found in runs.values():  # where the compiled file lies is the machine's own business
-        found["why"] = found["why"].split(", cached in")[0]
     more = {"python": platform.python_version(), "cores": os.cpu_count()}
-    return machine() | more | {name: version(name) for name in packages} | {"ops": runs}
+    return machine() | more | {name: version(name) for name in packages}
 
 
 def table(rows: Iterable[dict[str, Any]]) -> str:
     """Rows as text: a column for each key that one of them has, floats with four digits."""
     rows = list(rows)
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [[row.get(key, "") for key in keys] for row in rows]
-    shown = [[f"{x:.4g}" if isinstance(x, float) else str(x) for x in line] for line in cells]
+    cells = ([row.get(key, "") for key in keys] for row in rows)
+    shown = ([f"{x:.4g}" if isinstance(x, float) else str(x) for x in line] for line in cells)
     return text_table([keys, *shown])
 
 
@@ -118,6 +114,68 @@ class Clock:
         return start.elapsed_time(end)
 
 
+# --- bytes of tensors that live at once, and which of them the mask operators touched ---------
+
+
+class Tensors(TorchDispatchMode):
+    """The storages made while it was on: how large each was, when it was born and died.
+
+        with Tensors() as seen:
+            model(images)
+        seen.peak(), seen.peak(seen.of_masks)
+
+    It sees every operation of the forward and the backward pass (tried on a CPU). An
+    operation's results count from its end to the death of their storage (looked at after every
+    operation); what an operation allocates for itself does not show.
+
+    Attributes:
+        of_masks: the storages that a mask operator read or wrote.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes: list[int] = []
+        self.events: list[tuple[int, int]] = []  # (number of a storage, +1 born or -1 dead)
+        self.of_masks: set[int] = set()
+        # address of a storage -> its number, and whether it lives
+        self.alive: dict[int, tuple[int, StorageWeakRef]] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        for address in [a for a, (_, reference) in self.alive.items() if reference.expired()]:
+            self.events.append((self.alive.pop(address)[0], -1))
+        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        before = {x.untyped_storage()._cdata for x in given}
+        for x in [*given, *(x for x in tree_leaves(result) if isinstance(x, Tensor))]:
+            number = self._number(x.untyped_storage(), before)
+            masks = func.name().startswith(MASK_OPERATORS) and x.is_floating_point()
+            if masks and number is not None:
+                self.of_masks.add(number)
+        return result
+
+    def _number(self, storage: UntypedStorage, before: set[int]) -> int | None:
+        address = storage._cdata  # names it while it lives
+        if address not in self.alive:
+            if address in before or not address:
+                return None
+            self.alive[address] = (len(self.bytes), StorageWeakRef(storage))
+            self.events.append((len(self.bytes), 1))
+            self.bytes.append(storage.nbytes())
+        return self.alive[address][0]
+
+    def peak(self, among: set[int] | None = None) -> int:
+        """The most bytes that lived at once, of all storages or `among` some."""
+        living = most = 0
+        for number, change in self.events:
+            if among is None or number in among:
+                living += change * self.bytes[number]
+                most = max(most, living)
+        return most
+
+
 # --- models, pictures, objects ----------------------------------------------------------------
 
 
@@ -152,15 +210,9 @@ def golden_model(golden: Path) -> TensorMask:
     Args:
         golden: the folder of `deterministic.py` and `checkpoint_names.json`.
     """
-    spec = importlib.util.spec_from_file_location("deterministic", golden / "deterministic.py")
-    assert spec is not None and spec.loader is not None
-    deterministic = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(deterministic)
-    arrays = {
-        name: deterministic.deterministic_array(name, tuple(shape))
-        for name, shape in read_json(golden / "checkpoint_names.json").items()
-    }
-    model = build_model("r50_fpn_1x")
+    make = runpy.run_path(str(golden / "deterministic.py"))["deterministic_array"]
+    shapes, model = read_json(golden / "checkpoint_names.json"), build_model("r50_fpn_1x")
+    arrays = {name: make(name, tuple(shape)) for name, shape in shapes.items()}
     load_official(model, {name: torch.from_numpy(array) for name, array in arrays.items()})
     return model
 

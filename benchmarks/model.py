@@ -18,25 +18,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import measure
 import torch
-from measure import (
-    MIB,
-    Calls,
-    Clock,
-    autocast,
-    facts,
-    objects,
-    pictures,
-    spread_model,
-    table,
-    timing_parser,
-    training_step,
-)
-from memory import Tensors
+from measure import MIB, Calls, Clock, Tensors, objects, pictures, spread_model, training_step
 from torch import Tensor, nn
 
 from tensormask_edu.base.files import write_json
@@ -44,7 +33,7 @@ from tensormask_edu.config import MODELS
 from tensormask_edu.detector import inference, network
 from tensormask_edu.detector.model import AT_ONCE, TensorMask
 from tensormask_edu.detector.network import NetworkOutput, WindowMasks, per_window
-from tensormask_edu.geometry import sizes_px
+from tensormask_edu.geometry import Geometry, sizes_px
 from tensormask_edu.masks import iou
 from tensormask_edu.ops import plain, swap_align2nat
 
@@ -58,10 +47,19 @@ def stages(args: argparse.Namespace) -> Figures:
     """Milliseconds per picture: inference and a training step, by stage and whole."""
     model, clock = spread_model(args.preset, args.device), Clock(args.device, args.repeats)
     images = pictures(1, args.height, args.width, args.device)
+    truth = objects(1, args.height, args.width, args.device)
     with torch.inference_mode():
         calls = inference_stages(model.eval(), images)
         found = {name: clock(call) for name, call in calls.items()}
-    return found | training_stages(model.train(), clock, images)
+    model.train()
+    batch = model.batch(images)
+    layout = model.config.geometry.layout(sizes_px(images), batch.device)
+    with torch.no_grad():
+        output = model.network(batch)
+        losses = clock(lambda: model.losses(output, truth, layout))
+    found["training: network forward"] = clock(lambda: model.network(batch))
+    found["training: targets and losses, forward"] = losses
+    return found | {"training": clock(lambda: training_step(model, images, truth))}
 
 
 def inference_stages(model: TensorMask, images: list[Tensor]) -> Calls:
@@ -72,8 +70,8 @@ def inference_stages(model: TensorMask, images: list[Tensor]) -> Calls:
     maps = [net.mask_branch.tower(f) for f in features]
     output = net(batch)
     windows = config.geometry.layout(sizes_px(images), batch.device).windows
-    num_sizes = config.geometry.num_sizes
-    rows = per_window(output.logits, num_sizes)[0], per_window(output.deltas, num_sizes)[0]
+    both = (output.logits, output.deltas)
+    rows = [per_window(maps, config.geometry.num_sizes)[0] for maps in both]
     kept = inference.keep(*rows, windows, config)
     chosen, number = windows[kept.window], torch.zeros_like(kept.window)
     masks = list(net.mask_logits(output, number, chosen, AT_ONCE))
@@ -89,21 +87,6 @@ def inference_stages(model: TensorMask, images: list[Tensor]) -> Calls:
     }
     named = {f"inference: {name}": call for name, call in calls.items()}
     return named | {"inference": lambda: model(images)}
-
-
-def training_stages(model: TensorMask, clock: Clock, images: list[Tensor]) -> Figures:
-    """Milliseconds of a training step's parts, and of all of it."""
-    truth = objects(1, *images[0].shape[-2:], clock.device)
-    batch, geometry = model.batch(images), model.config.geometry
-    layout = geometry.layout(sizes_px(images), batch.device)
-    with torch.no_grad():
-        output = model.network(batch)
-        losses = clock(lambda: model.losses(output, truth, layout))
-    return {
-        "training: network forward": clock(lambda: model.network(batch)),
-        "training: targets and losses, forward": losses,
-        "training": clock(lambda: training_step(model, images, truth)),
-    }
 
 
 # --- factors ----------------------------------------------------------------------------------
@@ -159,7 +142,7 @@ def factors(args: argparse.Namespace) -> list[dict[str, Any]]:
         if name == "windows" or expected is None:
             expected = found
         rows.append({"way": name, **figures, "mask_iou": agreement(expected, found)})
-        print(table(rows[-1:]), flush=True)
+        print(measure.table(rows[-1:]), flush=True)
     return rows
 
 
@@ -176,28 +159,25 @@ def factor(
     figures: Figures = {}
 
     def infer() -> Any:
-        with torch.inference_mode(), autocast(args.device, precision):
+        with torch.inference_mode(), measure.autocast(args.device, precision):
             return model(images)
 
-    def train() -> None:
-        training_step(model, images, truth, precision)
-
-    def measure(what: str, call: Callable[[], object]) -> None:
+    def put(what: str, call: Callable[[], object]) -> None:
         figures[f"{what}_ms"] = clock(call)
         if args.device == "cuda" or not compiled:
             figures[f"{what}_mib"] = peak_mib(call, args.device)
 
     with dense(model, kernel) if kernel else nullcontext():
         model.eval()
-        measure("inference", infer)
+        put("inference", infer)
         found = infer()[0]
         model.train()
-        measure("training", train)
+        put("training", lambda: training_step(model, images, truth, precision))
     return figures, found
 
 
 def peak_mib(call: Callable[[], object], device: str) -> float:
-    """Peak of what a call allocates: by CUDA's allocator on a GPU, else by `memory.Tensors`.
+    """Peak of what a call allocates: by CUDA's allocator on a GPU, else by `measure.Tensors`.
 
     The latter does not see into compiled code.
     """
@@ -225,15 +205,13 @@ def agreement(expected: dict[str, Tensor], found: dict[str, Tensor]) -> float:
 
 def area(args: argparse.Namespace) -> list[Figures]:
     """Inference at a quarter, a half and the whole of the picture's area."""
-    model, clock = spread_model(args.preset, args.device), Clock(args.device, args.repeats)
-    model.eval()
-    rows = []
+    model, rows = spread_model(args.preset, args.device).eval(), []
     for share in (0.25, 0.5, 1.0):
         sides = (round(side * share**0.5 / 32) * 32 for side in (args.height, args.width))
         height, width = (max(32, side) for side in sides)
-        images = pictures(1, height, width, args.device)
+        call = partial(model, pictures(1, height, width, args.device))
         with torch.inference_mode():
-            ms = clock(lambda images=images: model(images))
+            ms = Clock(args.device, args.repeats)(call)
         size = {"height": height, "width": width}
         rows.append({**size, "ms": ms, "ms_per_mpx": ms / (height * width / 1e6)})
     return rows
@@ -285,27 +263,26 @@ def memory(args: argparse.Namespace, batch: int = 2) -> Figures:
     model = spread_model(args.preset, args.device)
     images = pictures(batch, args.height, args.width, args.device)
     truth = objects(batch, args.height, args.width, args.device)
-    all_windows = dense_mib(model, args.height, args.width, batch)
     with Tensors() as training:
         training_step(model.train(), images, truth)
     with torch.inference_mode(), Tensors() as inferring:
         model.eval()(images)
     held = {"training": training, "inference": inferring}
     mib = {f"{name}_mib": seen.peak(seen.of_masks) / MIB for name, seen in held.items()}
+    all_windows = batch * dense_mib(model.config.geometry, args.height, args.width)
     shares = {name.replace("mib", "share"): value / all_windows for name, value in mib.items()}
     return {"dense_mib": all_windows, **mib, **shares, **pasting(args)}
 
 
-def dense_mib(model: TensorMask, height: int, width: int, batch: int) -> float:
-    """Inputs and outputs of `swap_align2nat` over all levels and sizes."""
-    geometry = model.config.geometry
+def dense_mib(geometry: Geometry, height: int, width: int) -> float:
+    """Inputs and outputs of `swap_align2nat` over all levels and sizes, for one picture."""
     cells = [rows * columns for rows, columns in geometry.grid_sizes(height, width)]
     count = 0
     for level, own in enumerate(cells):
         finest = cells[0] if geometry.bipyramid else own
         for size_id, side in enumerate(geometry.sides_bins):
             count += side**2 * finest + geometry.side_bins(level, size_id) ** 2 * own
-    return 4 * batch * count / MIB
+    return 4 * count / MIB
 
 
 def pasting(args: argparse.Namespace, count: int = 500) -> Figures:
@@ -341,8 +318,7 @@ def resident_mib(reset: bool = False) -> float | None:
         return None
     if reset:
         Path("/proc/self/clear_refs").write_text("5")
-    lines = status.read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
+    return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024
 
 
 # --- command line -----------------------------------------------------------------------------
@@ -354,21 +330,18 @@ USUAL = [part for part in PARTS if part != "memory"]
 
 def main() -> int:
     """Measure what is asked for, print it, write it."""
-    parser = timing_parser(__doc__, repeats=3)
-    parser.add_argument("--preset", default="r50_fpn_1x", choices=MODELS)
-    parser.add_argument("--height", type=int, default=800)
-    parser.add_argument("--width", type=int, default=1344)
-    parser.add_argument("--parts", nargs="+", default=USUAL, choices=PARTS)
-    parser.add_argument(
-        "--memory", action="store_const", const=["memory"], dest="parts", help="that part alone"
-    )
-    parser.add_argument(
-        "--dense", nargs="*", choices=SWAPS, default=list(SWAPS), help="which kernels"
-    )
-    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--precisions", nargs="*", choices=("bfloat16", "float16"))
-    tf32 = "allow TF32 in float32 convolutions and products"
-    parser.add_argument("--tf32", action="store_true", help=tf32)
+    parser = measure.script_parser(__doc__, repeats=3)
+    add = parser.add_argument
+    add("--preset", default="r50_fpn_1x", choices=MODELS)
+    add("--height", type=int, default=800)
+    add("--width", type=int, default=1344)
+    add("--parts", nargs="+", default=USUAL, choices=PARTS)
+    alone = "that part alone"
+    add("--memory", action="store_const", const=["memory"], dest="parts", help=alone)
+    add("--dense", nargs="*", choices=SWAPS, default=list(SWAPS), help="which kernels")
+    add("--compile", action=argparse.BooleanOptionalAction, default=True)
+    add("--precisions", nargs="*", choices=("bfloat16", "float16"))
+    add("--tf32", action="store_true", help="allow TF32 in float32 convolutions and products")
     args = parser.parse_args()
     if args.precisions is None:  # a CPU without the instructions takes thirty times as long
         args.precisions = ["bfloat16"] if args.device == "cuda" else []
@@ -380,11 +353,11 @@ def main() -> int:
         found["stages_ms" if part == "stages" else part] = figures
         if isinstance(figures, dict):
             figures = [{part: name, "": value} for name, value in figures.items()]
-        print(table(figures), flush=True)
+        print(measure.table(figures), flush=True)
     settings = {name: value for name, value in vars(args).items() if name != "json"}
     timed = {"settings": settings, "seconds": round(time.perf_counter() - start)}
     if args.json:
-        write_json(args.json, {"machine": facts(), **timed, **found})
+        write_json(args.json, {"machine": measure.facts(), **timed, **found})
     return 0
 
 

@@ -20,8 +20,8 @@ from functools import partial
 from typing import Any
 
 import torch
-from formulas import strided_views
-from measure import Calls, Clock, facts, table, timing_parser
+import torch.nn.functional as F
+from measure import Calls, Clock, facts, script_parser, table
 from torch import Tensor
 
 from tensormask_edu import ops
@@ -40,34 +40,73 @@ OPS = torch.ops.tensormask_edu
 Row = dict[str, Any]
 
 
+# --- a formula, beside that of `ops/formula.py` -----------------------------------------------
+
+
+def strided_views(x: Tensor, lam: int, pad_value: float) -> Tensor:
+    """The op as four weighted views of a padded copy.
+
+    (N, V, U, H, W) -> (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam)).
+    With v = lam*p + phase - lead, lead = (lam+1)//2, bin v reads entries p-1 and p with weights
+    that depend on the phase only, at row lam*(y+p) + phase - lam*V//2 - lead: each tap is one
+    view with fixed strides.
+    """
+    num, num_v, num_u, height, width = x.shape
+    lead = (lam + 1) // 2
+    z = padded(x - pad_value, lam, lead)
+    for axis, bins in ((3, num_v), (4, num_u)):
+        if lam * bins % 2 == 0:
+            last = z.shape[axis] - 1
+            z = (z.narrow(axis, 0, last) + z.narrow(axis, 1, last)) / 2
+    z = z.contiguous()
+    _, sv, su, sy, sx = z.stride()
+    size = (num, num_v + 1, lam, num_u + 1, lam, -(-height // lam), -(-width // lam))
+    strides = (z.stride(0), sv + lam * sy, sy, su + lam * sx, sx, lam * sy, lam * sx)
+    upper = (2 * torch.arange(lam, dtype=z.dtype, device=z.device) + 1 - lam % 2) / (2 * lam)
+    weights = (1 - upper, upper)
+    out = z.new_zeros(size)
+    for i in (0, 1):
+        for j in (0, 1):
+            weight = weights[i].view(-1, 1, 1, 1, 1) * weights[j].view(-1, 1, 1)
+            out.addcmul_(z.as_strided(size, strides, i * sv + j * su), weight)
+    out = out.view(num, lam * (num_v + 1), lam * (num_u + 1), *size[5:])
+    return out[:, lead : lead + lam * num_v, lead : lead + lam * num_u].contiguous() + pad_value
+
+
+def padded(z: Tensor, lam: int, lead: int) -> Tensor:
+    """Zeros around all four axes, wide enough for every row and column that a view touches."""
+    _, num_v, num_u, height, width = z.shape
+    before = [lam * bins // 2 + lead for bins in (num_v, num_u)]
+    axes = ((num_v, height), (num_u, width))
+    needed = [lam * (-(-cells // lam) + bins) + 1 for bins, cells in axes]
+    after = [needed[0] - before[0] - height, needed[1] - before[1] - width]
+    return F.pad(z, (before[1], max(after[1], 0), before[0], max(after[0], 0), 1, 1, 1, 1))
+
+
 # --- dense ------------------------------------------------------------------------------------
 
 
-def dense_row(
-    clock: Clock, side: int, lam: int, name: str, direction: str, compare: bool
-) -> Row:
+def dense_row(clock: Clock, side: int, lam: int, name: str, way: str, compare: bool) -> Row:
     """Milliseconds by what computes it; `compare`: formulas and the plain kernel too."""
-    dtype, device = DTYPES[name], clock.device
-    images = 1
+    dtype, device, images = DTYPES[name], clock.device, 1
     if device == "cuda":
         images = math.ceil(GPU_BYTES / (2 * side * side * HEIGHT * WIDTH * dtype.itemsize))
     x = torch.randn(images, side, side, HEIGHT, WIDTH, device=device).to(dtype)
     # (N, V, U, H, W) -> (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))
     sizes = (lam * side, lam * side, -(-HEIGHT // lam), -(-WIDTH // lam))
     grad = torch.randn(images, *sizes, device=device).to(dtype)
-    half = (x.numel() + grad.numel()) // 2
-    source, target = x.new_zeros(half), x.new_zeros(half)
-    calls = implementations(x, grad, lam, direction == "forward", compare)
+    needed = x.numel() + grad.numel()
+    source, target = x.new_zeros(needed // 2), x.new_zeros(needed // 2)
+    calls = implementations(x, grad, lam, way == "forward", compare)
     # `copy` goes into a warm buffer, `clone` of the result into new memory
-    result = grad if direction == "forward" else x
-    copies = {"copy": lambda: target.copy_(source), "clone": result.clone}
-    ms = clock.turns({**copies, **calls})
-    needed_mb = (x.numel() + grad.numel()) * dtype.itemsize / 1e6
-    row = {"device": device, "side": side, "lam": lam, "dtype": name, "direction": direction}
-    row |= {"images": images, "needed_mb": needed_mb}
+    result = grad if way == "forward" else x
+    ms = clock.turns({"copy": lambda: target.copy_(source), "clone": result.clone, **calls})
+    row = {"device": device, "side": side, "lam": lam, "dtype": name, "direction": way}
+    row |= {"images": images, "needed_mb": needed * dtype.itemsize / 1e6}
     row |= {"copy_ms": ms.pop("copy"), "clone_ms": ms.pop("clone"), "ms": ms}
-    if compare:
-        row["difference"] = difference(calls, best(device, calls))
+    if compare:  # how far it is from the formula, as a part of the largest value
+        found, expected = calls[best(device, calls)](), calls["formula"]()
+        row["difference"] = ((found - expected).abs().max() / expected.abs().max()).item()
     return row
 
 
@@ -91,8 +130,13 @@ def implementations(x: Tensor, grad: Tensor, lam: int, forward: bool, compare: b
     if not compare and len(names) > 1:
         names.remove("formula")
     calls: Calls = {name: partial(forced, name) for name in names}
-    if compare:
-        calls["strided views"] = strided(x, grad, lam, forward)
+    if compare and forward:
+        calls["strided views"] = partial(strided_views, x, lam, PAD_VALUE)
+    elif compare:
+        with torch.enable_grad():
+            leaf = x.clone().requires_grad_()
+            given = strided_views(leaf, lam, PAD_VALUE), leaf, grad
+        calls["strided views"] = partial(torch.autograd.grad, *given, retain_graph=True)
     if compare and x.dtype == torch.float32 and plain.available(x.device.type):
         calls["plain kernel"] = partial(plain.backward, grad, lam, HEIGHT, WIDTH)
         if forward:
@@ -100,25 +144,9 @@ def implementations(x: Tensor, grad: Tensor, lam: int, forward: bool, compare: b
     return calls
 
 
-def strided(x: Tensor, grad: Tensor, lam: int, forward: bool) -> Any:
-    """The formula of four strided views, or autograd's backward of it."""
-    if forward:
-        return partial(strided_views, x, lam, PAD_VALUE)
-    with torch.enable_grad():
-        leaf = x.clone().requires_grad_()
-        out = strided_views(leaf, lam, PAD_VALUE)
-    return lambda: torch.autograd.grad(out, leaf, grad, retain_graph=True)[0]
-
-
 def best(device: str, found: dict[str, Any]) -> str:
     """The implementation that runs by default."""
     return next(name for name in ops.ORDER[device] if name in found)
-
-
-def difference(calls: Calls, name: str) -> float:
-    """How far `name` is from the formula, as a part of the largest value."""
-    expected = calls["formula"]()
-    return ((calls[name]() - expected).abs().max() / expected.abs().max()).item()
 
 
 # --- windows ----------------------------------------------------------------------------------
@@ -131,17 +159,17 @@ def windows_rows(clock: Clock, side: int, lams: list[int]) -> list[Row]:
     for lam in lams:
         width, every = -(-WIDTH // lam), -(-HEIGHT // lam) * -(-WIDTH // lam)
         calls: Calls = {"dense": partial(OPS.swap_align2nat, x, lam, PAD_VALUE)}
-        counts = [count for count in sorted({SPLIT[lam], 100, every}) if count <= every]
-        for count in counts:
-            cells = torch.randperm(every)[:count]
-            index = torch.stack([0 * cells, cells // width, cells % width], dim=1)  # (K, 3)
-            arguments = (x, lam, index.to(x.device), PAD_VALUE)
-            calls[f"{count}"] = partial(OPS.swap_align2nat_windows, *arguments)
-        ms = clock.turns(calls)
+        for count in sorted({SPLIT[lam], 100, every}):
+            if count <= every:
+                cells = torch.randperm(every)[:count]
+                index = torch.stack([0 * cells, cells // width, cells % width], dim=1)  # (K, 3)
+                arguments = (x, lam, index.to(x.device), PAD_VALUE)
+                calls[f"{count}"] = partial(OPS.swap_align2nat_windows, *arguments)
         where = {"device": clock.device, "side": side, "lam": lam}
-        for count in counts:
-            times = {"ms": ms[f"{count}"], "dense_ms": ms["dense"]}
-            rows.append({**where, "windows": count, "of": every, **times})
+        (_, dense_ms), *chosen = clock.turns(calls).items()
+        for count, ms in chosen:
+            times = {"windows": int(count), "of": every, "ms": ms, "dense_ms": dense_ms}
+            rows.append(where | times)
     return rows
 
 
@@ -178,30 +206,25 @@ def cpu_claims(rows: list[Row]) -> list[Row]:
     formulas = {at(r): min(r["ms"]["formula"], r["ms"]["strided views"]) for r in large}
     gain = {at(row): formulas[at(row)] / row["ms"]["cpu"] for row in large}
     faster = "cpu forward, times faster than the better formula, lam >= 2"
-    return [
-        *claim("cpu forward / clone of its output", cost, "<=", 2.5),
-        *claim(faster, gain, ">=", 4),
-    ]
+    found = claim("cpu forward / clone of its output", cost, "<=", 2.5)
+    return found + claim(faster, gain, ">=", 4)
 
 
 def gpu_claims(rows: list[Row]) -> list[Row]:
     """Fractions of the copy bandwidth, flatness in lam, and the plain kernel."""
     rows = [r for r in rows if "cuda" in r["ms"] and r["dtype"] in ("float32", "float16")]
     found = []
-    for direction, least in (("forward", 0.80), ("backward", 0.65)):
-        chosen = [row for row in rows if row["direction"] == direction]
+    for way, least in (("forward", 0.80), ("backward", 0.65)):
+        chosen = [row for row in rows if row["direction"] == way]
         share = {at(row): row["copy_ms"] / row["ms"]["cuda"] for row in chosen}
-        found += claim(f"{direction}, fraction of the copy bandwidth", share, ">=", least)
+        found += claim(f"{way}, fraction of the copy bandwidth", share, ">=", least)
     forward = [r for r in rows if r["direction"] == "forward" and r["dtype"] == "float32"]
     per_mb = {at(row): row["ms"]["cuda"] / row["needed_mb"] for row in forward}
     flat = {where: cost / min(per_mb.values()) for where, cost in per_mb.items()}
     top = [row for row in forward if row["lam"] == 32 and "plain kernel" in row["ms"]]
     gain = {at(row): row["ms"]["plain kernel"] / row["ms"]["cuda"] for row in top}
-    return [
-        *found,
-        *claim("forward, time per byte / that of the fastest lam", flat, "<=", 1.3),
-        *claim("times faster than the plain kernel", gain, ">=", 8),
-    ]
+    found += claim("forward, time per byte / that of the fastest lam", flat, "<=", 1.3)
+    return found + claim("times faster than the plain kernel", gain, ">=", 8)
 
 
 def at(row: Row) -> str:
@@ -214,8 +237,7 @@ def claim(text: str, figures: dict[str, float], sign: str, limit: float) -> list
     if not figures:
         return []
     choose = max if sign == "<=" else min
-    where = choose(figures, key=figures.__getitem__)
-    worst = figures[where]
+    where, worst = choose(figures.items(), key=lambda found: found[1])
     holds = worst <= limit if sign == "<=" else worst >= limit
     row = {"claim": text, "worst_at": where, "measured": worst}
     return [{**row, "promised": f"{sign} {limit}", "holds": holds}]
@@ -246,12 +268,12 @@ def measure(args: argparse.Namespace) -> tuple[list[Row], list[Row]]:
 
 def main() -> int:
     """Measure, print the tables and the promises; 0 if all promises hold."""
-    parser = timing_parser(__doc__, repeats=5)
-    parser.add_argument("--sides", type=int, nargs="+", default=[15, 11], help="V = U")
-    parser.add_argument("--lams", type=int, nargs="+", default=list(LAMS), choices=LAMS)
-    parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), choices=DTYPES)
-    also = "formulas too, for these"
-    parser.add_argument("--compare", nargs="*", default=["float32"], choices=DTYPES, help=also)
+    parser = script_parser(__doc__, repeats=5)
+    add, also = parser.add_argument, "formulas too, for these"
+    add("--sides", type=int, nargs="+", default=[15, 11], help="V = U")
+    add("--lams", type=int, nargs="+", default=list(LAMS), choices=LAMS)
+    add("--dtypes", nargs="+", default=list(DTYPES), choices=DTYPES)
+    add("--compare", nargs="*", default=["float32"], choices=DTYPES, help=also)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     keep_memory()

@@ -37,10 +37,8 @@ def chosen_photos(source: Path, folder: Path) -> list[int]:
     truth = read_ground_truth(truth_path)
     with_objects = {a["image_id"] for a in truth["annotations"] if not a.get("iscrowd")}
     ids = sorted(with_objects & {image["id"] for image in truth["images"]})[:PHOTOS]
-    part = truth | {
-        "images": [image for image in truth["images"] if image["id"] in ids],
-        "annotations": [a for a in truth["annotations"] if a["image_id"] in ids],
-    }
+    part = truth | {"images": [image for image in truth["images"] if image["id"] in ids]}
+    part["annotations"] = [a for a in truth["annotations"] if a["image_id"] in ids]
     make_folder(folder)
     for split in ("train", "val"):
         write_json(folder / f"instances_{split}.json", part)
@@ -74,11 +72,11 @@ def report(args: argparse.Namespace, ids: list[int], chosen: Recipe) -> dict[str
 def main() -> int:
     """Train or go on, then score; 0 if the model reached what is wanted."""
     parser = script_parser(__doc__)
-    parser.add_argument("folder", type=Path, help="a COCO folder with a val split")
-    parser.add_argument("--output", type=Path, default=Path("outputs/overfit"), metavar="DIR")
-    steps = "length of the schedule (default 650)"
-    parser.add_argument("--steps", type=int, default=650, help=steps)
-    parser.add_argument("--resume", action="store_true", help="go on with a paused run")
+    add = parser.add_argument
+    add("folder", type=Path, help="a COCO folder with a val split")
+    add("--output", type=Path, default=Path("outputs/overfit"), metavar="DIR")
+    add("--steps", type=int, default=650, help="length of the schedule (default 650)")
+    add("--resume", action="store_true", help="go on with a paused run")
     args = parser.parse_args()
     ids, chosen = chosen_photos(args.folder, args.output / "photos"), recipe(args.steps)
     train(chosen, args.output / "photos", args.output, args.resume)

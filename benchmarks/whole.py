@@ -67,26 +67,22 @@ def compared(run: Callable[[], object], kernels: dict[str, Any], pairs: int) -> 
     for pair in range(pairs + 1):
         for state in STATES if pair % 2 else STATES[::-1]:
             times[state].append(timed(run, kernels[state]))
-    whole = {state: [row[0] for row in times[state][1:]] for state in STATES}
-    inside = {state: [row[1] for row in times[state][1:]] for state in STATES}
-    ratios = [after / before for before, after in zip(*whole.values(), strict=True)]
-    return {
-        **{f"{state}_s": statistics.median(whole[state]) for state in STATES},
-        **{f"kernels_{state}_ms": 1e3 * statistics.median(inside[state]) for state in STATES},
-        "pairs": pairs,
-        "ratio": statistics.median(ratios),
-        "ratios": sorted(ratios),
-    }
+    row: dict[str, Any] = {}
+    for state, (_, *timed_runs) in times.items():
+        whole, inside = zip(*timed_runs, strict=True)
+        row[f"{state}_s"] = statistics.median(whole)
+        row[f"kernels_{state}_ms"] = 1e3 * statistics.median(inside)
+    ratios = [b[0] / a[0] for a, b in zip(*times.values(), strict=True)][1:]
+    return row | {"pairs": pairs, "ratio": statistics.median(ratios), "ratios": sorted(ratios)}
 
 
 def rows(kernels: dict[str, Any], pairs: int) -> Iterator[dict[str, Any]]:
     """A row for inference and one for a training step, at each size."""
     for preset, height, width, times in SIZES:
-        model = spread_model(preset, "cpu", detections=100)
-        images, truth = pictures(1, height, width, "cpu"), objects(1, height, width, "cpu")
+        model, size = spread_model(preset, "cpu"), (height, width)
+        images, truth = pictures(1, *size, "cpu"), objects(1, *size, "cpu")
         name = f"{preset} {height} x {width}"
-        model.eval()
-        infer = torch.inference_mode()(partial(model, images))
+        infer = torch.inference_mode()(partial(model.eval(), images))
         yield {"row": f"{name}, inference", **compared(infer, kernels, times * pairs)}
         train = partial(training_step, model.train(), images, truth)
         yield {"row": f"{name}, training step", **compared(train, kernels, times * pairs)}
@@ -102,9 +98,8 @@ def line(row: dict[str, Any]) -> list[str]:
 def main() -> None:
     """Measure, print the table, write it."""
     parser = script_parser(__doc__)
-    folder = {"metavar": "FOLDER", "help": "the kernels before"}
-    parser.add_argument("--against", type=Path, required=True, **folder)
-    parser.add_argument("--pairs", type=int, default=7, metavar="N")
+    parser.add_argument("--against", type=Path, required=True, help="the kernels before")
+    parser.add_argument("--pairs", type=int, default=7)
     args = parser.parse_args()
     torch.set_num_threads(1)
     folders = args.against.resolve(), build.kernel_folder()

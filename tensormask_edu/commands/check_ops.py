@@ -41,13 +41,14 @@ KERNEL_OPS = ("swap_align2nat", "swap_align2nat_windows")
 GOLDEN_FILE = Path(__file__).resolve().parents[2] / "tests" / "data" / "swap_align2nat.npz"
 
 Shape = tuple[int, int, int, int, int]  # (N, V, U, H, W)
+Row = dict[str, Any]
 
 # --- the cases --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Case:
-    """One input and why it is in the table. `windows`: how many cells are chosen."""
+    """One input and why it is in the table. `windows`: how many are chosen, None: all."""
 
     op: str
     why: str
@@ -61,17 +62,10 @@ class Case:
         return self.arguments.get("pad_value", -6.0)
 
 
-def _swap(
-    why: str, shape: Shape, lam: int, pad: float = -6.0, strided: bool = False
-) -> list[Case]:
-    """The dense case and the same with windows: every cell once, then three again."""
+def _swap(why: str, shape: Shape, lam: int, pad: float = -6.0, **more: bool) -> list[Case]:
+    """The dense case and the same with windows."""
     arguments = {"lam": lam, "pad_value": pad}
-    cells = shape[0] * math.ceil(shape[3] / lam) * math.ceil(shape[4] / lam)
-    windows = cells + 3 if cells else 0
-    return [
-        Case("swap_align2nat", why, shape, arguments, strided=strided),
-        Case("swap_align2nat_windows", why, shape, arguments, windows, strided),
-    ]
+    return [Case(op, why, shape, arguments, **more) for op in KERNEL_OPS]
 
 
 LAM_2 = {"lam": 2, "pad_value": -6.0}
@@ -145,11 +139,10 @@ def sample(number: int, dtype: torch.dtype) -> Sample:
 
 
 def _window_index(case: Case, random: np.random.Generator) -> np.ndarray | None:
-    """(K, 3) cells, each once in random order, then some again; None for dense ops."""
-    if case.windows is None:
+    """(K, 3) cells, each once in random order, then three again; None for dense ops."""
+    if case.op != "swap_align2nat_windows":
         return None
-    n, _, _, height, width = case.shape
-    lam = case.arguments["lam"]
+    (n, _, _, height, width), lam = case.shape, case.arguments["lam"]
     cells = np.array(list(np.ndindex(n, -(-height // lam), -(-width // lam))), np.int64)
     cells = random.permutation(cells.reshape(-1, 3))
     return np.concatenate([cells, cells[:3]])[: case.windows]
@@ -199,13 +192,11 @@ def _golden(file: Any, number: int, case: dict[str, Any]) -> Golden:
     side, lam, height, width = (case[k] for k in ("window", "lambda_", "height", "width"))
     x_shape = (case["n"], side, side, height, width)
     out_shape = (case["n"], lam * side, lam * side, -(-height // lam), -(-width // lam))
-    shapes = dict.fromkeys(("input", "grad_input"), x_shape)
-    shapes |= dict.fromkeys(("output", "grad_output"), out_shape)
+    names = ("input", "output", "grad_output", "grad_input")
+    shapes = zip(names, (x_shape, out_shape, out_shape, x_shape), strict=True)
     # The file holds V and U as one axis of channels.
-    x, grad_x, out, grad_out = (
-        file[f"case{number}_{name}"].reshape(shape) for name, shape in shapes.items()
-    )
-    return Golden(lam, case["pad_value"], x, out, grad_out, grad_x)
+    arrays = (file[f"case{number}_{name}"].reshape(shape) for name, shape in shapes)
+    return Golden(lam, case["pad_value"], *arrays)
 
 
 def golden_error(golden: Golden) -> float:
@@ -230,9 +221,7 @@ def scaled_error(got: np.ndarray, expected: np.ndarray, scale: float) -> float:
     return float(error.max()) if np.isfinite(got).all() else math.inf
 
 
-def run_case(
-    number: int, implementation: str, device: str, dtype: torch.dtype
-) -> dict[str, Any]:
+def run_case(number: int, implementation: str, device: str, dtype: torch.dtype) -> Row:
     """One case by one implementation: errors of values and gradient; are two runs bit-equal?"""
     case, wanted = CASES[number], sample(number, dtype)
     with ops.use(implementation):
@@ -244,8 +233,8 @@ def run_case(
     grad_error = scaled_error(grad.double().cpu().numpy(), wanted.expected_grad, grad_scale)
     same = torch.equal(out, again) and torch.equal(grad, grad_again)
     passed = same and out.dtype == dtype and max(error, grad_error) <= LIMITS[dtype]
-    found = {"error": error, "grad_error": grad_error, "same_bits": same, "passed": passed}
-    return {"why": case.why, **found}
+    row = {"why": case.why, "error": error, "grad_error": grad_error}
+    return row | {"same_bits": same, "passed": passed}
 
 
 def _forward_backward(
@@ -295,30 +284,21 @@ def check_ops(device: str = "all") -> dict[str, Any]:
     return {"passed": passed, "results": results, "not_run": not_run, "machine": machine()}
 
 
-def _row(op: str, implementation: str, device: str, dtype: torch.dtype) -> dict[str, Any]:
+def _row(op: str, implementation: str, device: str, dtype: torch.dtype) -> Row:
     numbers = [number for number, case in enumerate(CASES) if case.op == op]
     cases = [run_case(number, implementation, device, dtype) for number in numbers]
-    return {
-        "op": op,
-        "implementation": implementation,
-        "device": device,
-        "dtype": str(dtype).removeprefix("torch."),
-        "limit": LIMITS[dtype],
-        "error": max(case["error"] for case in cases),
-        "grad_error": max(case["grad_error"] for case in cases),
-        "same_bits": all(case["same_bits"] for case in cases),
-        "passed": all(case["passed"] for case in cases),
-        "cases": cases,
-    }
+    row: Row = {"op": op, "implementation": implementation, "device": device}
+    row |= {"dtype": str(dtype).removeprefix("torch."), "limit": LIMITS[dtype]}
+    row |= {key: max(case[key] for case in cases) for key in ("error", "grad_error")}
+    row |= {key: all(case[key] for case in cases) for key in ("same_bits", "passed")}
+    return row | {"cases": cases}
 
 
 def machine() -> dict[str, Any]:
     """Facts of this machine, with the implementations of the operators that run on it."""
-    status = {
-        # Where the compiled file lies is the machine's own business.
-        device: found | {"why": found["why"].split(", cached in")[0]}
-        for device, found in ops.status().items()
-    }
+    status = ops.status()
+    for found in status.values():  # where the compiled file lies is the machine's own business
+        found["why"] = found["why"].split(", cached in")[0]
     return this.machine() | {"ops": status}
 
 

@@ -91,13 +91,11 @@ class Run:
         """Put a `Claim` into the report."""
         self.report.claims.append(Claim(*words, **more))
 
-    def picture(
-        self, name: str, title: str, figure: Any, caption: str, part: Any = "method"
-    ) -> None:
+    def picture(self, name: str, title: str, figure: Any, *caption_and_part: Any) -> None:
         """Save a figure and put it into the report."""
-        file = f"pictures/{name}.png"
-        viz.save(figure, self.output / file, palette=part == "method")
-        self.report.pictures.append(Picture(file, title, caption, part))
+        picture = Picture(f"pictures/{name}.png", title, *caption_and_part)
+        viz.save(figure, self.output / picture.file, palette=picture.part == "method")
+        self.report.pictures.append(picture)
 
 
 # --- the stages: each returns what it found, in words -----------------------------------------
@@ -155,10 +153,8 @@ def train_model(run: Run) -> str:
     model = train(run.recipe, run.shapes, run.training)
     lines = (run.training / "log.jsonl").read_text(encoding="utf-8").splitlines()
     log = [json.loads(line) for line in lines]
-    caption = (
-        "The three losses and their sum; "
-        "the learning rate rises, then falls to zero by the end."
-    )
+    rate = "the learning rate rises, then falls to zero by the end."
+    caption = f"The three losses and their sum; {rate}"
     run.picture("loss", "Training", viz.loss_curve(log), caption, "results")
     first, last, run.steps = log[0]["loss"], log[-1]["loss"], log[-1]["step"]
     size = sum(parameter.numel() for parameter in model.parameters())
@@ -168,10 +164,10 @@ def train_model(run: Run) -> str:
 def compare_sparse_with_dense(run: Run) -> str:
     """The mask loss at positive windows only, and from the dense tensors of all windows."""
     model, input_config = run.trained
-    images, targets = [], []
-    for image, truth in run.some(4):
-        images.append(torch.from_numpy(prepare(image.numpy(), input_config)))
-        targets.append(resize_truth(truth, (images[-1].shape[-2], images[-1].shape[-1])))
+    pictures, truths = zip(*run.some(4), strict=True)
+    images = [torch.from_numpy(prepare(image.numpy(), input_config)) for image in pictures]
+    pairs = zip(truths, sizes_px(images), strict=True)
+    targets = [resize_truth(truth, size) for truth, size in pairs]
     with torch.inference_mode():
         sparse, dense, worst = mask_losses(model, images, targets)
     name, against = "masks at positive windows", "dense masks of all windows"
@@ -191,14 +187,13 @@ def mask_losses(
     chosen = layout.windows[wanted.window]
     sparse = list(network.mask_logits(output, wanted.image, chosen))
     natural = network.natural(output)
-    dense = []
-    for level, size_id, where in chosen.groups():
+    dense, worst = [], 0.0
+    for few, (level, size_id, where) in zip(sparse, chosen.groups(), strict=True):
         n, y, x = wanted.image[where], chosen.y[where], chosen.x[where]
-        dense.append(WindowMasks(where, natural[level][size_id][n, :, :, y, x]))  # (K, V, U)
-    worst = 0.0
-    for a, b in zip(sparse, dense, strict=True):
-        scale = float(b.values.abs().max())
-        worst = max(worst, scaled_error(a.values.numpy(), b.values.numpy(), scale))
+        values = natural[level][size_id][n, :, :, y, x]  # (K, V, U)
+        dense.append(WindowMasks(where, values))
+        error = scaled_error(few.values.numpy(), values.numpy(), float(values.abs().max()))
+        worst = max(worst, error)
     weight, count = model.config.mask_positive_weight, max(1, len(wanted.window))
     first, second = (losses.mask_loss(some, wanted.masks, weight) for some in (sparse, dense))
     return float(first) / count, float(second) / count, worst
@@ -229,10 +224,8 @@ def predict_images(run: Run) -> str:
     images, truths = zip(*run.some(DRAWN_IMAGES), strict=True)
     found = [detect(model, image.numpy(), input_config, DRAWN_SCORE) for image in images]
     figure = viz.truth_and_prediction(images, truths, found, model.config.class_names)
-    caption = (
-        "Held-out images: above the true visible parts, below what the model finds "
-        f"with a score of at least {DRAWN_SCORE}."
-    )
+    below = f"below what the model finds with a score of at least {DRAWN_SCORE}"
+    caption = f"Held-out images: above the true visible parts, {below}."
     run.picture("predictions", "Truth and prediction", figure, caption, "results")
     hits, objects = (sum(len(some["labels"]) for some in group) for group in (found, truths))
     there = f"{len(images)} images with {objects} objects"

@@ -71,8 +71,7 @@ def packages() -> list[Package]:
 
 def _package(requirement: str, extra: str) -> Package:
     name, _, minimum = requirement.partition(">=")
-    found, minimum = version(name) or "", minimum or "0"
-    state = "missing"
+    found, minimum, state = version(name) or "", minimum or "0", "missing"
     if found:
         state = "ok" if _new_enough(found, minimum) else "too old"
     return Package(name, found, minimum, extra, state)
@@ -102,11 +101,11 @@ def _from_metadata() -> list[tuple[str, str]]:
         lines = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
         return []
-    extras = (re.search(r"extra\s*==\s*['\"](\w+)['\"]", line) for line in lines)
-    return [
-        (line.split(";")[0].strip(), extra[1] if extra else "")
-        for line, extra in zip(lines, extras, strict=True)
-    ]
+    pairs = []
+    for line in lines:
+        extra = re.search(r"extra\s*==\s*['\"](\w+)['\"]", line)
+        pairs.append((line.split(";")[0].strip(), extra[1] if extra else ""))
+    return pairs
 
 
 # --- what runs here ---------------------------------------------------------------------------
@@ -160,19 +159,16 @@ def _training() -> str:
     import torch
     import torchvision  # noqa: F401  (fails here when it does not belong to this torch)
 
-    if name := gpu():
-        return f"on the GPU {name}"
-    return f"on the CPU, {torch.get_num_threads()} threads"
+    name = gpu()
+    return f"on the GPU {name}" if name else f"on the CPU, {torch.get_num_threads()} threads"
 
 
 def _engine() -> Ability:
     where = "builds engines; running them needs an NVIDIA GPU"
     if gpu():
         where = "builds and runs engines"
-    for name in ("tensorrt", "tensorrt-rtx"):
-        if found := version(name):
-            return Ability("TensorRT engine", True, f"{name} {found}: {where}")
-    return _ability("TensorRT engine", "tensorrt-rtx", lambda: "", "rtx")
+    name = "tensorrt" if version("tensorrt") else "tensorrt-rtx"
+    return _ability("TensorRT engine", name, lambda: f"{name} {version(name)}: {where}", "rtx")
 
 
 def _kernels() -> Ability:
@@ -192,9 +188,8 @@ def _kernels() -> Ability:
 def examine() -> dict[str, Any]:
     """All findings as plain values: `machine`, `packages`, `abilities`, `problems`."""
     found, able = packages(), abilities()  # loads torch, which then knows the GPU
-    problems = [
-        f"{p.name} is {p.state}: {p.fix}" for p in found if not p.extra and p.state != "ok"
-    ]
+    wrong = [package for package in found if not package.extra and package.state != "ok"]
+    problems = [f"{package.name} is {package.state}: {package.fix}" for package in wrong]
     if sys.version_info < OLDEST_PYTHON:
         problems.append(f"Python {platform.python_version()} is too old: install 3.11 or newer")
     if not problems:  # a missing package explains what does not run
