@@ -201,15 +201,10 @@ def this_machine(effort: Effort, with_torch: bool) -> dict[str, Any]:
     """Facts that stand beside the times; those that PyTorch knows only where it took part."""
     facts = machine() | {"gpu": None, "threads": effort.threads or "all cores", "ops": None}
     if with_torch:
-        from tensormask_edu import ops
+        from tensormask_edu.commands import check_ops
 
         gpu = find_device()
-        facts["gpu"] = asdict(gpu) if gpu else None
-        # where the compiled file lies is the machine's own business
-        facts["ops"] = {
-            device: found | {"why": found["why"].split(", cached in")[0]}
-            for device, found in ops.status().items()
-        }
+        facts |= {"gpu": asdict(gpu) if gpu else None, "ops": check_ops.machine()["ops"]}
     return facts
 
 

@@ -20,7 +20,7 @@ from .. import contract
 from ..engine.device import find_device
 from ..onnx_file.graph import DetectorGraph
 from ..shapes import Array, Named, Size
-from .session import Buffer, Ready, Session
+from .session import Plan, Ready, Session
 
 
 class EagerSession(Session):
@@ -92,14 +92,14 @@ class EagerSession(Session):
             found: list[dict[str, torch.Tensor]] = self.model(images, output_sizes=output_sizes)
         return found
 
-    def prepare(self, plan: dict[str, Buffer]) -> Ready:
+    def prepare(self, plan: Plan) -> Ready:
         return EagerReady(self, plan)
 
 
 class EagerReady(Ready):
     """Buffers for a model in PyTorch, which brings its own outputs."""
 
-    def __init__(self, session: EagerSession, plan: dict[str, Buffer]) -> None:
+    def __init__(self, session: EagerSession, plan: Plan) -> None:
         super().__init__(session.all_outputs, plan)
         self.session = session
 

@@ -25,7 +25,7 @@ from ..engine.backends import make_logger
 from ..engine.device import find_device
 from ..engine.manifest import AGAIN, read_engine
 from ..shapes import Array, Named
-from .session import Buffer, NotComputed, Ready, Session
+from .session import Buffer, NotComputed, Plan, Ready, Session
 
 
 class EngineSession(Session):
@@ -72,7 +72,7 @@ class EngineSession(Session):
             raise NotComputed(str(error)) from None
         return {name: values.copy() for name, values in outputs.items()}
 
-    def prepare(self, plan: dict[str, Buffer]) -> Ready:
+    def prepare(self, plan: Plan) -> Ready:
         parts = (self.trt, self.engine, self.logger, self.stream)
         return EngineReady(*parts, plan, self.cuda_graph)
 
@@ -111,13 +111,7 @@ class EngineReady(Ready):
     """
 
     def __init__(
-        self,
-        trt: Any,
-        engine: Any,
-        logger: Any,
-        stream: Stream,
-        plan: dict[str, Buffer],
-        cuda_graph: bool,
+        self, trt: Any, engine: Any, logger: Any, stream: Stream, plan: Plan, cuda_graph: bool
     ) -> None:
         self.logger, self.stream = logger, stream
         self.context = make_context(trt, engine)
@@ -126,28 +120,42 @@ class EngineReady(Ready):
             raise InputError(f"engine: {why}; use smaller shapes")
         plan = checked_plan(trt, engine, self.context, plan)
         with stream.use():
-            self.buffers = Buffers(plan, stream.device)
-        self.host = self.buffers.host
-        for name, tensor in self.buffers.device.items():
-            self.context.set_tensor_address(name, tensor.data_ptr())
-        with stream.use():
+            # memory for every tensor, twice: here, where the device can read it, and there
+            self.here = {name: empty(*buffer, stream.device) for name, buffer in plan.items()}
+            self.there: dict[str, torch.Tensor] = {}
+            for name, tensor in self.here.items():
+                self.there[name] = torch.zeros_like(tensor, device=stream.device)
+                self.context.set_tensor_address(name, self.there[name].data_ptr())
             # what TensorRT sets up at the first call must not be part of a graph
             self.enqueue()
+        self.host = {name: tensor.numpy() for name, tensor in self.here.items()}
         stream.wait()
-        self.work: Callable[[], None] = self.enqueue
-        if cuda_graph and can_capture(self.context, stream.handle):
-            self.work = recorded(stream, self.enqueue)
+        self.work = self.recorded() if cuda_graph else self.enqueue
 
     def enqueue(self) -> None:
         """Queue the engine's work."""
         if not self.context.execute_async_v3(self.stream.handle):
             raise RuntimeError(f"TensorRT did not run the engine: {reasons(self.logger)}")
 
+    def recorded(self) -> Callable[[], None]:
+        """The work as a CUDA graph; InputError where TensorRT does what a graph cannot hold."""
+        # TensorRT-RTX says whether a graph can be recorded; TensorRT always can
+        ask = getattr(self.context, "is_stream_capturable", None)
+        if ask and not ask(self.stream.handle):
+            return self.enqueue
+        try:
+            return self.stream.captured(self.enqueue)
+        except RuntimeError as error:
+            why = f"a CUDA graph cannot hold its work ({error})"
+            raise InputError(f"engine: {why}; use --no-cuda-graph") from None
+
     def execute(self) -> None:
         with self.stream.use():
-            self.buffers.copy_in()
+            self.there[contract.IMAGES].copy_(self.here[contract.IMAGES], non_blocking=True)
             self.work()
-            self.buffers.copy_out()
+            for name, tensor in self.there.items():
+                if name != contract.IMAGES:
+                    self.here[name].copy_(tensor, non_blocking=True)
         self.stream.wait()
 
     def compute_ms(self) -> float:
@@ -164,24 +172,7 @@ def make_context(trt: Any, engine: Any) -> Any:
     return engine.create_execution_context(config)
 
 
-def can_capture(context: Any, handle: int) -> bool:
-    """TensorRT-RTX says whether a graph can be recorded; TensorRT always can."""
-    ask = getattr(context, "is_stream_capturable", None)
-    return ask is None or ask(handle)
-
-
-def recorded(stream: Stream, work: Callable[[], None]) -> Callable[[], None]:
-    """The work as a CUDA graph; InputError where TensorRT does what a graph cannot hold."""
-    try:
-        return stream.captured(work)
-    except RuntimeError as error:
-        why = f"a CUDA graph cannot hold its work ({error})"
-        raise InputError(f"engine: {why}; use --no-cuda-graph") from None
-
-
-def checked_plan(
-    trt: Any, engine: Any, context: Any, plan: dict[str, Buffer]
-) -> dict[str, Buffer]:
+def checked_plan(trt: Any, engine: Any, context: Any, plan: Plan) -> Plan:
     """Set the context's input shape; returns all tensors, which must be as planned."""
     context.set_input_shape(contract.IMAGES, plan[contract.IMAGES].shape)
     if missing := context.infer_shapes():
@@ -195,34 +186,10 @@ def checked_plan(
     return found
 
 
-class Buffers:
-    """Memory for every tensor, twice: on the device, and here where the device can read it."""
-
-    def __init__(self, plan: dict[str, Buffer], device: str) -> None:
-        pinned = device != "cpu"
-        self.on_host = {
-            name: torch.empty(shape, dtype=torch_dtype(dtype), pin_memory=pinned)
-            for name, (shape, dtype) in plan.items()
-        }
-        self.device = {
-            name: torch.zeros_like(t, device=device) for name, t in self.on_host.items()
-        }
-        self.host = {name: tensor.numpy() for name, tensor in self.on_host.items()}
-
-    def copy_in(self) -> None:
-        """Queue the copy of the input to the device."""
-        self.device[contract.IMAGES].copy_(self.on_host[contract.IMAGES], non_blocking=True)
-
-    def copy_out(self) -> None:
-        """Queue the copies of the outputs from the device."""
-        for name, tensor in self.device.items():
-            if name != contract.IMAGES:
-                self.on_host[name].copy_(tensor, non_blocking=True)
-
-
-def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
-    """PyTorch's name of a NumPy type."""
-    return torch.from_numpy(np.empty(0, dtype)).dtype
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any], device: str) -> torch.Tensor:
+    """An array of this machine that the device can read."""
+    same = torch.from_numpy(np.empty(0, dtype)).dtype  # PyTorch's name of a NumPy type
+    return torch.empty(shape, dtype=same, pin_memory=device != "cpu")
 
 
 class Stream:

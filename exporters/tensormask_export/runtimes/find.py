@@ -6,7 +6,7 @@
     compiled      the PyTorch graph under torch.compile (slow to start, so only on request)
     engine        TensorRT engines of the file, where there is a GPU
 
-What needs PyTorch is imported when it is asked for.
+`open_session` of an ONNX file loads no PyTorch; `find_sessions` does.
 
 next: verify/pictures.py
 """
@@ -14,7 +14,6 @@ next: verify/pictures.py
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +74,9 @@ def find_sessions(
         InputError: an unknown name, no ONNX Runtime, a file that ONNX Runtime does not take, or
             an engine that is damaged or of another model.
     """
+    from .eager import CompiledSession
+    from .parsed import ParsedSession
+
     if unknown := sorted(set(names) - set(NAMES)):
         raise bad_input("runtimes", f"some of {', '.join(NAMES)}", ", ".join(unknown))
     file, metadata = proto.SerializeToString(), read_metadata(proto, "the ONNX file")
@@ -83,19 +85,15 @@ def find_sessions(
     if "onnxruntime" in names:
         sessions.append(OnnxSession(file, threads))
     optional: dict[str, Callable[[], Session]] = {
-        "numpy": partial(LoopsSession, file, threads),
-        "parsed": partial(_parsed, proto),
+        "numpy": lambda: LoopsSession(file, threads),
+        "parsed": lambda: ParsedSession(proto),
     }
-    for name, make in optional.items():
-        if name not in names:
-            continue
+    for name in (name for name in optional if name in names):
         try:
-            sessions.append(make())
+            sessions.append(optional[name]())
         except InputError as error:
             not_run[LONG_NAMES[name]] = str(error)
     if "compiled" in names and model is not None:
-        from .eager import CompiledSession
-
         sessions.append(CompiledSession(model, metadata))
     for path in engines:
         check_engine(path, metadata)
@@ -106,12 +104,6 @@ def find_sessions(
     return sessions, not_run
 
 
-def _parsed(proto: onnx.ModelProto) -> Session:
-    from .parsed import ParsedSession
-
-    return ParsedSession(proto)
-
-
 def check_engine(path: str | Path, ours: dict[str, Any]) -> None:
     """InputError if an engine or its manifest is damaged, or of another file than `ours`.
 
@@ -119,5 +111,5 @@ def check_engine(path: str | Path, ours: dict[str, Any]) -> None:
     """
     stored = read_engine(path).metadata
     if any(stored[key] != ours[key] for key in (contract.WEIGHTS_SHA256, contract.DETECTOR)):
-        fix = "build it again"
-        raise bad_input("engine", "one that was built of this ONNX file", path, fix)
+        expected = "one that was built of this ONNX file"
+        raise bad_input("engine", expected, path, "build it again")

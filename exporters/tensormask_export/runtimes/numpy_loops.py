@@ -18,7 +18,7 @@ from tensormask_edu.base.packages import required
 from .. import contract
 from ..shapes import Array, Named
 from .onnxruntime import OnnxSession
-from .session import Buffer, NotComputed, Ready, Session
+from .session import NotComputed, Plan, Ready, Session
 
 # Bins that the loops compute in about ten seconds; the paper's model has windows of 230 000.
 MOST_LOOPED_BINS = 200_000
@@ -48,7 +48,7 @@ class LoopsSession(OnnxSession):
             raise NotComputed(f"{bins}; the loops take up to {MOST_LOOPED_BINS:,}")
         return outputs
 
-    def prepare(self, plan: dict[str, Buffer]) -> Ready:
+    def prepare(self, plan: Plan) -> Ready:
         return Session.prepare(self, plan)  # by `all_outputs`, which sees what was left out
 
 

@@ -5,7 +5,7 @@ next: runtimes/numpy_loops.py
 
 from __future__ import annotations
 
-import time
+from functools import partial
 from pathlib import Path
 
 from tensormask_edu.base.errors import InputError
@@ -14,7 +14,7 @@ from tensormask_edu.base.packages import required
 from .. import contract
 from ..onnx_file.read import parse_metadata
 from ..shapes import Array, Named
-from .session import Buffer, Ready, Session
+from .session import Plan, Ready, Session
 
 
 class OnnxSession(Session):
@@ -55,25 +55,20 @@ class OnnxSession(Session):
         names = [output.name for output in self.session.get_outputs()]
         return dict(zip(names, self.session.run(names, {contract.IMAGES: images}), strict=True))
 
-    def prepare(self, plan: dict[str, Buffer]) -> Ready:
+    def prepare(self, plan: Plan) -> Ready:
         return OnnxReady(self, plan)
 
 
 class OnnxReady(Ready):
     """Buffers bound to an ONNX Runtime session: a run allocates nothing."""
 
-    def __init__(self, session: OnnxSession, plan: dict[str, Buffer]) -> None:
+    def __init__(self, session: OnnxSession, plan: Plan) -> None:
         super().__init__(session.all_outputs, plan)
-        self.session, self.binding = session.session, session.session.io_binding()
+        binding = session.session.io_binding()
         for name, array in self.host.items():
-            is_input = name == contract.IMAGES
-            bind = self.binding.bind_input if is_input else self.binding.bind_output
+            bind = binding.bind_input if name == contract.IMAGES else binding.bind_output
             bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        self.work = partial(session.session.run_with_iobinding, binding)
 
     def execute(self) -> None:
-        self.session.run_with_iobinding(self.binding)
-
-    def compute_ms(self) -> float:
-        start = time.perf_counter()
-        self.execute()
-        return 1e3 * (time.perf_counter() - start)
+        self.work()
