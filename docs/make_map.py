@@ -23,7 +23,7 @@ PACKAGES = {
     "tensormask_export": ROOT / "exporters" / "tensormask_export",
 }
 FIRST, LAST = "tensormask_edu/geometry.py", "tensormask_export/cli.py"
-WORDS_FROM = 29  # column where the tree's words begin
+WORDS_FROM = 28  # column where the tree's words begin
 COLUMNS = 96
 
 # What nobody calls: parsers of commands, a child process, the lessons' own data
@@ -133,10 +133,12 @@ def _wrapped(names: Iterator[str]) -> list[str]:
 
 def reading() -> str:
     """The page with the chain: every module with its line, a heading where a room begins."""
+    deploy = chain().index("tensormask_export/contract.py") + 1
     parts = [
         "# Reading order\n\n"
         "One chain from the nouns to the exporter's command line. It visits every module\n"
-        "once; each module's docstring names the next one."
+        "once; each module's docstring names the next one. Who only deploys a model may\n"
+        f"begin at number {deploy}."
     ]
     rooms = [""]
     for number, name in enumerate(chain(), start=1):

@@ -11,7 +11,7 @@ import pytest
 from exported import needs_rtx
 
 from tensormask_edu.base.errors import InputError
-from tensormask_edu.ops import cpu
+from tensormask_edu.ops.build import find_compiler
 from tensormask_edu.weights.checkpoint import load_checkpoint
 
 onnx = pytest.importorskip("onnx")
@@ -61,7 +61,7 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_the_tiny_model_builds_with_the_python_plugin_and_without(
     number, in_precision, tmp_path
 ):
@@ -183,11 +183,11 @@ def text_file(folder):
 
 
 def compiled(folder, name: str, source: str):
-    if cpu._find_compiler() is None:
+    if find_compiler() is None:
         pytest.skip("no C++ compiler found")
     code, library = folder / f"{name}.cpp", folder / f"{name}.so"
     code.write_text(source)
-    words = [cpu._find_compiler(), "-shared", "-fPIC", code, "-o", library]
+    words = [find_compiler(), "-shared", "-fPIC", code, "-o", library]
     subprocess.run(words, check=True)
     return library
 

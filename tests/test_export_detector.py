@@ -268,6 +268,7 @@ def test_a_half_precision_file_gives_pytorchs_detections_within_its_limits(half)
     assert sum(row.expected for row in report.matches) > 20
 
 
+@pytest.mark.long
 @needs_rtx
 def test_a_half_precision_engine_builds_without_a_gpu(half, tmp_path):
     profile = Profile((1, 3, 16, 16), (1, 3, 32, 32), (2, 3, 64, 64))

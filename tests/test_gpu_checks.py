@@ -85,6 +85,7 @@ def test_a_step_that_fails_is_recorded_and_the_next_one_runs(monkeypatch, tmp_pa
     assert "not begun" in json.loads(target.read_text())["model"]["why"]
 
 
+@pytest.mark.long
 @without_gpu
 def test_what_became_of_every_check_is_in_the_record(tmp_path):
     import gpu

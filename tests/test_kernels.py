@@ -282,6 +282,7 @@ def test_a_failing_compiler_is_quoted(not_loaded, tmp_path, monkeypatch):
     assert not list((tmp_path / "cache").glob("*.so"))
 
 
+@pytest.mark.long
 def test_processes_that_compile_at_once_do_not_meet(tmp_path, compiled_cpu):
     code = (
         "from tensormask_edu.ops import cpu; import torch\n"
@@ -311,6 +312,7 @@ BUILDS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", BUILDS)
 def test_other_builds_of_the_cpu_kernels_are_right(name, tmp_path, compiled_cpu):
     flags = [
@@ -607,24 +609,41 @@ def test_paper_sized_calls_fit_the_tile_kernels():
 
 # --- the device kernels, compiled -------------------------------------------------------------
 
-FORWARD_REGISTERS = (
-    168  # two blocks of five warps share the 65536 registers of a multiprocessor
-)
+# Two blocks of five warps share the 65536 registers of a multiprocessor.
+FORWARD_REGISTERS = 168
+# The oldest and the newest are compiled by `make test`, the others by `make test-all`.
+QUICK = (cuda.ARCHITECTURES[0], cuda.ARCHITECTURES[-1])
 
 
 @pytest.fixture(scope="session")
-def reports():
-    """What the assembler said, per architecture; compiled in processes of their own."""
+def reports(request):
+    """What the assembler said of each architecture that is asked for, two at a time."""
     if (
         importlib.util.find_spec("cuda") is None
         or importlib.util.find_spec("cuda.core") is None
     ):
         pytest.skip("cuda-core is not installed")
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-        yield {name: pool.submit(cuda.compile_all, name) for name in cuda.ARCHITECTURES}
+        asked = {
+            word
+            for item in request.session.items
+            for word in cuda.ARCHITECTURES
+            if word in item.name
+        }
+        yield {
+            name: pool.submit(cuda.compile_all, name)
+            for name in cuda.ARCHITECTURES
+            if name in asked
+        }
 
 
-@pytest.mark.parametrize("architecture", cuda.ARCHITECTURES)
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.long)
+        for name in cuda.ARCHITECTURES
+    ],
+)
 def test_every_kernel_compiles_without_spilling_registers(architecture, reports):
     report = reports[architecture].result()
     assert len(report) == 7 + 3 * 8

@@ -258,7 +258,9 @@ def test_the_best_detections_in_half_precision_are_nearly_those_of_float32(dtype
 DETECTION = ("boxes", "scores", "labels", "masks")
 
 
-@pytest.mark.parametrize("backend, levels", [("aot_eager", 2), ("inductor", 1)])
+@pytest.mark.parametrize(
+    "backend, levels", [("aot_eager", 2), pytest.param("inductor", 1, marks=pytest.mark.long)]
+)
 def test_the_compiled_network_is_one_graph_with_the_same_numbers(backend, levels):
     config = replace(model_config("tiny", 4), strides_px=(4, 8)[:levels], tower_convs=1)
     training = backend == "aot_eager"
