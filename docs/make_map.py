@@ -23,7 +23,7 @@ PACKAGES = {
     "tensormask_export": ROOT / "exporters" / "tensormask_export",
 }
 FIRST, LAST = "tensormask_edu/geometry.py", "tensormask_export/cli.py"
-WORDS_FROM = 28  # column where the tree's words begin
+WORDS_FROM = 29  # column where the tree's words begin
 COLUMNS = 96
 
 # What nobody calls: parsers of commands, a child process, the lessons' own data

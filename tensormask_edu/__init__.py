@@ -1,4 +1,4 @@
-"""Learn TensorMask (Chen, Girshick, He, Dollár 2019), train it, check it.
+"""TensorMask (Chen, Girshick, He, Dollár 2019): learn, train, check.
 
 Public names load when they are asked for. Importing this package loads nothing else;
 `tensormask_edu.reference` needs NumPy, the operators add PyTorch, the detector torchvision.

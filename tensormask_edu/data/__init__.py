@@ -1,4 +1,4 @@
-"""Pictures with truth: the overlap world, any COCO folder, augmentation.
+"""Pictures with truth: overlap world, COCO folders, augmentation.
 
 In the order of reading:
 

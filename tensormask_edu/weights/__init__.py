@@ -1,4 +1,4 @@
-"""Checkpoints, published weights, a reader of pickles that runs nothing.
+"""Checkpoints, published weights, pickles read without running them.
 
 What is where:
 
