@@ -1,4 +1,4 @@
-"""How long an exported model takes, how much memory; PyTorch beside it.
+"""How long an exported model takes, and how much memory; PyTorch beside it.
 
     compute     the model alone, on an input that is there already; a GPU is timed by its clock
     end to end  from pictures in this machine's memory to detections there, masks pasted
