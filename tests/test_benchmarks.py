@@ -46,6 +46,7 @@ def run(monkeypatch, script, *words: object) -> int | None:
     return script.main()
 
 
+@pytest.mark.long
 def test_the_script_writes_every_figure_and_every_promise(
     benchmarks, tmp_path, monkeypatch, capsys
 ):

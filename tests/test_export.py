@@ -340,6 +340,7 @@ def test_an_engine_builds_without_a_gpu(small, tmp_path, capsys):
     assert cli.main([str(word) for word in words]) == 2
 
 
+@pytest.mark.long
 @needs_rtx
 def test_an_engine_of_the_default_graph_builds_without_a_gpu(tiny, tmp_path):
     profile = Profile((1, 3, 64, 64), (1, 3, 64, 64), (2, 3, 128, 128))

@@ -44,6 +44,7 @@ def test_a_session_is_compared_with_pytorch(small):
     assert all(row["passed"] and row["expected"] > 0 for row in rows)
 
 
+@pytest.mark.long
 @needs_rtx
 @pytest.mark.parametrize("op", [contract.SWAP, contract.SWAP_WINDOWS])
 def test_an_engine_is_built_of_one_plugin(op, tmp_path):

@@ -613,6 +613,7 @@ def test_an_engine_of_other_outputs_is_refused(folder):
 # --- timings ----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_benchmark_measures_the_model_and_pytorch_in_processes_of_their_own(folder):
     report = bench.bench(
         folder / "model.onnx", shape=(2, 3, 64, 64), effort=QUICK, eager=folder / "checkpoint"

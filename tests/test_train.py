@@ -256,6 +256,7 @@ def test_the_official_recipe_runs_and_trains_what_it_should(tmp_path):
     }
 
 
+@pytest.mark.long
 def test_training_starts_from_imagenet_weights_or_a_checkpoint(tmp_path):
     folder = write_pictures(tmp_path / "world", [(64, 64)])
     state = resnet50().state_dict()
@@ -318,7 +319,8 @@ def test_killed_at_any_step_a_resumed_run_is_the_undisturbed_one(mixed, tmp_path
     "where, file, saved",
     [
         ("inside", ".resume.", 6),  # half of the new state is written
-        ("after", "resume.pt", 12),  # the new state is there, the new weights are not
+        # the new state is there, the new weights are not
+        pytest.param("after", "resume.pt", 12, marks=pytest.mark.long),
     ],
 )
 def test_killed_while_saving_a_resumed_run_is_the_undisturbed_one(

@@ -299,6 +299,7 @@ def test_the_error_of_a_broken_answer_is_infinite(wrong):
     assert check_ops.scaled_error(wrong, np.zeros(3), 1.0) == np.inf
 
 
+@pytest.mark.long
 def test_check_ops_needs_torch_and_numpy_only(tmp_path):
     others = "torchvision matplotlib PIL pycocotools safetensors tqdm onnx".split()
     command = ["check-ops", "--device", "cpu", "--json", str(tmp_path / "ops.json")]

@@ -82,6 +82,7 @@ assert "PLUGIN_V3" not in {after.get_layer(i).type.name for i in range(before)}
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(NO_RTX, reason="tensorrt_rtx is not installed")
 def test_the_parser_takes_function_bodies_also_where_a_plugin_is_loaded(tiny):
     pytest.importorskip("cuda.core")
