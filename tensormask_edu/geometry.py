@@ -147,14 +147,17 @@ class Geometry:
     def window_index(
         self,
         grid_sizes: Sequence[tuple[int, int]],
-        level: int,
+        level: Tensor | int,
         y: Tensor,
         x: Tensor,
         size_id: Tensor,
     ) -> Tensor:
         """Where the window of cell (y, x) stands in the order of `windows`."""
-        before = sum(rows * columns for rows, columns in grid_sizes[:level])
-        return (before + y * grid_sizes[level][1] + x) * self.num_sizes + size_id
+        import torch
+
+        rows, columns = torch.tensor(grid_sizes, device=y.device).unbind(1)  # (L,) each
+        before = (rows * columns).cumsum(0) - rows * columns  # cells of finer levels
+        return (before[level] + y * columns[level] + x) * self.num_sizes + size_id
 
 
 @dataclass(frozen=True)

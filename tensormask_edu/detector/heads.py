@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
 from ..config import ModelConfig
+from .upsampled import convolved, pays, upsampled
 
 
 def conv_block(before: int, after: int, norm_groups: int) -> list[nn.Module]:
@@ -43,7 +44,7 @@ class MaskBranch(nn.Module):
         self.geometry = config.geometry
         channels, groups = config.mask_channels, config.tower_norm_groups
         self.tower = tower(config.fpn_channels, channels, config.tower_convs, groups)
-        self.fuse: nn.Module = nn.Identity()
+        self.fuse = nn.Sequential()
         if config.bipyramid:
             self.fuse = nn.Sequential(*conv_block(channels, channels, groups))
         # Channel v * side + u of a predictor is the logit of bin (v, u).
@@ -51,29 +52,63 @@ class MaskBranch(nn.Module):
             nn.Conv2d(channels, side * side, 1) for side in config.sides_bins
         )
 
-    def forward(self, features: list[Tensor]) -> list[Tensor]:
-        # (N, fpn_channels, H_l, W_l) -> (N, C, H_l, W_l), or (N, C, H_0, W_0) in the bipyramid
-        return self.fused([self.tower(feature) for feature in features])
+    def forward(
+        self, features: list[Tensor], read: list[Tensor] | None = None
+    ) -> list[Tensor]:
+        """Per level (N, C, H, W) for the images `read` there, on the finest grid in a bipyramid.
 
-    def fused(self, maps: list[Tensor]) -> list[Tensor]:
-        """Puts every level on the finest grid, with the finest map (bipyramid only)."""
+        Args:
+            features: per level (N, fpn_channels, H_l, W_l).
+            read: per level the numbers of the images that are asked for; None: all.
+        """
+        own = [self.tower(picked(f, read, level)) for level, f in enumerate(features)]
         if not self.geometry.bipyramid:
-            return maps
-        finest = maps[0]
-        return [
-            self.fuse(self._on_finest_grid(m, level, finest)) for level, m in enumerate(maps)
-        ]
+            return own  # (n_l, C, H_l, W_l)
+        # Level 0 of all images is a part of every level.
+        finest = own[0] if read is None else self.tower(features[0])
+        if not pays(finest):
+            return [
+                self.fuse(self._on_finest_grid(m, level, picked(finest, read, level)))
+                for level, m in enumerate(own)
+            ]
+        # The convolution of a sum is the sum of two, and the finest map's is the same for all.
+        conv, after = self.fuse[0], self.fuse[1:]
+        shared = conv(finest)  # (N, C, H_0, W_0)
+        fused = []
+        for level, m in enumerate(own):
+            mine = picked(shared, read, level)  # (n_l, C, H_0, W_0)
+            if level == 0:
+                both = 2 * mine - conv.bias[:, None, None]  # of finest + finest
+            else:
+                both = mine + convolved(m, conv.weight, 2**level, finest.shape[-2:])
+            fused.append(after(both))
+        return fused
 
     def _on_finest_grid(self, m: Tensor, level: int, finest: Tensor) -> Tensor:
+        """Adds the finest map to a level's own; level 0 is treated like any other level."""
         if level == 0:
-            return finest + finest  # the official code treats it like any other level
-        up = F.interpolate(  # (N, C, H_l, W_l) -> (N, C, 2^l H_l, 2^l W_l)
-            m, scale_factor=float(2**level), mode="bilinear", align_corners=False
-        )
+            return finest + finest
         # Images are padded to 32 px at most: a coarser level's last cells can reach beyond.
-        if self.geometry.strides_px[level] > self.geometry.padding_px:
-            up = up[..., : finest.shape[-2], : finest.shape[-1]]  # -> (N, C, H_0, W_0)
-        return up + finest
+        return upsampled(m, 2**level, finest.shape[-2:]) + finest
+
+
+def picked(m: Tensor, read: list[Tensor] | None, level: int) -> Tensor:
+    """The images of a batch (N, ...) that are `read` at a level, in memory as it was."""
+    if read is None or len(read[level]) == len(m):
+        return m
+    return m.permute(0, 2, 3, 1)[read[level]].permute(0, 3, 1, 2)  # channels stay last
+
+
+def product(conv: nn.Module, m: Tensor) -> Tensor:
+    """A 1x1 convolution as a matrix product: (N, C, H, W) -> (N, K, H, W), contiguous.
+
+    PyTorch's own takes a slow way for a number of channels like 25 or 49.
+    """
+    if not pays(m):
+        return conv(m)
+    weight, bias = conv.get_parameter("weight"), conv.get_parameter("bias")
+    rows = weight.flatten(1).expand(len(m), -1, -1)  # (K, C, 1, 1) -> (N, K, C)
+    return torch.baddbmm(bias[:, None], rows, m.flatten(2)).unflatten(2, m.shape[2:])
 
 
 def start_small(convolutions: Iterable[nn.Module]) -> None:

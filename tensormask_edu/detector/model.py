@@ -73,12 +73,14 @@ class TensorMask(nn.Module):
         if self.training and not isinstance(targets, Targets):
             _check_truths(targets, sizes, self.config.num_classes)
         batch = self.batch(images)  # N times (3, H_n, W_n) -> (N, 3, H, W)
-        output = self.network(batch)
         layout = self.config.geometry.layout(sizes, batch.device)
-        if self.training:
-            assert targets is not None
-            return self.losses(output, targets, layout)
-        return self.detections(output, layout, sizes, output_sizes or sizes)
+        if not self.training:
+            output = self.network(batch)
+            return self.detections(output, layout, sizes, output_sizes or sizes)
+        assert targets is not None
+        if not isinstance(targets, Targets):
+            targets = build_targets(targets, layout, self.config)
+        return self.losses(self.network(batch, self._read(targets, layout)), targets, layout)
 
     def normalise(self, images: Tensor) -> Tensor:
         """RGB in [0, 1], (..., 3, H, W), to what the network was trained on.
@@ -97,21 +99,29 @@ class TensorMask(nn.Module):
             row[:, : image.shape[-2], : image.shape[-1]] = self.normalise(image)
         return batch
 
-    def losses(
-        self, output: NetworkOutput, targets: list[Truth] | Targets, layout: Layout
-    ) -> Losses:
-        """The three losses of a batch; the mask loss is evaluated at positive windows only."""
+    def _read(self, targets: Targets, layout: Layout) -> list[Tensor] | None:
+        """Per level the images with a positive there: the others have no box and mask loss.
+
+        None where the network is compiled: as many shapes as there are batches would be.
+        """
+        if torch.compiler.is_compiling() or self.network._compiled_call_impl is not None:
+            return None
+        level = layout.windows.level[targets.window]  # (P,)
+        return [
+            targets.image[level == number].unique()  # ascending
+            for number in range(self.config.geometry.num_levels)
+        ]
+
+    def losses(self, output: NetworkOutput, targets: Targets, layout: Layout) -> Losses:
+        """The three losses of a batch, boxes and masks at positive windows only."""
         config, num_sizes = self.config, self.config.geometry.num_sizes
-        if not isinstance(targets, Targets):
-            targets = build_targets(targets, layout, config)
         logits = per_window(output.logits, num_sizes)  # (N, M, K)
-        deltas = per_window(output.deltas, num_sizes)  # (N, M, 4)
         positives = layout.windows[targets.window]  # P of M
         masks = list(self.network.mask_logits(output, targets.image, positives))
         loss_class = losses.class_loss(
             logits, targets.labels, config.focal_gamma, config.focal_alpha
         )
-        predicted = deltas[targets.image, targets.window]  # (N, M, 4) -> (P, 4)
+        predicted = self.network.deltas_of(output, targets.image, positives)  # (P, 4)
         loss_box = losses.box_loss(predicted, targets.deltas)
         loss_mask = losses.mask_loss(masks, targets.masks, config.mask_positive_weight)
         # Without a positive of some size its predictor would get no gradient, and

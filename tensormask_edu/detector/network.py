@@ -19,7 +19,7 @@ from ..config import ModelConfig
 from ..geometry import Windows
 from ..ops import swap_align2nat, swap_align2nat_windows
 from .backbone import Backbone
-from .heads import MaskBranch, start_small, tower
+from .heads import MaskBranch, picked, product, start_small, tower
 
 
 class NetworkOutput(NamedTuple):
@@ -34,6 +34,8 @@ class NetworkOutput(NamedTuple):
     mask_features: (N, C, H, W), what the 1x1 mask predictors read. In the bipyramid every level
         has the finest grid (H_0, W_0).
     mask_predictors: one 1x1 convolution per window size.
+    read: per level the numbers (n,) of the images that deltas and mask features are about,
+        ascending; None: all N of them.
     """
 
     features: list[Tensor]
@@ -41,6 +43,11 @@ class NetworkOutput(NamedTuple):
     deltas: list[Tensor]
     mask_features: list[Tensor]
     mask_predictors: nn.ModuleList
+    read: list[Tensor] | None = None
+
+    def row(self, level: int, image: Tensor) -> Tensor:
+        """Where images (P,) of the batch stand in the level's deltas and mask features."""
+        return image if self.read is None else torch.searchsorted(self.read[level], image)
 
     def aligned(self, level: int, size_id: int) -> Tensor:
         """The aligned mask logits (N, V, U, H, W), as `swap_align2nat` takes them.
@@ -48,7 +55,7 @@ class NetworkOutput(NamedTuple):
         They come of a convolution, done anew at each call: at 800 x 1344 px all levels and
         sizes are half a gigabyte per image, so each is predicted where it is used, and dropped.
         """
-        flat = self.mask_predictors[size_id](self.mask_features[level])  # (N, V*U, H, W)
+        flat = product(self.mask_predictors[size_id], self.mask_features[level])  # (N, V*U, ...)
         side = math.isqrt(flat.shape[1])
         return flat.unflatten(1, (side, side))  # (N, V, U, H, W)
 
@@ -105,15 +112,23 @@ class TensorMaskNet(nn.Module):
         # swamp the first steps.
         nn.init.constant_(self.class_predictor.get_parameter("bias"), self.config.prior_bias)
 
-    def forward(self, image: Tensor) -> NetworkOutput:
+    def forward(self, image: Tensor, read: list[Tensor] | None = None) -> NetworkOutput:
+        """Say everything about a batch, or what a loss reads of it.
+
+        Args:
+            read: per level the numbers of the images whose boxes and masks are wanted there,
+                ascending; None: all.
+        """
         features = self.backbone(image)  # (N, 3, H, W) -> per level (N, C, H_l, W_l)
+        for_boxes = [picked(f, read, level) for level, f in enumerate(features)]
         return NetworkOutput(
             features=features,
             # The same weights on all levels: towers and predictors are shared.
             logits=[self.class_predictor(self.class_tower(f)) for f in features],
-            deltas=[self.box_predictor(self.box_tower(f)) for f in features],
-            mask_features=self.mask_branch(features),
+            deltas=[self.box_predictor(self.box_tower(f)) for f in for_boxes],
+            mask_features=self.mask_branch(features, read),
             mask_predictors=self.mask_branch.predictors,
+            read=read,
         )
 
     def natural(self, output: NetworkOutput) -> list[list[Tensor]]:
@@ -147,12 +162,23 @@ class TensorMaskNet(nn.Module):
         for level, size_id, where in windows.groups():
             aligned, lam = output.aligned(level, size_id), lams[level]  # (N, V, U, H, W)
             for part in where.split(at_once or len(where)):
-                place = [image[part], windows.y[part], windows.x[part]]
+                row = output.row(level, image[part])
+                place = [row, windows.y[part], windows.x[part]]
                 index = torch.stack(place, dim=1)  # three times (p,) -> (p, 3)
                 yield WindowMasks(  # (p, lam*V, lam*U) a piece; no name here keeps it alive
                     part, swap_align2nat_windows(aligned, lam, index, pad_value)
                 )
             del aligned  # before the next one is made
+
+    def deltas_of(self, output: NetworkOutput, image: Tensor, windows: Windows) -> Tensor:
+        """The box deltas (P, 4) of P chosen windows; image: (P,), as for `mask_logits`."""
+        places = output.deltas[0].new_zeros(len(windows), 4)
+        for level, deltas in enumerate(output.deltas):
+            where = (windows.level == level).nonzero().squeeze(1)  # (p,)
+            row, y, x = output.row(level, image[where]), windows.y[where], windows.x[where]
+            by_size = deltas.unflatten(1, (-1, 4))  # (n, A, 4, H_l, W_l)
+            places[where] = by_size[row, windows.size_id[where], :, y, x]  # (p, 4)
+        return places
 
 
 def per_window(maps: list[Tensor], num_sizes: int) -> Tensor:

@@ -89,53 +89,53 @@ def assign(box_px: Tensor, config: ModelConfig, layout: Layout) -> Tensor:
     Returns:
         (P, 2) int64, rows (window, object) in window order.
     """
-    geometry, grid_sizes = config.geometry, layout.grid_sizes
     low_px, high_px = box_px[:, :2], box_px[:, 2:]  # (G, 4) -> twice (G, 2)
-    centre = (low_px + high_px) / 2
     # (G, 2) -> (G,); without objects amax has nothing to choose from
     longest = (high_px - low_px).amax(dim=1) if len(box_px) else box_px.new_zeros(0)
-    found = []
-    for level in range(geometry.num_levels):
-        # Q windows are asked; all tensors below are (Q,), and (Q, 2) for points
-        instance, y, x, size_id = _cells_near(centre, geometry, grid_sizes, level)
-        window = geometry.window_index(grid_sizes, level, y, x, size_id)
-        side = torch.tensor([geometry.side_px(level, a) for a in range(geometry.num_sizes)])
-        side = side.to(box_px)[size_id]  # (A,) -> (Q,)
-        window_centre = torch.stack([x, y], dim=1).to(box_px) * geometry.strides_px[level]
-        low, high = window_centre - side[:, None] / 2, window_centre + side[:, None] / 2
-        contained = (low <= low_px[instance]).all(1) & (high >= high_px[instance]).all(1)
-        # The smallest windows take even smaller objects, which would have none otherwise.
-        scale = (2 * longest[instance]).clamp(min=config.smallest_scale_px)
-        fits = side - config.scale_slack_px(level) <= scale
-        distance = (window_centre - centre[instance]).square().sum(1).sqrt()
-        central = distance <= config.centrality_px(level)
-        positive = contained & fits & central
-        found.append(torch.stack([window[positive], instance[positive]], dim=1))  # (P_l, 2)
-    pairs = torch.cat(found)
+    # Q windows are asked; all tensors below are (Q,), and (Q, 2) for points
+    window, instance = _windows_near((low_px + high_px) / 2, config.geometry, layout)
+    low, high = layout.windows.box_px[window].split(2, dim=1)
+    low_px, high_px = low_px[instance], high_px[instance]
+    contained = (low <= low_px).all(1) & (high >= high_px).all(1)
+    level = layout.windows.level[window]
+    slack, unit = (
+        torch.tensor([rule(k) for k in range(config.geometry.num_levels)]).to(box_px)[level]
+        for rule in (config.scale_slack_px, config.centrality_px)
+    )
+    # The smallest windows take even smaller objects, which would have none otherwise.
+    scale = (2 * longest[instance]).clamp(min=config.smallest_scale_px)
+    fits = (high - low)[:, 0] - slack <= scale
+    apart = (low + high) / 2 - (low_px + high_px) / 2
+    positive = contained & fits & (apart.square().sum(1).sqrt() <= unit)
+    pairs = torch.stack([window[positive], instance[positive]], dim=1)  # (P', 2)
     pairs = pairs[pairs[:, 0].argsort(stable=True)]
     _, claim, claims = pairs[:, 0].unique(return_inverse=True, return_counts=True)
     return pairs[claims[claim] == 1]  # claimed twice: negative
 
 
-def _cells_near(
-    centre: Tensor, geometry: Geometry, grid_sizes: list[tuple[int, int]], level: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(instance, y, x, size_id) of the windows at 4 x 4 cells around each centre (G, 2).
+def _windows_near(centre: Tensor, geometry: Geometry, layout: Layout) -> tuple[Tensor, Tensor]:
+    """(window, instance), (Q,) each: the windows at 4 x 4 cells around each centre (G, 2).
 
     Those outside the grid are left out.
     """
-    rows, columns = grid_sizes[level]
-    # Counted from the cell at or before the centre: one more before it, two after it. Nothing
-    # farther lies within a stride.
-    near = torch.arange(-1, 3, device=centre.device)
-    sizes = torch.arange(geometry.num_sizes, device=centre.device)
-    instances = torch.arange(len(centre), device=centre.device)
-    # each (G, 4, 4, A)
-    instance, dy, dx, size_id = torch.meshgrid(instances, near, near, sizes, indexing="ij")
-    cell = (centre / geometry.strides_px[level]).floor().long()  # (G, 2): x, y
-    y, x = cell[instance, 1] + dy, cell[instance, 0] + dx
-    inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
-    return instance[inside], y[inside], x[inside], size_id[inside]  # (Q,) each
+    numbers = {"device": centre.device}
+    rows, columns = torch.tensor(layout.grid_sizes, **numbers).unbind(1)  # (L,) each
+    instance, level, dy, dx, size_id = torch.meshgrid(  # each (G, L, 4, 4, A)
+        torch.arange(len(centre), **numbers),
+        torch.arange(geometry.num_levels, **numbers),
+        # Counted from the cell at or before the centre: one more before it, two after it.
+        # Nothing farther lies within a stride.
+        torch.arange(-1, 3, **numbers),
+        torch.arange(-1, 3, **numbers),
+        torch.arange(geometry.num_sizes, **numbers),
+        indexing="ij",
+    )
+    strides = torch.tensor(geometry.strides_px, **numbers)
+    cell = (centre[:, None] / strides[:, None]).floor().long()  # (G, L, 2): x, y
+    x, y = (cell[instance, level] + torch.stack([dx, dy], dim=-1)).unbind(-1)
+    inside = (y >= 0) & (y < rows[level]) & (x >= 0) & (x < columns[level])
+    place = (m[inside] for m in (level, y, x, size_id))  # (Q,) each
+    return geometry.window_index(layout.grid_sizes, *place), instance[inside]
 
 
 def mask_targets(
@@ -150,26 +150,42 @@ def mask_targets(
     Args:
         image, instance: (P,) int64, which object of which image each of the P windows looks at.
     """
+    crop = _crop_polygons if any("polygons" in truth for truth in truths) else _crop_masks
     masks = []
     for level, size_id, where in windows.groups():  # where: (p,), the windows of this size
         side = geometry.side_bins(level, size_id)
-        values = torch.zeros(len(where), side, side, dtype=torch.bool, device=where.device)
-        for number in image[where].unique().tolist():  # image by image: each has its own masks
-            rows = (image[where] == number).nonzero().squeeze(1)
-            at = where[rows]
-            values[rows] = _crop(truths[number], instance[at], windows.box_px[at], side)
-        masks.append(WindowMasks(where, values))  # (p,), (p, side, side)
+        seen = crop(truths, image[where], instance[where], windows.box_px[where], side)
+        masks.append(WindowMasks(where, seen))  # (p,), (p, side, side)
     return masks
 
 
-def _crop(truth: Truth, instance: Tensor, window_px: Tensor, side: int) -> Tensor:
-    """Objects (p,) through windows (p, 4): bool (p, side, side), from polygons if there are."""
-    if "polygons" not in truth:
-        return crop_masks(truth["masks"], instance, window_px, side)
-    drawn = [
-        draw_polygons(truth["polygons"][number], window, side)
-        for number, window in zip(instance.tolist(), window_px.tolist(), strict=True)
+def _crop_masks(
+    truths: Sequence[Truth], image: Tensor, instance: Tensor, window_px: Tensor, side: int
+) -> Tensor:
+    """Objects (p,) of images (p,) through windows (p, 4): bool (p, side, side)."""
+    # The masks that are looked at, of all images: (G', H, W) where their sizes are one.
+    pairs, row = torch.stack([image, instance], dim=1).unique(dim=0, return_inverse=True)
+    used = [
+        truths[number]["masks"][pairs[pairs[:, 0] == number, 1]]
+        for number in pairs[:, 0].unique().tolist()
     ]
+    if len({masks.shape[1:] for masks in used}) == 1:
+        return crop_masks(torch.cat(used), row, window_px, side)
+    seen = torch.zeros(len(row), side, side, dtype=torch.bool, device=row.device)
+    first = 0
+    for masks in used:
+        mine = (row >= first) & (row < first + len(masks))
+        seen[mine] = crop_masks(masks, row[mine] - first, window_px[mine], side)
+        first += len(masks)
+    return seen
+
+
+def _crop_polygons(
+    truths: Sequence[Truth], image: Tensor, instance: Tensor, window_px: Tensor, side: int
+) -> Tensor:
+    """The same from polygons, which are drawn on the bins."""
+    places = zip(image.tolist(), instance.tolist(), window_px.tolist(), strict=True)
+    drawn = [draw_polygons(truths[n]["polygons"][k], box, side) for n, k, box in places]
     return torch.from_numpy(np.stack(drawn)).to(window_px.device)
 
 
