@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+# One thread, before torch is loaded: most tests are small, and on busy cores two threads wait
+# for each other. Those that need more ask for them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("TENSORMASK_SHARED", ROOT.parent / "shared"))
 SKIPPED = pytest.StashKey[dict[str, str]]()

@@ -1,6 +1,6 @@
 """This machine: date, versions, processor, threads, GPU. Loads no package to say so.
 
-next: base/distributed.py
+next: base/threads.py
 """
 
 from __future__ import annotations

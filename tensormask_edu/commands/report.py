@@ -4,7 +4,7 @@ Every number stands beside another way to get it: a claim names what it was chec
 difference and the limit. The HTML (`report.html` is its template) is one file with the pictures
 inside: no links, no scripts, readable on a phone and in print.
 
-next: commands/demo.py
+next: commands/expected.py
 """
 
 from __future__ import annotations

@@ -48,6 +48,9 @@ class TrainConfig:
     group_by_aspect: bool = False  # wide pictures with wide ones, tall with tall: less padding
     cache: bool = True  # keep decoded pictures in memory
     workers: int | None = None  # processes that prepare batches; None: 0 on a CPU, 4 on a GPU
+    # of the CPU; None: as many as turn out quickest (base/threads.py). A run repeats bit for bit
+    # only with the same number of them.
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "log_every", "save_every"):
@@ -67,3 +70,5 @@ class TrainConfig:
         require(positive, "clip_norm", "a positive number or None", self.clip_norm)
         allowed = self.workers is None or self.workers >= 0
         require(allowed, "workers", "at least 0", self.workers)
+        allowed = self.threads is None or self.threads >= 1
+        require(allowed, "threads", "at least 1", self.threads)

@@ -7,7 +7,7 @@ Two quirks of the official model are kept because its weights depend on them:
 - The FPN merges by the mean of lateral and upsampled map, "for stability" (paper, section 5).
   torchvision's FPN adds.
 
-next: detector/heads.py
+next: detector/upsampled.py
 """
 
 from __future__ import annotations

@@ -52,9 +52,7 @@ class MaskBranch(nn.Module):
             nn.Conv2d(channels, side * side, 1) for side in config.sides_bins
         )
 
-    def forward(
-        self, features: list[Tensor], read: list[Tensor] | None = None
-    ) -> list[Tensor]:
+    def forward(self, features: list[Tensor], read: list[Tensor] | None = None) -> list[Tensor]:
         """Per level (N, C, H, W) for the images `read` there, on the finest grid in a bipyramid.
 
         Args:

@@ -55,7 +55,9 @@ class NetworkOutput(NamedTuple):
         They come of a convolution, done anew at each call: at 800 x 1344 px all levels and
         sizes are half a gigabyte per image, so each is predicted where it is used, and dropped.
         """
-        flat = product(self.mask_predictors[size_id], self.mask_features[level])  # (N, V*U, ...)
+        flat = product(
+            self.mask_predictors[size_id], self.mask_features[level]
+        )  # (N, V*U, ...)
         side = math.isqrt(flat.shape[1])
         return flat.unflatten(1, (side, side))  # (N, V, U, H, W)
 

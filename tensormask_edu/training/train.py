@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..base import distributed
+from ..base.threads import Threads
 from ..config import Recipe, TrainConfig
 from ..data.coco import CocoFolder
 from ..data.stream import TrainingSet
@@ -200,12 +201,14 @@ def _loop(run: Run, batches: DataLoader[list[Batch]], recipe: Recipe) -> None:
     config, began = run.config, time.perf_counter() - run.seconds
     quiet = distributed.rank() > 0
     bar = tqdm(total=config.steps, initial=run.step, desc="train", unit="step", disable=quiet)
+    threads = Threads(_fixed_threads(run), bar.write)
     with bar, journal.interrupts(run.interrupt):
         for batch in batches:
             if run.stop or (progress := run.progress) >= 1:
                 break
             lr = lr_at(progress, config)
-            run.train_step([part.to(run.device) for part in batch], lr, began)
+            with threads.timed():
+                run.train_step([part.to(run.device) for part in batch], lr, began)
             bar.update()
             if run.step % config.log_every == 0 or run.progress >= 1:
                 bar.set_postfix(loss=f"{run.log(lr)['loss']:.3f}")
@@ -216,3 +219,10 @@ def _loop(run: Run, batches: DataLoader[list[Batch]], recipe: Recipe) -> None:
             bar.write(f"stopped at step {run.step}; {advice}")
     run.save(recipe)
     distributed.wait()  # for the first process to have written it
+
+
+def _fixed_threads(run: Run) -> int | None:
+    """As asked for; as they are on a GPU and where processes share the cores; else to be tried."""
+    if run.config.threads is None and (run.device.type == "cuda" or distributed.count() > 1):
+        return torch.get_num_threads()
+    return run.config.threads
