@@ -18,16 +18,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-WARM_UP = (
-    2  # pieces of work before the first trial: memory and caches are not what they will be
-)
+WARM_UP = 2  # pieces of work before the first trial, while memory and caches settle
 TRIES = 3  # pieces with each number of threads; their median counts
 GAIN = 1.15  # so much quicker must more threads be: they cost as many times the CPU seconds
 SLOWER = 1.6  # so much slower than when it was chosen, and the number is tried again
 WATCHED = 8  # pieces, of whose times the median is watched
-AGAIN_S = (
-    90.0  # a machine that has become quiet shows in no time: so after this it is tried too
-)
+AGAIN_S = 90.0  # after this too: one thread does not feel that the machine became quiet
 HOPELESS = 2.0  # a number this much slower than the best is not tried to the end
 
 PROBE_SHAPE = (4, 48, 32, 32)  # a tower's map of four small pictures
@@ -84,7 +80,8 @@ class Threads:
             self._try(seconds)
 
     def _begin(self) -> None:
-        self.tried, self.times = 0, {count: [] for count in self.choices}
+        self.tried = 0
+        self.times: dict[int, list[float]] = {count: [] for count in self.choices}
 
     def _try(self, seconds: float) -> None:
         """A piece of a trial: with the next number, if this one has had its pieces."""
@@ -116,7 +113,7 @@ class Threads:
             self._begin()
 
     def _best(self) -> int:
-        """The number to prefer among those tried: more only where they are GAIN times quicker."""
+        """The number to prefer of those tried: more only where they are GAIN times quicker."""
         best = self.choices[0]
         for count in self.choices[1:]:
             if self.times[count] and self._median(count) * GAIN <= self._median(best):
@@ -131,14 +128,12 @@ class Threads:
         """What was chosen and why: `1 thread: 0.21 s a step, with 2 0.35 s`."""
         if len(self.choices) == 1 or self.chosen is None:
             return f"{self.choices[0]} thread{'s' * (self.choices[0] > 1)}, as asked for"
-        measured = [(count, self._median(count)) for count in self.choices if self.times[count]]
-        others = ", ".join(
-            f"with {count} {seconds:.3g} s"
-            for count, seconds in measured
-            if count != self.chosen
+        measured = {count: self._median(count) for count in self.choices if self.times[count]}
+        mine = measured.pop(self.chosen)
+        others = "".join(
+            f", with {count} {seconds:.3g} s" for count, seconds in measured.items()
         )
-        plural = "s" * (self.chosen > 1)
-        return f"{self.chosen} thread{plural}: {self._median(self.chosen):.3g} s, {others}"
+        return f"{self.chosen} thread{'s' * (self.chosen > 1)}: {mine:.3g} s{others}"
 
     @staticmethod
     def _use(count: int) -> None:

@@ -1,4 +1,4 @@
-"""What a training may be expected to reach: AP after so many steps, and how long they take here.
+"""What a training should reach: AP after so many steps, and how long they take here.
 
 Steps decide how good a model is, the machine decides how many there are in the time. So a
 training is judged against the learning curve at the steps it reached. The curve is stored:
@@ -55,7 +55,7 @@ class Curve:
     ap: list[list[float]]
 
     def at(self, steps: int) -> tuple[float, float] | None:
-        """(lower end of the band, mean) at a number of steps; None where the curve begins later.
+        """(lower end of the band, mean) after `steps`; None where the curve begins later.
 
         Between two points both follow the logarithm of the steps; after the last one they stay.
         """
@@ -100,7 +100,8 @@ def pace(recipe: Recipe) -> tuple[float, Threads]:
     layout = recipe_model.geometry.layout(sizes_px(images))
     batch = Batch(list(images), build_targets(truths, layout, recipe_model), [])
     model = build_model(recipe_model).to(memory_format=torch.channels_last).train()
-    run, threads, seconds = Run(model, recipe.train, Path()), Threads(recipe.train.threads), []
+    run, threads = Run(model, recipe.train, Path()), Threads(recipe.train.threads)
+    seconds: list[float] = []
     run.train_step([batch], recipe.train.lr, time.perf_counter())  # kernels are compiled
     while threads.trying or len(seconds) < PACE_STEPS:
         trial, start = threads.trying, time.perf_counter()

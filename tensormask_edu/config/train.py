@@ -48,8 +48,8 @@ class TrainConfig:
     group_by_aspect: bool = False  # wide pictures with wide ones, tall with tall: less padding
     cache: bool = True  # keep decoded pictures in memory
     workers: int | None = None  # processes that prepare batches; None: 0 on a CPU, 4 on a GPU
-    # of the CPU; None: as many as turn out quickest (base/threads.py). A run repeats bit for bit
-    # only with the same number of them.
+    # of the CPU; None: as many as turn out quickest (base/threads.py). A run repeats bit for
+    # bit only with the same number of them.
     threads: int | None = None
 
     def __post_init__(self) -> None:

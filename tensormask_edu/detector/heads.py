@@ -53,7 +53,7 @@ class MaskBranch(nn.Module):
         )
 
     def forward(self, features: list[Tensor], read: list[Tensor] | None = None) -> list[Tensor]:
-        """Per level (N, C, H, W) for the images `read` there, on the finest grid in a bipyramid.
+        """Per level (n, C, H, W) of the images `read` there; in a bipyramid on one grid.
 
         Args:
             features: per level (N, fpn_channels, H_l, W_l).
@@ -71,14 +71,15 @@ class MaskBranch(nn.Module):
             ]
         # The convolution of a sum is the sum of two, and the finest map's is the same for all.
         conv, after = self.fuse[0], self.fuse[1:]
+        weight, bias = conv.get_parameter("weight"), conv.get_parameter("bias")
         shared = conv(finest)  # (N, C, H_0, W_0)
         fused = []
         for level, m in enumerate(own):
             mine = picked(shared, read, level)  # (n_l, C, H_0, W_0)
             if level == 0:
-                both = 2 * mine - conv.bias[:, None, None]  # of finest + finest
+                both = 2 * mine - bias[:, None, None]  # of finest + finest
             else:
-                both = mine + convolved(m, conv.weight, 2**level, finest.shape[-2:])
+                both = mine + convolved(m, weight, 2**level, finest.shape[-2:])
             fused.append(after(both))
         return fused
 

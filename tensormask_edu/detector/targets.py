@@ -118,19 +118,19 @@ def _windows_near(centre: Tensor, geometry: Geometry, layout: Layout) -> tuple[T
 
     Those outside the grid are left out.
     """
-    numbers = {"device": centre.device}
-    rows, columns = torch.tensor(layout.grid_sizes, **numbers).unbind(1)  # (L,) each
+    device = centre.device
+    rows, columns = torch.tensor(layout.grid_sizes, device=device).unbind(1)  # (L,) each
     instance, level, dy, dx, size_id = torch.meshgrid(  # each (G, L, 4, 4, A)
-        torch.arange(len(centre), **numbers),
-        torch.arange(geometry.num_levels, **numbers),
+        torch.arange(len(centre), device=device),
+        torch.arange(geometry.num_levels, device=device),
         # Counted from the cell at or before the centre: one more before it, two after it.
         # Nothing farther lies within a stride.
-        torch.arange(-1, 3, **numbers),
-        torch.arange(-1, 3, **numbers),
-        torch.arange(geometry.num_sizes, **numbers),
+        torch.arange(-1, 3, device=device),
+        torch.arange(-1, 3, device=device),
+        torch.arange(geometry.num_sizes, device=device),
         indexing="ij",
     )
-    strides = torch.tensor(geometry.strides_px, **numbers)
+    strides = torch.tensor(geometry.strides_px, device=device)
     cell = (centre[:, None] / strides[:, None]).floor().long()  # (G, L, 2): x, y
     x, y = (cell[instance, level] + torch.stack([dx, dy], dim=-1)).unbind(-1)
     inside = (y >= 0) & (y < rows[level]) & (x >= 0) & (x < columns[level])

@@ -10,6 +10,7 @@ next: detector/heads.py
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -27,13 +28,13 @@ def pays(m: Tensor) -> bool:
     return m.device.type == "cpu" and exact and not traced
 
 
-def upsampled(m: Tensor, factor: int, size: tuple[int, int]) -> Tensor:
+def upsampled(m: Tensor, factor: int, size: Sequence[int]) -> Tensor:
     """A map (N, C, h, w) `factor` times as long, bilinearly, cut to `size` = (H, W)."""
     up = F.interpolate(m, scale_factor=float(factor), mode="bilinear", align_corners=False)
     return up[..., : size[0], : size[1]]  # (N, C, factor*h, factor*w) -> (N, C, H, W)
 
 
-def convolved(m: Tensor, weight: Tensor, factor: int, size: tuple[int, int]) -> Tensor:
+def convolved(m: Tensor, weight: Tensor, factor: int, size: Sequence[int]) -> Tensor:
     """`conv2d(upsampled(m, factor, size), weight, padding=1)`, without the upsampled map.
 
     Args:

@@ -222,7 +222,7 @@ def _loop(run: Run, batches: DataLoader[list[Batch]], recipe: Recipe) -> None:
 
 
 def _fixed_threads(run: Run) -> int | None:
-    """As asked for; as they are on a GPU and where processes share the cores; else to be tried."""
+    """As asked for; as they are, on a GPU and among processes; None: to be tried."""
     if run.config.threads is None and (run.device.type == "cuda" or distributed.count() > 1):
         return torch.get_num_threads()
     return run.config.threads
