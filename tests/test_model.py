@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tolerances import ACTIVATION, HALF_IOU, HALF_SCORE, LOSS_REL
+from tolerances import ACTIVATION, GRAD_REL, HALF_IOU, HALF_SCORE, LOSS_REL
 from torchvision.ops import box_iou
 
 from tensormask_edu.base.errors import InputError
@@ -128,6 +128,44 @@ def test_the_mask_loss_at_positive_windows_is_the_dense_one(bipyramid):
     assert results[0][0] == pytest.approx(results[1][0], rel=LOSS_REL)
     for ours, theirs in zip(results[0][1], results[1][1], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("bipyramid", [True, False])
+@pytest.mark.parametrize("objects", [(0, 2, 1), (3, 0, 0), (0, 0, 0)])
+def test_what_the_losses_do_not_read_changes_neither_them_nor_their_gradients(
+    objects, bipyramid
+):
+    config = replace(model_config("tiny", 4), bipyramid=bipyramid)
+    model = build_model(config).train().double()
+    images, truths = zip(*(example(objects=count) for count in objects), strict=True)
+    layout = config.geometry.layout(sizes_px(images))
+    targets = build_targets(truths, layout, config)
+    batch, read = (
+        model.batch([image.double() for image in images]),
+        model._read(targets, layout),
+    )
+    assert [len(numbers) for numbers in read] != [len(images)] * len(read)
+    results = []
+    for asked in (read, None):  # what is read, and everything
+        found = model.losses(model.network(batch, asked), targets, layout)
+        gradients = torch.autograd.grad(
+            sum(found.values()), list(model.parameters()), materialize_grads=True
+        )
+        results.append((found, gradients))
+    (some, some_gradients), (every, every_gradients) = results
+    for name in every:
+        torch.testing.assert_close(some[name], every[name], rtol=LOSS_REL, atol=0)
+    for ours, theirs in zip(some_gradients, every_gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=GRAD_REL, atol=1e-9)
+
+
+def test_a_batch_without_objects_gives_every_parameter_a_gradient():
+    """DistributedDataParallel would wait for one that never comes."""
+    model = build_model("tiny", num_classes=4).train()
+    image, truth = example(objects=0)
+    sum(model([image, image], [truth, truth]).values()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 
 
 def test_masks_of_detections_are_the_dense_ones():

@@ -16,6 +16,7 @@ from tensormask_edu import viz
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.base.stages import Stage
 from tensormask_edu.commands import demo
+from tensormask_edu.commands.expected import Curve
 from tensormask_edu.commands.report import (
     Claim,
     Picture,
@@ -395,18 +396,42 @@ def test_the_demo_runs_from_shapes_to_predictions(monkeypatch, tmp_path):
     }
 
 
+CURVE = Curve([200, 1000, 3000], [[0.04, 0.06, 0.05], [0.30, 0.30, 0.33], [0.50, 0.51, 0.52]])
+
+
 @pytest.mark.parametrize(
-    ("steps", "ap", "holds"), [(2054, 0.41, False), (3010, 0.41, False), (3010, 0.53, True)]
+    ("steps", "ap", "holds"),
+    [
+        (3000, 0.51, True),
+        (3000, 0.40, False),
+        (1000, 0.31, True),
+        (1000, 0.10, False),
+        (1700, 0.40, True),
+        (200, 0.05, True),
+        (200, 0.0, False),  # at half of the mean the band can fail even there
+        (150, 0.0, None),
+    ],
 )
-def test_a_score_that_the_clock_kept_low_fails_and_says_what_to_try(
-    steps, ap, holds, tmp_path, monkeypatch
-):
+def test_ap_is_judged_at_the_steps_the_clock_allowed(steps, ap, holds, tmp_path, monkeypatch):
     scores = {name: {"AP": ap} for name in ("segm", "bbox")}
     monkeypatch.setattr(demo.evaluate, "evaluate", lambda *args, **kwargs: dict(scores))
     monkeypatch.setattr(demo, "ceiling", lambda *args, **kwargs: {"segm": {"AP": 0.614}})
+    monkeypatch.setattr(demo, "learning_curve", lambda: CURVE)
     run = demo.start(tmp_path, 4.7, 0, quick=False)
     run.trained, run.held_out, run.steps = (SimpleNamespace(config=None), None), None, steps
     assert f"mask AP {ap:.3f}" in demo.score_model(run)
     (claim,) = run.report.claims
-    assert claim.holds is holds
-    assert claim.note.endswith("after 2054 steps, try --minutes 6") is (steps == 2054)
+    assert claim.holds is holds and f"after {steps} steps" in claim.claim
+    cut = 150 < steps < demo.STEPS
+    assert ("the clock ended training before 3000 steps" in claim.note) is cut
+
+
+def test_the_band_lies_below_the_mean_and_follows_it():
+    lows, means = zip(*(CURVE.at(steps) for steps in range(200, 5000, 50)), strict=True)
+    assert all(0 < low < mean for low, mean in zip(lows, means, strict=True))
+    assert list(means) == sorted(means) and CURVE.at(3000) == CURVE.at(9999)
+
+
+def test_the_pace_is_measured_and_said_beforehand(tmp_path):
+    words = demo.how_long(demo.start(tmp_path, 0.001, 0, quick=False))
+    assert "s a training step here" in words and "judged at what is reached" in words

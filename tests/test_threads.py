@@ -1,4 +1,4 @@
-"""The number of threads: which one a series of times makes it choose, and when it looks again."""
+"""The number of threads: which one times lead to, and when it is looked at again."""
 
 from __future__ import annotations
 

@@ -53,6 +53,13 @@ def count() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def threads(asked: int | None, device: torch.device) -> int | None:
+    """How many the CPU gets: as asked for, as now on a GPU or among processes; None: try."""
+    if asked is None and (device.type == "cuda" or count() > 1):
+        return torch.get_num_threads()
+    return asked
+
+
 def mean(values: Tensor) -> Tensor:
     """The mean of `values` over the processes, the same bits in all of them."""
     if count() == 1:

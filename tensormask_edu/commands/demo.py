@@ -325,7 +325,8 @@ def run_demo(
     """
     run = start(Path(output), minutes, seed, quick, steps)
     stages = run.report.stages
-    print(how_long(run), flush=True)
+    if not quick:
+        print(how_long(run), flush=True)
     for number, (name, work, needs) in enumerate(STAGES, start=1):
         print(f"[{number}/{len(STAGES)}] {name}", flush=True)
         stages.append(stage := perform(name, partial(work, run), needs, stages))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -95,11 +95,11 @@ def pace(recipe: Recipe) -> tuple[float, Threads]:
 
     A model with fresh weights is trained on four pictures of the overlap world, a few steps.
     """
-    recipe_model = recipe.model
+    config = replace(recipe.model, class_names=shapes.CLASS_NAMES)
     images, truths = zip(*(_picture(k) for k in range(recipe.train.batch_size)), strict=True)
-    layout = recipe_model.geometry.layout(sizes_px(images))
-    batch = Batch(list(images), build_targets(truths, layout, recipe_model), [])
-    model = build_model(recipe_model).to(memory_format=torch.channels_last).train()
+    layout = config.geometry.layout(sizes_px(images))
+    batch = Batch(list(images), build_targets(truths, layout, config), [])
+    model = build_model(config).to(memory_format=torch.channels_last).train()
     run, threads = Run(model, recipe.train, Path()), Threads(recipe.train.threads)
     seconds: list[float] = []
     run.train_step([batch], recipe.train.lr, time.perf_counter())  # kernels are compiled

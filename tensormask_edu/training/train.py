@@ -201,7 +201,7 @@ def _loop(run: Run, batches: DataLoader[list[Batch]], recipe: Recipe) -> None:
     config, began = run.config, time.perf_counter() - run.seconds
     quiet = distributed.rank() > 0
     bar = tqdm(total=config.steps, initial=run.step, desc="train", unit="step", disable=quiet)
-    threads = Threads(_fixed_threads(run), bar.write)
+    threads = Threads(distributed.threads(config.threads, run.device), bar.write)
     with bar, journal.interrupts(run.interrupt):
         for batch in batches:
             if run.stop or (progress := run.progress) >= 1:
@@ -219,10 +219,3 @@ def _loop(run: Run, batches: DataLoader[list[Batch]], recipe: Recipe) -> None:
             bar.write(f"stopped at step {run.step}; {advice}")
     run.save(recipe)
     distributed.wait()  # for the first process to have written it
-
-
-def _fixed_threads(run: Run) -> int | None:
-    """As asked for; as they are, on a GPU and among processes; None: to be tried."""
-    if run.config.threads is None and (run.device.type == "cuda" or distributed.count() > 1):
-        return torch.get_num_threads()
-    return run.config.threads
