@@ -172,17 +172,19 @@ def _predict(commands: Any) -> None:
     example = "predict outputs/cells/checkpoint photo.jpg --output outputs/seen"
     add = add_command(commands, "predict", _run_predict, text, example).add_argument
     precision = "float32, or bfloat16 or float16 on a GPU"
+    tile = "side of the tiles for larger pictures (default: 1024, from 2049 on)"
     add("checkpoint", metavar="CHECKPOINT", help="a checkpoint folder")
     add("image", metavar="IMAGE", help="an image file or a folder of them")
     add("--output", required=True, metavar="DIR", help="where the pictures go")
     add("--score", type=float, default=0.5, help="draw from this score on (default 0.5)")
     add("--precision", default="float32", help=precision)
+    add("--tile", type=int, metavar="PX", help=tile)
 
 
 def _run_predict(args: Args) -> int:
     from .commands.predict import predict
 
-    words = (args.checkpoint, args.image, args.output, args.score, args.precision)
+    words = (args.checkpoint, args.image, args.output, args.score, args.precision, args.tile)
     print(*predict(*words), sep="\n")
     return 0
 

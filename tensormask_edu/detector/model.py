@@ -4,7 +4,7 @@
     losses = model(images, targets)                       # training
     detections = model.eval()(images)                     # evaluation
 
-next: training/schedule.py
+next: detector/tiles.py
 """
 
 from __future__ import annotations
