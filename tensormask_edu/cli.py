@@ -158,6 +158,7 @@ def _evaluate(commands: Any) -> None:
     add("--ground-truth", metavar="JSON", help="a COCO instances file")
     add("--detections", metavar="JSON", help="a COCO results file")
     add("--iou", choices=("segm", "bbox"), default="segm", help="overlap of masks or boxes")
+    add("--losses", action="store_true", help="also show where mask AP is lost")
     add("--json", metavar="FILE", help="also write the scores here")
 
 

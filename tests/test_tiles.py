@@ -16,6 +16,7 @@ from tensormask_edu import viz
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.commands.predict import detect
 from tensormask_edu.config import MODELS, InputConfig
+from tensormask_edu.data.prepare import read_image
 from tensormask_edu.detector import tiles
 from tensormask_edu.detector.model import build_model
 from tensormask_edu.evaluation.results import to_coco
@@ -158,7 +159,12 @@ def test_contrast_is_that_of_the_whole_picture():
         empty = torch.zeros(0)
         masks = torch.zeros(0, *output_sizes[0], dtype=torch.bool)
         return [
-            {"boxes": torch.zeros(0, 4), "scores": empty, "labels": empty.long(), "masks": masks}
+            {
+                "boxes": torch.zeros(0, 4),
+                "scores": empty,
+                "labels": empty.long(),
+                "masks": masks,
+            }
         ]
 
     config = InputConfig(stretch_percentiles=(0.5, 99.5))
@@ -202,4 +208,17 @@ def test_cutouts_are_drawn_as_masks_are():
     cutouts = Cutouts((60, 80), [cut_out(mask) for mask in found["masks"]])
     words = (image, found, ("a", "b"))
     expected = viz.png(viz.draw_instances(*words))
-    assert viz.png(viz.draw_instances(image, found | {"masks": cutouts}, ("a", "b"))) == expected
+    assert (
+        viz.png(viz.draw_instances(image, found | {"masks": cutouts}, ("a", "b"))) == expected
+    )
+
+
+def test_what_was_seen_in_tiles_is_painted_in_the_pictures_own_pixels(tmp_path):
+    image = painted((60, 80), [(5, 6, 20, 30)])
+    cutouts = Cutouts((60, 80), [cut_out(mask) for mask in whole(image)["masks"]])
+    viz.save_instances(tmp_path / "seen.png", image, whole(image) | {"masks": cutouts}, ("a",))
+    changed = (read_image(tmp_path / "seen.png") != image).any(0)
+    expected = np.zeros((60, 80), dtype=bool)
+    expected[6:36, 5:25] = True
+    expected[7:35, 6:24] = False
+    np.testing.assert_array_equal(changed, expected)

@@ -83,9 +83,8 @@ def write_predictions(
     for file in tqdm(files, desc="predict", unit="image", disable=len(files) == 1):
         image = read_image(file)
         detection = detect(image)
-        figure = viz.draw_instances(image, detection, class_names, title=file.name)
         pictures.append(Path(output) / f"{file.stem}.png")
-        viz.save(figure, pictures[-1])
+        viz.save_instances(pictures[-1], image, detection, class_names, title=file.name)
         found += to_coco(file.name, detection, category_ids)
     write_json(Path(output) / "detections.json", found)
     return pictures

@@ -157,7 +157,9 @@ def owned(
         if _holds(_trusted(piece.tile, size, margin), box):
             kept.append(piece)
         elif not any(_holds(tile, box) for tile in trusted):
-            kept.append(Piece(piece.tile, piece.box, piece.score, piece.label, piece.mask, True))
+            kept.append(
+                Piece(piece.tile, piece.box, piece.score, piece.label, piece.mask, True)
+            )
     return kept
 
 
