@@ -183,6 +183,7 @@ def test_unknown_names_and_numbers_are_refused(world, tmp_path, capsys):
     predict = ["predict", world / "run" / "checkpoint", tmp_path, "--output", tmp_path / "o"]
     fails(capsys, [*predict, "--score", "7"], "score")
     fails(capsys, [*predict, "--precision", "half"], "precision", "bfloat16")
+    fails(capsys, [*predict, "--tile", "100"], "tile", "at least 256 px")
     fails(capsys, ["evaluate"], "CHECKPOINT FOLDER")
     fails(capsys, ["evaluate", world, "--ground-truth", world], "either")
     assert files_below(tmp_path) == []

@@ -181,7 +181,7 @@ def test_small_pictures_are_seen_whole_and_large_ones_in_tiles():
     assert tiles.tiled((200, 200), config, tile_px=256)
     assert not tiles.tiled((4000, 4000), InputConfig(short_side_px=800))
     with pytest.raises(InputError, match="tile: expected at least 256 px, got 100"):
-        tiles.tiled((4000, 4000), config, tile_px=100)
+        tiles.check_tile(100)
 
 
 def test_a_network_in_tiles_lists_what_it_lists_in_a_single_tile():

@@ -49,9 +49,11 @@ def predict(
     """
     import torch
 
+    from ..detector.tiles import check_tile
     from ..weights.checkpoint import load_checkpoint
 
     check_score(score)
+    check_tile(tile_px)
     if precision not in PRECISIONS:
         raise bad_input("precision", " or ".join(PRECISIONS), precision)
     files = image_files(Path(source))

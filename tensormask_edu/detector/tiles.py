@@ -52,14 +52,18 @@ class Piece:
     cut: bool = False
 
 
+def check_tile(tile_px: int | None) -> None:
+    """Raise InputError if tiles of that side are too small to see an object whole."""
+    expected = f"at least {SMALLEST_TILE_PX} px"
+    require(tile_px is None or tile_px >= SMALLEST_TILE_PX, "tile", expected, tile_px)
+
+
 def tiled(size: tuple[int, int], config: InputConfig, tile_px: int | None = None) -> bool:
     """Whether a picture of `size` (height, width) is cut into tiles.
 
     Args:
         tile_px: the side of a tile if it is forced; by default tiles begin at `WHOLE_PX`.
     """
-    expected = f"at least {SMALLEST_TILE_PX} px"
-    require(tile_px is None or tile_px >= SMALLEST_TILE_PX, "tile", expected, tile_px)
     return max(input_size(*size, config)) > (tile_px or WHOLE_PX)
 
 
