@@ -131,7 +131,7 @@ class Scene:
         found = [self.rle(row) for row in self.detections]
         crowds = [self.rle(truth) for truth in truths if truth["iscrowd"]]
         overlap = Overlap(found, [self.rle(truth) for truth in self.truths])
-        in_crowd = np.asarray(Overlap(found, crowds).of_found >= COVERED).any(axis=1)
+        in_crowd = np.asarray((Overlap(found, crowds).of_found >= COVERED).any(axis=1))
         self.judged = judge(overlap, in_crowd)
 
     def rle(self, row: Mapping[str, Any]) -> dict[str, Any]:
