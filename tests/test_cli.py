@@ -50,7 +50,8 @@ def files_below(folder):
 
 def test_train_evaluate_predict_follow_each_other(world, tmp_path, capsys):
     checkpoint, shapes = str(world / "run" / "checkpoint"), str(world / "shapes")
-    assert main(["evaluate", checkpoint, shapes, "--json", str(tmp_path / "scores.json")]) == 0
+    words = ["evaluate", checkpoint, shapes, "--losses"]
+    assert main([*words, "--json", str(tmp_path / "scores.json")]) == 0
     scores = read_json(tmp_path / "scores.json")
     assert set(scores) >= {"segm", "bbox", "ceiling"}
     assert scores["ceiling"]["segm"]["AP"] > 0.2
