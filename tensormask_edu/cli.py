@@ -165,6 +165,7 @@ def _evaluate(commands: Any) -> None:
     add("--ground-truth", metavar="JSON", help="a COCO instances file")
     add("--detections", metavar="JSON", help="a COCO results file")
     add("--iou", choices=("segm", "bbox"), default="segm", help="overlap of masks or boxes")
+    add("--losses", action="store_true", help="also show where mask AP is lost")
     add("--json", metavar="FILE", help="also write the scores here")
 
 
@@ -179,17 +180,19 @@ def _predict(commands: Any) -> None:
     example = "predict outputs/cells/checkpoint photo.jpg --output outputs/seen"
     add = add_command(commands, "predict", _run_predict, text, example).add_argument
     precision = "float32, or bfloat16 or float16 on a GPU"
+    tile = "side of the tiles for larger pictures (default: 1024, from 2049 on)"
     add("checkpoint", metavar="CHECKPOINT", help="a checkpoint folder")
     add("image", metavar="IMAGE", help="an image file or a folder of them")
     add("--output", required=True, metavar="DIR", help="where the pictures go")
     add("--score", type=float, default=0.5, help="draw from this score on (default 0.5)")
     add("--precision", default="float32", help=precision)
+    add("--tile", type=int, metavar="PX", help=tile)
 
 
 def _run_predict(args: Args) -> int:
     from .commands.predict import predict
 
-    words = (args.checkpoint, args.image, args.output, args.score, args.precision)
+    words = (args.checkpoint, args.image, args.output, args.score, args.precision, args.tile)
     print(*predict(*words), sep="\n")
     return 0
 

@@ -1,4 +1,4 @@
-"""Polygons, run lengths, arrays; tight boxes; overlap.
+"""Polygons, run lengths, arrays, cutouts; tight boxes; overlap.
 
 Masks change their form and are measured here, and nowhere else. Arrays are NumPy's; `iou` takes
 tensors as well. Needs no torch.
@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .base.errors import InputError
+
+Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in whole pixels, x1 and y1 not included
 
 # --- polygons, run lengths, arrays ------------------------------------------------------------
 
@@ -112,6 +114,80 @@ def draw(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> NDArray[
     return decode([mask_utils.merge(mask_utils.frPyObjects(list(polygons), *size))], size)[0]
 
 
+# --- cutouts: masks of large pictures ---------------------------------------------------------
+
+
+class Cutout(NamedTuple):
+    """A mask kept within its box: `part` bool (h, w), whose corner lies at (top, left)."""
+
+    top: int
+    left: int
+    part: NDArray[np.bool_]
+
+    @property
+    def box(self) -> Box:
+        """Where the part lies in the picture."""
+        height, width = self.part.shape
+        return self.left, self.top, self.left + width, self.top + height
+
+    def within(self, box: Box) -> NDArray[np.bool_]:
+        """What of the part lies in a box of the picture: bool, (0, ...) or (..., 0) if none."""
+        x0, y0, x1, y1 = box
+        rows = slice(max(y0 - self.top, 0), max(y1 - self.top, 0))
+        return self.part[rows, max(x0 - self.left, 0) : max(x1 - self.left, 0)]
+
+
+class Cutouts(NamedTuple):
+    """The masks of one picture of `size` (height, width), none of them as large as it."""
+
+    size: tuple[int, int]
+    cutouts: list[Cutout]
+
+
+def cut_out(mask: NDArray[np.bool_], top: int = 0, left: int = 0) -> Cutout:
+    """The mask within its tight box; empty masks have a part of (0, 0).
+
+    Args:
+        mask: bool (h, w), whose own corner lies at (top, left) of the picture.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return Cutout(top, left, np.zeros((0, 0), dtype=bool))
+    y, x = int(rows[0]), int(columns[0])
+    # A copy, so that the large mask can go
+    return Cutout(top + y, left + x, mask[y : rows[-1] + 1, x : columns[-1] + 1].copy())
+
+
+def union(cutouts: Sequence[Cutout]) -> Cutout:
+    """The pixels in any of the masks, of one at least, none of them empty."""
+    corners = np.array([cutout.box for cutout in cutouts])
+    (left, top), (right, bottom) = corners[:, :2].min(0), corners[:, 2:].max(0)
+    part = np.zeros((bottom - top, right - left), dtype=bool)
+    for y, x, other in cutouts:
+        part[y - top : y - top + other.shape[0], x - left : x - left + other.shape[1]] |= other
+    return Cutout(int(top), int(left), part)
+
+
+def encode_cutouts(masks: Cutouts) -> list[dict[str, Any]]:
+    """What `encode` makes of the masks drawn whole, without drawing them."""
+    from pycocotools import mask as mask_utils
+
+    height, width = masks.size
+    runs = []
+    for top, left, part in masks.cutouts:
+        x, y = part.T.nonzero()  # down the columns
+        place = (x + left) * height + y + top
+        begins = np.diff(place, prepend=-2) > 1
+        ends = np.diff(place, append=height * width + 1) > 1
+        edges = np.stack([place[begins], place[ends] + 1], axis=1)  # of each run of ones
+        counts = np.diff(edges.reshape(-1), prepend=0, append=height * width)
+        if edges.size and edges[-1, 1] == height * width:
+            counts = counts[:-1]  # no zeros after the last one
+        runs.append({"size": [height, width], "counts": counts.tolist()})
+    rles = mask_utils.frPyObjects(runs, height, width) if runs else []
+    return [{"size": rle["size"], "counts": rle["counts"].decode("ascii")} for rle in rles]
+
+
 # --- measures ---------------------------------------------------------------------------------
 
 
@@ -138,3 +214,15 @@ def iou(one: Any, other: Any, both_empty: float = 0.0) -> Any:
     shared = (one & other).sum((-2, -1))  # (...)
     either = (one | other).sum((-2, -1))
     return shared / either.clip(min=1) + both_empty * (either == 0)
+
+
+def iou_within(one: Cutout, other: Cutout, box: Box) -> float:
+    """The IoU of two masks in a box of the picture; 0 where both are empty there."""
+    (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = one.box, other.box
+    x0, y0, x1, y1 = box
+    common = max(ax0, bx0, x0), max(ay0, by0, y0), min(ax1, bx1, x1), min(ay1, by1, y1)
+    if common[0] >= common[2] or common[1] >= common[3]:
+        return 0.0
+    shared = int((one.within(common) & other.within(common)).sum())
+    either = int(one.within(box).sum()) + int(other.within(box).sum()) - shared
+    return shared / max(either, 1)

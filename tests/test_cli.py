@@ -50,7 +50,8 @@ def files_below(folder):
 
 def test_train_evaluate_predict_follow_each_other(world, tmp_path, capsys):
     checkpoint, shapes = str(world / "run" / "checkpoint"), str(world / "shapes")
-    assert main(["evaluate", checkpoint, shapes, "--json", str(tmp_path / "scores.json")]) == 0
+    words = ["evaluate", checkpoint, shapes, "--losses"]
+    assert main([*words, "--json", str(tmp_path / "scores.json")]) == 0
     scores = read_json(tmp_path / "scores.json")
     assert set(scores) >= {"segm", "bbox", "ceiling"}
     assert scores["ceiling"]["segm"]["AP"] > 0.2
@@ -183,6 +184,7 @@ def test_unknown_names_and_numbers_are_refused(world, tmp_path, capsys):
     predict = ["predict", world / "run" / "checkpoint", tmp_path, "--output", tmp_path / "o"]
     fails(capsys, [*predict, "--score", "7"], "score")
     fails(capsys, [*predict, "--precision", "half"], "precision", "bfloat16")
+    fails(capsys, [*predict, "--tile", "100"], "tile", "at least 256 px")
     fails(capsys, ["evaluate"], "CHECKPOINT FOLDER")
     fails(capsys, ["evaluate", world, "--ground-truth", world], "either")
     assert files_below(tmp_path) == []

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.config import InputConfig
 from tensormask_edu.data.coco import CocoFolder
+from tensormask_edu.detector import tiles
 from tensormask_edu.evaluation import coco_scores as evaluate
 from tensormask_edu.masks import decode, encode
 
@@ -335,6 +336,17 @@ def test_a_model_that_sees_all_scores_one_in_the_files_own_pixels(coloured: Path
     assert (scores["images"], scores["detections"]) == (3, 3)
     assert model.batch_sizes == [2, 1]
     assert model.training
+
+
+def test_large_pictures_are_seen_tile_by_tile_and_score_the_same(
+    coloured: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tiles, "WHOLE_PX", 20)  # the pictures have sides of 20 and of 32
+    model, dataset = BrightChannels(), CocoFolder(coloured, "val", keep_empty=True)
+    scores = evaluate.evaluate(model, dataset, InputConfig(), progress=False)
+    assert [scores[iou]["AP"] for iou in ("segm", "bbox")] == pytest.approx([1, 1], abs=EXACT)
+    assert (scores["images"], scores["detections"]) == (3, 3)
+    assert model.batch_sizes == [1, 1, 1]
 
 
 def test_the_mode_of_a_model_is_restored_after_a_failure(coloured: Path):

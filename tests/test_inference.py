@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from tensormask_edu.config import MODELS
 from tensormask_edu.detector import inference
+from tensormask_edu.detector.model import build_model
 from tensormask_edu.detector.network import WindowMasks
 
 CONFIG = replace(MODELS["tiny"], class_names=("a", "b"), topk_candidates=50)
@@ -87,3 +88,46 @@ def test_boxes_outside_the_output_are_dropped():
     rest = inference.to_output_size(kept, (10, 10), (20, 30))
     assert rest.window.tolist() == [1]
     assert rest.boxes.tolist() == [[0, 0, 24, 16]]
+
+
+def test_a_higher_threshold_draws_the_pixels_that_reach_it():
+    window_px, logits = torch.tensor([[0.0, 0, 20, 20]]), 3 * torch.randn(1, 5, 5)
+    masks = [WindowMasks(torch.tensor([0]), logits)]
+    lower, higher = (inference.paste(masks, window_px, 20, 20, t)[0] for t in (0.5, 0.8))
+    plain = F.interpolate(logits.sigmoid()[None], size=(20, 20), mode="bilinear")[0, 0]
+    assert torch.equal(higher[2:-2, 2:-2], (plain >= 0.8)[2:-2, 2:-2])
+    assert (lower | higher).equal(lower) and not lower.equal(higher)
+
+
+def test_sureness_is_the_mean_probability_of_the_bins_that_are_set():
+    probability = torch.tensor([[[0.9, 0.7], [0.1, 0.5]], [[0.1, 0.2], [0.3, 0.4]]])
+    masks = [WindowMasks(torch.tensor([1, 2]), probability.logit())]
+    sureness = torch.zeros(3)
+    (handed_on,) = inference.with_sureness(masks, 0.6, sureness)
+    torch.testing.assert_close(sureness, torch.tensor([0, 0.8, 0]))
+    assert handed_on[1] is masks[0][1]
+
+
+def test_sure_masks_rank_before_likelier_objects():
+    scores, order = inference.ranked(torch.tensor([0.8, 0.6]), torch.tensor([0.5, 1.0]), 2.0)
+    assert order.tolist() == [1, 0]
+    torch.testing.assert_close(scores, torch.tensor([0.6, 0.2]))
+
+
+def test_a_model_ranks_by_sureness_only_if_told_to():
+    torch.manual_seed(0)
+    config = replace(MODELS["tiny"], prior=0.06, detections_per_image=20)
+    plain, sure = build_model(config).eval(), build_model(replace(config, mask_score_power=2.0))
+    sure.load_state_dict(plain.state_dict())
+    image = torch.rand(3, 64, 64)
+    with torch.inference_mode():
+        (before,), (after,) = plain([image]), sure.eval()([image])
+    assert len(before["scores"]) == len(after["scores"]) > 0
+    assert (after["scores"].diff() <= 0).all() and (after["scores"] < before["scores"]).all()
+    assert (
+        after["masks"]
+        .flatten(1)
+        .sum(1)
+        .sort()
+        .values.equal(before["masks"].flatten(1).sum(1).sort().values)
+    )

@@ -11,7 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as mask_utils
 
-from tensormask_edu.masks import decode, encode, iou, run_lengths, tight_boxes, to_rle
+from tensormask_edu.masks import (
+    Cutouts,
+    cut_out,
+    decode,
+    encode,
+    encode_cutouts,
+    iou,
+    iou_within,
+    run_lengths,
+    tight_boxes,
+    to_rle,
+    union,
+)
 
 SQUARE = [2.0, 2.0, 8.0, 2.0, 8.0, 6.0, 2.0, 6.0]  # columns 2..7, rows 2..5
 
@@ -126,3 +138,43 @@ def test_two_empty_masks_agree_as_much_as_is_said(kind, both_empty: float):
     masks[1, 0, 0] = True
     assert iou(kind(masks), kind(masks[:1]), both_empty=both_empty).tolist() == [both_empty, 0]
     assert iou(kind(masks), kind(masks), both_empty).tolist() == [both_empty, 1]
+
+
+# --- cutouts ----------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 15), st.integers(1, 15), st.integers(0, 2**32 - 1), st.floats(0, 1))
+def test_cutouts_have_the_run_lengths_of_the_whole_masks(
+    height: int, width: int, seed: int, share: float
+):
+    masks = random_masks(4, height, width, seed=seed, share=share)
+    cutouts = [cut_out(mask) for mask in masks]
+    assert encode_cutouts(Cutouts((height, width), cutouts)) == encode(masks)
+    for cutout, box in zip(cutouts, tight_boxes(masks).tolist(), strict=True):
+        assert not cutout.part.size or list(cutout.box) == box
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.05, 1))
+def test_cutouts_unite_and_overlap_as_the_whole_masks(seed: int, share: float):
+    random = np.random.default_rng(seed)
+    masks = np.zeros((2, 12, 17), dtype=bool)
+    for mask in masks:  # one patch each, somewhere
+        y, x = random.integers(0, [8, 13])
+        mask[y : y + 5, x : x + 5] = random.random((min(5, 12 - y), min(5, 17 - x))) < share
+        mask[y, x] = True
+    one, other = (cut_out(mask) for mask in masks)
+    (x0, x1), (y0, y1) = np.sort(random.integers(0, [[18], [13]], (2, 2))).tolist()
+    inside = masks[:, y0:y1, x0:x1]
+    assert iou_within(one, other, (x0, y0, x1, y1)) == iou(*inside)
+    both = union([one, other])
+    assert encode_cutouts(Cutouts((12, 17), [both])) == encode(masks.any(0)[None])
+
+
+def test_a_cutout_of_a_part_lies_where_the_part_does():
+    mask = random_masks(9, 8)
+    mask[:2] = False
+    whole = np.zeros((30, 40), dtype=bool)
+    whole[11:20, 25:33] = mask
+    assert encode_cutouts(Cutouts((30, 40), [cut_out(mask, 11, 25)])) == encode(whole[None])

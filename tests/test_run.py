@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from exported import SMALL, needs_rtx
+from exported import SMALL, needs_rtx, outspoken
 from PIL import Image
 
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.commands.predict import predict as predict_in_torch
-from tensormask_edu.config import InputConfig
+from tensormask_edu.config import InputConfig, to_json
 from tensormask_edu.data.shapes import write_shapes
 from tensormask_edu.detector.model import build_model
 from tensormask_edu.weights.checkpoint import load_checkpoint, save_checkpoint
@@ -34,11 +34,14 @@ from tensormask_export import bench, cli, contract
 from tensormask_export.engine.build import build_engine
 from tensormask_export.engine.device import Device
 from tensormask_export.engine.manifest import read_engine
+from tensormask_export.onnx_file.graph import DetectorGraph
 from tensormask_export.onnx_file.read import read_onnx
+from tensormask_export.onnx_file.write import windows_metadata
 from tensormask_export.predict import predict
 from tensormask_export.runtimes import engine as engine_run
 from tensormask_export.runtimes import session as run
-from tensormask_export.runtimes.eager import EagerSession
+from tensormask_export.runtimes.detections import detections
+from tensormask_export.runtimes.eager import EagerSession, arrays
 from tensormask_export.runtimes.find import NAMES, find_sessions, open_session
 from tensormask_export.runtimes.onnxruntime import OnnxSession
 from tensormask_export.shapes import Profile
@@ -151,6 +154,24 @@ def test_detections_are_those_of_pytorch(folder):
         np.testing.assert_allclose(detection["scores"], expected["scores"], atol=1e-6)
         np.testing.assert_allclose(detection["boxes"], expected["boxes"], atol=1e-3)
         assert (detection["masks"] == expected["masks"].numpy()).mean() > 0.999
+
+
+def test_sure_masks_are_drawn_and_ranked_without_pytorch_as_with_it():
+    config = replace(SMALL, mask_threshold=0.6, mask_score_power=2.0)
+    model, picture = outspoken(build_model(config)).eval(), images(3, 40, 32)
+    metadata = {
+        contract.WINDOWS: windows_metadata(config.geometry),
+        contract.MODEL_CONFIG: to_json(config),
+    }
+    with torch.inference_mode():
+        outputs = arrays(DetectorGraph(model)(torch.from_numpy(picture)[None]))
+        (expected,) = model([torch.from_numpy(picture)], output_sizes=[(80, 64)])
+    (found,) = detections(outputs, metadata, [(40, 32)], [(80, 64)])
+    assert len(found["scores"]) > 3
+    np.testing.assert_array_equal(found["labels"], expected["labels"])
+    np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-6)
+    np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=1e-3)
+    assert (found["masks"] == expected["masks"].numpy()).mean() > 0.999
 
 
 def test_every_runtime_is_a_session_and_all_find_the_same(folder):

@@ -13,7 +13,7 @@ from ..base import distributed
 from ..base.errors import bad_input
 from ..base.files import write_json
 from ..data.coco import CocoFolder
-from ..evaluation import coco_scores
+from ..evaluation import coco_scores, lost
 from ..evaluation.ceiling import ceiling
 from ..weights.checkpoint import load_checkpoint
 
@@ -22,10 +22,14 @@ def run(args: argparse.Namespace) -> int:
     """Print the scores, write the JSON if asked: once, of however many processes."""
     files, trained = (args.ground_truth, args.detections), (args.checkpoint, args.folder)
     if all(files) and not any(trained):
-        show({args.iou: coco_scores.score(*files, iou=args.iou)}, args.json)
+        scores: dict[str, Any] = {args.iou: coco_scores.score(*files, iou=args.iou)}
+        if args.losses:
+            truth = coco_scores.load_ground_truth(args.ground_truth)
+            scores["losses"] = lost.lost(truth, args.detections)
+        show(scores, args.json)
     elif all(trained) and not any(files):
         with distributed.processes():
-            scores = evaluate_checkpoint(*trained, args.split)
+            scores = evaluate_checkpoint(*trained, args.split, args.losses)
             if distributed.rank() == 0:
                 show(scores, args.json)
     else:
@@ -35,16 +39,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def show(scores: dict[str, Any], file: str | None) -> None:
-    """Print the table; write the scores into `file` if there is one."""
+    """Print the tables; write the scores into `file` if there is one."""
     print(coco_scores.table(scores))
+    if "losses" in scores:
+        print("", lost.table(scores["losses"]), sep="\n")
     if file:
         write_json(file, scores)
 
 
 def evaluate_checkpoint(
-    checkpoint: str | Path, folder: str | Path, split: str = "val"
+    checkpoint: str | Path, folder: str | Path, split: str = "val", losses: bool = False
 ) -> dict[str, Any]:
     """Scores of a checkpoint on a data set's split: masks, boxes, and the ceiling beside them.
+
+    Args:
+        losses: also where mask AP is lost, see `evaluation/lost.py`.
 
     Raises:
         InputError: no checkpoint, no data set, or classes that differ between the two.
@@ -60,5 +69,12 @@ def evaluate_checkpoint(
             )
         speaks = distributed.rank() == 0
         model.to(device)
-        scores = coco_scores.evaluate(model, dataset, input_config, progress=speaks)
-        return {**scores, "ceiling": ceiling(model.config, dataset, input_config, speaks)}
+        found, images = coco_scores.evaluate_model(
+            model, dataset, input_config, progress=speaks
+        )
+        scores = coco_scores.score_all(dataset, found, images)
+        scores["ceiling"] = ceiling(model.config, dataset, input_config, speaks)
+        if losses and speaks:
+            truth = coco_scores.load_ground_truth(dataset.ground_truth_path)
+            scores["losses"] = lost.lost(truth, found)
+        return scores

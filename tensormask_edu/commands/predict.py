@@ -34,21 +34,26 @@ def predict(
     output: str | Path,
     score: float = 0.5,
     precision: str = "float32",
+    tile_px: int | None = None,
 ) -> list[Path]:
     """Run a checkpoint on an image or on every image of a folder; on a GPU if there is one.
 
     Args:
         score: detections below this score are neither drawn nor listed.
         precision: of the network: float32, bfloat16 or float16; boxes and scores stay float32.
+        tile_px: the side of the tiles in which larger pictures are seen, in the model's pixels;
+            by default only very large ones are, see `detector/tiles.py`.
 
     Returns:
         the pictures written into `output`, see `write_predictions`.
     """
     import torch
 
+    from ..detector.tiles import check_tile
     from ..weights.checkpoint import load_checkpoint
 
     check_score(score)
+    check_tile(tile_px)
     if precision not in PRECISIONS:
         raise bad_input("precision", " or ".join(PRECISIONS), precision)
     files = image_files(Path(source))
@@ -56,7 +61,7 @@ def predict(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)
     names = model.config.class_names
-    found = partial(detect, model, input_config=input_config, score=score)
+    found = partial(detect, model, input_config=input_config, score=score, tile_px=tile_px)
     with torch.autocast(device, getattr(torch, precision), enabled=precision != "float32"):
         return write_predictions(files, found, names, output)
 
@@ -72,17 +77,16 @@ def write_predictions(
     The list is in COCO's result form, with the file name as `image_id`.
 
     Args:
-        detect: boxes (d, 4), scores, labels (d,) and masks (d, H, W) of a uint8 image
-            (3, H, W), whatever computes them.
+        detect: boxes (d, 4), scores, labels (d,) and masks (d, H, W) or d cutouts of a uint8
+            image (3, H, W), whatever computes them.
     """
     category_ids = list(range(1, len(class_names) + 1))
     pictures, found = [], []
     for file in tqdm(files, desc="predict", unit="image", disable=len(files) == 1):
         image = read_image(file)
         detection = detect(image)
-        figure = viz.draw_instances(image, detection, class_names, title=file.name)
         pictures.append(Path(output) / f"{file.stem}.png")
-        viz.save(figure, pictures[-1])
+        viz.save_instances(pictures[-1], image, detection, class_names, title=file.name)
         found += to_coco(file.name, detection, category_ids)
     write_json(Path(output) / "detections.json", found)
     return pictures
@@ -108,13 +112,24 @@ def image_files(source: Path) -> list[Path]:
 
 
 def detect(
-    model: TensorMask, image: Pixels, input_config: InputConfig, score: float = 0.0
+    model: TensorMask,
+    image: Pixels,
+    input_config: InputConfig,
+    score: float = 0.0,
+    tile_px: int | None = None,
 ) -> Arrays:
-    """Boxes, scores, labels and masks of one uint8 image (3, H, W), in its own pixels."""
+    """Boxes, scores, labels and masks of one uint8 image (3, H, W), in its own pixels.
+
+    Masks are cutouts where the image is seen in tiles, of `tile_px` if given.
+    """
     import torch
 
-    size = (image.shape[-2], image.shape[-1])
-    prepared = torch.from_numpy(prepare(image, input_config)).to(model.pixel_mean.device)
+    from ..detector import tiles
+
+    size, device = (image.shape[-2], image.shape[-1]), model.pixel_mean.device
+    if tiles.tiled(size, input_config, tile_px):
+        return tiles.detect_in_tiles(model, image, input_config, device, score, tile_px)
+    prepared = torch.from_numpy(prepare(image, input_config)).to(device)
     with torch.inference_mode():
         detection = model([prepared], output_sizes=[size])[0]
     chosen = detection["scores"] >= score

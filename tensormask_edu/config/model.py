@@ -72,12 +72,21 @@ class ModelConfig:
     topk_candidates: int = 1000
     nms_threshold: float = 0.5
     detections_per_image: int = 100
+    # Probability from which on a pixel is set (official). Positive bins that weigh w in the
+    # loss are learnt too sure of: w / (1 + w) is then an even chance, at 1.5 it is 0.6.
+    mask_threshold: float = 0.5
+    # A score is the class's times its mask's mean probability, where set, to this power; 0: the
+    # class's alone (official)
+    mask_score_power: float = 0.0
 
     def __post_init__(self) -> None:
         names, groups = self.class_names, self.tower_norm_groups
         require(len(names) >= 1, "class_names", "at least one class", names)
         require(self.backbone in BACKBONES, "backbone", f"one of {BACKBONES}", self.backbone)
         require(0 < self.prior < 1, "prior", "a probability between 0 and 1", self.prior)
+        threshold, power = self.mask_threshold, self.mask_score_power
+        require(0 < threshold < 1, "mask_threshold", "between 0 and 1", threshold)
+        require(power >= 0, "mask_score_power", "at least 0", power)
         self._require_one_of("centrality_unit", ("stride", "bin"))
         self._require_one_of("scale_rule", ("side - stride", "side"))
         self._require_one_of("normaliser", ("process", "global"))

@@ -102,7 +102,9 @@ RECIPES: dict[str, Recipe] = {
     # Microscope pictures with many small objects: enlarged twice, cropped, slight changes of
     # light (strong ones learn several times more slowly). Meant for --minutes 20 on two cores.
     "cells": Recipe(
-        replace(MODELS["tiny"], topk_candidates=3000),
+        replace(
+            MODELS["tiny"], topk_candidates=3000, mask_threshold=0.6, mask_score_power=2.0
+        ),
         InputConfig(enlarge=2.0, stretch_percentiles=(0.5, 99.8)),
         TrainConfig(
             steps=10_000,

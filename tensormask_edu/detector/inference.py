@@ -1,7 +1,7 @@
 """From the network's output to detections: select, decode, suppress, paste masks.
 
 Scores choose, boxes suppress, and a mask is pasted from its *window*, not from the predicted
-box.
+box. How sure a mask is may then weigh in its score.
 
 next: detector/model.py
 """
@@ -9,7 +9,7 @@ next: detector/model.py
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -73,10 +73,36 @@ def suppress(box: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> T
     return kept.nonzero().squeeze(1)  # bool (C,) -> (kept,)
 
 
-def paste(masks: Iterable[WindowMasks], window_px: Tensor, height: int, width: int) -> Tensor:
+def with_sureness(
+    masks: Iterable[WindowMasks], threshold: float, sureness: Tensor
+) -> Iterator[WindowMasks]:
+    """Hands the masks on, writing how sure each is into its place of `sureness` (D,).
+
+    That is the mean probability of its bins from `threshold` on, 0 if there are none.
+    """
+    for where, logits in masks:  # (P,), (P, V, U)
+        probability = logits.float().sigmoid()
+        drawn = probability >= threshold
+        total = (probability * drawn).sum(dim=(1, 2))  # (P, V, U) -> (P,)
+        sureness[where] = total / drawn.sum(dim=(1, 2)).clamp(min=1)
+        yield WindowMasks(where, logits)
+
+
+def ranked(scores: Tensor, sureness: Tensor, power: float) -> tuple[Tensor, Tensor]:
+    """Scores (D,) times `sureness` (D,) to a power, descending, and whose each is (D,)."""
+    return (scores * sureness**power).sort(descending=True, stable=True)
+
+
+def paste(
+    masks: Iterable[WindowMasks],
+    window_px: Tensor,
+    height: int,
+    width: int,
+    threshold: float = 0.5,
+) -> Tensor:
     """Draw windows' mask logits on the image: bool (D, height, width).
 
-    A pixel is set where the probability is at least 0.5. At its centre the probability is
+    A pixel is set where the probability is at least `threshold`. At its centre it is
     interpolated bilinearly between bin centres, and zero outside the window. Windows of one
     size cover equally many pixels, so they are drawn as batches of patches, of `PATCH_PIXELS`
     at most: beside the result nothing grows with the number of detections.
@@ -95,12 +121,18 @@ def paste(masks: Iterable[WindowMasks], window_px: Tensor, height: int, width: i
         patch_h = min(math.ceil(window_h) + 1, height)
         count = max(1, PATCH_PIXELS // (patch_w * patch_h))
         for rows, values in zip(where.split(count), logits.split(count), strict=True):
-            _draw(canvas, rows, values, window_px[rows].float(), (patch_w, patch_h))
+            window = window_px[rows].float()
+            _draw(canvas, rows, values, window, (patch_w, patch_h), threshold)
     return canvas
 
 
 def _draw(
-    canvas: Tensor, rows: Tensor, logits: Tensor, window: Tensor, patch: tuple[int, int]
+    canvas: Tensor,
+    rows: Tensor,
+    logits: Tensor,
+    window: Tensor,
+    patch: tuple[int, int],
+    threshold: float,
 ) -> None:
     """Draw logits (P, V, U) of windows (P, 4) on `rows` of the canvas.
 
@@ -116,7 +148,7 @@ def _draw(
     grid = torch.stack(torch.broadcast_tensors(grid_x[:, None, :], grid_y[:, :, None]), dim=3)
     probability = logits.float().sigmoid()[:, None]  # (P, V, U) -> (P, 1, V, U)
     # -> (P, patch_h, patch_w); grid_sample's padding is zeros: no mask outside the window
-    drawn = F.grid_sample(probability, grid, align_corners=False).squeeze(1) >= 0.5
+    drawn = F.grid_sample(probability, grid, align_corners=False).squeeze(1) >= threshold
     for row, top, left, mask in zip(
         rows.tolist(), y0.tolist(), x0.tolist(), drawn, strict=True
     ):

@@ -4,7 +4,7 @@
     losses = model(images, targets)                       # training
     detections = model.eval()(images)                     # evaluation
 
-next: training/schedule.py
+next: detector/tiles.py
 """
 
 from __future__ import annotations
@@ -146,6 +146,7 @@ class TensorMask(nn.Module):
         Image by image: how many are kept differs, and one image's masks fill memory enough.
         """
         windows, num_sizes = layout.windows, self.config.geometry.num_sizes
+        threshold = self.config.mask_threshold
         logits = per_window(output.logits, num_sizes)  # (N, M, K)
         deltas = per_window(output.deltas, num_sizes)  # (N, M, 4)
         results = []
@@ -158,16 +159,19 @@ class TensorMask(nn.Module):
             masks = self.network.mask_logits(
                 output.of_image(number), in_batch_of_one, chosen, at_once=AT_ONCE
             )
+            sureness, power = torch.zeros_like(kept.scores), self.config.mask_score_power
+            if power:
+                masks = inference.with_sureness(masks, threshold, sureness)
             # Where a mask is drawn: its window, which the box does not move.
             window_px = inference.scaled(chosen.box_px, input_size, output_size)
-            results.append(
-                {
-                    "boxes": kept.boxes,
-                    "scores": kept.scores,
-                    "labels": kept.labels,
-                    "masks": inference.paste(masks, window_px, *output_size),  # (D, H, W)
-                }
-            )
+            drawn = inference.paste(masks, window_px, *output_size, threshold)  # (D, H, W)
+            found = {"boxes": kept.boxes, "scores": kept.scores, "labels": kept.labels}
+            found["masks"] = drawn
+            if power:
+                scores, order = inference.ranked(kept.scores, sureness, power)
+                found = {name: value[order] for name, value in found.items()}
+                found["scores"] = scores
+            results.append(found)
         return results
 
 

@@ -3,7 +3,7 @@
 Under torchrun every process takes its share of the batches, and all return what one process
 would.
 
-next: evaluation/ceiling.py
+next: evaluation/lost.py
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ..config import InputConfig
 from ..data.coco import CocoFolder
 from ..data.instances import are_numbers, check_segmentation, read_ground_truth
 from ..data.prepare import prepare
+from ..detector.tiles import detect_in_tiles, tiled
 from ..masks import to_rle
 from .results import Detection, to_coco
 
@@ -71,6 +72,16 @@ def evaluate(
         expected, got = "all pictures of the split", "only those with instances"
         raise bad_input("dataset", expected, got, "set keep_empty=True")
     detections, images = evaluate_model(model, dataset, input_config, batch_size, progress)
+    return score_all(dataset, detections, images, area_ranges)
+
+
+def score_all(
+    dataset: CocoFolder,
+    detections: Sequence[Detection],
+    images: int,
+    area_ranges: AreaRanges | None = None,
+) -> dict[str, Any]:
+    """The scores of `evaluate`, of what `evaluate_model` found: in all processes alike."""
     scores = {}
     if distributed.rank() == 0:
         truth = load_ground_truth(dataset.ground_truth_path)
@@ -99,25 +110,41 @@ def evaluate_model(
     parameter = next(model.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     order = sorted(range(len(dataset)), key=dataset.size)  # equal sizes together: less padding
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    small = [index for index in order if not tiled(dataset.size(index), input_config)]
+    batches = [small[start : start + batch_size] for start in range(0, len(small), batch_size)]
+    batches += [[index] for index in order if tiled(dataset.size(index), input_config)]
     found: list[list[Detection]] = []
     was_training = model.training
     model.eval()
     try:
         share = distributed.share(batches)
         for batch in tqdm(share, desc="evaluating", unit="batch", disable=not progress):
-            images = [
-                torch.from_numpy(prepare(dataset.image(index).numpy(), input_config)).to(device)
-                for index in batch
-            ]
-            with torch.inference_mode():
-                results = model(images, output_sizes=[dataset.size(index) for index in batch])
+            results = _detections(model, dataset, batch, input_config, device)
             found.append([])
             for index, result in zip(batch, results, strict=True):
                 found[-1] += to_coco(dataset.image_ids[index], result, dataset.category_ids)
     finally:
         model.train(was_training)
     return [detection for batch in distributed.joined(found) for detection in batch], len(order)
+
+
+def _detections(
+    model: nn.Module,
+    dataset: CocoFolder,
+    batch: Sequence[int],
+    input_config: InputConfig,
+    device: torch.device,
+) -> list[dict[str, Any]]:
+    """What a model finds in small pictures, all at once, or in a large one, tile by tile."""
+    pictures, sizes = (
+        [dataset.image(i).numpy() for i in batch],
+        [dataset.size(i) for i in batch],
+    )
+    if tiled(sizes[0], input_config):
+        return [detect_in_tiles(model, image, input_config, device) for image in pictures]
+    images = [torch.from_numpy(prepare(image, input_config)).to(device) for image in pictures]
+    with torch.inference_mode():
+        return model(images, output_sizes=sizes)
 
 
 def score(
@@ -170,14 +197,15 @@ def table(scores: Mapping[str, Any]) -> str:
     shown = {title: values for title, values in columns.items() if values is not None}
     lines = [" " * 6 + "".join(f"{title:>9}" for title in shown)]
     for name in SCORE_NAMES:
-        cells = (f"{_three_decimals(values[name]):>9}" for values in shown.values())
+        cells = (f"{three_decimals(values[name]):>9}" for values in shown.values())
         lines.append(f"{name:6}" + "".join(cells))
     if "images" in scores:
         lines.append(f"{scores['detections']} detections on {scores['images']} images")
     return "\n".join(lines)
 
 
-def _three_decimals(value: float) -> str:
+def three_decimals(value: float) -> str:
+    """A score as text."""
     return "-" if value < 0 else f"{value:.3f}"  # -1: no object in the range
 
 
@@ -189,7 +217,7 @@ def load_ground_truth(path: str | Path) -> COCO:
         _completed(annotation, number, sizes[annotation["image_id"]])
         for number, annotation in enumerate(dataset["annotations"], start=1)
     ]
-    return _coco(dataset | {"annotations": annotations})
+    return indexed(dataset | {"annotations": annotations})
 
 
 def _completed(
@@ -263,7 +291,7 @@ def _results(detections: Sequence[Detection], ground_truth: COCO, field: str) ->
         | _shape(detection, ground_truth, field)
         for number, detection in enumerate(detections, start=1)
     ]
-    return _coco(ground_truth.dataset | {"annotations": annotations})
+    return indexed(ground_truth.dataset | {"annotations": annotations})
 
 
 def _shape(detection: Detection, ground_truth: COCO, field: str) -> dict[str, Any]:
@@ -276,7 +304,8 @@ def _shape(detection: Detection, ground_truth: COCO, field: str) -> dict[str, An
     return {"segmentation": rle, "area": float(mask_utils.area(rle))}
 
 
-def _coco(dataset: dict[str, Any]) -> COCO:
+def indexed(dataset: dict[str, Any]) -> COCO:
+    """A complete ground truth, as `load_ground_truth` makes it, for pycocotools."""
     from pycocotools.coco import COCO
 
     coco = COCO()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import bad_input
-from ..masks import encode
+from ..masks import Cutouts, encode, encode_cutouts
 
 # One object of a COCO results file: image_id, category_id, score, segmentation, bbox
 Detection = dict[str, Any]
@@ -25,7 +25,7 @@ def to_coco(
     Args:
         image_id: of the data set, or a file name where there is none
         detection: arrays or CPU tensors: boxes (d, 4) xyxy px, scores (d,), labels (d,) in
-            0..K-1, masks bool (d, H, W)
+            0..K-1, masks bool (d, H, W) or d cutouts
         category_ids: K ids, the data set's category of each label
     """
     boxes, scores, labels = (detection[name].tolist() for name in ("boxes", "scores", "labels"))
@@ -33,7 +33,9 @@ def to_coco(
         expected = f"labels below the data set's {len(category_ids)} classes"
         fix = "was the model trained on other classes?"
         raise bad_input("detection", expected, max(labels), fix)
-    rles = encode(np.asarray(detection["masks"], dtype=bool))
+    masks = detection["masks"]
+    whole = not isinstance(masks, Cutouts)
+    rles = encode(np.asarray(masks, dtype=bool)) if whole else encode_cutouts(masks)
     return [
         {
             "image_id": image_id,

@@ -24,7 +24,12 @@ they come. matplotlib loads with the first picture.
 """
 
 from .curves import loss_curve, reachable_iou
-from .images import draw_instances, truth_and_prediction, windows_on_image
+from .images import (
+    draw_instances,
+    save_instances,
+    truth_and_prediction,
+    windows_on_image,
+)
 from .look import (
     FOLLOWED,
     IGNORED,
@@ -63,6 +68,7 @@ __all__ = [
     "png",
     "reachable_iou",
     "save",
+    "save_instances",
     "sixteen_taps",
     "truth_and_prediction",
     "two_representations",

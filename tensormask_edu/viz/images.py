@@ -6,11 +6,15 @@ next: viz/tensors.py
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
+from PIL import Image, ImageColor
 
+from ..base.files import written_whole
 from ..geometry import Windows
+from ..masks import Cutout, Cutouts, cut_out
 from . import look
 from .look import POSITIVE, PREDICTION, TRUTH, Array, Pen, as_array, draw_box
 
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
-# boxes (D, 4) xyxy px, labels (D,), masks (D, H, W) bool, maybe scores (D,)
+# boxes (D, 4) xyxy px, labels (D,), masks (D, H, W) bool or D cutouts, maybe scores (D,)
 Instances = Mapping[str, Any]
 
 CROWD = 25  # instances; with more of them labels would hide the image
@@ -43,8 +47,8 @@ def draw_instances(
 
     Args:
         image: (3, H, W) RGB, uint8 or floats in [0, 1]; tensor or array.
-        instances: `boxes` (D, 4) xyxy pixels, `labels` (D,), `masks` (D, H, W) bool, maybe
-            `scores` (D,).
+        instances: `boxes` (D, 4) xyxy pixels, `labels` (D,), `masks` (D, H, W) bool or D
+            cutouts, maybe `scores` (D,).
         class_names: name of each label.
         title: over the picture.
         ax: where to draw; a new picture if None.
@@ -73,7 +77,7 @@ def _draw_instances(
 ) -> list[Label]:
     """Everything but the places of the labels, which are known once the picture is laid out."""
     show_image(ax, image)
-    masks = as_array(instances["masks"])
+    masks = _cutouts(instances["masks"])
     crowded = len(masks) > CROWD
     for mask in masks:
         outline_mask(ax, mask, pen, 1.0 if crowded else 1.6)
@@ -86,6 +90,13 @@ def _draw_instances(
         Label(_label_text(ax, word, pen), _spots(mask, box))
         for word, mask, box in zip(words, masks, all_boxes, strict=True)
     ]
+
+
+def _cutouts(masks: Any) -> list[Cutout]:
+    """Masks in either form, each within its box."""
+    if isinstance(masks, Cutouts):
+        return masks.cutouts
+    return [cut_out(mask) for mask in as_array(masks)]
 
 
 def _words(instances: Instances, class_names: Sequence[str]) -> list[str]:
@@ -147,6 +158,44 @@ def truth_and_prediction(
     return figure
 
 
+# --- in the image's own pixels ----------------------------------------------------------------
+
+
+def save_instances(
+    path: str | Path,
+    image: Any,
+    instances: Instances,
+    class_names: Sequence[str],
+    title: str = "",
+) -> None:
+    """Write instances on an image as PNG: as `draw_instances` draws them, or painted.
+
+    Painted is what was seen in tiles: thousands of outlines in a drawing take minutes, and its
+    width has too few pixels for them.
+    """
+    if not isinstance(instances["masks"], Cutouts):
+        look.save(draw_instances(image, instances, class_names, title=title), path)
+        return
+    with written_whole(path) as temporary:
+        picture = Image.fromarray(paint_instances(image, instances["masks"]))
+        picture.save(temporary, format="png")
+
+
+def paint_instances(image: Any, masks: Cutouts, pen: Pen = PREDICTION) -> Array:
+    """The image as uint8 (H, W, 3), every mask's border pixels in the pen's colour.
+
+    image: uint8 (3, H, W).
+    """
+    pixels = np.moveaxis(as_array(image), 0, -1).copy()
+    colour = ImageColor.getrgb(pen.colour)
+    for cutout in masks.cutouts:
+        x0, y0, x1, y1 = cutout.box
+        part, around = cutout.part, np.pad(cutout.part, 1)
+        inner = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
+        pixels[y0:y1, x0:x1][part & ~inner] = colour
+    return pixels
+
+
 # --- parts ------------------------------------------------------------------------------------
 
 
@@ -163,12 +212,15 @@ def show_image(ax: Axes, image: Any) -> tuple[int, int]:
 
 
 def outline_mask(ax: Axes, mask: Any, pen: Pen, width: float = 1.6) -> None:
-    """The outline of a mask (H, W), on a white band so that it stands out on any image."""
-    mask = as_array(mask)
-    if not mask.any():
+    """The outline of a mask, on a white band so that it stands out on any image.
+
+    mask: bool (H, W) or a cutout.
+    """
+    cutout = mask if isinstance(mask, Cutout) else cut_out(as_array(mask))
+    if not cutout.part.any():
         return
-    (top, left), (bottom, right) = np.argwhere(mask).min(0), np.argwhere(mask).max(0) + 1
-    padded = np.pad(mask[top:bottom, left:right].astype(float), 1)  # so that outlines close
+    left, top, right, bottom = cutout.box
+    padded = np.pad(cutout.part.astype(float), 1)  # so that outlines close
     y, x = np.arange(top, bottom + 2) - 0.5, np.arange(left, right + 2) - 0.5  # pixel centres
     ax.contourf(x, y, padded, levels=[0.5, 2], colors=pen.colour, alpha=0.15)
     ax.contour(x, y, padded, levels=[0.5], colors="white", linewidths=width + 1.4, alpha=0.9)
@@ -200,12 +252,13 @@ def _label_text(ax: Axes, words: str, pen: Pen) -> Text:
     return ax.text(0, 0, words, fontsize=look.SMALL, color="white", bbox=ground)
 
 
-def _spots(mask: Array, box: Array) -> list[Spot]:
+def _spots(mask: Cutout, box: Array) -> list[Spot]:
     """Above the mask's highest point, below its lowest, beside it, in its middle."""
-    if not mask.any():
+    if not mask.part.any():
         x0, y0, x1, y1 = box
         return [Spot(x0, y0, "left", "bottom"), Spot(x0, y1, "left", "top")]
-    y, x = np.nonzero(mask)
+    y, x = np.nonzero(mask.part)
+    y, x = y + mask.top, x + mask.left
     top, bottom, left, right = y.min(), y.max(), x.min(), x.max()
     return [
         Spot(x[y == top].mean(), top - 1, "center", "bottom"),

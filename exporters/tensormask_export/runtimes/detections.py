@@ -1,6 +1,6 @@
-"""From a model's outputs to detections in a picture's own pixels: clip, scale, paste.
+"""From a model's outputs to detections in a picture's own pixels: clip, scale, paste, rank.
 
-What `inference.to_output_size` and `inference.paste` do in PyTorch, here in NumPy alone: for
+What `inference.to_output_size`, `paste` and `ranked` do in PyTorch, here in NumPy alone: for
 whoever runs the ONNX file or an engine without PyTorch.
 
 next: runtimes/session.py
@@ -43,25 +43,47 @@ def _of_one(
     count = int(outputs[contract.COUNT])
     growth = [o / i for o, i in zip(output_size, input_size, strict=True)]  # height, width
     scale = np.array(growth * 2, np.float32)[::-1]  # (4,): x, y, x, y, as a box has them
+    config = metadata.get(contract.MODEL_CONFIG, {})  # older files lack both fields
+    threshold, power = config.get("mask_threshold", 0.5), config.get("mask_score_power", 0.0)
     limit = np.array(output_size * 2, np.float32)[::-1]
     box = np.clip(outputs[contract.BOXES][:count] * scale, 0, limit)  # (d, 4)
     chosen = np.flatnonzero((box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1]))
     masks = np.zeros((len(chosen), *output_size), bool)
     for mask, number in zip(masks, chosen, strict=True):
         window = outputs[contract.WINDOWS_OUT][number]
-        paste(mask, outputs[contract.MASKS_OUT][number], window, metadata, input_size)
-    return {
+        canvas = outputs[contract.MASKS_OUT][number]
+        paste(mask, canvas, window, metadata, input_size, threshold)
+    found = {
         "boxes": box[chosen],
         "scores": outputs[contract.SCORES][chosen],
         "labels": outputs[contract.LABELS][chosen],
         "masks": masks,
     }
+    if power:
+        sureness = [_sureness(outputs[contract.MASKS_OUT][k], threshold) for k in chosen]
+        found["scores"] = found["scores"] * np.array(sureness, np.float32) ** np.float32(power)
+        order = np.argsort(-found["scores"], kind="stable")
+        found = {name: value[order] for name, value in found.items()}
+    return found
+
+
+def _sureness(canvas: Array, threshold: float) -> float:
+    """The mean probability of the bins that reach the threshold, 0 if none does."""
+    drawn = canvas[canvas >= threshold]
+    return float(drawn.mean()) if len(drawn) else 0.0
 
 
 def paste(
-    mask: Array, canvas: Array, window: Array, metadata: Mapping[str, Any], input_size: Size
+    mask: Array,
+    canvas: Array,
+    window: Array,
+    metadata: Mapping[str, Any],
+    input_size: Size,
+    threshold: float,
 ) -> None:
-    """Draw one canvas of probabilities into `mask` (height, width): true where they reach 1/2.
+    """Draw one canvas of probabilities into `mask` (height, width).
+
+    It is true where they reach `threshold`.
 
     Args:
         canvas: (P, Q), see `contract.MASKS_OUT`.
@@ -82,7 +104,7 @@ def paste(
     first_y, first_x = first_y - first_y[0], first_x - first_x[0]
     lines = above[first_y] * (1 - weight_y)[:, None] + above[first_y + 1] * weight_y[:, None]
     values = lines[:, first_x] * (1 - weight_x) + lines[:, first_x + 1] * weight_x
-    mask[place_y, place_x] = values >= 0.5
+    mask[place_y, place_x] = values >= threshold
 
 
 def _taps(
