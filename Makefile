@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CON
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
-demo: $(VENV)/.demo ## from nothing to outputs/demo/report.html, about ten minutes on two cores
+demo: $(VENV)/.demo ## from nothing to outputs/demo/report.html; says beforehand how long it takes
 	$(BIN)/tensormask-edu demo --output outputs/demo
 
 test: $(VENV)/.dev ## the tests, CPU only; ends with the checks that did not run and why
