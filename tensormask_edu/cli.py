@@ -18,6 +18,7 @@ from . import __version__
 from .base.command_line import Parser, add_command, run_command
 
 Args = argparse.Namespace
+CHECKPOINT = "a checkpoint folder, or a name of `tensormask-edu models`"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +36,9 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (_demo, _shapes, _train, _evaluate, _predict, _convert, _check_ops, _doctor):
+    for command in (
+        _demo, _models, _shapes, _train, _evaluate, _predict, _convert, _check_ops, _doctor,
+    ):  # fmt: skip
         command(commands)
     return parser
 
@@ -60,6 +63,19 @@ def _run_demo(args: Args) -> int:
 
     words = (args.output, args.minutes, args.seed, args.quick, args.steps)
     return run_demo(*words)
+
+
+def _models(commands: Any) -> None:
+    text = "The trained models that come along, by the names that every command takes."
+    add = add_command(commands, "models", _run_models, text, "models cells").add_argument
+    add("name", nargs="?", metavar="NAME", help="print this model's card")
+
+
+def _run_models(args: Args) -> int:
+    from .commands import models
+
+    print(models.text(args.name))
+    return 0
 
 
 def _shapes(commands: Any) -> None:
@@ -97,7 +113,7 @@ def _train(commands: Any) -> None:
         "shapes (small clean pictures), cells (many small objects), "
         "coco_1x or coco_6x (the paper's)"
     )
-    weights = "start from a checkpoint folder or torchvision's ImageNet .pth"
+    weights = "start from a checkpoint, a model that comes along or torchvision's ImageNet .pth"
     precision = "float32; bfloat16 or float16 where the processor is quick at it"
     workers = "processes that prepare batches (default 0, 4 on a GPU)"
     add("folder", metavar="FOLDER", help="the data set")
@@ -159,7 +175,7 @@ def _evaluate(commands: Any) -> None:
         "--ground-truth instances_val.json --detections found.json --iou segm"
     )
     add = add_command(commands, "evaluate", _run_evaluate, text, example).add_argument
-    add("checkpoint", nargs="?", metavar="CHECKPOINT", help="a checkpoint folder")
+    add("checkpoint", nargs="?", metavar="CHECKPOINT", help=CHECKPOINT)
     add("folder", nargs="?", metavar="FOLDER", help="the data set")
     add("--split", default="val", help="which split of the data set (default val)")
     add("--ground-truth", metavar="JSON", help="a COCO instances file")
@@ -177,11 +193,14 @@ def _run_evaluate(args: Args) -> int:
 
 def _predict(commands: Any) -> None:
     text = "Segment an image or a folder of images; writes pictures and detections.json."
-    example = "predict outputs/cells/checkpoint photo.jpg --output outputs/seen"
+    example = (
+        "predict cells photo.jpg --output outputs/seen\n"
+        "  tensormask-edu predict outputs/cells/checkpoint photo.jpg --output outputs/seen"
+    )
     add = add_command(commands, "predict", _run_predict, text, example).add_argument
     precision = "float32, or bfloat16 or float16 on a GPU"
     tile = "side of the tiles for larger pictures (default: 1024, from 2049 on)"
-    add("checkpoint", metavar="CHECKPOINT", help="a checkpoint folder")
+    add("checkpoint", metavar="CHECKPOINT", help=CHECKPOINT)
     add("image", metavar="IMAGE", help="an image file or a folder of them")
     add("--output", required=True, metavar="DIR", help="where the pictures go")
     add("--score", type=float, default=0.5, help="draw from this score on (default 0.5)")

@@ -44,6 +44,13 @@ def test_the_wheel_carries_kernel_sources_and_type_marks(wheel):
     assert "tensormask_edu/commands/report.html" in names
 
 
+def test_the_wheel_carries_the_models_that_come_along(wheel):
+    room = ROOT / "tensormask_edu" / "models"
+    wanted = {path.relative_to(ROOT).as_posix() for path in room.glob("*/*.*")}
+    assert "tensormask_edu/models/cells/model.safetensors" in wanted
+    assert wanted <= set(zipfile.ZipFile(wheel).namelist())
+
+
 def test_the_wheel_carries_every_sentence_of_the_lessons(wheel):
     texts = (ROOT / "tensormask_edu").rglob("*.md")
     wanted = {path.relative_to(ROOT).as_posix() for path in texts}

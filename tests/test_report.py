@@ -382,6 +382,7 @@ def test_masks_and_loss_at_positive_windows_equal_the_dense_ones():
 
 def test_the_demo_runs_from_shapes_to_predictions(monkeypatch, tmp_path):
     chosen = ("shapes", "method", "train", "sparse and dense", "evaluate", "predict")
+    chosen += ("shipped model",)
     monkeypatch.setattr(
         demo, "STAGES", tuple(stage for stage in demo.STAGES if stage[0] in chosen)
     )
@@ -389,7 +390,7 @@ def test_the_demo_runs_from_shapes_to_predictions(monkeypatch, tmp_path):
     assert demo.run_demo(tmp_path, quick=True) == 0
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert [stage["state"] for stage in report["stages"]] == ["done"] * len(chosen)
-    assert len(report["pictures"]) == 8 and report["scores"]["ceiling"]["segm"]["AP"] > 0.4
+    assert len(report["pictures"]) == 9 and report["scores"]["ceiling"]["segm"]["AP"] > 0.4
     assert {claim["claim"] for claim in report["claims"] if claim["holds"]} == {
         "masks at positive windows",
         "mask loss at positive windows",

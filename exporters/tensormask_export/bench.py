@@ -49,7 +49,7 @@ class Subject:
     """A runtime and its file: an exported model, or a checkpoint in PyTorch."""
 
     kind: Literal["model", "eager", "compile"]
-    path: str
+    path: str | Path
     options: dict[str, Any] = field(default_factory=dict)  # of the function that opens it
 
     @property
@@ -149,8 +149,8 @@ def bench(
 
     Args:
         shape: of the input; default the shape the engine is tuned for, or `DEFAULT_SHAPE`.
-        eager, compiled: checkpoint folders to run in PyTorch as well, as it is and through
-            torch.compile.
+        eager, compiled: checkpoints (folders or names) to run in PyTorch as well, as it is and
+            through torch.compile.
         engine_options: see `find.open_session`.
 
     Raises:
@@ -163,14 +163,15 @@ def bench(
     check_shape(shape, metadata, profile)
     subjects = [Subject("model", str(model), {"threads": effort.threads, **engine_options})]
     if eager:
-        subjects.append(Subject("eager", str(eager), {"metadata": metadata}))
+        subjects.append(Subject("eager", eager, {"metadata": metadata}))
     if compiled:
         options = {"metadata": metadata, "compiled": True}
-        subjects.append(Subject("compile", str(compiled), options))
+        subjects.append(Subject("compile", compiled, options))
     for subject in subjects[1:]:
         check_weights(subject.path, metadata[contract.WEIGHTS_SHA256])
     rows = [
-        in_own_process(subject.path, measure, subject, shape, effort) for subject in subjects
+        in_own_process(str(subject.path), measure, subject, shape, effort)
+        for subject in subjects
     ]
     where = this_machine(effort, any(subject.needs_torch for subject in subjects))
     return BenchReport(str(model), shape, effort.warmup, rows, files, where)

@@ -76,13 +76,13 @@ def _onnx(commands: Any) -> None:
         Batch, height and width stay free; normalisation is inside. Our ops carry a body of
         standard ops: ONNX Runtime and TensorRT run the same file.
     """
-    example = "outputs/demo/checkpoint outputs/model.onnx"
+    examples = "outputs/demo/checkpoint outputs/model.onnx", "cells outputs/cells.onnx"
     default = "default: the checkpoint's; at most TensorRT's 3840"
     stays = "inputs and outputs stay float32"
     size = "144 million numbers for an 800 x 1344 picture in the paper's model"
     kinds = {"choices": ("float32", "float16"), "default": "float32"}
-    add = _command(commands, "onnx", _run_onnx, text, example)
-    add("checkpoint CHECKPOINT", "a checkpoint folder")
+    add = _command(commands, "onnx", _run_onnx, text, *examples)
+    add("checkpoint CHECKPOINT", "a checkpoint folder, or the name of a model that comes along")
     add("model MODEL.onnx", "the file to write")
     add("--candidates N", f"(window, class) pairs that enter NMS ({default})", type=int)
     add("--precision", f"of weights and activations (default float32); {stays}", **kinds)
@@ -126,7 +126,7 @@ def _verify(commands: Any) -> None:
     files = {"nargs": "+", "default": []}
     add = _command(commands, "verify", _run_verify, text, *examples)
     add("model MODEL.onnx", "a file of `tensormask-export onnx`")
-    add("checkpoint CHECKPOINT", "the checkpoint it was exported from", nargs="?")
+    add("checkpoint CHECKPOINT", "what it was exported from, a folder or a name", nargs="?")
     several = {"nargs": "+", "type": _numbers}
     add("--sizes NxHxW", f"random pictures of these sizes ({default})", **several)
     add("--image FILE", "picture files as well", **files)

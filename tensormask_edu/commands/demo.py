@@ -38,6 +38,7 @@ from ..detector.targets import build_targets
 from ..evaluation import coco_scores as evaluate
 from ..evaluation.ceiling import ceiling
 from ..geometry import sizes_px
+from ..models.shipped import read_card
 from ..training.train import train
 from ..viz.gallery import method
 from ..weights.checkpoint import load_checkpoint
@@ -49,6 +50,8 @@ from .report import Claim, Picture, Report, to_text, write_report
 
 MINUTES = 12.0  # of training at most; the learning rate comes to its end before
 OTHER_STAGES = 900  # as long as so many training steps
+SHIPPED = "shapes"  # the model that comes along
+SHIPPED_AP = 0.005  # below its card's: another machine rounds otherwise
 SAME_LOSS = 1e-5  # relative: sums of float32 in another order
 SAME_OP = 1e-5  # the golden numbers' own rounding, scaled
 DRAWN_SCORE = 0.4  # many true objects score between 0.4 and 0.5 after minutes of training
@@ -227,13 +230,39 @@ def _judged(run: Run, ap: float) -> tuple[float | None, float | None, str]:
 
 def predict_images(run: Run) -> str:
     """Truth and prediction on six held-out images."""
-    model, input_config = run.trained
+    return _drawn(run, *run.trained, "predictions", "Truth and prediction", "the model")
+
+
+def shipped_model(run: Run) -> str:
+    """The model that comes along on the same images: its score, as on its card, and a picture.
+
+    It was trained for longer, on the same training images.
+    """
+    model, input_config = load_checkpoint(SHIPPED)
+    areas = evaluate.SHAPES_AREAS
+    scores = evaluate.evaluate(model, run.held_out, input_config, area_ranges=areas)
+    run.report.scores["shipped"] = scores
+    ap, card = scores["segm"]["AP"], read_card(SHIPPED)
+    seen, note = ap, f"the card says {card['scores']['AP']:.3f}"
+    if run.quick:
+        seen, note = None, "a quick run has fewer images"
+    name, least = f"mask AP of the model `{SHIPPED}`", card["scores"]["AP"] - SHIPPED_AP
+    run.claim(name, "its card", seen, least, note, at_least=True)
+    title, who = "The model that comes along", f"the model `{SHIPPED}`"
+    words = _drawn(run, model, input_config, "shipped", title, who)
+    return f"mask AP {ap:.3f} after {card['training']['steps']} steps; {words}"
+
+
+def _drawn(
+    run: Run, model: TensorMask, input_config: InputConfig, name: str, title: str, who: str
+) -> str:
+    """Draw the truth and what a model finds on the first held-out images; count it in words."""
     images, truths = zip(*run.some(DRAWN_IMAGES), strict=True)
     found = [detect(model, image.numpy(), input_config, DRAWN_SCORE) for image in images]
     figure = viz.truth_and_prediction(images, truths, found, model.config.class_names)
-    below = f"below what the model finds with a score of at least {DRAWN_SCORE}"
+    below = f"below what {who} finds with a score of at least {DRAWN_SCORE}"
     caption = f"Held-out images: above the true visible parts, {below}."
-    run.picture("predictions", "Truth and prediction", figure, caption, "results")
+    run.picture(name, title, figure, caption, "results")
     hits, objects = (sum(len(some["labels"]) for some in group) for group in (found, truths))
     there = f"{len(images)} images with {objects} objects"
     return f"{there}: {hits} found with score >= {DRAWN_SCORE}"
@@ -299,6 +328,7 @@ STAGES: tuple[tuple[str, Callable[[Run], str], tuple[str, ...]], ...] = (
     ("sparse and dense", compare_sparse_with_dense, ("train",)),
     ("evaluate", score_model, ("train",)),
     ("predict", predict_images, ("train",)),
+    ("shipped model", shipped_model, ("shapes",)),
     ("onnx", export_onnx, ("train",)),
     ("verify", verify_onnx, ("onnx",)),
     ("engine", build_engine, ("onnx",)),

@@ -1,6 +1,6 @@
 """Scores of a checkpoint on a data set, or of a file of detections on a file of the truth.
 
-next: commands/check_ops.py
+next: commands/models.py
 """
 
 from __future__ import annotations

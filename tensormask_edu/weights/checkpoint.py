@@ -1,8 +1,8 @@
 """A checkpoint is a folder: `model.safetensors` (weights) and `config.json` (model, input).
 
-Nothing is unpickled; the configuration is enough to rebuild the model. Weights of others come
-in through `load_official` and `load_torchvision`; `convert` makes a checkpoint of a published
-file.
+Nothing is unpickled; the configuration is enough to rebuild the model. A model that comes along
+is loaded by its name (`models.shipped`). Weights of others come in through `load_official` and
+`load_torchvision`; `convert` makes a checkpoint of a published file.
 
 next: weights/official.py
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
@@ -27,6 +28,7 @@ from ..config import (
     to_json,
 )
 from ..detector.model import TensorMask, build_model
+from ..models.shipped import check_weights, list_models, located
 from .official import load_official, load_torchvision, official_state
 
 __all__ = [
@@ -45,14 +47,24 @@ __all__ = [
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
-def save_checkpoint(folder: str | Path, model: TensorMask, input_config: InputConfig) -> None:
-    """Write weights and configuration into `folder`, each file whole or not at all."""
+def save_checkpoint(
+    folder: str | Path,
+    model: TensorMask,
+    input_config: InputConfig,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write weights and configuration into `folder`, each file whole or not at all.
+
+    Args:
+        dtype: of the numbers in the file, by default the model's own; float16 halves it. A
+            loaded model is float32 whatever the file holds.
+    """
     folder = Path(folder)
     parts = {"model": to_json(model.config), "input": to_json(input_config)}
     values = {"version": __version__, **parts}
     # The weights get their name last: a folder that has them has a configuration too.
     with written_whole(folder / WEIGHTS) as temporary:
-        temporary.write_bytes(_weights_file(model))
+        temporary.write_bytes(_weights_file(model, dtype))
         write_json(folder / CONFIG, values)
 
 
@@ -61,15 +73,17 @@ def weights_sha256(model: TensorMask) -> str:
     return hashlib.sha256(_weights_file(model)).hexdigest()
 
 
-def _weights_file(model: TensorMask) -> bytes:
-    """The weights as the bytes of a safetensors file."""
-    state = model.state_dict()
-    return save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
+def _weights_file(model: TensorMask, dtype: torch.dtype | None = None) -> bytes:
+    """The weights as the bytes of a safetensors file; counters stay integers."""
+    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    if dtype:
+        state = {name: x.to(dtype) if x.is_floating_point() else x for name, x in state.items()}
+    return save({name: tensor.contiguous() for name, tensor in state.items()})
 
 
 def load_config(folder: str | Path) -> tuple[ModelConfig, InputConfig]:
-    """The configurations of a checkpoint."""
-    path = Path(folder) / CONFIG
+    """The configurations of a checkpoint, or of a model that comes along."""
+    path = located(folder) / CONFIG
     values = read_json(path, "checkpoint")
     if not isinstance(values, dict) or not {"model", "input"} <= set(values):
         raise bad_input("checkpoint", "a config.json with the parts model and input", path)
@@ -80,15 +94,21 @@ def load_config(folder: str | Path) -> tuple[ModelConfig, InputConfig]:
 
 
 def load_checkpoint(folder: str | Path) -> tuple[TensorMask, InputConfig]:
-    """Rebuild a model from a checkpoint folder, in evaluation mode.
+    """Rebuild a model from a checkpoint folder, or one that comes along, in evaluation mode.
+
+    Args:
+        folder: the folder, or a name of `list_models()`.
 
     Raises:
         InputError: not a checkpoint, a broken file, or weights that belong to another
             configuration.
     """
-    folder = Path(folder)
+    folder = located(folder)
     if not folder.is_dir():
-        raise bad_input("checkpoint", "a folder with model.safetensors and config.json", folder)
+        expected = (
+            f"a folder with {WEIGHTS} and {CONFIG}, or a name: {', '.join(list_models())}"
+        )
+        raise bad_input("checkpoint", expected, folder)
     model_config, input_config = load_config(folder)
     model = build_model(model_config)
     load_weights(model, folder / WEIGHTS)
@@ -99,6 +119,7 @@ def load_weights(model: TensorMask, path: str | Path) -> None:
     """Load a safetensors file into `model`; every name and shape must match."""
     if not Path(path).is_file():
         raise bad_input("checkpoint", "an existing weights file", path)
+    check_weights(Path(path))
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
@@ -120,18 +141,23 @@ def build_from(weights: str | Path, config: ModelConfig) -> TensorMask:
     """A model that starts from weights.
 
     Args:
-        weights: a checkpoint folder, for all of them; or torchvision's ImageNet weights of a
-            ResNet (`.pth`), for the body, which makes the configuration one for them.
+        weights: a checkpoint folder or a name of `list_models()`, for all of them; or
+            torchvision's ImageNet weights of a ResNet (`.pth`), for the body, which makes the
+            configuration one for them.
 
     Raises:
         InputError: no such file, or weights of another model.
     """
-    if Path(weights).is_dir():
+    path = located(weights)
+    if not path.exists():
+        expected = "a checkpoint folder, torchvision's weights of a ResNet, or a name: "
+        raise bad_input("weights", expected + ", ".join(list_models()), path)
+    if path.is_dir():
         model = build_model(config)
-        load_weights(model, Path(weights) / WEIGHTS)
+        load_weights(model, path / WEIGHTS)
     else:
         model = build_model(for_torchvision_body(config))
-        load_torchvision(model, weights)
+        load_torchvision(model, path)
     return model
 
 
