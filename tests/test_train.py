@@ -386,7 +386,7 @@ def test_a_new_run_forgets_the_state_of_the_old_one(world, tmp_path, monkeypatch
     train(recipe(steps=1), world, tmp_path)
     monkeypatch.setattr(training.Run, "train_step", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        train(recipe(steps=1), world, tmp_path)
+        train(recipe(steps=1), world, tmp_path, overwrite=True)
     with pytest.raises(InputError, match="resume: expected an interrupted run"):
         train(recipe(steps=1), world, tmp_path, resume=True)
 
@@ -424,11 +424,11 @@ def test_a_read_only_folder_is_one_clear_error(world, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         for name in ("write_bytes", "write_text", "unlink"):
             patch.setattr(Path, name, refuse)
-        for resume in (False, True):
+        for begin in ("overwrite", "resume"):
             with pytest.raises(
                 InputError, match=r"cannot be written \(Read-only file system\)"
             ):
-                train(recipe(steps=2), world, tmp_path, resume=resume)
+                train(recipe(steps=2), world, tmp_path, **{begin: True})
     assert files(tmp_path) == before
 
 
