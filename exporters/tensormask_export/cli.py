@@ -126,7 +126,7 @@ def _verify(commands: Any) -> None:
     """
     examples = (
         "outputs/model.onnx outputs/run/checkpoint",
-        f"outputs/model.onnx outputs/run/checkpoint --sizes 1x96x96 2x64x80 --image {PICTURE}",
+        f"outputs/model.onnx outputs/run/checkpoint --sizes 1x96x96 2x128x160 --image {PICTURE}",
         "outputs/model.onnx outputs/run/checkpoint --coco outputs/shapes --limit 20",
     )
     default = "default 1x64x96 2x128x160; none with --image or --coco alone"
@@ -156,7 +156,7 @@ def _run_verify(args: argparse.Namespace) -> int:
     from .verify.report import DEFAULT_SIZES, verify
 
     read = [*checkpoint_files(args.checkpoint)] if args.checkpoint else []
-    read += find_split(Path(args.coco), args.split) if args.coco else []
+    read += find_split(Path(args.coco), args.split) if args.coco and args.json else []
     engines = [file for engine in args.engine for file in _files_of(engine)]
     refuse_overwriting("json", args.json, args.model, *args.image, *engines, *read)
     report = verify(

@@ -26,8 +26,9 @@ def run(args: argparse.Namespace) -> int:
         refuse_overwriting("json", args.json, *files)
         show({args.iou: coco_scores.score(*files, iou=args.iou)}, args.json)
     elif all(trained) and not any(files):
-        data = find_split(Path(args.folder), args.split)
-        refuse_overwriting("json", args.json, *data, *checkpoint_files(args.checkpoint))
+        if args.json:
+            data = find_split(Path(args.folder), args.split)
+            refuse_overwriting("json", args.json, *data, *checkpoint_files(args.checkpoint))
         with distributed.processes():
             scores = evaluate_checkpoint(*trained, args.split)
             if distributed.rank() == 0:

@@ -15,7 +15,7 @@ import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -162,6 +162,12 @@ def interrupts(noted: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, each)
     if ending:
         raise SystemExit(128 + ending[0])
+
+
+def tell(bar: Any, text: str) -> None:
+    """Write a line beside tqdm's `bar`, unless the terminal was closed."""
+    with suppress(OSError):
+        bar.write(text)
 
 
 def kept(batches: Iterator[Item], save: Callable[[], Any]) -> Iterator[Item]:

@@ -217,4 +217,4 @@ def _loop(run: Run, batches: Iterator[list[Batch]], recipe: Recipe) -> None:
             run.save(recipe)
         distributed.wait()  # for the first process to have written it
         if run.stop and not quiet:
-            bar.write(f"stopped at step {run.step}; {run.output} can be used or resumed")
+            journal.tell(bar, f"stopped at step {run.step}; --resume goes on from it")
