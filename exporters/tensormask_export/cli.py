@@ -126,7 +126,7 @@ def _verify(commands: Any) -> None:
     """
     examples = (
         "outputs/model.onnx outputs/run/checkpoint",
-        f"outputs/model.onnx outputs/run/checkpoint --sizes 1x96x96 2x128x160 --image {PICTURE}",
+        f"outputs/model.onnx outputs/run/checkpoint --sizes 1x96x96 2x96x128 --image {PICTURE}",
         "outputs/model.onnx outputs/run/checkpoint --coco outputs/shapes --limit 20",
     )
     default = "default 1x64x96 2x128x160; none with --image or --coco alone"
@@ -243,7 +243,8 @@ def _predict(commands: Any) -> None:
     text = """
         Segment an image or a folder of images with an exported model; writes pictures and
         detections.json. An ONNX file runs on the CPU, an engine on the GPU it was built for,
-        after its hash was compared with its manifest.
+        after its hash was compared with its manifest. Exit code 1 if some pictures of a folder
+        could not be read: the others are done.
     """
     examples = (
         f"outputs/model.onnx {PICTURE} --output outputs/seen",
