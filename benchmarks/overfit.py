@@ -77,9 +77,11 @@ def main() -> int:
     add("--output", type=Path, default=Path("outputs/overfit"), metavar="DIR")
     add("--steps", type=int, default=650, help="length of the schedule (default 650)")
     add("--resume", action="store_true", help="go on with a paused run")
+    add("--overwrite", action="store_true", help="begin anew where there is a run")
     args = parser.parse_args()
     ids, chosen = chosen_photos(args.folder, args.output / "photos"), recipe(args.steps)
-    train(chosen, args.output / "photos", args.output, args.resume)
+    begin = {"resume": args.resume, "overwrite": args.overwrite}
+    train(chosen, args.output / "photos", args.output, **begin)
     figures = report(args, ids, chosen)
     if figures is None:
         print("paused; go on with --resume")

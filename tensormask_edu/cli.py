@@ -31,8 +31,8 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="tensormask-edu",
         description="TensorMask: learn it, train it, check it.",
-        epilog="Start with `tensormask-edu demo`. "
-        "`tensormask-edu COMMAND --help` explains each command.",
+        epilog="Start with `tensormask-edu demo`, or with shapes, train, evaluate and predict, "
+        "in this order. `tensormask-edu COMMAND --help` explains each command.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -101,12 +101,12 @@ def _train(commands: Any) -> None:
     text = (
         "Train on a COCO folder (images/ with instances_train.json, or COCO's own layout).\n"
         "Ctrl-C keeps a usable checkpoint; --resume goes on from it. On several GPUs or\n"
-        "machines, start it with torchrun (docs/training.md)."
+        "machines, start it with `torchrun --nproc-per-node 8 -m tensormask_edu train ...`\n"
+        "(docs/training.md)."
     )
     example = (
-        "train my_cells --recipe cells --minutes 20 --output outputs/cells\n"
-        "  torchrun --nproc-per-node 8 -m tensormask_edu train coco --recipe coco_1x "
-        "--output outputs/coco"
+        "train outputs/shapes --minutes 5 --output outputs/run\n"
+        "  tensormask-edu train outputs/shapes --minutes 10 --output outputs/run --resume"
     )
     add = add_command(commands, "train", _run_train, text, example).add_argument
     recipes = (
@@ -132,6 +132,7 @@ def _train(commands: Any) -> None:
     add("--workers", type=int, help=workers)
     add("--threads", type=int, help="of the CPU (default: tried out; same number, same bits)")
     add("--resume", action="store_true", help="continue the run in --output")
+    add("--overwrite", action="store_true", help="begin anew, though --output holds a run")
 
 
 # Options of `train` that stand in for the recipe's own values
@@ -152,7 +153,8 @@ def _run_train(args: Args) -> int:
         chosen = replace(chosen, model=replace(chosen.model, normaliser=args.normaliser))
     with distributed.processes():
         try:
-            train(chosen, args.folder, args.output, args.resume, args.weights)
+            places = (args.folder, args.output)
+            train(chosen, *places, args.resume, args.weights, args.overwrite)
         except Diverged as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
@@ -168,12 +170,9 @@ def _evaluate(commands: Any) -> None:
     text = (
         "COCO scores by pycocotools. Either a checkpoint on a data set, with the ceiling\n"
         "beside it (the true masks seen through the model's windows), or a detections file on\n"
-        "a ground-truth file."
+        "a ground-truth file (--detections and --ground-truth, both JSON in COCO's form)."
     )
-    example = (
-        "evaluate outputs/cells/checkpoint my_cells\n  tensormask-edu evaluate "
-        "--ground-truth instances_val.json --detections found.json --iou segm"
-    )
+    example = "evaluate outputs/run/checkpoint outputs/shapes --json outputs/scores.json"
     add = add_command(commands, "evaluate", _run_evaluate, text, example).add_argument
     add("checkpoint", nargs="?", metavar="CHECKPOINT", help=CHECKPOINT)
     add("folder", nargs="?", metavar="FOLDER", help="the data set")
@@ -192,10 +191,14 @@ def _run_evaluate(args: Args) -> int:
 
 
 def _predict(commands: Any) -> None:
-    text = "Segment an image or a folder of images; writes pictures and detections.json."
+    text = (
+        "Segment an image or a folder of images; writes pictures and detections.json. Exit\n"
+        "code 1 if some of a folder could not be read: the others are done."
+    )
+    picture = "outputs/shapes/images/val_00000.png"
     example = (
-        "predict cells photo.jpg --output outputs/seen\n"
-        "  tensormask-edu predict outputs/cells/checkpoint photo.jpg --output outputs/seen"
+        f"predict shapes {picture} --output outputs/seen\n"
+        f"  tensormask-edu predict outputs/run/checkpoint {picture} --output outputs/seen_too"
     )
     add = add_command(commands, "predict", _run_predict, text, example).add_argument
     precision = "float32, or bfloat16 or float16 on a GPU"
@@ -209,11 +212,12 @@ def _predict(commands: Any) -> None:
 
 
 def _run_predict(args: Args) -> int:
-    from .commands.predict import predict
+    from .commands.predict import exit_code, predict
 
     words = (args.checkpoint, args.image, args.output, args.score, args.precision, args.tile)
-    print(*predict(*words), sep="\n")
-    return 0
+    done = predict(*words)
+    print(*done.pictures, sep="\n")
+    return exit_code(done.failed)
 
 
 def _convert(commands: Any) -> None:

@@ -8,9 +8,12 @@ import subprocess
 import sys
 
 import pytest
+from exported import SMALL, checkpoint
+from PIL import Image
 
 from tensormask_edu.base.files import read_json, write_json
 from tensormask_edu.cli import main
+from tensormask_edu.commands.predict import predict
 from tensormask_edu.config import InputConfig, to_json
 from tensormask_edu.data.shapes import write_shapes
 from tensormask_edu.detector.model import build_model
@@ -148,8 +151,6 @@ def no_picture(shapes):
 
 
 def wrong_size(shapes):
-    from PIL import Image
-
     for file in (shapes / "images").glob("train_*"):
         Image.new("RGB", (32, 48)).save(file)
 
@@ -249,6 +250,71 @@ def test_a_picture_that_is_none_is_refused(world, tmp_path, capsys):
     ]
     fails(capsys, arguments, "image", "a.png")
     assert not (tmp_path / "out").exists()
+
+
+def photos(world, folder, *names):
+    """The first held-out picture under several names."""
+    folder.mkdir()
+    with Image.open(world / "shapes" / "images" / "val_00000.png") as picture:
+        for name in names:
+            picture.save(folder / name)
+    return folder
+
+
+def test_bad_pictures_of_a_folder_are_listed_and_the_others_done(world, tmp_path, capsys):
+    folder, seen = photos(world, tmp_path / "photos", "a.png", "b.png", "c.png"), tmp_path / "o"
+    (folder / "._a.png").write_bytes(b"AppleDouble")
+    (folder / "like.png").mkdir()
+    (folder / "dead.png").symlink_to("/nowhere")
+    (folder / "b.png").write_bytes((folder / "b.png").read_bytes()[:500])
+    model = checkpoint(tmp_path, SMALL, InputConfig())  # it finds something everywhere
+    words = ["predict", str(model), str(folder), "--output", str(seen)]
+    assert main([*words, "--score", "0"]) == 1
+    assert files_below(seen) == ["a.png", "c.png", "detections.json"]
+    assert {each["image_id"] for each in read_json(seen / "detections.json")} == {
+        "a.png",
+        "c.png",
+    }
+    lines = [line for line in capsys.readouterr().err.splitlines() if "left out: " in line]
+    assert ["b.png" in lines[0], "dead.png" in lines[1], len(lines)] == [True, True, 2]
+
+
+def test_pictures_of_one_name_get_drawings_of_their_own(world, tmp_path):
+    names = ("a.jpg", "a.png", "A.bmp", "b.png", "c.jpg", "c.jpg.png")
+    folder = photos(world, tmp_path / "photos", *names)
+    seen = predict(world / "run" / "checkpoint", folder, tmp_path / "seen").pictures
+    drawn = ["A.bmp.png", "a.jpg.png", "a.png.png", "b.png", "c.png", "c.jpg.png.png"]
+    assert [path.name for path in seen] == drawn
+    assert files_below(tmp_path / "seen") == sorted([*drawn, "detections.json"])
+
+
+def test_results_are_not_written_over_what_they_come_from(world, tmp_path, capsys, monkeypatch):
+    checkpoint, shapes = (world / "run" / "checkpoint", world / "shapes")
+    folder = photos(world, tmp_path / "photos", "a.png")
+    linked, alone = tmp_path / "linked", photos(world, tmp_path / "alone")
+    linked.symlink_to(folder)
+    (alone / "b.png").symlink_to(folder / "a.png")
+    monkeypatch.chdir(folder)
+    before = (folder / "a.png").read_bytes()
+    for source, output in (
+        (folder, folder),
+        (folder, linked),
+        (folder / "a.png", "."),
+        (alone, folder),
+        (alone, alone),
+    ):
+        words = ["predict", checkpoint, source, "--output", output]
+        fails(capsys, words, "output: ", "would replace")
+    assert (folder / "a.png").read_bytes() == before
+    truth = tmp_path / "truth.json"
+    truth.symlink_to(shapes / "instances_val.json")
+    for file in (truth, checkpoint / "config.json", next((shapes / "images").iterdir())):
+        fails(capsys, ["evaluate", checkpoint, shapes, "--json", file], "json: ", "replace")
+    score = ["evaluate", "--ground-truth", truth, "--detections", "none.json"]
+    fails(capsys, [*score, "--json", shapes / "instances_val.json"], "json: ", "replace")
+    convert = ["convert", tmp_path / "any.pkl", "--preset", "r50_fpn_1x", "--output"]
+    fails(capsys, [*convert, checkpoint], "output: ", "without a checkpoint")
+    fails(capsys, ["shapes", folder], "folder: ", "a.png")
 
 
 COMMANDS = ("demo", "shapes", "train", "evaluate", "predict", "convert", "check-ops", "doctor")

@@ -694,6 +694,44 @@ def test_the_commands_run_an_onnx_file(folder, tmp_path, capsys):
     )
 
 
+def test_the_commands_write_over_nothing_that_they_read(folder, tmp_path, capsys):
+    model, link = shutil.copy(folder / "model.onnx", tmp_path / "m.onnx"), tmp_path / "l.onnx"
+    link.symlink_to(model)
+    shutil.copy(model, odd := tmp_path / "n.json")
+    checkpoint, photo = (
+        shutil.copytree(folder / "checkpoint", tmp_path / "c"),
+        folder / "photos",
+    )
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for words in (
+        ["engine", model, model],
+        ["engine", model, link],
+        ["engine", odd, tmp_path / "n"],
+        ["engine", model, tmp_path / "e", "--json", tmp_path / "e.json"],
+        ["onnx", checkpoint, checkpoint / "model.safetensors"],
+        ["onnx", checkpoint, tmp_path / "o.onnx", "--json", tmp_path / "o.onnx"],
+        ["verify", model, checkpoint, "--json", checkpoint / "config.json"],
+        ["predict", model, photo, "--output", photo],
+        ["predict", model, photo, "--output", tmp_path, "--json", tmp_path / "detections.json"],
+        ["bench", link, "--json", model],
+    ):
+        assert cli.main([str(word) for word in words]) == 2
+        assert "would replace" in capsys.readouterr().err
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_a_bad_picture_does_not_keep_the_others_from_being_done(folder, tmp_path, capsys):
+    photos = shutil.copytree(folder / "photos", tmp_path / "photos")
+    (photos / "1.png").write_bytes((photos / "1.png").read_bytes()[:100])
+    words = ["predict", folder / "model.onnx", photos, "--output", tmp_path / "seen"]
+    assert cli.main([*map(str, words), "--json", str(tmp_path / "r.json")]) == 1
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert len(report["pictures"]) == 2 and "1 left out" in report["summary"]
+    assert "1.png" in report["failed"][0] and "1.png" in capsys.readouterr().err
+    assert (tmp_path / "seen" / "detections.json").is_file()
+
+
 BAD_INPUT = {
     "no such model": (["predict", "gone.onnx", "PHOTO"], "an existing .onnx file or engine"),
     "model cut off": (["predict", "CUT", "PHOTO"], "does not load in ONNX Runtime"),

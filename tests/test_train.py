@@ -7,6 +7,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from tensormask_edu.data.stream import TrainingSet
 from tensormask_edu.detector.model import build_model
 from tensormask_edu.training import train as training
 from tensormask_edu.training.batches import Batches
-from tensormask_edu.training.journal import store
+from tensormask_edu.training.journal import interrupts, store
 from tensormask_edu.training.schedule import build_optimizer, lr_at
 from tensormask_edu.training.train import Diverged, train
 from tensormask_edu.weights.checkpoint import load_checkpoint
@@ -351,6 +352,76 @@ def test_ctrl_c_ends_after_the_step_and_a_resumed_run_is_the_undisturbed_one(
     expect_undisturbed(mixed, tmp_path)
 
 
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_scheduler_or_a_closed_terminal_ends_a_run_that_goes_on_undisturbed(
+    number, code, mixed, tmp_path, monkeypatch
+):
+    step = training.Run.train_step
+
+    def ended(self, *args):
+        if self.step == 4:
+            for _ in range(2):  # launchers pass on what the process got already
+                signal.raise_signal(number)
+        return step(self, *args)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
+        patch.setattr(training.Run, "train_step", ended)
+        train(CHANGING, mixed, tmp_path)
+    assert stopped.value.code == code and len(losses(tmp_path)) == 5
+    assert signal.getsignal(number) == signal.SIG_DFL
+    expect_undisturbed(mixed, tmp_path)
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interrupts(lambda: pytest.fail("it was noted")):
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_cut_picture_ends_a_run_that_goes_on_undisturbed_when_it_is_whole(
+    workers, mixed, tmp_path
+):
+    folder = shutil.copytree(mixed, tmp_path / "data")
+    stream = TrainingSet(
+        CocoFolder(folder, "train"), CHANGING.input, SHAKEN, 0, CHANGING.train.batch_size
+    )
+    shown = [stream.index(position) for position in range(len(MIXED))]
+    picture = folder / "images" / f"train_{shown[-1]}.png"  # not of the first batch
+    whole = picture.read_bytes()
+    picture.write_bytes(whole[:600])
+    config = replace(CHANGING, train=replace(CHANGING.train, workers=workers))
+    with pytest.raises(InputError, match=rf"^image: .*{picture.name}.* is saved, --resume"):
+        train(config, folder, tmp_path / "run")
+    assert 0 < len(losses(tmp_path / "run")) < 6  # before the first save of the schedule
+    load_checkpoint(tmp_path / "run" / "checkpoint")
+    picture.write_bytes(whole)
+    train(config, folder, tmp_path / "run", resume=True)
+    assert weights(tmp_path / "run") == weights(mixed / "undisturbed")
+
+
+def test_a_run_is_not_replaced_without_being_asked(world, tmp_path):
+    train(recipe(steps=1), world, tmp_path)
+    before = files(tmp_path)
+    with pytest.raises(InputError, match="output: expected a folder without a run.*--resume"):
+        train(recipe(steps=1), "not even looked at", tmp_path)
+    (tmp_path / "resume.pt").unlink()
+    with pytest.raises(InputError, match="which has one; --overwrite"):
+        train(recipe(steps=1), world, tmp_path)
+    with pytest.raises(InputError, match="overwrite: expected no --resume"):
+        train(recipe(steps=1), world, tmp_path, resume=True, overwrite=True)
+    with pytest.raises(InputError, match="output: expected a place of its own"):
+        start_from = tmp_path / "checkpoint"
+        train(recipe(steps=1), world, tmp_path, weights=start_from, overwrite=True)
+    assert weights(tmp_path) == before["model.safetensors"]
+    train(recipe(steps=1, seed=1), world, tmp_path, overwrite=True)
+    assert weights(tmp_path) != before["model.safetensors"]
+
+
 def test_resuming_nothing_is_an_error_that_writes_nothing(world, tmp_path):
     with pytest.raises(InputError, match="resume: expected an interrupted run"):
         train(recipe(steps=2), world, tmp_path / "new", resume=True)
@@ -386,7 +457,7 @@ def test_a_new_run_forgets_the_state_of_the_old_one(world, tmp_path, monkeypatch
     train(recipe(steps=1), world, tmp_path)
     monkeypatch.setattr(training.Run, "train_step", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        train(recipe(steps=1), world, tmp_path)
+        train(recipe(steps=1), world, tmp_path, overwrite=True)
     with pytest.raises(InputError, match="resume: expected an interrupted run"):
         train(recipe(steps=1), world, tmp_path, resume=True)
 
@@ -424,11 +495,11 @@ def test_a_read_only_folder_is_one_clear_error(world, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         for name in ("write_bytes", "write_text", "unlink"):
             patch.setattr(Path, name, refuse)
-        for resume in (False, True):
+        for begin in ("overwrite", "resume"):
             with pytest.raises(
                 InputError, match=r"cannot be written \(Read-only file system\)"
             ):
-                train(recipe(steps=2), world, tmp_path, resume=resume)
+                train(recipe(steps=2), world, tmp_path, **{begin: True})
     assert files(tmp_path) == before
 
 

@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 from tensormask_edu import __version__
 from tensormask_edu.base.command_line import Parser, add_command, run_command
 from tensormask_edu.base.errors import bad_input
-from tensormask_edu.base.files import write_json
+from tensormask_edu.base.files import refuse_overwriting, write_json
 
+PICTURE = "outputs/shapes/images/val_00000.png"  # of `tensormask-edu shapes outputs/shapes`
 Add = Callable[..., None]  # (names and value of an argument, its help, keywords of argparse)
 
 
@@ -33,7 +35,10 @@ def build_parser() -> Parser:
     """The whole command line."""
     what = "A trained TensorMask as ONNX and TensorRT, with proof that they compute the same."
     more = "`tensormask-export COMMAND --help` has more."
-    order = f"In this order: onnx, verify, engine, predict. {more}"
+    trained = (
+        "The examples start from those of `tensormask-edu shapes --help` and `train --help`."
+    )
+    order = f"In this order: onnx, verify, engine, predict. {trained} {more}"
     parser = Parser(prog="tensormask-export", description=what, epilog=order)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -76,7 +81,7 @@ def _onnx(commands: Any) -> None:
         Batch, height and width stay free; normalisation is inside. Our ops carry a body of
         standard ops: ONNX Runtime and TensorRT run the same file.
     """
-    examples = "outputs/demo/checkpoint outputs/model.onnx", "cells outputs/cells.onnx"
+    examples = "outputs/run/checkpoint outputs/model.onnx", "cells outputs/cells.onnx"
     default = "default: the checkpoint's; at most TensorRT's 3840"
     stays = "inputs and outputs stay float32"
     size = "144 million numbers for an 800 x 1344 picture in the paper's model"
@@ -91,10 +96,13 @@ def _onnx(commands: Any) -> None:
 
 
 def _run_onnx(args: argparse.Namespace) -> int:
-    from tensormask_edu.weights.checkpoint import load_checkpoint
+    from tensormask_edu.weights.checkpoint import checkpoint_files, load_checkpoint
 
     from .onnx_file.write import export_onnx
 
+    read = checkpoint_files(args.checkpoint)
+    refuse_overwriting("model", args.model, *read)
+    refuse_overwriting("json", args.json, args.model, *read)
     model, input_config = load_checkpoint(args.checkpoint)
     report = export_onnx(
         model,
@@ -117,9 +125,9 @@ def _verify(commands: Any) -> None:
         tolerance.
     """
     examples = (
-        "outputs/model.onnx outputs/demo/checkpoint",
-        "model.onnx checkpoint --sizes 1x96x96 4x256x320 --image photo.jpg",
-        "model.onnx checkpoint --coco FOLDER --split val --limit 20",
+        "outputs/model.onnx outputs/run/checkpoint",
+        f"outputs/model.onnx outputs/run/checkpoint --sizes 1x96x96 2x96x128 --image {PICTURE}",
+        "outputs/model.onnx outputs/run/checkpoint --coco outputs/shapes --limit 20",
     )
     default = "default 1x64x96 2x128x160; none with --image or --coco alone"
     runtimes = "onnxruntime, numpy, parsed, compiled (default: the first three)"
@@ -141,9 +149,16 @@ def _verify(commands: Any) -> None:
 
 
 def _run_verify(args: argparse.Namespace) -> int:
+    from tensormask_edu.data.instances import find_split
+    from tensormask_edu.weights.checkpoint import checkpoint_files
+
     from .runtimes.find import DEFAULT_NAMES
     from .verify.report import DEFAULT_SIZES, verify
 
+    read = [*checkpoint_files(args.checkpoint)] if args.checkpoint else []
+    read += find_split(Path(args.coco), args.split) if args.coco and args.json else []
+    engines = [file for engine in args.engine for file in _files_of(engine)]
+    refuse_overwriting("json", args.json, args.model, *args.image, *engines, *read)
     report = verify(
         args.model,
         args.checkpoint,
@@ -178,8 +193,8 @@ def _engine(commands: Any) -> None:
     shapes = "--min 1x3x128x128 --opt 1x3x256x256 --max 8x3x512x512"
     examples = (
         "outputs/model.onnx outputs/model.engine",
-        f"model.onnx model.engine --sm 86 89 {shapes}",
-        "model.onnx model.engine --shapes 1x3x800x1344 --plugin cpp",
+        f"outputs/model.onnx outputs/large.engine {shapes}",
+        "outputs/model.onnx outputs/one.engine --shapes 1x3x128x128 --plugin none",
     )
     backends = ("auto", "tensorrt", "tensorrt-rtx", "tensorrt_rtx")
     plugins = ("auto", "cpp", "python", "none")
@@ -209,6 +224,8 @@ def _run_engine(args: argparse.Namespace) -> int:
         if given:
             raise bad_input("shapes", "either --shapes or --min, --opt and --max", "both")
         given = dict.fromkeys(("min", "opt", "max"), args.shapes)
+    given_files = (args.model, args.plugin_library, args.timingCacheFile)
+    refuse_overwriting("json", args.json, *given_files, *_files_of(args.engine))
     report = build_engine(
         args.model,
         args.engine,
@@ -226,11 +243,12 @@ def _predict(commands: Any) -> None:
     text = """
         Segment an image or a folder of images with an exported model; writes pictures and
         detections.json. An ONNX file runs on the CPU, an engine on the GPU it was built for,
-        after its hash was compared with its manifest.
+        after its hash was compared with its manifest. Exit code 1 if some pictures of a folder
+        could not be read: the others are done.
     """
     examples = (
-        "outputs/model.onnx photo.jpg --output outputs/seen",
-        "--engine outputs/model.engine photos --output outputs/seen --score 0.3",
+        f"outputs/model.onnx {PICTURE} --output outputs/seen",
+        f"--engine outputs/model.engine {PICTURE} --output outputs/seen --score 0.3",
     )
     add = _command(commands, "predict", _run_predict, text, *examples)
     _add_model(add, nargs="?")
@@ -241,13 +259,18 @@ def _predict(commands: Any) -> None:
 
 
 def _run_predict(args: argparse.Namespace) -> int:
+    from tensormask_edu.commands.predict import DETECTIONS, exit_code
+
     from .predict import predict
 
     if (args.model is None) == (args.engine is None):
         raise bad_input("model", "one of MODEL and --engine", "both" if args.model else "none")
     model = args.model or args.engine
+    used = (*_files_of(model), args.image, Path(args.output) / DETECTIONS)
+    refuse_overwriting("json", args.json, *used)
     report = predict(model, args.image, args.output, args.score, **_engine_options(args))
-    return _done(args, report, "\n".join(report.pictures))
+    _done(args, report, "\n".join(report.pictures))
+    return exit_code(report.failed)
 
 
 def _bench(commands: Any) -> None:
@@ -257,8 +280,8 @@ def _bench(commands: Any) -> None:
         Each runs in a process of its own. On the CPU keep the machine quiet.
     """
     examples = (
-        "outputs/model.onnx --shape 1x3x256x256 --eager outputs/demo/checkpoint",
-        "outputs/model.engine --shape 8x3x512x512 --json bench.json",
+        "outputs/model.onnx --shape 1x3x256x256 --eager outputs/run/checkpoint",
+        "outputs/model.engine --json outputs/bench.json",
     )
     default = "default: what the engine is tuned for, or 1x3x256x256"
     add = _command(commands, "bench", _run_bench, text, *examples)
@@ -275,11 +298,17 @@ def _bench(commands: Any) -> None:
 def _run_bench(args: argparse.Namespace) -> int:
     from .bench import Effort, bench
 
+    refuse_overwriting("json", args.json, *_files_of(args.model))
     effort = Effort(args.warmup, args.iterations, args.seconds, args.threads)
     checkpoints = {"eager": args.eager, "compiled": args.compile}
     options = checkpoints | _engine_options(args)
     report = bench(args.model, shape=args.shape, effort=effort, **options)
     return _done(args, report, report.table())
+
+
+def _files_of(model: str) -> tuple[str, str]:
+    """An engine and its manifest; an ONNX file has none, which does no harm."""
+    return model, f"{model}.json"
 
 
 def _add_model(add: Add, **keywords: Any) -> None:

@@ -11,7 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tensormask_edu.commands.predict import check_score, image_files, write_predictions
+from tensormask_edu.commands.predict import (
+    DETECTIONS,
+    check_score,
+    image_files,
+    write_predictions,
+)
 from tensormask_edu.config import InputConfig, from_json
 from tensormask_edu.data.prepare import Pixels, prepare
 
@@ -29,9 +34,12 @@ class PredictReport:
     runtime: str
     pictures: list[str]
     detections: str
+    failed: list[str]  # why there is no picture of the other files
 
     def to_json(self) -> dict[str, Any]:
         summary = f"{len(self.pictures)} pictures by {self.runtime}"
+        if self.failed:
+            summary += f", {len(self.failed)} left out"
         return asdict(self) | {"summary": summary, "claims": [], "facts": {}}
 
 
@@ -49,17 +57,18 @@ def predict(
         engine_options: see `find.open_session`.
 
     Returns:
-        the pictures written into `output`, and the list of detections beside them.
+        the pictures written into `output`, the list of detections beside them, and which files
+        could not be read.
     """
     check_score(score)
-    files = image_files(Path(source))
+    files = image_files(Path(source), output)
     with open_session(model, **engine_options) as session:
         class_names = session.metadata[contract.CLASS_NAMES]
-        pictures = write_predictions(
+        found = write_predictions(
             files, lambda image: detect_image(session, image, score), class_names, output
         )
-    found = str(Path(output) / "detections.json")
-    return PredictReport(str(model), session.name, [str(each) for each in pictures], found)
+    pictures, listed = [str(each) for each in found.pictures], str(Path(output) / DETECTIONS)
+    return PredictReport(str(model), session.name, pictures, listed, found.failed)
 
 
 def detect_image(session: Session, image: Pixels, score: float = 0.0) -> Named:

@@ -58,7 +58,36 @@ def remove_leftovers(path: str | Path) -> None:
     """Remove temporaries whose writer was killed; only for a `path` that nobody is writing."""
     path = Path(path)
     for temporary in path.parent.glob(f".{path.stem}.*{path.suffix}"):
-        temporary.unlink(missing_ok=True)
+        if temporary.stem.removeprefix(f".{path.stem}.").isdigit():  # a process wrote it
+            temporary.unlink(missing_ok=True)
+
+
+def refuse_overwriting(
+    argument: str, output: str | Path | None, *others: str | Path | None
+) -> None:
+    """Raise InputError if writing `output` would replace one of the `others`.
+
+    Links, relative paths and, where the disk does so, upper and lower case are seen through.
+
+    Args:
+        argument: what the caller calls `output`.
+        others: what is read, or written as well. A folder among them stands for the files that
+            are in it and below. None, here or as `output`: an option that was not given.
+    """
+    if output is None:
+        return
+    inside = Path(output).resolve().parents if Path(output).is_file() else ()
+    for other in others:
+        if other is not None and any(_same(place, other) for place in (output, *inside)):
+            got = f"{output}, which would replace {other}"
+            raise bad_input(argument, "a place of its own", got, "choose another")
+
+
+def _same(path: str | Path, other: str | Path) -> bool:
+    """Whether two paths are one place on the disk, be something there or not."""
+    if os.path.exists(path) and os.path.exists(other):
+        return os.path.samefile(path, other)
+    return os.path.realpath(path) == os.path.realpath(other)
 
 
 def write_json(path: str | Path, value: Any) -> None:

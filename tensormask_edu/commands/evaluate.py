@@ -11,23 +11,28 @@ from typing import Any
 
 from ..base import distributed
 from ..base.errors import bad_input
-from ..base.files import write_json
+from ..base.files import refuse_overwriting, write_json
 from ..data.coco import CocoFolder
+from ..data.instances import find_split
 from ..evaluation import coco_scores, lost
 from ..evaluation.ceiling import ceiling
-from ..weights.checkpoint import load_checkpoint
+from ..weights.checkpoint import checkpoint_files, load_checkpoint
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the scores, write the JSON if asked: once, of however many processes."""
     files, trained = (args.ground_truth, args.detections), (args.checkpoint, args.folder)
     if all(files) and not any(trained):
+        refuse_overwriting("json", args.json, *files)
         scores: dict[str, Any] = {args.iou: coco_scores.score(*files, iou=args.iou)}
         if args.losses:
             truth = coco_scores.load_ground_truth(args.ground_truth)
             scores["losses"] = lost.lost(truth, args.detections)
         show(scores, args.json)
     elif all(trained) and not any(files):
+        if args.json:
+            data = find_split(Path(args.folder), args.split)
+            refuse_overwriting("json", args.json, *data, *checkpoint_files(args.checkpoint))
         with distributed.processes():
             scores = evaluate_checkpoint(*trained, args.split, args.losses)
             if distributed.rank() == 0:

@@ -1,13 +1,17 @@
 """Segment image files: a PNG with the masks for each, and one JSON of all detections.
 
-Drawing and listing load no torch, so the exporter's `predict` uses them too.
+A picture of a folder that cannot be read does not keep the others from being done. Drawing and
+listing load no torch, so the exporter's `predict` uses them too.
 
 next: commands/evaluate.py
 """
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from .. import viz
-from ..base.errors import bad_input
-from ..base.files import write_json
+from ..base.errors import InputError, bad_input
+from ..base.files import refuse_overwriting, write_json
 from ..config import PRECISIONS, InputConfig
 from ..data.prepare import Pixels, prepare, read_image
 from ..evaluation.results import to_coco
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from ..detector.model import TensorMask
 
 Arrays = Mapping[str, Any]
+DETECTIONS = "detections.json"
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
@@ -35,7 +40,7 @@ def predict(
     score: float = 0.5,
     precision: str = "float32",
     tile_px: int | None = None,
-) -> list[Path]:
+) -> Predictions:
     """Run a checkpoint on an image or on every image of a folder; on a GPU if there is one.
 
     Args:
@@ -45,7 +50,7 @@ def predict(
             by default only very large ones are, see `detector/tiles.py`.
 
     Returns:
-        the pictures written into `output`, see `write_predictions`.
+        what was written into `output`, and what could not be read, see `write_predictions`.
     """
     import torch
 
@@ -56,7 +61,7 @@ def predict(
     check_tile(tile_px)
     if precision not in PRECISIONS:
         raise bad_input("precision", " or ".join(PRECISIONS), precision)
-    files = image_files(Path(source))
+    files = image_files(Path(source), output)
     model, input_config = load_checkpoint(checkpoint)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)
@@ -66,30 +71,69 @@ def predict(
         return write_predictions(files, found, names, output)
 
 
+@dataclass(frozen=True)
+class Predictions:
+    """The pictures that were written, and why there is none of the other files."""
+
+    pictures: list[Path]
+    failed: list[str]
+
+
 def write_predictions(
     files: Sequence[Path],
     detect: Callable[[Pixels], Arrays],
     class_names: Sequence[str],
     output: str | Path,
-) -> list[Path]:
+) -> Predictions:
     """Draw detections on pictures and list them in `output/detections.json`.
 
-    The list is in COCO's result form, with the file name as `image_id`.
+    The list is in COCO's result form, with the file name as `image_id`. Of several files those
+    that cannot be read are left out.
 
     Args:
+        files: what `image_files` found.
         detect: boxes (d, 4), scores, labels (d,) and masks (d, H, W) or d cutouts of a uint8
             image (3, H, W), whatever computes them.
+
+    Raises:
+        InputError: a single file that cannot be read, a place that cannot be written.
     """
     category_ids = list(range(1, len(class_names) + 1))
-    pictures, found = [], []
-    for file in tqdm(files, desc="predict", unit="image", disable=len(files) == 1):
-        image = read_image(file)
+    written, failed, found = [], [], []
+    alone = len(files) == 1
+    names = zip(files, picture_names(files), strict=True)
+    for file, name in tqdm(names, "predict", len(files), unit="image", disable=alone):
+        try:
+            image = read_image(file)
+        except InputError as error:
+            if alone:
+                raise
+            failed.append(str(error))
+            continue
         detection = detect(image)
-        pictures.append(Path(output) / f"{file.stem}.png")
-        viz.save_instances(pictures[-1], image, detection, class_names, title=file.name)
+        written.append(Path(output) / name)
+        viz.save_instances(written[-1], image, detection, class_names, title=file.name)
         found += to_coco(file.name, detection, category_ids)
-    write_json(Path(output) / "detections.json", found)
-    return pictures
+    write_json(Path(output) / DETECTIONS, found)
+    return Predictions(written, failed)
+
+
+def picture_names(files: Sequence[Path]) -> list[str]:
+    """The PNG of each file: `a.png` for `a.jpg`, but `a.jpg.png` where that could be another's.
+
+    Upper and lower case are one, as they are on some disks.
+    """
+    stems = Counter(file.stem.casefold() for file in files)
+    stems.update(file.name.casefold() for file in files)
+    one = [stems[file.stem.casefold()] == 1 for file in files]
+    return [f"{f.stem if alone else f.name}.png" for f, alone in zip(files, one, strict=True)]
+
+
+def exit_code(failed: Sequence[str]) -> int:
+    """What a command returns; says on stderr which files were left out."""
+    for reason in failed:
+        print(f"left out: {reason}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def check_score(score: float) -> None:
@@ -98,17 +142,27 @@ def check_score(score: float) -> None:
         raise bad_input("score", "a number between 0 and 1", score)
 
 
-def image_files(source: Path) -> list[Path]:
-    """The image at `source`, or the images in that folder, sorted by name."""
-    if source.is_file():
-        return [source]
-    if not source.is_dir():
+def image_files(source: Path, output: str | Path) -> list[Path]:
+    """The image at `source`, or the images in that folder, sorted by name.
+
+    Hidden files, as macOS leaves them beside pictures, and folders are passed over.
+
+    Raises:
+        InputError: nothing there, or what is written into `output` could replace an image.
+    """
+    if not source.exists():
         raise bad_input("image", "an existing image file or folder", source, "check the path")
-    files = sorted(f for f in source.iterdir() if f.suffix.lower() in SUFFIXES)
+    files = sorted(filter(_is_image, source.iterdir())) if source.is_dir() else [source]
+    folders = {place.parent for file in files for place in (file, file.resolve())}
+    refuse_overwriting("output", output, *folders)
     if not files:
         known = ", ".join(sorted(SUFFIXES))
         raise bad_input("image", f"a folder with images ({known})", source)
     return files
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and file.name[0] != "." and not file.is_dir()
 
 
 def detect(

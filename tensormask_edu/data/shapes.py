@@ -12,6 +12,7 @@ next: data/instances.py
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,7 @@ def write_shapes(
         True if it was written; False if the same set was there already.
 
     Raises:
-        InputError: a number is out of range, or `folder` holds another data set.
+        InputError: a number is out of range, or `folder` holds something else.
     """
     given = {"train": (train, 1), "val": (val, 1), "size_px": (size_px, 32), "seed": (seed, 0)}
     for name, (value, least) in given.items():
@@ -184,6 +185,9 @@ def write_shapes(
         if info not in (None, infos[split]):
             got = f"{folder}, which holds another data set"
             raise bad_input("folder", "a new folder", got, "choose another")
+    if other := _other_than_ours(folder):
+        got = f"{folder}, which holds {other}"
+        raise bad_input("folder", "a new folder", got, "choose another")
 
     with tqdm(total=train + val, desc="drawing", unit="image", disable=not progress) as bar:
         datasets = {
@@ -214,6 +218,14 @@ def _stored_info(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))["info"]
     except (OSError, ValueError, KeyError, TypeError):
         return "another file"  # equal to no info of ours
+
+
+def _other_than_ours(folder: Path) -> str | None:
+    """The first file in `folder` that no interrupted writer left; hidden ones do not count."""
+    ours = r"images(/(train|val)_\d{5,}\.png)?|instances_(train|val)\.json"
+    there = [*folder.glob("*"), *(folder / "images").glob("*")]
+    names = sorted(path.relative_to(folder).as_posix() for path in there if path.name[0] != ".")
+    return next((name for name in names if not re.fullmatch(ours, name)), None)
 
 
 def _write_split(folder: Path, info: dict[str, Any], bar: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ next: training/train.py
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..base import distributed
-from ..base.errors import bad_input
+from ..base.errors import InputError, bad_input
 from ..config import ModelConfig
 from ..data.stream import TrainingSet, collate
 from ..detector.targets import Targets, build_targets
 from ..geometry import sizes_px
+from .journal import SIGNALS
 
 # A GPU would wait for a single worker: a picture of COCO takes longer to read than to learn
 # from.
@@ -91,23 +92,45 @@ class Batches(Dataset[list[Batch]]):
         return Batch(images, targets, [truth["image_id"] for truth in truths])
 
 
+class _Tried(Dataset[list[Batch] | InputError]):
+    """Batches, or why there is none: raised in a worker, the reason would get a traceback."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+
+    def __getitem__(self, step: int) -> list[Batch] | InputError:
+        try:
+            return self.batches[step]
+        except InputError as error:
+            return error
+
+
 def load(
     batches: Batches, steps: range, workers: int | None, device: torch.device
-) -> DataLoader[list[Batch]]:
-    """The batches of `steps` in order, prepared ahead by `workers` processes, or here if 0."""
+) -> Iterator[list[Batch]]:
+    """The batches of `steps` in order, prepared ahead by `workers` processes, or here if 0.
+
+    Raises:
+        InputError: a picture that cannot be read.
+    """
     on_gpu = device.type == "cuda"
     if workers is None:
         workers = GPU_WORKERS if on_gpu else 0
-    return DataLoader(
-        batches,
+    loader = DataLoader(
+        _Tried(batches),
         batch_size=None,  # what `batches` holds are whole batches
         sampler=steps,
         num_workers=workers,
         pin_memory=on_gpu,
         worker_init_fn=_ignore_interrupts,
     )
+    for batch in loader:
+        if isinstance(batch, InputError):
+            raise batch
+        yield batch
 
 
 def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; only the training process answers it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Signals reach every process of a terminal or a job; the training process answers."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

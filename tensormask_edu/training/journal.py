@@ -15,22 +15,48 @@ import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from ..base.errors import InputError, bad_input
-from ..base.files import make_folder, remove_leftovers, written_whole
+from ..base.errors import InputError, bad_input, require
+from ..base.files import make_folder, refuse_overwriting, remove_leftovers, written_whole
 from ..config import Recipe, to_json
 
+Item = TypeVar("Item")
 STATE, LOG = "resume.pt", "log.jsonl"
+
+# Asked to end: by Ctrl-C, by a scheduler or `kill`, by a terminal that was closed.
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 
 # What a resumed run must share with the one it continues, or its batches would be others.
 FIXED = (
     "seed", "batch_size", "optimizer", "augment", "polygons", "group_by_aspect", "precision",
 )  # fmt: skip
+
+
+def check_place(
+    output: Path, weights: str | Path | None, resume: bool, overwrite: bool
+) -> None:
+    """Raise InputError where a run would replace an earlier one, or the weights it starts from.
+
+    Args:
+        resume: the earlier one goes on. overwrite: it may be replaced.
+    """
+    require(not (resume and overwrite), "overwrite", "no --resume beside it", "both")
+    if resume:
+        return
+    refuse_overwriting("output", output / "checkpoint", weights)
+    log, resumable = output / LOG, (output / STATE).is_file()
+    there = resumable or (output / "checkpoint" / "model.safetensors").is_file()
+    if not overwrite and (there or (log.is_file() and log.stat().st_size)):
+        goes_on = "--resume goes on with it, " if resumable else ""
+        fix = f"{goes_on}--overwrite replaces it; or choose another folder"
+        raise bad_input("output", "a folder without a run", f"{output}, which has one", fix)
 
 
 def begin(output: Path) -> None:
@@ -105,20 +131,62 @@ def append_log(output: Path, record: dict[str, Any]) -> None:
 
 @contextmanager
 def interrupts(noted: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C calls `noted`, so that a step is done or not begun; a second one stops at once."""
+    """A signal of `SIGNALS` calls `noted`, so that a step is done or not begun.
+
+    A second Ctrl-C stops at once; all but Ctrl-C end the program when the work is left. What
+    is ignored stays ignored, as `nohup` wants it.
+
+    Raises:
+        SystemExit: 128 + the signal's number, as shells call a process that it ended.
+    """
     if threading.current_thread() is not threading.main_thread():  # where no signal arrives
         yield
         return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {n: each for n, each in before.items() if each not in (signal.SIG_IGN, None)}
+    ending: list[int] = []
 
-    def note(*_: Any) -> None:
-        signal.signal(signal.SIGINT, before)  # for the second one
+    def note(number: int, _: Any) -> None:
+        if number == signal.SIGINT:
+            signal.signal(number, before[number])  # for the second one
+        else:
+            ending.append(number)
         noted()
 
-    before = signal.signal(signal.SIGINT, note)
+    for number in before:
+        signal.signal(number, note)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, each in before.items():
+            signal.signal(number, each)
+    if ending:
+        raise SystemExit(128 + ending[0])
+
+
+def tell(bar: Any, text: str) -> None:
+    """Write a line beside tqdm's `bar`, unless the terminal was closed."""
+    with suppress(OSError):
+        bar.write(text)
+
+
+def kept(batches: Iterator[Item], save: Callable[[], Any]) -> Iterator[Item]:
+    """The batches; an error in making one goes on after a `save` of what was learnt till then.
+
+    Whichever process meets it saves: all have the same weights, and the others wait for it.
+    """
+    learnt = False
+    try:
+        for batch in batches:
+            yield batch
+            learnt = True
+    except Exception as error:
+        if learnt:
+            save()
+            if isinstance(error, InputError):
+                saved = "what was learnt before is saved, --resume goes on from it"
+                raise InputError(f"{error}; {saved}") from None
+        raise
 
 
 def _fixed(recipe: Recipe) -> dict[str, Any]:

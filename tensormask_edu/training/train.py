@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..base import distributed
@@ -33,6 +34,9 @@ from ..weights.checkpoint import build_from, save_checkpoint
 from . import journal
 from .batches import Batch, Batches, load
 from .schedule import build_optimizer, lr_at
+
+
+KEPT = ("model", "optimizer", "scaler")  # what has a state of its own
 
 
 class Diverged(RuntimeError):
@@ -49,7 +53,7 @@ class Run:
     step: int = 0
     seconds: float = 0.0
     recent: list[dict[str, float]] = field(default_factory=list)  # losses not yet in the log
-    interrupted: bool = False  # this process, by Ctrl-C
+    interrupted: bool = False  # this process, by Ctrl-C or another signal
     stop: bool = False  # all processes, after the step at hand: one of them was interrupted
 
     def __post_init__(self) -> None:
@@ -70,19 +74,17 @@ class Run:
 
     def state(self) -> dict[str, Any]:
         """For `load_state`, as plain values and tensors."""
-        parts = {
-            name: getattr(self, name).state_dict() for name in ("model", "optimizer", "scaler")
-        }
+        parts = {name: getattr(self, name).state_dict() for name in KEPT}
         return parts | {"step": self.step, "seconds": self.seconds, "recent": self.recent}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned."""
-        for name in ("model", "optimizer", "scaler"):
+        for name in KEPT:
             getattr(self, name).load_state_dict(state[name])
         self.step, self.seconds, self.recent = state["step"], state["seconds"], state["recent"]
 
     def interrupt(self) -> None:
-        """Note Ctrl-C."""
+        """Note a signal."""
         self.interrupted = True
 
     def train_step(self, parts: list[Batch], lr: float, began: float) -> None:
@@ -107,8 +109,7 @@ class Run:
         self.check(record, gradient_norm, parts)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.step, self.stop = self.step + 1, stop > 0
-        self.recent.append(record)
+        self.step, self.stop, self.recent = self.step + 1, stop > 0, [*self.recent, record]
 
     def backward(self, part: Batch, last: bool) -> dict[str, Tensor]:
         """Add a part's gradients; with the last one, processes average theirs."""
@@ -149,9 +150,8 @@ class Run:
 
     def save(self, recipe: Recipe) -> None:
         """Write `output/checkpoint` (for use) and `output/resume.pt` (to go on training)."""
-        if distributed.rank() == 0:
-            journal.write_state(self.output, self.state(), recipe)
-            save_checkpoint(self.output / "checkpoint", self.model, recipe.input)
+        journal.write_state(self.output, self.state(), recipe)
+        save_checkpoint(self.output / "checkpoint", self.model, recipe.input)
 
 
 def train(
@@ -160,18 +160,22 @@ def train(
     output: str | Path,
     resume: bool = False,
     weights: str | Path | None = None,
+    overwrite: bool = False,
 ) -> TensorMask:
     """Train on `folder`'s train split; `output` gets checkpoint, log.jsonl and resume.pt.
 
-    The class names come from the data. Ctrl-C saves a usable checkpoint and returns. Training
-    starts from scratch or from `weights`: a checkpoint folder, or torchvision's of ImageNet for
-    a ResNet.
+    The class names come from the data. Ctrl-C saves a usable checkpoint and returns, SIGTERM
+    and SIGHUP save and end the program. Training starts from scratch, or from `weights`: a
+    checkpoint folder, or torchvision's of ImageNet for a ResNet. A run that is in `output` goes
+    on (`resume`) or is replaced (`overwrite`).
 
     Raises:
-        InputError: a folder that is no data set, nothing to resume, a full disk.
+        InputError: no data set, a run in `output` and neither of the two, nothing to resume, a
+            full disk; a broken picture, after a save.
         Diverged: the loss is infinite or NaN; the batch is saved, the last checkpoint stays.
     """
     output, config = Path(output), recipe.train
+    journal.check_place(output, weights, resume, overwrite)
     dataset = CocoFolder(folder, "train", cache=config.cache, polygons=config.polygons)
     classes = tuple(dataset.class_names)
     recipe = replace(recipe, model=replace(recipe.model, class_names=classes))
@@ -187,23 +191,20 @@ def train(
         run = Run(model, config, output)
         if resume:
             run.load_state(journal.read_state(output, recipe))
-        if distributed.rank() == 0 and resume:
-            journal.go_on(output, run.step)
-        elif distributed.rank() == 0:
-            journal.begin(output)
-        steps = range(run.step, config.steps)
-        _loop(run, load(batches, steps, config.workers, device), recipe)
+        if distributed.rank() == 0:
+            journal.go_on(output, run.step) if resume else journal.begin(output)
+        _loop(run, load(batches, range(run.step, config.steps), config.workers, device), recipe)
     return model.eval()
 
 
-def _loop(run: Run, batches: DataLoader[list[Batch]], recipe: Recipe) -> None:
-    """Step after step, until the schedule ends or Ctrl-C stops it."""
+def _loop(run: Run, batches: Iterator[list[Batch]], recipe: Recipe) -> None:
+    """Step after step, until the schedule ends or a signal stops it; then a save."""
     config, began = run.config, time.perf_counter() - run.seconds
     quiet = distributed.rank() > 0
     bar = tqdm(total=config.steps, initial=run.step, desc="train", unit="step", disable=quiet)
     threads = Threads(distributed.threads(config.threads, run.device), bar.write)
     with bar, journal.interrupts(run.interrupt):
-        for batch in batches:
+        for batch in journal.kept(batches, partial(run.save, recipe)):
             if run.stop or (progress := run.progress) >= 1:
                 break
             lr = lr_at(progress, config)
@@ -212,10 +213,10 @@ def _loop(run: Run, batches: DataLoader[list[Batch]], recipe: Recipe) -> None:
             bar.update()
             if run.step % config.log_every == 0 or run.progress >= 1:
                 bar.set_postfix(loss=f"{run.log(lr)['loss']:.3f}")
-            if run.step % config.save_every == 0:
+            if run.step % config.save_every == 0 and not quiet:
                 run.save(recipe)
+        if not quiet:
+            run.save(recipe)
+        distributed.wait()  # for the first process to have written it
         if run.stop and not quiet:
-            advice = f"the checkpoint in {run.output} can be used or resumed"
-            bar.write(f"stopped at step {run.step}; {advice}")
-    run.save(recipe)
-    distributed.wait()  # for the first process to have written it
+            journal.tell(bar, f"stopped at step {run.step}; --resume goes on from it")

@@ -33,6 +33,7 @@ from .official import load_official, load_torchvision, official_state
 
 __all__ = [
     "build_from",
+    "checkpoint_files",
     "convert",
     "load_checkpoint",
     "load_config",
@@ -66,6 +67,11 @@ def save_checkpoint(
     with written_whole(folder / WEIGHTS) as temporary:
         temporary.write_bytes(_weights_file(model, dtype))
         write_json(folder / CONFIG, values)
+
+
+def checkpoint_files(folder: str | Path) -> list[Path]:
+    """The files of a checkpoint, for what must not replace them."""
+    return [Path(folder) / name for name in (WEIGHTS, CONFIG)]
 
 
 def weights_sha256(model: TensorMask) -> str:
@@ -166,8 +172,11 @@ def convert(weights: str | Path, preset: str, folder: str | Path) -> TensorMask:
 
     Raises:
         InputError: a file that is not whole, does more than hold arrays, or is not of this
-            preset.
+            preset; a folder that holds a checkpoint already.
     """
+    if any(file.exists() for file in checkpoint_files(folder)):
+        got = f"{folder}, which holds one"
+        raise bad_input("output", "a folder without a checkpoint", got, "choose another")
     model = build_model(preset)
     load_official(model, weights)
     save_checkpoint(folder, model, COCO_INPUT)

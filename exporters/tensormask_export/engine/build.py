@@ -25,7 +25,13 @@ from typing import TYPE_CHECKING, Any
 from packaging.version import Version
 
 from tensormask_edu.base.errors import InputError, bad_input
-from tensormask_edu.base.files import file_sha256, read_json, write_json, written_whole
+from tensormask_edu.base.files import (
+    file_sha256,
+    read_json,
+    refuse_overwriting,
+    write_json,
+    written_whole,
+)
 
 from .. import contract
 from ..onnx_file.read import read_metadata, read_onnx
@@ -165,14 +171,18 @@ def build_engine(
         InputError: no backend, a file that is not ours, wrong shapes or targets, a plugin that
             is not there or that a node did not take, a build that failed.
     """
+    engine_path, manifest_path = Path(engine_path), Path(f"{engine_path}.json")
     chosen, profile, effort = find_backend(backend), profile or Profile(), effort or Effort()
+    cache = effort.timing_cache
+    refuse_overwriting("engine", engine_path, onnx_path, plugin_library, cache)
+    refuse_overwriting("engine's manifest", manifest_path, onnx_path, plugin_library, cache)
+    refuse_overwriting("timing cache", cache, onnx_path, plugin_library)
     chosen.check_targets(sm)
     effort.check(chosen)
     proto = read_onnx(onnx_path)
     metadata = read_metadata(proto, onnx_path)
     profile.check(metadata[contract.PREPROCESSING]["padding_px"])
     ops, form = count_ops(proto.graph), choose(plugin, chosen, plugin_library)
-    engine_path, manifest_path = Path(engine_path), Path(f"{engine_path}.json")
     with written_whole(engine_path) as temporary:
         temporary.touch()  # a folder that cannot be written shows before the build
         request = _request(chosen, profile, sm, form, ops, effort)
