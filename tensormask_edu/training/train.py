@@ -2,8 +2,7 @@
 
 The schedule runs on *progress*, the larger of steps done / steps and time spent / minutes
 allowed, so a run ends with its last learning rate whichever limit comes first. Under torchrun
-every process takes its part of each batch, gradients are averaged, and the first process
-writes.
+each process takes its part of a batch, gradients are averaged, and the first one writes.
 
 next: training/journal.py
 """
@@ -34,7 +33,6 @@ from ..weights.checkpoint import build_from, save_checkpoint
 from . import journal
 from .batches import Batch, Batches, load
 from .schedule import build_optimizer, lr_at
-
 
 KEPT = ("model", "optimizer", "scaler")  # what has a state of its own
 
