@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_leaves
 from tensormask_edu.base.files import read_json
 from tensormask_edu.base.machine import version
 from tensormask_edu.base.tables import text_table
+from tensormask_edu.base.threads import choose
 from tensormask_edu.commands.check_ops import machine
 from tensormask_edu.config import COCO_CLASS_NAMES, MODELS
 from tensormask_edu.detector.model import TensorMask, build_model
@@ -46,8 +47,15 @@ def script_parser(description: str | None, repeats: int = 0) -> argparse.Argumen
     if repeats:
         parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
         parser.add_argument("--repeats", type=int, default=repeats, help="rounds")
-        parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+        parser.add_argument("--threads", type=int, help="of the CPU (default: tried out)")
     return parser
+
+
+def settle_threads(count: int | None) -> int:
+    """Use `count` threads of the CPU, or as many as are quickest; says how many and why."""
+    threads = choose(count)
+    print(threads.words)
+    return torch.get_num_threads()
 
 
 def facts(*packages: str) -> dict[str, Any]:

@@ -25,7 +25,17 @@ from unittest import mock
 
 import measure
 import torch
-from measure import MIB, Calls, Clock, Tensors, objects, pictures, spread_model, training_step
+from measure import (
+    MIB,
+    Calls,
+    Clock,
+    Tensors,
+    objects,
+    pictures,
+    settle_threads,
+    spread_model,
+    training_step,
+)
 from torch import Tensor, nn
 
 from tensormask_edu.base.files import write_json
@@ -33,6 +43,7 @@ from tensormask_edu.config import MODELS
 from tensormask_edu.detector import inference, network
 from tensormask_edu.detector.model import AT_ONCE, TensorMask
 from tensormask_edu.detector.network import NetworkOutput, WindowMasks, per_window
+from tensormask_edu.detector.targets import build_targets
 from tensormask_edu.geometry import Geometry, sizes_px
 from tensormask_edu.masks import iou
 from tensormask_edu.ops import plain, swap_align2nat
@@ -56,7 +67,9 @@ def stages(args: argparse.Namespace) -> Figures:
     layout = model.config.geometry.layout(sizes_px(images), batch.device)
     with torch.no_grad():
         output = model.network(batch)
-        losses = clock(lambda: model.losses(output, truth, layout))
+        losses = clock(
+            lambda: model.losses(output, build_targets(truth, layout, model.config), layout)
+        )
     found["training: network forward"] = clock(lambda: model.network(batch))
     found["training: targets and losses, forward"] = losses
     return found | {"training": clock(lambda: training_step(model, images, truth))}
@@ -345,7 +358,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.precisions is None:  # a CPU without the instructions takes thirty times as long
         args.precisions = ["bfloat16"] if args.device == "cuda" else []
-    torch.set_num_threads(args.threads)
+    args.threads = settle_threads(args.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.tf32
     start, found = time.perf_counter(), {}
     for part in (part for part in PARTS if part in args.parts):

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from measure import Calls, Clock, facts, script_parser, table
+from measure import Calls, Clock, facts, script_parser, settle_threads, table
 from torch import Tensor
 
 from tensormask_edu import ops
@@ -275,7 +275,7 @@ def main() -> int:
     add("--dtypes", nargs="+", default=list(DTYPES), choices=DTYPES)
     add("--compare", nargs="*", default=["float32"], choices=DTYPES, help=also)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    args.threads = settle_threads(args.threads)
     keep_memory()
     with torch.no_grad():
         dense, windows = measure(args)

@@ -28,7 +28,7 @@ each_lesson = pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin.stem)
 def run_notebook(twin) -> subprocess.CompletedProcess:
     """Run a notebook's cells by nbmake in a pytest of its own, in smoke mode."""
     path = build.notebook_of(twin)
-    options = "-q --nbmake --nbmake-timeout=60 -p no:cacheprovider".split()
+    options = "-q --nbmake --nbmake-timeout=600 -p no:cacheprovider".split()
     command = [sys.executable, "-m", "pytest", *options]
     command += ["-c", os.devnull, f"--rootdir={FOLDER}", str(path)]
     environment = {**os.environ, "TENSORMASK_EDU_SMOKE": "1"}
