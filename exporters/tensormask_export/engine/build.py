@@ -173,10 +173,10 @@ def build_engine(
     """
     engine_path, manifest_path = Path(engine_path), Path(f"{engine_path}.json")
     chosen, profile, effort = find_backend(backend), profile or Profile(), effort or Effort()
-    cache = effort.timing_cache
-    refuse_overwriting("engine", engine_path, onnx_path, plugin_library, cache)
-    refuse_overwriting("engine's manifest", manifest_path, onnx_path, plugin_library, cache)
-    refuse_overwriting("timing cache", cache, onnx_path, plugin_library)
+    read = (onnx_path, plugin_library)
+    refuse_overwriting("timing cache", effort.timing_cache, *read)
+    for written in (engine_path, manifest_path):
+        refuse_overwriting("engine", written, *read, effort.timing_cache)
     chosen.check_targets(sm)
     effort.check(chosen)
     proto = read_onnx(onnx_path)
@@ -202,10 +202,8 @@ def build_engine(
             profile=asdict(profile),
             plugin=form.to_json(),
             ops=_how_ops_run(ops, built["layers"], form),
-            layers=built["layers"],
-            seconds=built["seconds"],
             command=command,
-            warnings=built["warnings"],
+            **{name: built[name] for name in ("layers", "seconds", "warnings")},
         )
         write_json(manifest_path, manifest(report, metadata))
     return report
