@@ -168,15 +168,15 @@ def build_engine(
         effort: how hard the builder tries.
 
     Raises:
-        InputError: no backend, a file that is not ours, wrong shapes or targets, a plugin that
-            is not there or that a node did not take, a build that failed.
+        InputError: no backend, a file that is not ours or would be replaced, wrong shapes or
+            targets, a plugin that is missing or that a node did not take, a failed build.
     """
     engine_path, manifest_path = Path(engine_path), Path(f"{engine_path}.json")
     chosen, profile, effort = find_backend(backend), profile or Profile(), effort or Effort()
-    cache = effort.timing_cache
-    refuse_overwriting("engine", engine_path, onnx_path, plugin_library, cache)
-    refuse_overwriting("engine's manifest", manifest_path, onnx_path, plugin_library, cache)
-    refuse_overwriting("timing cache", cache, onnx_path, plugin_library)
+    read, cache = (onnx_path, plugin_library), effort.timing_cache
+    refuse_overwriting("timing cache", cache, *read)
+    for written in (engine_path, manifest_path):
+        refuse_overwriting("engine", written, *read, cache)
     chosen.check_targets(sm)
     effort.check(chosen)
     proto = read_onnx(onnx_path)
@@ -185,9 +185,10 @@ def build_engine(
     ops, form = count_ops(proto.graph), choose(plugin, chosen, plugin_library)
     with written_whole(engine_path) as temporary:
         temporary.touch()  # a folder that cannot be written shows before the build
-        request = _request(chosen, profile, sm, form, ops, effort)
         files = {"onnx": str(onnx_path), "plan": str(temporary)}
-        built = _build_in_child(chosen, request | files)
+        built = _build_in_child(
+            chosen, _request(chosen, profile, sm, form, ops, effort) | files
+        )
         check_outputs(proto, built["outputs"])
         command = equivalent_command(chosen, onnx_path, engine_path, profile, sm, form, effort)
         report = EngineReport(
@@ -202,10 +203,8 @@ def build_engine(
             profile=asdict(profile),
             plugin=form.to_json(),
             ops=_how_ops_run(ops, built["layers"], form),
-            layers=built["layers"],
-            seconds=built["seconds"],
             command=command,
-            warnings=built["warnings"],
+            **{name: built[name] for name in ("layers", "seconds", "warnings")},
         )
         write_json(manifest_path, manifest(report, metadata))
     return report
