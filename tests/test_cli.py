@@ -185,6 +185,9 @@ def test_unknown_names_and_numbers_are_refused(world, tmp_path, capsys):
     fails(capsys, [*predict, "--score", "7"], "score")
     fails(capsys, [*predict, "--precision", "half"], "precision", "bfloat16")
     fails(capsys, [*predict, "--tile", "100"], "tile", "at least 256 px")
+    fails(capsys, [*predict, "--views", "3"], "views", "1, 2, 4 or 8", "3")
+    seen = ["evaluate", world / "run" / "checkpoint", world / "shapes", "--views", "3"]
+    fails(capsys, seen, "views", "1, 2, 4 or 8", "3")
     fails(capsys, ["evaluate"], "CHECKPOINT FOLDER")
     fails(capsys, ["evaluate", world, "--ground-truth", world], "either")
     assert files_below(tmp_path) == []
