@@ -50,7 +50,7 @@ def files_below(folder):
 
 def test_train_evaluate_predict_follow_each_other(world, tmp_path, capsys):
     checkpoint, shapes = str(world / "run" / "checkpoint"), str(world / "shapes")
-    words = ["evaluate", checkpoint, shapes, "--losses"]
+    words = ["evaluate", checkpoint, shapes, "--losses", "--views", "2"]
     assert main([*words, "--json", str(tmp_path / "scores.json")]) == 0
     scores = read_json(tmp_path / "scores.json")
     assert set(scores) >= {"segm", "bbox", "ceiling"}
@@ -67,6 +67,8 @@ def test_train_evaluate_predict_follow_each_other(world, tmp_path, capsys):
                 str(tmp_path / "seen"),
                 "--score",
                 "0",
+                "--views",
+                "2",
             ]
         )
         == 0

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..base.errors import require
 from ..masks import Cutout, cut_out, iou_within
-from .model import Detections
+from .model import Detections, TensorMask
 
 SAME = 0.7  # from this mask IoU on, detections of two views are one object
 
@@ -87,9 +87,10 @@ class InViews(nn.Module):
     within their boxes.
     """
 
-    def __init__(self, model: nn.Module, views: Sequence[View]) -> None:
+    def __init__(self, model: TensorMask, views: Sequence[View]) -> None:
         super().__init__()
         self.model, self.views = model, views
+        self.limit = model.config.detections_per_image
 
     def forward(self, images: list[Tensor], output_sizes: list[tuple[int, int]]) -> Detections:
         seen: list[list[Seen]] = [[] for _ in images]
@@ -98,14 +99,14 @@ class InViews(nn.Module):
             found = self.model(shown, output_sizes=[view.size(size) for size in output_sizes])
             for mine, one, size in zip(seen, found, output_sizes, strict=True):
                 mine += _seen(one, view, number, size)
-        limit, device = self.model.config.detections_per_image, images[0].device
+        device = images[0].device
         return [
-            _detections(voted(grouped(mine), len(self.views))[:limit], size, device)
+            _detections(voted(grouped(mine), len(self.views))[: self.limit], size, device)
             for mine, size in zip(seen, output_sizes, strict=True)
         ]
 
 
-def in_views(model: nn.Module, count: int) -> nn.Module:
+def in_views(model: TensorMask, count: int) -> nn.Module:
     """The model, looking at pictures in `count` views: one, two, four or eight.
 
     Raises:
