@@ -166,6 +166,10 @@ def _run_train(args: Args) -> int:
     return 0
 
 
+# Of `evaluate` and `predict`
+VIEWS = "mirrored views that vote: 1, 2, 4 or 8 (default 1), N times as long"
+
+
 def _evaluate(commands: Any) -> None:
     text = (
         "COCO scores by pycocotools. Either a checkpoint on a data set, with the ceiling\n"
@@ -180,6 +184,7 @@ def _evaluate(commands: Any) -> None:
     add("--ground-truth", metavar="JSON", help="a COCO instances file")
     add("--detections", metavar="JSON", help="a COCO results file")
     add("--iou", choices=("segm", "bbox"), default="segm", help="overlap of masks or boxes")
+    add("--views", type=int, default=1, metavar="N", help=VIEWS)
     add("--losses", action="store_true", help="also show where mask AP is lost")
     add("--json", metavar="FILE", help="also write the scores here")
 
@@ -209,13 +214,14 @@ def _predict(commands: Any) -> None:
     add("--score", type=float, default=0.5, help="draw from this score on (default 0.5)")
     add("--precision", default="float32", help=precision)
     add("--tile", type=int, metavar="PX", help=tile)
+    add("--views", type=int, default=1, metavar="N", help=VIEWS)
 
 
 def _run_predict(args: Args) -> int:
     from .commands.predict import exit_code, predict
 
-    words = (args.checkpoint, args.image, args.output, args.score, args.precision, args.tile)
-    done = predict(*words)
+    words = (args.checkpoint, args.image, args.output, args.score, args.precision)
+    done = predict(*words, args.tile, args.views)
     print(*done.pictures, sep="\n")
     return exit_code(done.failed)
 

@@ -53,7 +53,7 @@ def files_below(folder):
 
 def test_train_evaluate_predict_follow_each_other(world, tmp_path, capsys):
     checkpoint, shapes = str(world / "run" / "checkpoint"), str(world / "shapes")
-    words = ["evaluate", checkpoint, shapes, "--losses"]
+    words = ["evaluate", checkpoint, shapes, "--losses", "--views", "2"]
     assert main([*words, "--json", str(tmp_path / "scores.json")]) == 0
     scores = read_json(tmp_path / "scores.json")
     assert set(scores) >= {"segm", "bbox", "ceiling"}
@@ -70,6 +70,8 @@ def test_train_evaluate_predict_follow_each_other(world, tmp_path, capsys):
                 str(tmp_path / "seen"),
                 "--score",
                 "0",
+                "--views",
+                "2",
             ]
         )
         == 0
@@ -186,6 +188,9 @@ def test_unknown_names_and_numbers_are_refused(world, tmp_path, capsys):
     fails(capsys, [*predict, "--score", "7"], "score")
     fails(capsys, [*predict, "--precision", "half"], "precision", "bfloat16")
     fails(capsys, [*predict, "--tile", "100"], "tile", "at least 256 px")
+    fails(capsys, [*predict, "--views", "3"], "views", "1, 2, 4 or 8", "3")
+    seen = ["evaluate", world / "run" / "checkpoint", world / "shapes", "--views", "3"]
+    fails(capsys, seen, "views", "1, 2, 4 or 8", "3")
     fails(capsys, ["evaluate"], "CHECKPOINT FOLDER")
     fails(capsys, ["evaluate", world, "--ground-truth", world], "either")
     assert files_below(tmp_path) == []

@@ -14,6 +14,7 @@ from ..base.errors import bad_input
 from ..base.files import refuse_overwriting, write_json
 from ..data.coco import CocoFolder
 from ..data.instances import find_split
+from ..detector.views import check_views, in_views
 from ..evaluation import coco_scores, lost
 from ..evaluation.ceiling import ceiling
 from ..weights.checkpoint import checkpoint_files, load_checkpoint
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
             data = find_split(Path(args.folder), args.split)
             refuse_overwriting("json", args.json, *data, *checkpoint_files(args.checkpoint))
         with distributed.processes():
-            scores = evaluate_checkpoint(*trained, args.split, args.losses)
+            scores = evaluate_checkpoint(*trained, args.split, args.losses, args.views)
             if distributed.rank() == 0:
                 show(scores, args.json)
     else:
@@ -53,16 +54,23 @@ def show(scores: dict[str, Any], file: str | None) -> None:
 
 
 def evaluate_checkpoint(
-    checkpoint: str | Path, folder: str | Path, split: str = "val", losses: bool = False
+    checkpoint: str | Path,
+    folder: str | Path,
+    split: str = "val",
+    losses: bool = False,
+    views: int = 1,
 ) -> dict[str, Any]:
     """Scores of a checkpoint on a data set's split: masks, boxes, and the ceiling beside them.
 
     Args:
         losses: also where mask AP is lost, see `evaluation/lost.py`.
+        views: 1, or 2, 4 or 8 mirrored views that vote, see `detector/views.py`.
 
     Raises:
-        InputError: no checkpoint, no data set, or classes that differ between the two.
+        InputError: no checkpoint, no data set, classes that differ between the two, or another
+            number of views.
     """
+    check_views(views)
     with distributed.processes() as device:
         model, input_config = load_checkpoint(checkpoint)
         dataset = CocoFolder(folder, split, keep_empty=True)
@@ -75,7 +83,7 @@ def evaluate_checkpoint(
         speaks = distributed.rank() == 0
         model.to(device)
         found, images = coco_scores.evaluate_model(
-            model, dataset, input_config, progress=speaks
+            in_views(model, views), dataset, input_config, progress=speaks
         )
         scores = coco_scores.score_all(dataset, found, images)
         scores["ceiling"] = ceiling(model.config, dataset, input_config, speaks)

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from .. import viz
 from ..base.errors import InputError, bad_input
 from ..base.files import refuse_overwriting, write_json
+from ..base.threads import Threads, choose
 from ..config import PRECISIONS, InputConfig
 from ..data.prepare import Pixels, prepare, read_image
 from ..evaluation.results import to_coco
@@ -40,6 +41,7 @@ def predict(
     score: float = 0.5,
     precision: str = "float32",
     tile_px: int | None = None,
+    views: int = 1,
 ) -> Predictions:
     """Run a checkpoint on an image or on every image of a folder; on a GPU if there is one.
 
@@ -48,6 +50,7 @@ def predict(
         precision: of the network: float32, bfloat16 or float16; boxes and scores stay float32.
         tile_px: the side of the tiles in which larger pictures are seen, in the model's pixels;
             by default only very large ones are, see `detector/tiles.py`.
+        views: 1, or 2, 4 or 8 mirrored views that vote, see `detector/views.py`.
 
     Returns:
         what was written into `output`, and what could not be read, see `write_predictions`.
@@ -55,10 +58,12 @@ def predict(
     import torch
 
     from ..detector.tiles import check_tile
+    from ..detector.views import check_views
     from ..weights.checkpoint import load_checkpoint
 
     check_score(score)
     check_tile(tile_px)
+    check_views(views)
     if precision not in PRECISIONS:
         raise bad_input("precision", " or ".join(PRECISIONS), precision)
     files = image_files(Path(source), output)
@@ -66,9 +71,23 @@ def predict(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)
     names = model.config.class_names
-    found = partial(detect, model, input_config=input_config, score=score, tile_px=tile_px)
+    words = {"score": score, "tile_px": tile_px, "views": views}
+    found = partial(detect, model, input_config=input_config, **words)
+    if device == "cpu":
+        found = _timed(found, alone=len(files) == 1)
     with torch.autocast(device, getattr(torch, precision), enabled=precision != "float32"):
         return write_predictions(files, found, names, output)
+
+
+def _timed(found: Callable[[Pixels], Arrays], alone: bool) -> Callable[[Pixels], Arrays]:
+    """`found` with the number of threads that is quickest: by trying it, or before, if alone."""
+    threads = choose() if alone else Threads(say=partial(tqdm.write, file=sys.stderr))
+
+    def timed(image: Pixels) -> Arrays:
+        with threads.timed():
+            return found(image)
+
+    return timed
 
 
 @dataclass(frozen=True)
@@ -171,20 +190,24 @@ def detect(
     input_config: InputConfig,
     score: float = 0.0,
     tile_px: int | None = None,
+    views: int = 1,
 ) -> Arrays:
     """Boxes, scores, labels and masks of one uint8 image (3, H, W), in its own pixels.
 
-    Masks are cutouts where the image is seen in tiles, of `tile_px` if given.
+    Masks are cutouts where the image is seen in tiles, of `tile_px` if given. Each
+    tile is seen in all `views`.
     """
     import torch
 
     from ..detector import tiles
+    from ..detector.views import in_views
 
     size, device = (image.shape[-2], image.shape[-1]), model.pixel_mean.device
+    detector = in_views(model, views)
     if tiles.tiled(size, input_config, tile_px):
-        return tiles.detect_in_tiles(model, image, input_config, device, score, tile_px)
+        return tiles.detect_in_tiles(detector, image, input_config, device, score, tile_px)
     prepared = torch.from_numpy(prepare(image, input_config)).to(device)
     with torch.inference_mode():
-        detection = model([prepared], output_sizes=[size])[0]
+        detection = detector([prepared], output_sizes=[size])[0]
     chosen = detection["scores"] >= score
     return {name: value[chosen].cpu().numpy() for name, value in detection.items()}

@@ -5,7 +5,7 @@ near an inner border belongs to the tile that sees it whole; what two tiles see 
 what no tile sees whole is put together from its pieces. Masks are kept within their boxes, so
 memory grows with what is found, not with the picture.
 
-next: training/schedule.py
+next: detector/views.py
 """
 
 from __future__ import annotations
