@@ -71,8 +71,14 @@ def predict(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)
     names = model.config.class_names
-    words = {"score": score, "tile_px": tile_px, "views": views}
-    found = partial(detect, model, input_config=input_config, **words)
+    found: Callable[[Pixels], Arrays] = partial(
+        detect,
+        model,
+        input_config=input_config,
+        score=score,
+        tile_px=tile_px,
+        views=views,
+    )
     if device == "cpu":
         found = _timed(found, alone=len(files) == 1)
     with torch.autocast(device, getattr(torch, precision), enabled=precision != "float32"):
@@ -80,7 +86,7 @@ def predict(
 
 
 def _timed(found: Callable[[Pixels], Arrays], alone: bool) -> Callable[[Pixels], Arrays]:
-    """`found` with the number of threads that is quickest: by trying it, or before, if alone."""
+    """`found` with as many threads as are quickest: tried on it, or beforehand if alone."""
     threads = choose() if alone else Threads(say=partial(tqdm.write, file=sys.stderr))
 
     def timed(image: Pixels) -> Arrays:
