@@ -173,10 +173,7 @@ def build_engine(
     """
     engine_path, manifest_path = Path(engine_path), Path(f"{engine_path}.json")
     chosen, profile, effort = find_backend(backend), profile or Profile(), effort or Effort()
-    read, cache = (onnx_path, plugin_library), effort.timing_cache
-    refuse_overwriting("timing cache", cache, *read)
-    for written in (engine_path, manifest_path):
-        refuse_overwriting("engine", written, *read, cache)
+    _keep_apart([engine_path, manifest_path], [onnx_path, plugin_library], effort.timing_cache)
     chosen.check_targets(sm)
     effort.check(chosen)
     proto = read_onnx(onnx_path)
@@ -186,9 +183,8 @@ def build_engine(
     with written_whole(engine_path) as temporary:
         temporary.touch()  # a folder that cannot be written shows before the build
         files = {"onnx": str(onnx_path), "plan": str(temporary)}
-        built = _build_in_child(
-            chosen, _request(chosen, profile, sm, form, ops, effort) | files
-        )
+        request = _request(chosen, profile, sm, form, ops, effort)
+        built = _build_in_child(chosen, request | files)
         check_outputs(proto, built["outputs"])
         command = equivalent_command(chosen, onnx_path, engine_path, profile, sm, form, effort)
         report = EngineReport(
@@ -208,6 +204,15 @@ def build_engine(
         )
         write_json(manifest_path, manifest(report, metadata))
     return report
+
+
+def _keep_apart(
+    written: Sequence[Path], read: Sequence[str | Path | None], cache: str | None
+) -> None:
+    """Raise InputError where a file of the build would replace another."""
+    refuse_overwriting("timing cache", cache, *read)
+    for file in written:
+        refuse_overwriting("engine", file, *read, cache)
 
 
 def _request(
