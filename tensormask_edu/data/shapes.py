@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,8 @@ def draw(
 
     numbers = np.asarray(canvas)  # (size_px, size_px)
     image = _paint(rng, numbers, len(kinds))
-    masks = numbers == np.arange(1, len(kinds) + 1)[:, None, None]  # (shapes, size_px, size_px)
+    each = np.arange(1, len(kinds) + 1, dtype=np.uint8)[:, None, None]
+    masks = numbers == each  # (shapes, size_px, size_px)
     visible_px = masks.sum(axis=(1, 2))
     kept = visible_px >= MIN_VISIBLE_PX
     kept &= visible_px >= MIN_VISIBLE_SHARE * np.array(areas_px)
@@ -114,8 +116,9 @@ def _random_outline(rng: np.random.Generator, kind: int, size_px: int) -> Points
 
 def _polygon_area(points: Points) -> float:
     """The area inside a polygon, px² (the shoelace formula)."""
-    x, y = points.T
-    return float(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2)
+    x, y = points.T.copy()
+    before_x, before_y = np.append(x[-1:], x[:-1]), np.append(y[-1:], y[:-1])
+    return float(abs(x @ before_y - y @ before_x) / 2)
 
 
 def _paint(
@@ -125,14 +128,18 @@ def _paint(
     size_px = numbers.shape[0]
     start, end = rng.uniform(0, 255, size=(2, 3))
     angle = rng.uniform(0, 2 * np.pi)
-    y, x = np.mgrid[:size_px, :size_px].astype(np.float32) / size_px - 0.5
-    share = (0.5 + 0.7 * (np.cos(angle) * x + np.sin(angle) * y))[:, :, None]  # of `end`
+    place = np.arange(size_px, dtype=np.float32) / size_px - 0.5
+    # (size, size), how much of `end`
+    share = 0.5 + 0.7 * (np.cos(angle) * place + np.sin(angle) * place[:, None])
     colours = [start, end]
     for _ in range(count):
         colours.append(_different_colour(rng, colours))
     table = np.array(colours[1:], dtype=np.float32)  # row k: shape k; row 0 is the gradient's
-    gradient = (start + (end - start) * share).astype(np.float32)
-    image = np.where(numbers[:, :, None] == 0, gradient, table[numbers])  # (size, size, 3)
+    image = table.take(numbers, axis=0)  # (size, size, 3)
+    ground = numbers == 0
+    for channel in range(3):  # whole planes: an axis of three is slow
+        gradient = start[channel] + (end - start)[channel] * share
+        np.copyto(image[:, :, channel], gradient, where=ground, casting="same_kind")
     image += NOISE * rng.standard_normal(image.shape, dtype=np.float32)
     return image.clip(0, 255).astype(np.uint8)
 
@@ -253,7 +260,8 @@ def _write_split(folder: Path, info: dict[str, Any], bar: Any) -> dict[str, Any]
 
 def _save(image: NDArray[np.uint8], path: Path) -> None:
     try:
-        Image.fromarray(image).save(path, compress_level=1)  # noise hardly compresses: be quick
+        # Noise repeats nothing: no repeats are searched, which takes most of the time.
+        Image.fromarray(image).save(path, compress_level=1, compress_type=zlib.Z_HUFFMAN_ONLY)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
 
