@@ -148,10 +148,9 @@ def grouped(seen: Sequence[Seen]) -> list[list[Seen]]:
     for number, one in enumerate(seen):
         if not free[number]:
             continue
-        meets = (boxes[:, :2] < boxes[number, 2:]).all(1) & (
-            boxes[number, :2] < boxes[:, 2:]
-        ).all(1)
-        others = free & meets & (kinds[:, 0] != one.view) & (kinds[:, 1] == one.label)
+        others = free & (kinds[:, 0] != one.view) & (kinds[:, 1] == one.label)
+        others &= (boxes[:, :2] < boxes[number, 2:]).all(1)  # both: boxes that meet
+        others &= (boxes[number, :2] < boxes[:, 2:]).all(1)
         best = {one.view: (1.0, number)}
         for other in others.nonzero()[0].tolist():
             overlap, view = _iou(one.mask, seen[other].mask), seen[other].view
