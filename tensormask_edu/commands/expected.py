@@ -31,11 +31,9 @@ from ..masks import tight_boxes
 from ..training.batches import Batch
 from ..training.train import Run
 
-CURVE = "learning-curve.json"
-# In an installation beside this file, in a checkout where results are kept
-CURVE_FILES = (
-    Path(__file__).with_name(CURVE),
-    Path(__file__).resolve().parents[2] / "benchmarks" / "results" / CURVE,
+# A checkout has it, an installation does not.
+CURVE_FILE = (
+    Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "learning-curve.json"
 )
 # One of a hundred sound trainings falls below so many standard deviations under the mean of
 # five (Student's t, four degrees of freedom, times the root of 1 + 1/5).
@@ -80,11 +78,10 @@ class Curve:
 
 def learning_curve() -> Curve | None:
     """The stored curve of the demo's training; None where it does not come along."""
-    for file in CURVE_FILES:
-        if file.is_file():
-            points = read_json(file, "learning curve")["points"]
-            return Curve([point["steps"] for point in points], [p["ap"] for p in points])
-    return None
+    if not CURVE_FILE.is_file():
+        return None
+    points = read_json(CURVE_FILE, "learning curve")["points"]
+    return Curve([point["steps"] for point in points], [point["ap"] for point in points])
 
 
 # --- how long ---------------------------------------------------------------------------------
