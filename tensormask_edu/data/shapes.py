@@ -257,8 +257,8 @@ def _save(image: NDArray[np.uint8], path: Path) -> None:
 def _png(image: NDArray[np.uint8]) -> bytes:
     """A picture, (H, W, 3), as a PNG file.
 
-    A quarter of Pillow's time, and no larger. Noise repeats nothing, so no repeats are searched;
-    each pixel is stored as its difference to the left one, so gradients cost little.
+    In a quarter of Pillow's time, and no larger. Noise repeats nothing, so no repeats are
+    looked for; a pixel is stored as its difference to the left one: gradients cost little.
     """
     height, width = image.shape[:2]
     rows = np.ones((height, 1 + 3 * width), np.uint8)  # before each row 1: PNG's filter "Sub"
