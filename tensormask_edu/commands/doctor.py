@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import platform
 import re
 import sys
@@ -157,7 +158,16 @@ def _operators() -> str:
 
 def _training() -> str:
     import torch
-    import torchvision  # noqa: F401  (fails here when it does not belong to this torch)
+
+    # Its library fails here when it does not belong to this torch. Importing the package would
+    # say the same and take as long as torch itself.
+    found = importlib.util.find_spec("torchvision")
+    folders = found.submodule_search_locations if found else None
+    libraries = [file for folder in folders or () for file in Path(folder).glob("_C*")]
+    for library in libraries:
+        if library.suffix in (".so", ".pyd"):
+            torch.ops.load_library(library)
+    torch.ops.torchvision.nms  # noqa: B018  (raises if no library brought it)
 
     name = gpu()
     return f"on the GPU {name}" if name else f"on the CPU, {torch.get_num_threads()} threads"
