@@ -93,7 +93,7 @@ def inference_stages(model: TensorMask, images: list[Tensor]) -> Calls:
         "backbone": lambda: net.backbone(batch),
         "class and box towers": lambda: [p(t(f)) for p, t in heads for f in features],
         "mask tower": lambda: [net.mask_branch.tower(f) for f in features],
-        "fuse": lambda: net.mask_branch.fused(maps),
+        "fuse": lambda: net.mask_branch.fused(maps, maps[0]),
         "select and NMS": lambda: inference.keep(*rows, windows, config),
         "masks": lambda: list(net.mask_logits(output, number, chosen, AT_ONCE)),
         "paste": lambda: inference.paste(masks, chosen.box_px, *size),

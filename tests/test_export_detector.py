@@ -334,5 +334,5 @@ def test_a_canvas_is_pasted_as_the_windows_mask(output_size):
         )
         canvas[inside] = logits[0].sigmoid().numpy()[bins]
         mask = np.zeros(output_size, bool)
-        detections.paste(mask, canvas, np.array([level, size_id, y, x]), kinds, size)
+        detections.paste(mask, canvas, np.array([level, size_id, y, x]), kinds, size, 0.5)
         np.testing.assert_array_equal(mask, expected)

@@ -56,6 +56,17 @@ def mixed(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def terminal():
+    """Signals as a terminal leaves them: in the background of a script they are ignored."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def recipe(**values):
     return small_recipe(**values)
 

@@ -64,6 +64,12 @@ class MaskBranch(nn.Module):
             return own  # (n_l, C, H_l, W_l)
         # Level 0 of all images is a part of every level.
         finest = own[0] if read is None else self.tower(features[0])
+        return self.fused(own, finest, read)
+
+    def fused(
+        self, own: list[Tensor], finest: Tensor, read: list[Tensor] | None = None
+    ) -> list[Tensor]:
+        """Every level's own map on the finest grid, with the finest map (bipyramid only)."""
         if not pays(finest):
             return [
                 self.fuse(self._on_finest_grid(m, level, picked(finest, read, level)))
