@@ -166,3 +166,18 @@ def test_the_deploy_script_adds_what_was_verified(benchmarks, small, tmp_path, m
     assert "path" not in found["trained"] and len(found["trained"]["verified"]) == 2
     assert all(v["passed"] and v["pictures"] == 1 for v in found["trained"]["verified"])
     assert found["memory at 800 x 1344"][model.stem]["peak_mb"] > 0
+
+
+def test_fixed_costs_are_measured_of_two_checkouts(benchmarks, tmp_path, monkeypatch, capsys):
+    import fixed as script
+
+    short = {name: [script.EDU, "--version"] for name in ("doctor", "check-ops")}
+    monkeypatch.setattr(script, "commands", lambda folder, checkpoint: short)
+    target, given = tmp_path / "fixed.json", ("--against", ROOT, "--checkpoint", tmp_path)
+    run(monkeypatch, script, *given, "--rounds", 1, "--json", target)
+    rows = json.loads(target.read_text(encoding="utf-8"))["rows"]
+    warm = sum(row["after"] for row in rows if row["command"] in short)
+    assert rows[-1]["command"] == "sum, warm" and rows[-1]["after"] == pytest.approx(warm)
+    assert all(
+        row["before"] > 0 and row["command"] in capsys.readouterr().out for row in rows[:1]
+    )
