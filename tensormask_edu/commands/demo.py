@@ -216,8 +216,10 @@ def score_model(run: Run) -> str:
 def _judged(run: Run, ap: float) -> tuple[float | None, float | None, str]:
     """AP as a claim says it: what was seen, the lower end of the curve's band, a note."""
     curve = learning_curve()
-    if run.quick or curve is None:
-        return None, None, "a quick run learns nothing" if run.quick else "no curve came along"
+    if run.quick:
+        return None, None, "a quick run learns nothing"
+    if curve is None:
+        return None, None, "no curve is stored; benchmarks/learning_curve.py makes it"
     band = curve.at(run.steps)
     if band is None:
         return None, None, f"the curve begins at {curve.steps[0]} steps; try more --minutes"
