@@ -381,7 +381,7 @@ def how_long(run: Run) -> str:
         cut = f", which the clock ends after about {reached}; AP is judged at what is reached"
     return (
         f"{seconds:.2f} s a training step here ({threads.words})\n"
-        f"{config.steps} steps{cut}: {training:.0f} minutes, about {whole:.0f} with the rest"
+        f"{config.steps} steps{cut}: {training:.0f} min, about {whole:.0f} with the rest"
     )
 
 
