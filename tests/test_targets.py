@@ -63,6 +63,20 @@ def test_a_window_claimed_twice_is_negative():
     assert found == dict.fromkeys(first, 0) | dict.fromkeys(second, 1)
 
 
+def test_one_picture_with_polygons_and_one_with_masks_are_seen_as_each_alone():
+    mask = torch.zeros(1, 64, 64, dtype=torch.bool)
+    mask[0, 8:36, 12:40] = True
+    one = {"boxes": torch.tensor([[12.0, 8, 40, 36]]), "labels": torch.tensor([0])}
+    outline = [np.array([12.0, 8, 40, 8, 40, 36, 12, 36])]
+    truths = [one | {"masks": mask}, one | {"polygons": [outline]}]
+    layout = TINY.geometry.layout([(64, 64)])
+    together = build_targets(truths, layout, TINY)
+    for number, truth in enumerate(truths):
+        alone = build_targets([truth], layout, TINY)
+        for (where, values), (_, expected) in zip(together.masks, alone.masks, strict=True):
+            assert torch.equal(values[together.image[where] == number], expected)
+
+
 def test_no_objects_make_no_positives():
     assert positives([]) == {}
 

@@ -150,12 +150,17 @@ def mask_targets(
     Args:
         image, instance: (P,) int64, which object of which image each of the P windows looks at.
     """
-    crop = _crop_polygons if any("polygons" in truth for truth in truths) else _crop_masks
+    with_polygons = torch.tensor(["polygons" in truth for truth in truths], device=image.device)
     masks = []
     for level, size_id, where in windows.groups():  # where: (p,), the windows of this size
         side = geometry.side_bins(level, size_id)
-        seen = crop(truths, image[where], instance[where], windows.box_px[where], side)
-        masks.append(WindowMasks(where, seen))  # (p,), (p, side, side)
+        values = torch.zeros(len(where), side, side, dtype=torch.bool, device=where.device)
+        drawn = with_polygons[image[where]]  # (p,)
+        for crop, rows in ((_crop_polygons, drawn), (_crop_masks, ~drawn)):
+            if rows.any():
+                at = where[rows]
+                values[rows] = crop(truths, image[at], instance[at], windows.box_px[at], side)
+        masks.append(WindowMasks(where, values))  # (p,), (p, side, side)
     return masks
 
 

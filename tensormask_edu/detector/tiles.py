@@ -11,7 +11,7 @@ next: detector/views.py
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -161,9 +161,7 @@ def owned(
         if _holds(_trusted(piece.tile, size, margin), box):
             kept.append(piece)
         elif not any(_holds(tile, box) for tile in trusted):
-            kept.append(
-                Piece(piece.tile, piece.box, piece.score, piece.label, piece.mask, True)
-            )
+            kept.append(replace(piece, cut=True))
     return kept
 
 

@@ -107,7 +107,8 @@ class Run:
         self.check(record, gradient_norm, parts)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.step, self.stop, self.recent = self.step + 1, stop > 0, [*self.recent, record]
+        self.step, self.stop = self.step + 1, stop > 0
+        self.recent.append(record)
 
     def backward(self, part: Batch, last: bool) -> dict[str, Tensor]:
         """Add a part's gradients; with the last one, processes average theirs."""
@@ -163,9 +164,8 @@ def train(
     """Train on `folder`'s train split; `output` gets checkpoint, log.jsonl and resume.pt.
 
     The class names come from the data. Ctrl-C saves a usable checkpoint and returns, SIGTERM
-    and SIGHUP save and end the program. Training starts from scratch, or from `weights`: a
-    checkpoint folder, or torchvision's of ImageNet for a ResNet. A run that is in `output` goes
-    on (`resume`) or is replaced (`overwrite`).
+    and SIGHUP save and end the program. Training starts from scratch or from `weights`, see
+    `build_from`. A run in `output` goes on (`resume`) or is replaced (`overwrite`).
 
     Raises:
         InputError: no data set, a run in `output` and neither of the two, nothing to resume, a
