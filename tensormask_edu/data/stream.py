@@ -54,15 +54,33 @@ class TrainingSet(Dataset[tuple[Tensor, Truth]]):
         self.seed, self.group_size = seed, group_size
         sizes = [dataset.size(index) for index in range(len(dataset))] if group_size else []
         self.wide = torch.tensor([width > height for height, width in sizes], dtype=torch.bool)
+        # Two numbers a picture, which would take longer to find than the crop takes to stretch
+        self._ranges: dict[int, tuple[float, float]] = {}
         # A grouped epoch is ordered as a whole: the one last asked for is kept.
         self._epoch: int | None = None
         self._order = torch.empty(0, dtype=torch.int64)
 
     def __getitem__(self, position: int) -> tuple[Tensor, Truth]:
-        generator = generator_at(self.seed, position)
-        return training_sample(
-            self.dataset, self.index(position), self.input_config, self.augment, generator
-        )
+        return self.sample(self.index(position), generator_at(self.seed, position))
+
+    def sample(self, index: int, generator: Generator) -> tuple[Tensor, Truth]:
+        """Picture `index`, prepared and augmented: float32 (3, h, w) in [0, 1], and its truth.
+
+        The same steps as `prepare`, then `augment`, but cut in the file's pixels and resized
+        once.
+        """
+        image, file_size = self.dataset.image(index), self.dataset.size(index)
+        input_config = self.augment.choose_size(self.input_config, generator)
+        model_size = input_size(*file_size, input_config)
+        region, size = self.augment.choose_region(file_size, model_size, generator)
+        if index not in self._ranges:
+            # Contrast is the whole picture's, also in a crop, as evaluation sees it.
+            self._ranges[index] = intensity_range(image.numpy(), input_config)
+        part = image if region is None else crop(image, region)
+        stretched = stretch(part.numpy(), self._ranges[index])
+        prepared = torch.from_numpy(resize(stretched, size))  # (3, h, w)
+        truth = resize_truth(self.dataset.truth(index, region), size)
+        return self.augment.after_crop(prepared, truth, generator)
 
     def index(self, position: int) -> int:
         """Which picture stands at `position` of the run."""
@@ -77,29 +95,6 @@ class TrainingSet(Dataset[tuple[Tensor, Truth]]):
             self._order = grouped(order, self.wide, self.group_size, begun)
             self._epoch = epoch
         return int(self._order[place])
-
-
-def training_sample(
-    dataset: CocoFolder,
-    index: int,
-    input_config: InputConfig,
-    augment: Augment,
-    generator: Generator,
-) -> tuple[Tensor, Truth]:
-    """Picture `index`, prepared and augmented: float32 (3, h, w) in [0, 1], and its truth.
-
-    The same steps as `prepare`, then `augment`, but cut in the file's pixels and resized once.
-    """
-    image, file_size = dataset.image(index), dataset.size(index)
-    input_config = augment.choose_size(input_config, generator)
-    model_size = input_size(*file_size, input_config)
-    region, size = augment.choose_region(file_size, model_size, generator)
-    # Contrast is the whole picture's, also in a crop, as evaluation sees it.
-    values = intensity_range(image.numpy(), input_config)
-    part = image if region is None else crop(image, region)
-    prepared = torch.from_numpy(resize(stretch(part.numpy(), values), size))  # (3, h, w)
-    truth = resize_truth(dataset.truth(index, region), size)
-    return augment.after_crop(prepared, truth, generator)
 
 
 def collate(samples: Sequence[tuple[Tensor, Truth]]) -> tuple[list[Tensor], list[Truth]]:

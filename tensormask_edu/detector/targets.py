@@ -57,27 +57,26 @@ def build_targets(truths: Sequence[Truth], layout: Layout, config: ModelConfig) 
     Args:
         truths: per image its objects' boxes, labels and masks; see `data/truth.py`.
     """
-    windows = layout.windows
-    labels, image, pairs, deltas = [], [], [], []
-    for number, truth in enumerate(truths):
-        box_px = truth["boxes"].float()  # (G, 4)
-        pair = assign(box_px, config, layout)
-        window, instance = pair.unbind(1)  # (P_n, 2) -> twice (P_n,)
-        label = torch.full_like(windows.level, -1)  # (M,): negative, unless ...
-        label[window] = truth["labels"][instance]
-        labels.append(label)
-        image.append(torch.full_like(window, number))
-        pairs.append(pair)
-        window_px, object_px = windows.box_px[window], box_px[instance]  # twice (P_n, 4)
-        deltas.append(boxes.encode(window_px, object_px, config.box_weights))
-    window, instance = torch.cat(pairs).unbind(1)  # of all images: twice (P,)
-    image_of = torch.cat(image)
-    masks = mask_targets(truths, image_of, instance, windows[window], config.geometry)
-    # labels: N times (M,) -> (N, M); deltas: (P, 4)
-    return Targets(torch.stack(labels), image_of, window, instance, torch.cat(deltas), masks)
+    windows, counts = layout.windows, [len(truth["boxes"]) for truth in truths]
+    # All objects of the batch in a row: (G, 4), and which image each is of, (G,)
+    box_px = torch.cat([truth["boxes"].float() for truth in truths])
+    of = torch.arange(len(truths)).repeat_interleave(torch.tensor(counts)).to(box_px.device)
+    window, thing = assign(box_px, config, layout, of).unbind(1)  # (P, 2) -> twice (P,)
+    image = of[thing]
+    labels = torch.full((len(truths), len(windows)), -1, device=box_px.device)
+    # Every window is negative, unless ...
+    labels[image, window] = torch.cat([truth["labels"] for truth in truths])[thing]
+    deltas = boxes.encode(windows.box_px[window], box_px[thing], config.box_weights)  # (P, 4)
+    # An object's place in the batch, less the objects of the images before
+    before = torch.tensor(counts).cumsum(0) - torch.tensor(counts)  # (N,)
+    instance = thing - before.to(image.device)[image]
+    masks = mask_targets(truths, image, instance, windows[window], config.geometry)
+    return Targets(labels, image, window, instance, deltas, masks)
 
 
-def assign(box_px: Tensor, config: ModelConfig, layout: Layout) -> Tensor:
+def assign(
+    box_px: Tensor, config: ModelConfig, layout: Layout, image: Tensor | None = None
+) -> Tensor:
     """Which object each window is positive for.
 
     Centrality says where to look: only cells within one stride of a box centre can be positive,
@@ -85,9 +84,10 @@ def assign(box_px: Tensor, config: ModelConfig, layout: Layout) -> Tensor:
 
     Args:
         box_px: (G, 4) float32 object boxes, xyxy in padded-input pixels.
+        image: (G,) int64, which image of a batch each object is of; None: they are of one.
 
     Returns:
-        (P, 2) int64, rows (window, object) in window order.
+        (P, 2) int64, rows (window, object), image after image, each in window order.
     """
     low_px, high_px = box_px[:, :2], box_px[:, 2:]  # (G, 4) -> twice (G, 2)
     # (G, 2) -> (G,); without objects amax has nothing to choose from
@@ -108,9 +108,11 @@ def assign(box_px: Tensor, config: ModelConfig, layout: Layout) -> Tensor:
     apart = (low + high) / 2 - (low_px + high_px) / 2
     positive = contained & fits & (apart.square().sum(1).sqrt() <= unit)
     pairs = torch.stack([window[positive], instance[positive]], dim=1)  # (P', 2)
-    pairs = pairs[pairs[:, 0].argsort(stable=True)]
-    _, claim, claims = pairs[:, 0].unique(return_inverse=True, return_counts=True)
-    return pairs[claims[claim] == 1]  # claimed twice: negative
+    # The windows of a batch, numbered through: those of image 1 follow those of image 0.
+    first = 0 if image is None else image[pairs[:, 1]] * len(layout.windows)
+    number, order = (pairs[:, 0] + first).sort(stable=True)  # (P',) each
+    _, claim, claims = number.unique_consecutive(return_inverse=True, return_counts=True)
+    return pairs[order][claims[claim] == 1]  # claimed twice: negative
 
 
 def _windows_near(centre: Tensor, geometry: Geometry, layout: Layout) -> tuple[Tensor, Tensor]:
