@@ -10,7 +10,6 @@ and several can share the work (`--seeds 0 1` here, `--seeds 2 3 4` there).
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from tensormask_edu.config import RECIPES, to_json
 from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.data.shapes import write_shapes
 from tensormask_edu.evaluation.coco_scores import SHAPES_AREAS, evaluate
-from tensormask_edu.training.journal import STATE
+from tensormask_edu.training.journal import STATE, read_log
 from tensormask_edu.training.train import train
 from tensormask_edu.weights.checkpoint import load_checkpoint
 
@@ -40,7 +39,7 @@ def score(folder: Path, output: Path, steps: int, seed: int) -> dict[str, Any]:
         recipe = RECIPES["shapes"]
         recipe = replace(recipe, train=replace(recipe.train, steps=steps, seed=seed))
         train(recipe, folder, run, resume=(run / STATE).is_file())
-        last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
+        last = read_log(run)[-1]
         if last["step"] < steps:
             raise SystemExit("stopped; the same command goes on")
         model, input_config = load_checkpoint(run / "checkpoint")

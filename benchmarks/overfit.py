@@ -13,7 +13,6 @@ is the same.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from tensormask_edu.base.files import make_folder, write_json
 from tensormask_edu.commands.evaluate import evaluate_checkpoint
 from tensormask_edu.config import RECIPES, AugmentConfig, InputConfig, Recipe, to_json
 from tensormask_edu.data.instances import find_split, read_ground_truth
+from tensormask_edu.training.journal import read_log
 from tensormask_edu.training.train import train
 
 PHOTOS, LONG_SIDE_PX = 8, 256
@@ -58,8 +58,7 @@ def recipe(steps: int) -> Recipe:
 
 def report(args: argparse.Namespace, ids: list[int], chosen: Recipe) -> dict[str, Any] | None:
     """The figures of a finished run, None of one that was paused."""
-    lines = (args.output / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    last = json.loads(lines[-1]) if lines else {"step": 0}
+    last = [{"step": 0}, *read_log(args.output)][-1]
     if last["step"] < args.steps:
         return None
     scores = evaluate_checkpoint(args.output / "checkpoint", args.output / "photos")

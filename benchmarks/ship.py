@@ -14,7 +14,6 @@ named.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import textwrap
 from collections.abc import Callable
@@ -36,7 +35,7 @@ from tensormask_edu.detector.model import TensorMask
 from tensormask_edu.evaluation.ceiling import ceiling
 from tensormask_edu.evaluation.coco_scores import evaluate
 from tensormask_edu.models.shipped import CARD, PAGE, ROOM
-from tensormask_edu.training.journal import LOG, STATE
+from tensormask_edu.training.journal import STATE, read_log
 from tensormask_edu.training.train import train
 from tensormask_edu.weights.checkpoint import WEIGHTS, load_checkpoint, save_checkpoint
 
@@ -104,20 +103,13 @@ def trained(name: str, data: Path, output: Path, args: argparse.Namespace) -> bo
     given = {"minutes": args.minutes, "steps": args.steps or chosen.train.steps}
     chosen = replace(chosen, train=replace(chosen.train, seed=args.seed, **given))
     train(chosen, data, output, args.resume)
-    last = log_of(output)[-1]
+    last = read_log(output)[-1]
     return last["step"] >= given["steps"] or last["seconds"] >= 60 * args.minutes
-
-
-def log_of(run: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log."""
-    if not (run / LOG).is_file():
-        raise bad_input("run", f"the folder of a training, with {LOG}", run)
-    return [json.loads(line) for line in (run / LOG).read_text(encoding="utf-8").splitlines()]
 
 
 def training_facts(name: str, run: Path) -> dict[str, Any]:
     """How a run was trained, as its log and its state tell."""
-    log = log_of(run)
+    log = read_log(run)
     kept = torch.load(run / STATE, map_location="cpu", weights_only=True)["recipe"]
     names = ("seed", "batch_size", "optimizer", "precision")
     facts = {"steps": log[-1]["step"], "highest_lr": max(line["lr"] for line in log)}

@@ -130,6 +130,12 @@ class Cutout(NamedTuple):
         height, width = self.part.shape
         return self.left, self.top, self.left + width, self.top + height
 
+    def place(self, box: Box) -> tuple[slice, slice]:
+        """Rows and columns of the part in an array that shows a box around it."""
+        (height, width), (left, top) = self.part.shape, box[:2]
+        y, x = self.top - top, self.left - left
+        return slice(y, y + height), slice(x, x + width)
+
     def within(self, box: Box) -> NDArray[np.bool_]:
         """What of the part lies in a box of the picture: bool, (0, ...) or (..., 0) if none."""
         x0, y0, x1, y1 = box
@@ -158,14 +164,19 @@ def cut_out(mask: NDArray[np.bool_], top: int = 0, left: int = 0) -> Cutout:
     return Cutout(top + y, left + x, mask[y : rows[-1] + 1, x : columns[-1] + 1].copy())
 
 
+def around(boxes: Sequence[Box]) -> Box:
+    """The smallest box that holds them all, one at least."""
+    left, top, right, bottom = zip(*boxes, strict=True)
+    return min(left), min(top), max(right), max(bottom)
+
+
 def union(cutouts: Sequence[Cutout]) -> Cutout:
     """The pixels in any of the masks, of one at least, none of them empty."""
-    corners = np.array([cutout.box for cutout in cutouts])
-    (left, top), (right, bottom) = corners[:, :2].min(0), corners[:, 2:].max(0)
-    part = np.zeros((bottom - top, right - left), dtype=bool)
-    for y, x, other in cutouts:
-        part[y - top : y - top + other.shape[0], x - left : x - left + other.shape[1]] |= other
-    return Cutout(int(top), int(left), part)
+    x0, y0, x1, y1 = box = around([cutout.box for cutout in cutouts])
+    part = np.zeros((y1 - y0, x1 - x0), dtype=bool)
+    for cutout in cutouts:
+        part[cutout.place(box)] |= cutout.part
+    return Cutout(y0, x0, part)
 
 
 def encode_cutouts(masks: Cutouts) -> list[dict[str, Any]]:
@@ -202,6 +213,11 @@ def tight_boxes(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
     y1 = rows.shape[1] - rows[:, ::-1].argmax(1)
     boxes = np.stack([x0, y0, x1, y1], axis=1) * columns.any(1, keepdims=True)  # (m, 4)
     return boxes.astype(np.float32)
+
+
+def meet(boxes: NDArray[Any], box: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of boxes (m, 4) xyxy share some area with a box (4,): (m,)."""
+    return np.asarray(((boxes[:, :2] < box[2:]) & (box[:2] < boxes[:, 2:])).all(axis=1))
 
 
 def iou(one: Any, other: Any, both_empty: float = 0.0) -> Any:

@@ -10,7 +10,6 @@ next: cli.py
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,6 +38,7 @@ from ..evaluation import coco_scores as evaluate
 from ..evaluation.ceiling import ceiling
 from ..geometry import sizes_px
 from ..models.shipped import read_card
+from ..training.journal import read_log
 from ..training.train import train
 from ..viz.gallery import method
 from ..weights.checkpoint import load_checkpoint
@@ -152,8 +152,7 @@ def draw_method(run: Run) -> str:
 def train_model(run: Run) -> str:
     """Train, and draw the losses."""
     model = train(run.recipe, run.shapes, run.training, overwrite=True)  # the demo's own
-    lines = (run.training / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    log = [json.loads(line) for line in lines]
+    log = read_log(run.training)
     rate = "the learning rate rises, then falls to zero by the end."
     caption = f"The three losses and their sum; {rate}"
     run.picture("loss", "Training", viz.loss_curve(log), caption, "results")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base import distributed
-from ..base.errors import bad_input
+from ..base.errors import bad_input, require
 from ..base.files import refuse_overwriting, write_json
 from ..data.coco import CocoFolder
 from ..data.instances import find_split
@@ -24,6 +24,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the scores, write the JSON if asked: once, of however many processes."""
     files, trained = (args.ground_truth, args.detections), (args.checkpoint, args.folder)
     if all(files) and not any(trained):
+        require(args.views == 1, "views", "a CHECKPOINT that sees pictures", "a file")
         refuse_overwriting("json", args.json, *files)
         scores: dict[str, Any] = {args.iou: coco_scores.score(*files, iou=args.iou)}
         if args.losses:

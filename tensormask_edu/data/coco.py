@@ -18,12 +18,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..base.errors import bad_input
-from ..masks import decode, polygons_of, to_rle
+from ..masks import decode, meet, polygons_of, to_rle
 from .instances import (
     boxes_of,
     check_files_exist,
@@ -135,7 +134,8 @@ class CocoFolder(Dataset[tuple[Tensor, Truth]]):
         boxes = boxes_of(annotations, rles, size)  # (annotations, 4)
         kept = np.flatnonzero(have_extent(boxes))  # (m,)
         if region is not None:
-            kept = kept[_meets(boxes[kept], region)]
+            top, left, height, width = region
+            kept = kept[meet(boxes[kept], np.array([left, top, left + width, top + height]))]
         labels = [self._label[annotations[k]["category_id"]] for k in kept]
         truth: Truth = {
             "boxes": torch.from_numpy(boxes[kept].astype(np.float32)),  # (m, 4)
@@ -160,11 +160,3 @@ class CocoFolder(Dataset[tuple[Tensor, Truth]]):
         if self._rle_cache is not None:
             self._rle_cache[index] = rles
         return rles
-
-
-def _meets(boxes: NDArray[np.float64], region: Region) -> NDArray[np.bool_]:
-    """Which boxes (m, 4) xyxy share pixels with the region: (m,)."""
-    top, left, height, width = region
-    beside = (boxes[:, 0] >= left + width) | (boxes[:, 2] <= left)
-    above_or_below = (boxes[:, 1] >= top + height) | (boxes[:, 3] <= top)
-    return ~(beside | above_or_below)

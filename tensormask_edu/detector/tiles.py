@@ -23,7 +23,7 @@ from tqdm import tqdm
 from ..base.errors import require
 from ..config import InputConfig
 from ..data.prepare import Pixels, input_size, intensity_range, resize, scaled, stretch
-from ..masks import Box, Cutout, Cutouts, cut_out, iou_within, union
+from ..masks import Box, Cutout, Cutouts, cut_out, iou_within, meet, union
 
 # All lengths are in the model's pixels, after `enlarge`.
 WHOLE_PX = 2048  # a picture with a longer side is cut into tiles
@@ -220,8 +220,7 @@ def _partners(pieces: Sequence[Piece]) -> Iterator[list[int]]:
     tiles = np.array([piece.tile for piece in pieces]).reshape(-1, 4)
     labels = np.array([piece.label for piece in pieces])
     for number, piece in enumerate(pieces):
-        low, high = boxes[:number, :2], boxes[:number, 2:]
-        meets = (low < boxes[number, 2:]).all(1) & (boxes[number, :2] < high).all(1)
+        meets = meet(boxes[:number], boxes[number])
         meets &= (tiles[:number] != tiles[number]).any(1) & (labels[:number] == piece.label)
         yield [i for i in meets.nonzero()[0].tolist() if _agree(pieces[i], piece)]
 

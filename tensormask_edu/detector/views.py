@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..base.errors import require
-from ..masks import Cutout, cut_out, iou_within
+from ..masks import Cutout, around, cut_out, iou_within, meet
 from .model import Detections, TensorMask
 
 SAME = 0.7  # from this mask IoU on, detections of two views are one object
@@ -149,8 +149,7 @@ def grouped(seen: Sequence[Seen]) -> list[list[Seen]]:
         if not free[number]:
             continue
         others = free & (kinds[:, 0] != one.view) & (kinds[:, 1] == one.label)
-        others &= (boxes[:, :2] < boxes[number, 2:]).all(1)  # both: boxes that meet
-        others &= (boxes[number, :2] < boxes[:, 2:]).all(1)
+        others &= meet(boxes, boxes[number])
         best = {one.view: (1.0, number)}
         for other in others.nonzero()[0].tolist():
             overlap, view = _iou(one.mask, seen[other].mask), seen[other].view
@@ -163,8 +162,7 @@ def grouped(seen: Sequence[Seen]) -> list[list[Seen]]:
 
 
 def _iou(one: Cutout, other: Cutout) -> float:
-    (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = one.box, other.box
-    return iou_within(one, other, (min(ax0, bx0), min(ay0, by0), max(ax1, bx1), max(ay1, by1)))
+    return iou_within(one, other, around([one.box, other.box]))
 
 
 def voted(groups: Iterable[Sequence[Seen]], views: int) -> list[Seen]:
@@ -187,25 +185,21 @@ def voted(groups: Iterable[Sequence[Seen]], views: int) -> list[Seen]:
 
 def _majority(masks: Sequence[Cutout], weights: NDArray[np.float64]) -> Cutout:
     """The pixels in masks that hold at least half of the weights."""
-    corners = np.array([mask.box for mask in masks])
-    left, top = corners[:, :2].min(0).tolist()
-    right, bottom = corners[:, 2:].max(0).tolist()
-    votes = np.zeros((bottom - top, right - left))
-    for (y, x, part), weight in zip(masks, weights, strict=True):
-        votes[y - top : y - top + part.shape[0], x - left : x - left + part.shape[1]] += (
-            weight * part
-        )
-    return cut_out(2 * votes >= weights.sum(), top, left)
+    x0, y0, x1, y1 = box = around([mask.box for mask in masks])
+    votes = np.zeros((y1 - y0, x1 - x0))
+    for mask, weight in zip(masks, weights, strict=True):
+        votes[mask.place(box)] += weight * mask.part
+    return cut_out(2 * votes >= weights.sum(), y0, x0)
 
 
 def _detections(
     objects: Sequence[Seen], size: tuple[int, int], device: torch.device
 ) -> dict[str, Tensor]:
     """The detections of a picture of `size` in the form of `TensorMask`."""
-    masks = np.zeros((len(objects), *size), dtype=bool)
+    height, width = size
+    masks = np.zeros((len(objects), height, width), dtype=bool)
     for canvas, one in zip(masks, objects, strict=True):
-        x0, y0, x1, y1 = one.mask.box
-        canvas[y0:y1, x0:x1] = one.mask.part
+        canvas[one.mask.place((0, 0, width, height))] = one.mask.part
     boxes = np.array([one.box for one in objects], np.float32).reshape(-1, 4)
     found = {
         "boxes": torch.from_numpy(boxes),

@@ -129,6 +129,18 @@ def append_log(output: Path, record: dict[str, Any]) -> None:
         log.write(json.dumps(record) + "\n")
 
 
+def read_log(output: Path) -> list[dict[str, Any]]:
+    """The lines of the log: step, seconds, lr, and the means of the losses since the last.
+
+    Raises:
+        InputError: no log there.
+    """
+    if not (output / LOG).is_file():
+        raise bad_input("run", f"the folder of a training, with {LOG}", output)
+    lines = (output / LOG).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
 @contextmanager
 def interrupts(noted: Callable[[], None]) -> Iterator[None]:
     """A signal of `SIGNALS` calls `noted`, so that a step is done or not begun.
