@@ -127,6 +127,46 @@ def test_a_package_that_is_missing_is_named_with_its_extra():
         required("no_such_package", "export")
 
 
+def test_torchvision_comes_without_the_compiler_and_both_work_afterwards():
+    code = (
+        "import sys\n"
+        "from tensormask_edu.base.packages import import_torchvision\n"
+        "import_torchvision()\n"
+        "assert 'torchvision.ops' in sys.modules\n"
+        "assert not any(name.startswith('torch._dynamo') for name in sys.modules)\n"
+        "import torch, torchvision\n"
+        "torch.use_deterministic_algorithms(True)\n"  # roi_align now asks the compiler
+        "box = torch.tensor([[0.0, 0, 0, 4, 4]])\n"
+        "print(torchvision.ops.roi_align(torch.ones(1, 1, 8, 8), box, 1).item())\n"
+        "assert hasattr(sys.modules['torch._dynamo.utils'], 'counters')\n"
+        "print(torch.compile(lambda x: x + 1, backend='eager')(torch.ones(())).item())"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.stdout.split(), run.stderr) == (["1.0", "2.0"], "")
+
+
+def test_a_torchvision_that_wants_more_of_the_compiler_gets_it(tmp_path):
+    (tmp_path / "torchvision.py").write_text(
+        "from torch._dynamo.utils import counters, is_compile_supported\nimport torch\n"
+        "assert torch._dynamo.utils.counters is counters\n"
+    )
+    code = (
+        "from tensormask_edu.base.packages import import_torchvision as load\n"
+        "load()\n"
+        "import sys, torch\n"
+        "assert sys.modules['torch._dynamo'] is torch._dynamo\n"
+        "print(torch._dynamo.utils.is_compile_supported('cpu'))"
+    )
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    assert (run.stdout.strip(), run.stderr) == ("True", "")
+
+
 def test_a_file_is_whole_or_absent(tmp_path):
     write_json(tmp_path / "new" / "a.json", {"b": 1})
     assert read_json(tmp_path / "new" / "a.json") == {"b": 1}

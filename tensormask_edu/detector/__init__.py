@@ -2,3 +2,7 @@
 
 In the order of reading: boxes, backbone, heads, network, targets, losses, inference, model.
 """
+
+from ..base.packages import import_torchvision
+
+import_torchvision()
