@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -17,11 +18,14 @@ from tensormask_edu.base.errors import InputError
 from tensormask_edu.commands.predict import detect
 from tensormask_edu.config import MODELS, InputConfig
 from tensormask_edu.data.prepare import read_image
+from tensormask_edu.data.shapes import draw
 from tensormask_edu.detector import tiles
 from tensormask_edu.detector.model import build_model
 from tensormask_edu.evaluation.results import to_coco
-from tensormask_edu.masks import Cutouts, cut_out, decode, tight_boxes
+from tensormask_edu.masks import Cutouts, cut_out, decode, iou, tight_boxes
+from tensormask_edu.weights.checkpoint import load_checkpoint
 
+SURE = 0.5  # scores of the trained network from which on a detection counts
 TILE_PX = tiles.SMALLEST_TILE_PX
 WHOLE_IN_A_TILE_PX = TILE_PX // tiles.OVERLAP - 2 * tiles.MARGIN_PX  # wherever it lies
 
@@ -222,3 +226,87 @@ def test_what_was_seen_in_tiles_is_painted_in_the_pictures_own_pixels(tmp_path):
     expected[6:36, 5:25] = True
     expected[7:35, 6:24] = False
     np.testing.assert_array_equal(changed, expected)
+
+
+# --- a trained network ------------------------------------------------------------------------
+
+
+def mosaic(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures of the overlap world side by side, shifted against the tiles; all their masks.
+
+    (3, H, W) and (G, H, W), H = 128 * rows.
+    """
+    side = 128
+    image = np.zeros((3, rows * side, columns * side), np.uint8)
+    masks = []
+    for k, (row, column) in enumerate(itertools.product(range(rows), range(columns))):
+        pixels, seen, _ = draw(0, "val", k)
+        place = np.s_[row * side : (row + 1) * side, column * side : (column + 1) * side]
+        image[:, place[0], place[1]] = pixels.transpose(2, 0, 1)
+        for mask in seen:
+            masks.append(np.zeros(image.shape[1:], bool))
+            masks[-1][place] = mask
+    # The seams then run through pictures, not between them.
+    shift = (40, 56)
+    return np.roll(image, shift, (1, 2)), np.roll(np.stack(masks), shift, (1, 2))
+
+
+@pytest.fixture(scope="module")
+def large() -> dict[str, Any]:
+    """A mosaic; what the model that comes along finds there by tiles, and in each alone."""
+    model, config = load_checkpoint("shapes")
+    image, truth = mosaic(4, 5)
+    size = (image.shape[1], image.shape[2])
+    found = detect(model, image, config, SURE, tile_px=TILE_PX)
+    found["masks"] = decode([row["segmentation"] for row in to_coco(0, found, range(9))], size)
+    boxes = tiles.tile_boxes(size, TILE_PX, TILE_PX // tiles.OVERLAP, tiles.GRID_PX)
+    alone = []
+    for x0, y0, x1, y1 in boxes:
+        part = detect(model, image[:, y0:y1, x0:x1], config, SURE)
+        for label, mask in zip(part["labels"], part["masks"], strict=True):
+            drawn = np.zeros(size, bool)
+            drawn[y0:y1, x0:x1] = mask
+            alone.append(((x0, y0, x1, y1), int(label), drawn))
+    return {"size": size, "truth": truth, "found": found, "tiles": boxes, "alone": alone}
+
+
+def test_the_objects_of_a_large_picture_are_those_of_its_tiles(large):
+    found, (height, width) = large["found"], large["size"]
+    inner = 0
+    for (x0, y0, x1, y1), label, mask in large["alone"]:
+        ax, ay, bx, by = tight_boxes(mask[None])[0]
+        margin = tiles.MARGIN_PX
+        beside_x = (ax < x0 + margin and x0 > 0) or (bx > x1 - margin and x1 < width)
+        beside_y = (ay < y0 + margin and y0 > 0) or (by > y1 - margin and y1 < height)
+        if beside_x or beside_y:
+            continue  # a neighbour of the seam
+        same = found["labels"] == label
+        assert iou(found["masks"][same], mask).max(initial=0) >= tiles.SAME
+        inner += 1
+    assert inner > 40
+    # and nothing but them: each mask is one tile's, or put together of several
+    for label, mask in zip(found["labels"], found["masks"], strict=True):
+        parts = [part for _, its, part in large["alone"] if its == label]
+        assert max((part & mask).sum() / mask.sum() for part in parts) > 0.5
+
+
+def test_an_object_on_a_seam_is_found_as_often_as_others_and_once(large):
+    overlap = iou(large["found"]["masks"][:, None], large["truth"])  # (D, G)
+    hits = (overlap >= 0.5).sum(0)  # (G,)
+    boxes = tight_boxes(large["truth"])
+    seams_x = {x for x0, _, x1, _ in large["tiles"] for x in (x0, x1)} - {0, large["size"][1]}
+    seams_y = {y for _, y0, _, y1 in large["tiles"] for y in (y0, y1)} - {0, large["size"][0]}
+    on_seam = np.array(
+        [
+            any(x0 < x < x1 for x in seams_x) or any(y0 < y < y1 for y in seams_y)
+            for x0, y0, x1, y1 in boxes
+        ]
+    )
+    assert on_seam.sum() > 20
+    # Twice only what the network sees twice in a single tile
+    twice = np.zeros_like(hits)
+    for tile in large["tiles"]:
+        masks = np.array([mask for at, _, mask in large["alone"] if at == tile])
+        twice = np.maximum(twice, (iou(masks[:, None], large["truth"]) >= 0.5).sum(0))
+    assert (hits <= np.maximum(twice, 1)).all()
+    assert (hits[on_seam] > 0).mean() >= 0.9 * (hits[~on_seam] > 0).mean()
