@@ -27,7 +27,7 @@ from tensormask_edu.training.journal import STATE, read_log
 from tensormask_edu.training.train import train
 from tensormask_edu.weights.checkpoint import load_checkpoint
 
-POINTS = (250, 500, 1000, 1800, STEPS)
+POINTS = (300, 1000, STEPS)
 SEEDS = (0, 1, 2, 3, 4)
 
 

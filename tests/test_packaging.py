@@ -42,6 +42,7 @@ def test_the_wheel_carries_kernel_sources_and_type_marks(wheel):
     } <= names
     assert {"tensormask_edu/py.typed", "tensormask_export/py.typed"} <= names
     assert "tensormask_edu/commands/report.html" in names
+    assert "tensormask_edu/commands/learning-curve.json" in names
 
 
 def test_the_wheel_carries_the_models_that_come_along(wheel):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import re
+import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +29,8 @@ from tensormask_edu.commands.report import (
     to_text,
     write_report,
 )
+from tensormask_edu.config import RECIPES, Recipe
+from tensormask_edu.data.shapes import write_shapes
 from tensormask_edu.detector.model import build_model
 from tensormask_edu.evaluation.coco_scores import SCORE_NAMES
 
@@ -397,6 +402,7 @@ def test_the_demo_runs_from_shapes_to_predictions(monkeypatch, tmp_path):
     }
 
 
+WRONG_STEPS = 500  # from here on a sound model is surely better than chance
 CURVE = Curve([200, 1000, 3000], [[0.04, 0.06, 0.05], [0.30, 0.30, 0.33], [0.50, 0.51, 0.52]])
 
 
@@ -425,6 +431,62 @@ def test_ap_is_judged_at_the_steps_the_clock_allowed(steps, ap, holds, tmp_path,
     assert claim.holds is holds and f"after {steps} steps" in claim.claim
     cut = 150 < steps < demo.STEPS
     assert ("the clock ended training before 3000 steps" in claim.note) is cut
+
+
+def sound(folder: Path) -> Recipe:
+    return RECIPES["shapes"]
+
+
+def without_mask_loss(folder: Path) -> Recipe:
+    return change(model={"mask_loss_weight": 0.0})
+
+
+def without_learning(folder: Path) -> Recipe:
+    return change(train={"lr": 1e-12})
+
+
+def with_shuffled_labels(folder: Path) -> Recipe:
+    """The training pictures' classes are exchanged at random."""
+    truth = json.loads((folder / "instances_train.json").read_text())
+    classes = [annotation["category_id"] for annotation in truth["annotations"]]
+    random.Random(0).shuffle(classes)
+    for annotation, number in zip(truth["annotations"], classes, strict=True):
+        annotation["category_id"] = number
+    (folder / "instances_train.json").write_text(json.dumps(truth))
+    return RECIPES["shapes"]
+
+
+def change(**parts: dict[str, float]) -> Recipe:
+    recipe = RECIPES["shapes"]
+    return replace(recipe, **{k: replace(getattr(recipe, k), **v) for k, v in parts.items()})
+
+
+@pytest.fixture(scope="module")
+def overlap_world(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "shapes"
+    write_shapes(folder)
+    return folder
+
+
+@pytest.mark.long  # each trains for some minutes
+@pytest.mark.parametrize(
+    ("made", "code"),
+    [(sound, 0), (without_mask_loss, 1), (without_learning, 1), (with_shuffled_labels, 1)],
+)
+def test_a_model_made_wrong_fails_the_demo_and_a_sound_one_does_not(
+    made, code, overlap_world, tmp_path, monkeypatch
+):
+    shutil.copytree(overlap_world, tmp_path / "shapes")
+    monkeypatch.setitem(demo.RECIPES, "shapes", made(tmp_path / "shapes"))
+    chosen = ("shapes", "train", "evaluate")
+    monkeypatch.setattr(
+        demo, "STAGES", tuple(stage for stage in demo.STAGES if stage[0] in chosen)
+    )
+    assert demo.run_demo(tmp_path, minutes=60, steps=WRONG_STEPS) == code
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert [stage["state"] for stage in report["stages"]] == ["done"] * len(chosen)
+    (claim,) = report["claims"]
+    assert claim["holds"] is (code == 0)
 
 
 def test_the_band_lies_below_the_mean_and_follows_it():

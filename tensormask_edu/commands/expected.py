@@ -31,9 +31,11 @@ from ..masks import tight_boxes
 from ..training.batches import Batch
 from ..training.train import Run
 
-# A checkout has it, an installation does not.
-CURVE_FILE = (
-    Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "learning-curve.json"
+NAME = "learning-curve.json"
+# In a checkout, and in an installation
+CURVE_FILES = (
+    Path(__file__).resolve().parents[2] / "benchmarks" / "results" / NAME,
+    Path(__file__).with_name(NAME),
 )
 # One of a hundred sound trainings falls below so many standard deviations under the mean of
 # five (Student's t, four degrees of freedom, times the root of 1 + 1/5).
@@ -76,11 +78,10 @@ class Curve:
         return max(mean - DEVIATIONS * statistics.stdev(values), LEAST_SHARE * mean)
 
 
-def learning_curve() -> Curve | None:
-    """The stored curve of the demo's training; None where it does not come along."""
-    if not CURVE_FILE.is_file():
-        return None
-    points = read_json(CURVE_FILE, "learning curve")["points"]
+def learning_curve() -> Curve:
+    """The stored curve of the demo's training."""
+    stored = next(file for file in CURVE_FILES if file.is_file())
+    points = read_json(stored, "learning curve")["points"]
     return Curve([point["steps"] for point in points], [point["ap"] for point in points])
 
 
