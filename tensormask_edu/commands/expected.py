@@ -11,7 +11,6 @@ next: commands/demo.py
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from dataclasses import dataclass, replace
@@ -41,6 +40,9 @@ CURVE_FILES = (
 # five (Student's t, four degrees of freedom, times the root of 1 + 1/5).
 DEVIATIONS = 4.1
 LEAST_SHARE = 0.5  # of the mean: where seeds differ much the band must still be able to fail
+# Of the band's end, where the clock ends training: its learning rate then falls with time, and
+# steps of uneven length get other shares of the fall than in the curve.
+CLOCK_SHARE = 0.85
 PACE_STEPS = 4  # timed, after the number of threads is found
 
 
@@ -57,7 +59,8 @@ class Curve:
     def at(self, steps: int) -> tuple[float, float] | None:
         """(lower end of the band, mean) after `steps`; None where the curve begins later.
 
-        Between two points both follow the logarithm of the steps; after the last one they stay.
+        Between two points both follow the straight line, under which no curve falls that
+        flattens; after the last one they stay.
         """
         if steps < self.steps[0]:
             return None
@@ -65,8 +68,8 @@ class Curve:
         last = len(self.steps) - 1
         left = max(k for k, first in enumerate(self.steps) if first <= steps)
         right = min(left + 1, last)
-        span = math.log(self.steps[right] / self.steps[left])
-        share = math.log(steps / self.steps[left]) / span if span else 0.0
+        span = self.steps[right] - self.steps[left]
+        share = (steps - self.steps[left]) / span if span else 0.0
         low, mean = (
             (1 - share) * a + share * b for a, b in zip(ends[left], ends[right], strict=True)
         )
