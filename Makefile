@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
+PIP_SHOWN := $(BIN)/python -m pip install --disable-pip-version-check -c $(CONSTRAINTS)
+PIP := $(PIP_SHOWN) --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lab notebooks docs map bench lint format clean
+.PHONY: help demo test test-all lab fresh notebooks docs map bench lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -20,8 +21,11 @@ test: $(VENV)/.dev ## the tests, CPU only; ends with the checks that did not run
 test-all: $(VENV)/.dev ## the long tests as well
 	$(BIN)/python -m pytest
 
-lab: $(VENV)/.learn ## JupyterLab on the notebooks
-	$(BIN)/jupyter lab notebooks
+lab: $(VENV)/.learn ## JupyterLab on copies of the lessons, in work; LAB=... goes to Jupyter
+	@$(BIN)/python notebooks/lab.py $(LAB)
+
+fresh: ## an untouched copy of a lesson, yours kept beside it: make fresh LESSON=04
+	@$(PYTHON) notebooks/lab.py --fresh "$(LESSON)"
 
 notebooks: $(VENV)/.learn ## run every lesson in full and store its outputs
 	$(BIN)/python notebooks/build.py
@@ -67,7 +71,9 @@ $(VENV)/.dev: $(VENV)/.base
 	touch $@
 
 $(VENV)/.learn: $(VENV)/.base
-	$(PIP) -e '.[learn]'
+	@echo "installing into $(VENV): JupyterLab, and PyTorch with the CUDA libraries that it"
+	@echo "brings along: 5.7 GB on the disk when done. It takes some minutes."
+	$(PIP_SHOWN) -e '.[learn]'
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.base

@@ -16,7 +16,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 DOCS = Path(__file__).resolve().parent
-sys.path[:0] = [str(DOCS.parent), str(DOCS.parent / "exporters")]  # the pages' own checkout
+# the pages' own checkout
+sys.path[:0] = [str(DOCS.parent / folder) for folder in ("", "exporters", "notebooks")]
+
+import course as lessons  # noqa: E402
 
 from tensormask_edu import __version__  # noqa: E402
 
@@ -52,8 +55,10 @@ def copy_pages(app: Any) -> None:
 
 
 def link_copies(app: Any, page: str, source: list[str]) -> None:
-    """Links to what was copied lead to the copy."""
+    """Links to what was copied lead to the copy; the table of lessons is filled in."""
     source[0] = source[0].replace("](../plugins/README.md)", "](plugins.md)")
+    if page == "course":
+        source[0] = source[0].replace(lessons.MAP, lessons.table("lessons/"))
 
 
 def keep_layout(

@@ -4,7 +4,8 @@
     python notebooks/build.py 04         those whose name begins so
     python notebooks/build.py --check    run nothing; 1 if a notebook is not what its twin says
 
-The source of a lesson is `src/NAME.py` (jupytext's percent format); reviews happen there.
+The source of a lesson is `src/NAME.py` (jupytext's percent format); reviews happen there. Lines
+such as its head are filled in from its front matter (`course.py`).
 `NAME.ipynb` is made from it and committed with its outputs. Its stamp is a hash of the code
 cells that gave the outputs, so a test can tell that they are of this code. Widgets are left
 out: they show nothing without a running kernel.
@@ -20,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import course
 import jupytext
 import nbformat
 
@@ -40,6 +42,15 @@ def notebook_of(twin: Path) -> Path:
     return FOLDER / f"{twin.stem}.ipynb"
 
 
+def source_of(twin: Path) -> Any:
+    """A twin's cells, what comes from front matter filled in."""
+    notebook, lesson = jupytext.read(twin), course.lesson_of(twin)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = course.filled(cell.source, lesson)
+    return notebook
+
+
 def stamp(notebook: Any) -> str:
     """A hash of the code cells."""
     code = "\x00".join(cell.source for cell in _code(notebook))
@@ -51,7 +62,7 @@ def problems(twin: Path) -> list[str]:
     path = notebook_of(twin)
     if not path.is_file():
         return [f"{path.name} is missing"]
-    source, built = jupytext.read(twin), nbformat.read(path, as_version=4)
+    source, built = source_of(twin), nbformat.read(path, as_version=4)
     has_widgets = "widgets" in built.metadata or WIDGET in path.read_text(encoding="utf-8")
     checks = {
         "its cells differ from the twin's": _sources(built) != _sources(source),
@@ -68,7 +79,7 @@ def build(twin: Path) -> None:
     """Run a twin's cells and write the notebook with its outputs."""
     from nbclient import NotebookClient
 
-    notebook = jupytext.read(twin)
+    notebook = source_of(twin)
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number:02}"  # the same in every build: quiet diffs
     start = time.perf_counter()

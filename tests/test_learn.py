@@ -1,671 +1,493 @@
-"""Exercises: right answers pass in any style, each wrong idea gets its own sentence."""
+"""Exercises: what is right passes, each mistake gets its sentence, nothing untested is said."""
 
 from __future__ import annotations
 
-import functools
 import inspect
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 
-from tensormask_edu import reference
+from tensormask_edu import learn, reference
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.learn import (
-    check,
-    checks,
     compare,
     exercise,
-    explore,
     full_or_smoke,
-    hint,
     mask_iou,
     peek,
     picture_with_truth,
-    solution,
     stored_sample,
 )
-from tensormask_edu.learn.checks import EVERY_EXERCISE, NAMES, as_numbers, run
-from tensormask_edu.learn.exercise import EXERCISES, SOLUTIONS, is_untouched
-from tensormask_edu.learn.texts import SHARED, read_texts
+from tensormask_edu.learn import exercise as exercise_decorator
+from tensormask_edu.learn.cases import parse, size_of
+from tensormask_edu.learn.checks import run
+from tensormask_edu.learn.exercise import SOLUTIONS, is_untouched
+from tensormask_edu.learn.kinds import EXERCISES, Loops
+from tensormask_edu.learn.lessons.lesson_04 import aligned_names, natural_names
+from tensormask_edu.learn.mutants import (
+    COMMON,
+    MISTAKE,
+    OF_RESULTS,
+    compiled,
+    edited,
+    source_of,
+)
+from tensormask_edu.learn.texts import SHARED, Paragraph, read_texts
+from tensormask_edu.learn.trials import EVERY_EXERCISE, attempt, right_trial
+from tensormask_edu.viz.lessons import expected_and_yours
 
 PAD = -6.0
-
-
-# --- window_mask ------------------------------------------------------------------------------
-
-
-def window_mask_by_einsum(aligned, y, x, pad_value=PAD):
-    num_v, num_u, height, width = aligned.shape
-    half = (num_v // 2, num_u // 2)
-    padded = np.pad(
-        aligned, ((0, 0), (0, 0), (half[0],) * 2, (half[1],) * 2), constant_values=pad_value
-    )
-    return np.einsum("vuvu->vu", padded[:, :, y : y + num_v, x : x + num_u])
-
-
-def window_mask_block(aligned, y, x, pad_value=PAD):
-    return aligned[:, :, y, x].copy()
-
-
-def window_mask_backwards(aligned, y, x, pad_value=PAD):
-    return window_mask_by_einsum(aligned[::-1, ::-1], y, x, pad_value)[::-1, ::-1]
-
-
-def window_mask_from_corner(aligned, y, x, pad_value=PAD):
-    out = np.full(aligned.shape[:2], pad_value)
-    for v in range(out.shape[0]):
-        for u in range(out.shape[1]):
-            if y + v < aligned.shape[2] and x + u < aligned.shape[3]:
-                out[v, u] = aligned[v, u, y + v, x + u]
-    return out
-
-
-def window_mask_axes_swapped(aligned, y, x, pad_value=PAD):
-    out = np.full(aligned.shape[:2], pad_value)
-    for i, j in np.ndindex(out.shape):
-        row, column = y + j - out.shape[1] // 2, x + i - out.shape[0] // 2
-        if 0 <= row < aligned.shape[2] and 0 <= column < aligned.shape[3]:
-            out[i, j] = aligned[i, j, row, column]
-    return out
-
-
-def window_mask_without_asking(aligned, y, x, pad_value=PAD):
-    out = np.empty(aligned.shape[:2])
-    for i, j in np.ndindex(out.shape):
-        out[i, j] = aligned[i, j, y + i - out.shape[0] // 2, x + j - out.shape[1] // 2]
-    return out
-
-
-def window_mask_modulo(aligned, y, x, pad_value=PAD):
-    rolled = np.roll(aligned, (-y, -x), (2, 3))
-    out = np.empty(aligned.shape[:2])
-    for i, j in np.ndindex(out.shape):
-        out[i, j] = rolled[i, j, i - out.shape[0] // 2, j - out.shape[1] // 2]
-    return out
-
-
-def window_mask_zero_outside(aligned, y, x, pad_value=PAD):
-    return window_mask_by_einsum(aligned, y, x, 0.0)
-
-
-def window_mask_as_list(aligned, y, x, pad_value=PAD):
-    return window_mask_by_einsum(aligned, y, x, pad_value).tolist()
-
-
-# --- nat2align --------------------------------------------------------------------------------
-
-
-def slide(x, step, fill):
-    """By slices: the block of bin (v, u) moved by step * (v, u)."""
-    out = np.full(x.shape, float(fill))
-    (_, num_v, num_u, height, width) = x.shape
-    for i in range(num_v):
-        for j in range(num_u):
-            dy, dx = step * (i - num_v // 2), step * (j - num_u // 2)
-            to_y, to_x = (
-                slice(max(-dy, 0), height - max(dy, 0)),
-                slice(max(-dx, 0), width - max(dx, 0)),
-            )
-            from_y, from_x = (
-                slice(max(dy, 0), height - max(-dy, 0)),
-                slice(max(dx, 0), width - max(-dx, 0)),
-            )
-            if height > abs(dy) and width > abs(dx):
-                out[:, i, j, to_y, to_x] = x[:, i, j, from_y, from_x]
-    return out
-
-
-def nat2align_by_slices(x, pad_value=PAD):
-    return slide(x, -1, pad_value)
-
-
-def nat2align_wrong_way(x, pad_value=PAD):
-    return slide(x, +1, pad_value)
-
-
-def nat2align_unmoved(x, pad_value=PAD):
-    return x.copy()
-
-
-def nat2align_from_corner(x, pad_value=PAD):
-    out = np.full_like(x, pad_value)
-    for i, j in np.ndindex(*x.shape[1:3]):
-        for y in range(i, x.shape[3]):
-            for column in range(j, x.shape[4]):
-                out[:, i, j, y, column] = x[:, i, j, y - i, column - j]
-    return out
-
-
-def nat2align_axes_swapped(x, pad_value=PAD):
-    return slide(x.transpose(0, 1, 2, 4, 3), -1, pad_value).transpose(0, 1, 2, 4, 3)
-
-
-def nat2align_rolled(x, pad_value=PAD):
-    out = np.empty_like(x)
-    for i, j in np.ndindex(*x.shape[1:3]):
-        out[:, i, j] = np.roll(x[:, i, j], (i - x.shape[1] // 2, j - x.shape[2] // 2), (-2, -1))
-    return out
-
-
-def nat2align_zero_outside(x, pad_value=PAD):
-    return slide(x, -1, 0)
-
-
-def nat2align_in_place(x, pad_value=PAD):
-    x[:] = slide(x, -1, pad_value)
-    return x
-
-
-# --- align2nat --------------------------------------------------------------------------------
-
-
-def align2nat_by_slices(x, sigma_vu=1, pad_value=PAD):
-    return slide(x, sigma_vu, pad_value)
-
-
-def align2nat_unit_ignored(x, sigma_vu=1, pad_value=PAD):
-    return slide(x, 1, pad_value)
-
-
-def align2nat_wrong_way(x, sigma_vu=1, pad_value=PAD):
-    return slide(x, -sigma_vu, pad_value)
-
-
-def align2nat_divided(x, sigma_vu=1, pad_value=PAD):
-    out = np.full_like(x, pad_value)
-    for i, j, y, column in np.ndindex(*x.shape[1:]):
-        row = y + math.floor((i - x.shape[1] // 2) / sigma_vu)
-        col = column + math.floor((j - x.shape[2] // 2) / sigma_vu)
-        if 0 <= row < x.shape[3] and 0 <= col < x.shape[4]:
-            out[:, i, j, y, column] = x[:, i, j, row, col]
-    return out
-
-
-def align2nat_from_corner(x, sigma_vu=1, pad_value=PAD):
-    out = np.full_like(x, pad_value)
-    for i, j, y, column in np.ndindex(*x.shape[1:]):
-        row, col = y + sigma_vu * i, column + sigma_vu * j
-        if row < x.shape[3] and col < x.shape[4]:
-            out[:, i, j, y, column] = x[:, i, j, row, col]
-    return out
-
-
-def align2nat_axes_swapped(x, sigma_vu=1, pad_value=PAD):
-    return slide(x.transpose(0, 1, 2, 4, 3), sigma_vu, pad_value).transpose(0, 1, 2, 4, 3)
-
-
-def align2nat_rolled(x, sigma_vu=1, pad_value=PAD):
-    out = np.empty_like(x)
-    for i, j in np.ndindex(*x.shape[1:3]):
-        by = (sigma_vu * (x.shape[1] // 2 - i), sigma_vu * (x.shape[2] // 2 - j))
-        out[:, i, j] = np.roll(x[:, i, j], by, (-2, -1))
-    return out
-
-
-def align2nat_zero_outside(x, sigma_vu=1, pad_value=PAD):
-    return slide(x, sigma_vu, 0.0)
-
-
-# --- align2nat_view ---------------------------------------------------------------------------
-
-
-def view_by_unfold(padded, height, width):
-    """Windows of every map by unfold, then the diagonal: a view too."""
-    windows = padded.unfold(3, height, 1).unfold(4, width, 1)  # (N, V, U, V, U, height, width)
-    return windows.diagonal(0, 1, 3).diagonal(0, 1, 2).permute(0, 3, 4, 1, 2)
-
-
-def view_copied(padded, height, width):
-    return view_by_unfold(padded, height, width).contiguous()
-
-
-def view_unmoved(padded, height, width):
-    return padded[..., :height, :width]
-
-
-def view_step_on_y(padded, height, width):
-    n, v, u, y, x = padded.stride()
-    small = padded.shape[1] <= 1 or (height - 1) * v < padded.numel()
-    return (
-        padded.as_strided((*padded.shape[:3], height, width), (n, v, u, v + y, u + x))
-        if small
-        else padded
-    )
-
-
-def view_axes_swapped(padded, height, width):
-    n, v, u, y, x = padded.stride()
-    return padded.as_strided((*padded.shape[:3], height, width), (n, v + x, u + y, y, x))
-
-
-def view_of_one_map(padded, height, width):
-    n, _, _, y, x = padded.stride()
-    return padded.as_strided((*padded.shape[:3], height, width), (n, y, x, y, x))
-
-
-def view_strides_from_shape(padded, height, width):
-    _, num_v, num_u, rows, columns = padded.shape
-    y, x = columns, 1
-    u = rows * columns
-    v, n = num_u * u, num_v * num_u * u
-    return padded.as_strided((*padded.shape[:3], height, width), (n, v + y, u + x, y, x))
-
-
-def view_from_offset_zero(padded, height, width):
-    n, v, u, y, x = padded.stride()
-    return torch.as_strided(
-        padded, (*padded.shape[:3], height, width), (n, v + y, u + x, y, x), 0
-    )
-
-
-def view_detached(padded, height, width):
-    return view_by_unfold(padded.detach(), height, width)
-
-
-# --- taps -------------------------------------------------------------------------------------
-
-
-def taps_in_integers(v, lam):
-    """No floating point until the end."""
-    lower = (2 * v + 1 - lam) // (2 * lam)
-    upper_weight = (2 * v + 1 - lam - 2 * lam * lower) / (2 * lam)
-    return [(lower + 1, upper_weight), (lower, 1 - upper_weight)]
-
-
-def two_taps(place):
-    return [(math.floor(place), 1 - place % 1), (math.floor(place) + 1, place % 1)]
-
-
-def taps_corners(v, lam):
-    return two_taps(v / lam)
-
-
-def taps_half_a_rule(v, lam):
-    return two_taps((2 * v + 1) / (2 * lam))
-
-
-def taps_weights_swapped(v, lam):
-    (low, a), (high, b) = taps_in_integers(v, lam)
-    return [(low, b), (high, a)]
-
-
-def taps_nearest(v, lam):
-    return [(v // lam, 1)]
-
-
-def taps_truncated(v, lam):
-    place = (v + 0.5) / lam - 0.5
-    low = int(place)
-    return [(low, 1 - place + low), (low + 1, place - low)]
-
-
-def taps_clamped(v, lam):
-    place = max((v + 0.5) / lam - 0.5, 0)
-    return two_taps(place)
-
-
-# --- shifted_taps -----------------------------------------------------------------------------
-
-
-def shifted_taps_by_parity(v, y, lam, num_v):
-    first = lam * y + v - lam * num_v // 2
-    return [(first, 0.5), (first + 1, 0.5)] if lam * num_v % 2 == 0 else [(first, 1.0)]
-
-
-def shifted_taps_fine_grid(v, y, lam, num_v):
-    return two_taps(y + v - (lam * num_v - 1) / 2)
-
-
-def shifted_taps_upwards(v, y, lam, num_v):
-    return two_taps(lam * y - v + (lam * num_v - 1) / 2)
-
-
-def shifted_taps_coarse_centre(v, y, lam, num_v):
-    return two_taps(lam * y + v - (num_v - 1) / 2)
-
-
-def shifted_taps_uncentred(v, y, lam, num_v):
-    return [(lam * y + v, 1)]
-
-
-def shifted_taps_lower(v, y, lam, num_v):
-    return [(math.floor(lam * y + v - (lam * num_v - 1) / 2), 1)]
-
-
-def shifted_taps_upper(v, y, lam, num_v):
-    return [(math.ceil(lam * y + v - (lam * num_v - 1) / 2), 1)]
-
-
-# --- swap_align2nat ---------------------------------------------------------------------------
-
-
-def loops(x, lam, pad_value, axis_v=None, axis_y=None, read=None):
-    """The fused op entry by entry; what differs is given."""
-    axis_v, axis_y = axis_v or taps_in_integers, axis_y or shifted_taps_by_parity
-    n, num_v, num_u, height, width = x.shape
-    out = np.zeros((n, lam * num_v, lam * num_u, -(-height // lam), -(-width // lam)))
-    for v, u, y, column in np.ndindex(*out.shape[1:]):
-        for a, wa in axis_v(v, lam):
-            for b, wb in axis_v(u, lam):
-                for c, wc in axis_y(v, y, lam, num_v):
-                    for d, wd in axis_y(u, column, lam, num_u):
-                        weight = wa * wb * wc * wd
-                        out[:, v, u, y, column] += weight * (read or entry)(
-                            x, (a, b, c, d), pad_value
-                        )
-    return out
-
-
-def entry(x, place, pad_value):
-    inside = all(0 <= i < extent for i, extent in zip(place, x.shape[1:], strict=True))
-    return x[(slice(None), *place)] if inside else pad_value
-
-
-def swap_by_loops(x, lam, pad_value=PAD):
-    return loops(x, lam, pad_value)
-
-
-def swap_transposed_read(x, lam, pad_value=PAD):
-    def read(x, place, pad_value):
-        a, b, c, d = place
-        return entry(x, (b, a, c, d), pad_value)
-
-    return loops(x, lam, pad_value, read=read)
-
-
-def swap_first_tap_only(x, lam, pad_value=PAD):
-    return (
-        loops(x - pad_value, lam, 0.0, axis_y=lambda *a: shifted_taps_by_parity(*a)[:1])
-        + pad_value
-    )
-
-
-def swap_half_cell_dropped(x, lam, pad_value=PAD):
-    return loops(x, lam, pad_value, axis_y=shifted_taps_lower)
-
-
-def swap_nearest(x, lam, pad_value=PAD):
-    return loops(x, lam, pad_value, axis_v=taps_nearest)
-
-
-def swap_clamped_rim(x, lam, pad_value=PAD):
-    def read(x, place, pad_value):
-        a, b, c, d = place
-        return entry(
-            x, (np.clip(a, 0, x.shape[1] - 1), np.clip(b, 0, x.shape[2] - 1), c, d), pad_value
-        )
-
-    return loops(x, lam, pad_value, read=read)
-
-
-def swap_renormalised(x, lam, pad_value=PAD):
-    weight = loops(np.ones_like(x), lam, 0.0)
-    return loops(x, lam, 0.0) / np.where(weight > 0, weight, 1)
-
-
-def swap_zero_outside(x, lam, pad_value=PAD):
-    return loops(x, lam, 0.0)
-
-
-def swap_unfused(x, lam, pad_value=PAD):
-    return reference.subsample(reference.up_align2nat(x, lam, pad_value=pad_value), lam).copy()
-
-
-# --- swap_elements ----------------------------------------------------------------------------
-
-
-def elements_by_numpy(num_v, num_u, height, width, lam):
-    bins = lam * lam * num_v * num_u
-    return np.array(
-        [bins * height * width, bins * len(range(0, height, lam)) * len(range(0, width, lam))]
-    )
-
-
-def elements_lam_once(v, u, h, w, lam):
-    cells = len(range(0, h, lam)) * len(range(0, w, lam))
-    return lam * v * u * h * w, lam * v * u * cells
-
-
-def elements_coarse_between(v, u, h, w, lam):
-    return v * u * h * w, int(elements_by_numpy(v, u, h, w, lam)[1])
-
-
-def elements_subsampled_between(v, u, h, w, lam):
-    return [int(elements_by_numpy(v, u, h, w, lam)[1])] * 2
-
-
-def elements_coarse_result(v, u, h, w, lam):
-    return lam**2 * v * u * h * w, v * u * len(range(0, h, lam)) * len(range(0, w, lam))
-
-
-def elements_floor(v, u, h, w, lam):
-    return lam**2 * v * u * h * w, lam**2 * v * u * (h // lam) * (w // lam)
-
-
-def elements_as_large_as_the_input(v, u, h, w, lam):
-    return lam**2 * v * u * h * w, v * u * h * w
-
-
-def elements_one_number(v, u, h, w, lam):
-    return lam**2 * v * u * h * w
-
-
-RIGHT = {
-    "window_mask": window_mask_by_einsum,
-    "nat2align": nat2align_by_slices,
-    "align2nat": align2nat_by_slices,
-    "align2nat_view": view_by_unfold,
-    "taps": taps_in_integers,
-    "shifted_taps": shifted_taps_by_parity,
-    "swap_align2nat": swap_by_loops,
-    "swap_elements": elements_by_numpy,
-}
-
-# exercise -> wrong answers, each with words of the message that it alone triggers
-WRONG = {
-    "window_mask": {
-        window_mask_block: "what all windows say about pixel",
-        window_mask_backwards: "wrong way",
-        window_mask_from_corner: "from the window's corner",
-        window_mask_axes_swapped: "v move x",
-        window_mask_without_asking: "outside the tensor (",
-        window_mask_modulo: "wraps to the far side",
-        window_mask_zero_outside: "you give 0",
-        window_mask_as_list: "Return a ndarray; yours is a list",
-    },
-    "nat2align": {
-        nat2align_unmoved: "gave the input back",
-        nat2align_wrong_way: "that is align2nat",
-        nat2align_from_corner: "from the window's corner",
-        nat2align_axes_swapped: "v move x",
-        nat2align_rolled: "come back on the other",
-        nat2align_zero_outside: "you give 0",
-        nat2align_in_place: "changed its input",
-    },
-    "align2nat": {
-        align2nat_unit_ignored: "one cell per bin",
-        align2nat_wrong_way: "that is nat2align",
-        align2nat_divided: "divide by sigma_vu",
-        align2nat_from_corner: "from the window's corner",
-        align2nat_axes_swapped: "v move x",
-        align2nat_rolled: "come back on the other",
-        align2nat_zero_outside: "you give 0",
-    },
-    "align2nat_view": {
-        view_unmoved: "left the strides as they are",
-        view_axes_swapped: "v move x",
-        view_of_one_map: "unfold of one map",
-        view_strides_from_shape: "strides from the shape",
-        view_from_offset_zero: "offset 0",
-        view_copied: "but copied",
-        view_detached: "gradient is cut",
-    },
-    "taps": {
-        taps_corners: "corners on corners",
-        taps_half_a_rule: "Half the half-cell rule",
-        taps_weights_swapped: "weights are swapped",
-        taps_nearest: "nearest neighbour",
-        taps_truncated: "rounds towards zero",
-        taps_clamped: "that is clamping",
-    },
-    "shifted_taps": {
-        shifted_taps_fine_grid: "lam times coarser",
-        shifted_taps_upwards: "walk upwards",
-        shifted_taps_coarse_centre: "coarse window's",
-        shifted_taps_uncentred: "from the window's first bin",
-        shifted_taps_lower: "took the lower one",
-        shifted_taps_upper: "took the upper one",
-    },
-    "swap_align2nat": {
-        swap_transposed_read: "bin (u, v)",
-        swap_first_tap_only: "weight is lost",
-        swap_half_cell_dropped: "dropped the half cell",
-        swap_nearest: "blocks",
-        swap_clamped_rim: "rim is clamped",
-        swap_renormalised: "no renormalisation",
-        swap_zero_outside: "counts as 0",
-        swap_unfused: "built the tensor between",
-    },
-    "swap_elements": {
-        elements_lam_once: "lam times as many",
-        elements_coarse_between: "fine bins already",
-        elements_subsampled_between: "subsampled already",
-        elements_coarse_result: "result has fine bins too",
-        elements_floor: "not the floor",
-        elements_as_large_as_the_input: "only if lam divides",
-        elements_one_number: "Return shape (2,)",
-    },
-}
-WRONG_ANSWERS = [
-    (name, wrong, words) for name, wrongs in WRONG.items() for wrong, words in wrongs.items()
-]
-
-
-@functools.cache
-def verdict_of(name, wrong):
-    return run(EXERCISES[name], wrong)
-
-
-def test_every_exercise_has_wrong_answers_and_another_right_one():
-    assert set(WRONG) == set(RIGHT) == set(EXERCISES)
-    assert all(len(wrongs) >= 3 for wrongs in WRONG.values())
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_the_packages_own_version_passes(name):
-    found = EXERCISES[name]
-    verdict = run(found, found.reference)
-    assert verdict.passed, verdict.message
-    assert verdict.done == (*NAMES, *found.extras)
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_a_right_answer_in_another_style_passes(name):
-    verdict = run(EXERCISES[name], RIGHT[name])
-    assert verdict.passed, f"{verdict.stage}: {verdict.message}"
-
-
-@pytest.mark.parametrize(("name", "wrong", "words"), WRONG_ANSWERS)
-def test_a_wrong_answer_is_told_its_idea(name, wrong, words):
-    verdict = verdict_of(name, wrong)
-    assert not verdict.passed
-    assert words in verdict.message, f"{verdict.stage}: {verdict.message}"
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_no_two_wrong_answers_share_a_message(name):
-    messages = [verdict_of(name, wrong).message for wrong in WRONG[name]]
-    sentences = [message.partition("wrong. ")[2] or message for message in messages]
-    assert len(set(sentences)) == len(sentences)
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_every_known_mistake_is_wrong(name):
-    """A mistake that gave right numbers everywhere could never be told."""
-    found = EXERCISES[name]
-    assert not [name for name, wrong in found.mistakes.items() if run(found, wrong).passed]
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_the_case_by_hand_is_what_the_reference_gives(name):
-    found = EXERCISES[name]
-    by_hand = as_numbers(found.by_hand.expected)
-    given = as_numbers(found.evaluate(found.reference, *found.by_hand.args))
-    inside = (
-        found.interior(*found.by_hand.args) if found.interior else np.ones(given.shape, bool)
-    )
-    assert by_hand.shape == given.shape
-    assert inside.sum() >= 2
-    np.testing.assert_allclose(by_hand[inside], given[inside], rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_every_exercise_belongs_to_a_lesson_and_has_three_hints(name):
-    found = EXERCISES[name]
-    assert found.lesson in ("04_two_ways_to_file_a_mask", "06_swap_and_bipyramid")
-    assert len(set(found.hints)) == 3
-
-
-# --- the sentences ----------------------------------------------------------------------------
-
+LOOPS = {name: each for name, each in EXERCISES.items() if isinstance(each, Loops)}
+each_function = pytest.mark.parametrize("name", LOOPS)
 TEXT_FILES = sorted((ROOT / "tensormask_edu" / "learn").rglob("*.md"))
 
 
-def cases_of(found):
-    rng = np.random.default_rng(0)
-    return [found.by_hand, *found.random(rng), *found.borders(rng)]
+def own_mistakes():
+    """(exercise, heading) of every mistake that a lesson's text file makes by edits."""
+    return [
+        (name, heading)
+        for name, found in LOOPS.items()
+        for heading in found.texts
+        if heading.startswith(MISTAKE) and found.texts[heading].edits
+    ]
 
 
-def headings_of(found) -> set[str]:
-    """The paragraphs that an exercise asks for; of `border` the usual one may do."""
-    hints = {f"hint {number}" for number in (1, 2, 3)}
-    cases = {f"case: {case.name}" for case in cases_of(found)}
-    mistakes = {f"mistake: {name}" for name in found.mistakes}
-    return hints | cases | mistakes | {f"extra: {name}" for name in found.extras}
+# --- every exercise ---------------------------------------------------------------------------
 
 
-def lesson_texts(found) -> dict[str, dict[str, str]]:
-    number = found.lesson[:2]
-    return read_texts(ROOT / "tensormask_edu" / "learn" / "lessons" / f"lesson_{number}.md")
+@each_function
+def test_the_reference_passes(name):
+    verdict = LOOPS[name].verdict(LOOPS[name].reference)
+    assert verdict.passed, verdict.message
+    assert not verdict.remarks
 
 
-@pytest.mark.parametrize("name", EXERCISES)
-def test_every_hint_case_and_mistake_has_its_paragraph(name):
-    found = EXERCISES[name]
-    assert not headings_of(found) - set(found.texts)
-    assert all(found.words(case) for case in cases_of(found))  # every word in braces is filled
+@each_function
+def test_the_loops_are_the_packages_own_function(name):
+    found = LOOPS[name]
+    if found.same_as is None:
+        return
+    for case in found.cases:
+        theirs = attempt(found, found.same_as, case)
+        np.testing.assert_allclose(
+            theirs.numbers, right_trial(found, case).numbers, rtol=0, atol=1e-6
+        )
 
 
-@pytest.mark.parametrize("name", EXERCISES)
+@each_function
+def test_the_solution_that_is_shown_is_an_answer_on_its_own(name, capsys):
+    """With NumPy and the earlier exercises at hand, and nothing else of the package."""
+    names = {"np": np, "math": math, "itertools": __import__("itertools"), "PAD": PAD}
+    names |= {"Array": object, "Tensor": object, "Taps": object}
+    for other in LOOPS:
+        learn.solution(other)
+        exec(capsys.readouterr().out, names)
+        if other == name:
+            break
+    verdict = LOOPS[name].verdict(names[name])
+    assert verdict.passed, verdict.message
+
+
+@each_function
+def test_an_exercise_has_three_hints_and_tries_what_is_strange(name):
+    found = LOOPS[name]
+    assert len(set(found.hints)) == 3
+    assert len(found.cases) >= 4
+    assert all(found.words(case) for case in found.cases)  # every word in braces is filled
+    tried = {case.name for case in found.cases}
+    if found.grammar.parts[-1].kind == "pad":
+        assert {case.make()[-1] for case in found.cases} >= {-6.0, -1.0}
+    if "n" in found.grammar.letters:
+        assert {"several images", "order in memory", "a slice", "float32", "no image"} <= tried
+
+
+@pytest.mark.parametrize(("name", "heading"), own_mistakes())
+def test_a_lessons_mistake_is_wrong_and_told_in_its_own_words(name, heading):
+    found = LOOPS[name]
+    paragraph = found.texts[heading]
+    wrong = compiled(edited(source_of(found.reference), paragraph.edits), found.reference)
+    verdict = found.verdict(wrong)
+    assert not verdict.passed
+    assert paragraph.words in verdict.message, verdict.message
+
+
+HAND = {
+    "window_mask": [[12, 13, 14], [22, 23, 24], [32, 33, 34]],
+    "swap_elements": [720, 216],
+}
+
+
+@pytest.mark.parametrize("name", HAND)
+def test_the_case_by_hand_is_right(name):
+    np.testing.assert_array_equal(
+        right_trial(LOOPS[name], LOOPS[name].cases[0]).numbers, HAND[name]
+    )
+
+
+def test_the_cases_by_hand_with_names_are_right_inside():
+    aligned = right_trial(LOOPS["nat2align"], LOOPS["nat2align"].cases[0]).numbers
+    inside = np.s_[..., 1:-1, 1:-1]
+    np.testing.assert_array_equal(aligned[inside], aligned_names(3, 5)[inside])
+    view = right_trial(LOOPS["align2nat_view"], LOOPS["align2nat_view"].cases[0]).numbers
+    np.testing.assert_array_equal(view, natural_names(3, 5)[inside])
+    taps = right_trial(LOOPS["taps"], LOOPS["taps"].cases[0]).calls
+    assert taps[0] == ((0, 2), [(-1, 0.25), (0, 0.75)])
+    assert taps[5] == ((5, 2), [(2, 0.75), (3, 0.25)])
+    cells = right_trial(LOOPS["shifted_taps"], LOOPS["shifted_taps"].cases[0]).calls
+    assert cells[0] == ((0, 2, 2, 3), [(1, 0.5), (2, 0.5)])
+
+
+# --- the defects that readers found -----------------------------------------------------------
+
+
+def message_of(name, answer):
+    verdict = EXERCISES[name].verdict(answer)
+    assert not verdict.passed
+    return verdict.message
+
+
+def nat2align_only_first_image(natural, pad_value=PAD):
+    right = reference.nat2align(natural, pad_value=pad_value)
+    right[1:] = right[:1]
+    return right
+
+
+def nat2align_backwards(natural, pad_value=PAD):
+    return reference.align2nat(natural, pad_value=pad_value)
+
+
+def test_the_border_is_blamed_only_where_the_inside_is_right():
+    wrong_inside = message_of("nat2align", nat2align_backwards)
+    assert "the others are right" not in wrong_inside
+
+    def zero_outside(natural, pad_value=PAD):
+        return reference.nat2align(natural, pad_value=0.0)
+
+    assert "where pad_value counts; the others are right" in message_of(
+        "nat2align", zero_outside
+    )
+
+
+@pytest.mark.parametrize("wrong", [nat2align_only_first_image, nat2align_backwards])
+def test_picture_and_words_count_the_same_and_mark_the_same_entry(wrong):
+    """Also where the first image is right and a later one wrong."""
+    verdict = EXERCISES["nat2align"].verdict(wrong)
+    picture = expected_and_yours(verdict.expected, verdict.yours, verdict.place)
+    title = picture.get_suptitle()
+    counted = int((~np.isclose(verdict.yours, verdict.expected)).sum())
+    assert title.startswith(f"{counted} of {verdict.expected.size} values are wrong")
+    assert f"{counted} of {verdict.expected.size} values are wrong" in verdict.message
+    marked = f"out[{', '.join(map(str, verdict.place))}]"
+    assert marked in title and marked in verdict.message
+    assert verdict.yours[verdict.place] != verdict.expected[verdict.place]
+    crosses = [line for ax in picture.axes for line in ax.lines]
+    assert crosses, "no wrong entry is in the part that is drawn"
+
+
+def test_a_float_index_is_told_where_it_is_made():
+    def with_floats(v, lam):
+        lower = np.floor((v + 0.5) / lam - 0.5)
+        fraction = (v + 0.5) / lam - 0.5 - lower
+        return [(lower, 1 - fraction), (lower + 1, fraction)]
+
+    said = message_of("taps", with_floats)
+    assert "whole number of type int" in said and "outside" not in said
+
+    def swap(aligned, lam, pad_value=PAD):
+        return aligned[:, 0.0]
+
+    assert "whole number of type int" in message_of("swap_align2nat", swap)
+
+
+def test_padding_the_input_is_no_tensor_between():
+    def by_padding(aligned, lam, pad_value=PAD):
+        num, num_v, num_u, height, width = aligned.shape
+        reach = lam * max(num_v, num_u)
+        around = ((0, 0), (1, 1), (1, 1), (reach, reach), (reach, reach))
+        padded = np.pad(aligned, around, constant_values=pad_value)
+        taps, cells = EXERCISES["taps"].reference, EXERCISES["shifted_taps"].reference
+        out = np.zeros((num, lam * num_v, lam * num_u, -(-height // lam), -(-width // lam)))
+        for v, u, y, x in np.ndindex(*out.shape[1:]):
+            for k, wk in taps(v, lam):
+                for j, wj in taps(u, lam):
+                    for row, wr in cells(v, y, lam, num_v):
+                        for column, wc in cells(u, x, lam, num_u):
+                            read = padded[:, k + 1, j + 1, row + reach, column + reach]
+                            out[:, v, u, y, x] += wk * wj * wr * wc * read
+        return out
+
+    verdict = EXERCISES["swap_align2nat"].verdict(by_padding)
+    assert verdict.passed, verdict.message
+
+
+def test_lower_and_upper_cells_in_turn_are_not_taken_for_the_lower_ones():
+    def in_turn(v, y, lam, num_v):
+        place = lam * y + v - (lam * num_v - 1) / 2
+        return [(math.floor(place) if v % 2 else math.ceil(place), 1.0)]
+
+    said = message_of("shifted_taps", in_turn)
+    assert "you took the" not in said
+    assert "gave [(2, 1)], expected [(1, 0.5), (2, 0.5)]" in said
+
+
+def window_mask_always_six(aligned, y, x, pad_value=PAD):
+    return EXERCISES["window_mask"].reference(aligned, y, x, -6.0)
+
+
+def view_made_contiguous(padded, height, width):
+    return EXERCISES["align2nat_view"].reference(padded.contiguous(), height, width)
+
+
+def test_what_used_to_pass_is_caught():
+    assert "always give -6" in message_of("window_mask", window_mask_always_six)
+    assert "but copied" in message_of("align2nat_view", view_made_contiguous)
+
+
+def test_an_argument_lost_to_a_loop_is_named():
+    def nat2align(x, pad_value=-6.0):
+        out = np.full(x.shape, pad_value)
+        for y in range(x.shape[3]):
+            for x in range(x.shape[4]):  # noqa: B020, the mistake
+                out[..., y, x] = x[..., y, x]
+        return out
+
+    said = message_of("nat2align", nat2align)
+    assert "In line 4 a loop gives the name x to its own numbers" in said
+
+
+def test_no_exercise_has_an_argument_that_its_loops_want():
+    """`x` is the tensor in one place and the column in the next: the trap of an older text."""
+    for name, found in LOOPS.items():
+        arrays = {
+            parameter
+            for parameter, part in zip(found.parameters, found.grammar.parts, strict=True)
+            if part.kind == "array"
+        }
+        assert not arrays & {"v", "u", "y", "x"}, name
+
+
+def test_check_and_hint_and_solution_take_a_function_or_a_name(capsys):
+    @exercise
+    def nat2align(natural, pad_value=PAD):
+        return reference.nat2align(natural, pad_value=pad_value)
+
+    learn.check(nat2align)
+    learn.check("nat2align")
+    assert capsys.readouterr().out.count("nat2align: correct.") == 2
+    learn.hint(nat2align)
+    learn.hint("nat2align", 1)
+    one, other = capsys.readouterr().out.strip().split("nat2align, hint 1 of 3: ")[1:]
+    assert one.strip() == other.strip()
+    learn.solution(nat2align)
+    assert "def nat2align(natural" in capsys.readouterr().out
+
+
+def test_a_bad_name_is_answered_by_near_ones_alone():
+    with pytest.raises(InputError, match="a name such as nat2align") as error:
+        learn.hint("natalign")
+    assert "swap_elements" not in str(error.value)
+
+
+def test_a_name_that_was_never_answered_says_what_to_run():
+    exercise_module = inspect.getmodule(exercise_decorator)
+    exercise_module._answers.pop("swap_elements", None)
+    with pytest.raises(InputError, match="run the cell with its stub first"):
+        learn.check("swap_elements")
+
+
+def test_pictures_by_hand_write_their_numbers():
+    verdict = EXERCISES["window_mask"].verdict(lambda aligned, y, x, pad: aligned[:, :, y, x])
+    labels = EXERCISES["window_mask"].axes_of_result
+    picture = expected_and_yours(verdict.expected, verdict.yours, verdict.place, labels)
+    written = {text.get_text() for ax in picture.axes for text in ax.texts}
+    assert {"12", "34", "23"} <= written
+    assert [(ax.get_ylabel(), ax.get_xlabel()) for ax in picture.axes] == [("v", "u")] * 2
+
+
+# --- what is said -----------------------------------------------------------------------------
+
+
+def test_where_it_read_is_an_entry_of_the_input():
+    said = message_of("window_mask", lambda aligned, y, x, pad: aligned[:, :, y, x])
+    assert "out[0, 0] should be aligned[0, 0, 1, 2]; yours is aligned[0, 0, 2, 3]." in said
+
+
+def test_whole_numbers_are_noticed():
+    def as_ints(natural, pad_value=PAD):
+        return reference.nat2align(natural, pad_value=pad_value).astype(int)
+
+    assert "array of whole numbers" in message_of("nat2align", as_ints)
+
+
+def test_pairs_may_come_in_any_shape_but_must_be_pairs():
+    right = EXERCISES["taps"].reference
+
+    def one_by_one(v, lam):
+        yield from reversed(right(v, lam))
+
+    assert EXERCISES["taps"].verdict(one_by_one).passed
+    assert EXERCISES["taps"].verdict(lambda v, lam: np.array(right(v, lam), object)).passed
+    said = message_of("taps", lambda v, lam: right(v, lam)[0])
+    assert said == "Return a list of pairs (index, weight); yours is (-1, 0.25)."
+
+
+def test_a_mistake_that_explains_most_cases_is_told_with_their_number():
+    def wrong_way_but_for_large_windows(natural, pad_value=PAD):
+        is_large = natural.shape[1] > natural.shape[3]
+        transform = reference.nat2align if is_large else reference.align2nat
+        return transform(natural, pad_value=pad_value)
+
+    said = message_of("nat2align", wrong_way_but_for_large_windows)
+    assert re.search(r"In (\d+) of the \1 cases that fail .* wrong way", said), said
+
+
+def test_weights_of_a_mixture_are_told():
+    def half(aligned, lam, pad_value=PAD):
+        right = reference.swap_align2nat(aligned, lam, pad_value)
+        return pad_value + 0.5 * (right - pad_value)
+
+    said = message_of("swap_align2nat", half)
+    assert "pad_value weighs" in said and "and should" in said
+
+
+def test_weights_that_do_not_give_the_value_back_are_not_told():
+    def squared(aligned, lam, pad_value=PAD):
+        return reference.swap_align2nat(aligned, lam, pad_value) ** 2
+
+    assert "weighs" not in message_of("swap_align2nat", squared)
+
+
+def test_a_change_of_the_input_comes_before_any_guess():
+    def in_place(natural, pad_value=PAD):
+        natural[:] = 0
+        return natural
+
+    assert message_of("nat2align", in_place).startswith(
+        "Your function writes into its argument"
+    )
+
+
+def test_two_mistakes_at_once_are_told_apart():
+    def backwards_and_zero(natural, pad_value=PAD):
+        return reference.align2nat(natural, pad_value=0.0)
+
+    said = message_of("nat2align", backwards_and_zero)
+    assert "Two things at once." in said
+    assert "wrong way" in said and "you give 0" in said
+
+
+def test_one_direction_alone_is_told_as_one():
+    def only_rows(natural, pad_value=PAD):
+        source = source_of(LOOPS["nat2align"].reference)
+        wrong = edited(source, [("row = y - v", "row = y + v")])
+        return compiled(wrong, LOOPS["nat2align"].reference)(natural, pad_value)
+
+    assert "in one of two places" in message_of("nat2align", only_rows)
+
+
+def test_an_unknown_mistake_is_not_explained_away():
+    verdict = run(
+        EXERCISES["swap_align2nat"],
+        lambda aligned, lam, pad: np.sin(reference.swap_align2nat(aligned, lam, pad)),
+    )
+    assert verdict.told == "unknown"
+    assert "none of the mistakes known here" in verdict.message
+
+
+def test_an_exception_is_told_with_its_line():
+    def answer(v, lam):
+        place = (v + 0.5) / lam
+        return place.nothing
+
+    assert "Line 3 of your function. AttributeError" in message_of("taps", answer)
+
+
+def test_a_missing_return_is_told():
+    def answer(v, u, h, w, lam):
+        v * u
+
+    assert "return" in message_of("swap_elements", answer)
+
+
+def test_no_image_is_a_remark_and_no_failure():
+    def stacked(natural, pad_value=PAD):
+        images = [reference.nat2align(image[None], pad_value=pad_value) for image in natural]
+        return np.concatenate(images)
+
+    verdict = EXERCISES["nat2align"].verdict(stacked)
+    assert verdict.passed
+    assert "no image at all" in verdict.remarks[0]
+
+
+# --- grammar, edits, texts --------------------------------------------------------------------
+
+
+def test_sizes_are_computed_and_rounded_up():
+    sizes = {"h": 7, "v": 3, "lam": 2}
+    assert [size_of(words, sizes) for words in ("h/lam", "lam*v", "h+v-1", "4")] == [4, 6, 9, 4]
+
+
+def test_a_grammar_names_its_parts():
+    grammar = parse("n v u h+v-1 w, <h, lam, [k], pad -> pairs")
+    assert [part.kind for part in grammar.parts] == ["array", "index", "size", "array", "pad"]
+    assert grammar.letters == {"n", "v", "u", "h", "w", "lam", "k"}
+    assert grammar.swept == 1
+    with pytest.raises(ValueError, match="->"):
+        parse("v u")
+
+
+def test_values_are_unique_and_no_value_is_whole():
+    for case in LOOPS["align2nat"].cases[1:]:
+        values = np.asarray(case.make()[0])
+        assert len(np.unique(values)) == values.size
+        assert not np.any(values % 1 == 0)
+
+
+def test_memory_is_laid_out_in_unusual_ways():
+    by_name = {case.name: case.make()[0] for case in LOOPS["align2nat_view"].cases}
+    assert not by_name["order in memory"].is_contiguous()
+    assert by_name["a slice"].storage_offset() > 0
+    assert by_name["float32"].dtype == torch.float32
+
+
+def test_an_edit_that_fits_nowhere_is_refused():
+    with pytest.raises(ValueError, match="a piece of the source"):
+        edited("a = 1", [("b", "c")])
+
+
+def test_every_common_mistake_has_its_sentence_and_every_sentence_is_used():
+    headings = {heading for heading in EVERY_EXERCISE if heading.startswith(MISTAKE)}
+    assert headings == {MISTAKE + name for name in (*COMMON, *OF_RESULTS)}
+    folder = ROOT / "tensormask_edu" / "learn"
+    files = ("checks.py", "told.py", "cases.py")
+    source = "".join((folder / name).read_text(encoding="utf-8") for name in files)
+    rest = set(EVERY_EXERCISE) - headings
+    said = {heading.removeprefix("case: ") for heading in rest} - {"by hand"}  # by kinds.py
+    assert not [words for words in said if not re.search(f"[\"']{words}[\"']", source)]
+
+
+@pytest.mark.parametrize("rule", COMMON)
+def test_every_common_mistake_is_made_in_some_exercise(rule):
+    import ast
+
+    sources = [source_of(found.reference) for found in LOOPS.values()]
+    made = [tree for source in sources for tree in COMMON[rule](ast.parse(source))]
+    assert made
+
+
+@each_function
 def test_no_paragraph_of_an_exercise_is_unused(name):
-    found = EXERCISES[name]
-    assert not set(lesson_texts(found)[name]) - headings_of(found) - {"border"}
-
-
-def test_no_shared_paragraph_and_no_section_is_unused():
-    for lesson in {found.lesson for found in EXERCISES.values()}:
-        exercises = [found for found in EXERCISES.values() if found.lesson == lesson]
-        sections = lesson_texts(exercises[0])
-        shared = set(sections.pop(SHARED, {}))
-        assert set(sections) == {found.name for found in exercises}
-        asked = [headings_of(found) - set(sections[found.name]) for found in exercises]
-        users = {heading: sum(heading in asks for asks in asked) for heading in shared}
-        assert all(users.values()), users
-
-
-def test_what_fits_every_exercise_is_said_somewhere_in_the_check():
-    source = inspect.getsource(checks)
-    assert not [heading for heading in EVERY_EXERCISE if f'"{heading}"' not in source]
-
-
-def test_every_lesson_has_one_module_and_one_text_file():
-    folder = ROOT / "tensormask_edu" / "learn" / "lessons"
-    modules = {path.stem for path in folder.glob("*.py") if path.stem != "__init__"}
-    assert modules == {path.stem for path in folder.glob("*.md")}
-    assert modules == {f"lesson_{found.lesson[:2]}" for found in EXERCISES.values()}
+    found = LOOPS[name]
+    common = {MISTAKE + rule for rule in (*COMMON, *OF_RESULTS)}
+    known = {f"hint {number}" for number in (1, 2, 3)} | {"case: by hand"} | common
+    known |= {f"extra: {extra}" for extra in found.extras}
+    known |= {f"case: {case.name}" for case in found.cases}
+    own = read_texts(ROOT / f"tensormask_edu/learn/lessons/lesson_{found.lesson}.md")[name]
+    assert not {heading for heading in own if not own[heading].edits} - known
 
 
 @pytest.mark.parametrize("path", TEXT_FILES, ids=lambda path: path.stem)
@@ -675,41 +497,63 @@ def test_no_heading_of_a_text_file_is_there_twice(path):
     assert len(sections) == sum(line.startswith("## ") for line in lines)
     paragraphs = [text for section in sections.values() for text in section.values()]
     assert len(paragraphs) == sum(line.startswith("### ") for line in lines)
-    assert all(paragraphs)
+    assert all(paragraph.words for paragraph in paragraphs)
 
 
 def test_a_text_file_is_read_by_its_headings(tmp_path):
     path = tmp_path / "lesson.md"
     path.write_text(
-        "A note.\n\n## one\n### hint 1\nTwo\nlines.\n\n### hint 2\nMore.\n## shared\n"
+        "A note.\n\n## one\n### hint 1\nTwo\nlines.\n\n"
+        "### mistake: m\n    a + b => a - b\nMinus.\n\n## shared\n"
     )
     assert read_texts(path) == {
-        "one": {"hint 1": "Two lines.", "hint 2": "More."},
-        "shared": {},
+        "one": {
+            "hint 1": Paragraph("Two lines."),
+            "mistake: m": Paragraph("Minus.", (("a + b", "a - b"),)),
+        },
+        SHARED: {},
     }
 
 
-# --- the mechanism ----------------------------------------------------------------------------
+def test_every_lesson_has_one_module_and_one_text_file():
+    folder = ROOT / "tensormask_edu" / "learn" / "lessons"
+    modules = {path.stem for path in folder.glob("*.py") if path.stem != "__init__"}
+    assert modules == {path.stem for path in folder.glob("*.md")}
+    assert modules == {f"lesson_{found.lesson}" for found in EXERCISES.values()}
+
+
+@pytest.mark.parametrize("number", sorted({found.lesson for found in EXERCISES.values()}))
+def test_a_lesson_costs_at_most_300_lines_beside_its_text(number):
+    """Module with its pictures, and sentences; blank lines are not counted."""
+    folder = ROOT / "tensormask_edu" / "learn" / "lessons"
+    files = sorted(folder.glob(f"*{number}*.*"))
+    assert {path.suffix for path in files} == {".py", ".md"}
+    lines = [line for path in files for line in path.read_text("utf-8").splitlines()]
+    assert sum(bool(line.strip()) for line in lines) <= 300
+
+
+# --- stubs and solutions ----------------------------------------------------------------------
 
 
 def test_an_untouched_stub_becomes_the_packages_version_and_says_so(capsys):
     @exercise
-    def nat2align(x, pad_value=PAD):
+    def nat2align(natural, pad_value=PAD):
         """What to do."""
         ...
 
     assert "not attempted yet" in capsys.readouterr().out
     x = np.random.default_rng(0).random((1, 3, 3, 4, 4))
     np.testing.assert_array_equal(nat2align(x), reference.nat2align(x))
-    assert check(nat2align) is None
-    assert "nothing to check yet" in capsys.readouterr().out
+    assert learn.check(nat2align) is None
+    assert learn.check("nat2align") is None
+    assert capsys.readouterr().out.count("nothing to check yet") == 2
 
 
 def test_a_written_stub_is_the_learners(capsys):
     @exercise
-    def nat2align(x, pad_value=PAD):
+    def nat2align(natural, pad_value=PAD):
         """What to do."""
-        return x + 1
+        return natural + 1
 
     assert nat2align(1) == 2
     assert capsys.readouterr().out == ""
@@ -735,52 +579,16 @@ def test_what_counts_as_untouched():
 
 
 def test_check_names_the_stage_the_case_and_the_way_on_and_draws(capsys):
-    nat2align_wrong_way.__name__ = "nat2align"
-    try:
-        picture = check(nat2align_wrong_way)
-    finally:
-        nat2align_wrong_way.__name__ = "nat2align_wrong_way"
+    @exercise
+    def nat2align(natural, pad_value=PAD):
+        return reference.align2nat(natural, pad_value=pad_value)
+
+    picture = learn.check(nat2align)
     said = capsys.readouterr().out
     assert "Stopped at: by hand" in said
     assert "every value names its pixel" in said
     assert 'learn.hint("nat2align", 1)' in said
-    assert [ax.get_title() for ax in picture.axes] == [
-        "expected",
-        "yours",
-        "difference (× wrong)",
-    ]
-
-
-def test_check_lists_what_passed(capsys):
-    elements_by_numpy.__name__ = "swap_elements"
-    try:
-        check(elements_by_numpy)
-    finally:
-        elements_by_numpy.__name__ = "elements_by_numpy"
-    assert (
-        "correct.\nPassed: shape, by hand, random, borders, input unchanged."
-        in capsys.readouterr().out
-    )
-
-
-def test_an_exception_is_told_with_its_line():
-    def answer(v, lam):
-        place = (v + 0.5) / lam
-        return place.nothing
-
-    assert "Line 3 of your function. AttributeError" in run(EXERCISES["taps"], answer).message
-
-
-def test_a_missing_return_is_told():
-    def answer(v, u, h, w, lam):
-        v * u
-
-    assert "return" in run(EXERCISES["swap_elements"], answer).message
-
-
-def test_an_unknown_mistake_is_not_explained_away():
-    verdict = run(EXERCISES["swap_elements"], lambda v, u, h, w, lam: (1, 2))
-    assert "none of the mistakes known here" in verdict.message
+    assert [ax.get_title() for ax in picture.axes] == ["expected", "yours"]
 
 
 def test_solutions_switched_on_are_checked_like_answers(monkeypatch, capsys):
@@ -789,7 +597,7 @@ def test_solutions_switched_on_are_checked_like_answers(monkeypatch, capsys):
     @exercise
     def swap_elements(num_v, num_u, height, width, lam): ...
 
-    check(swap_elements)
+    learn.check(swap_elements)
     assert "correct" in capsys.readouterr().out
 
 
@@ -800,23 +608,14 @@ def test_a_wrong_solution_would_be_noticed(monkeypatch):
         return 1, 2
 
     with pytest.raises(AssertionError, match="swap_elements fails its check"):
-        check(swap_elements)
+        learn.check(swap_elements)
 
 
-def test_hints_grow_and_the_solution_is_the_packages_source(capsys):
-    hint("swap_align2nat", 3)
+def test_hints_grow_and_end(capsys):
+    learn.hint("swap_align2nat", 3)
     assert "hint 3 of 3" in capsys.readouterr().out
-    solution("swap_align2nat")
-    said = capsys.readouterr().out
-    assert "# tensormask_edu.reference.swap_align2nat" in said
-    assert "def swap_align2nat(x: Array, lam: int" in said
-
-
-def test_unknown_names_and_numbers_are_refused():
-    with pytest.raises(InputError, match="exercise: expected one of window_mask"):
-        hint("nothing", 1)
     with pytest.raises(InputError, match="number: expected a hint from 1 to 3"):
-        hint("taps", 4)
+        learn.hint("taps", 4)
 
 
 # --- looks ------------------------------------------------------------------------------------
@@ -875,20 +674,3 @@ def test_smoke_mode_shortens(monkeypatch):
     assert full_or_smoke(10, 1) == 10
     monkeypatch.setenv("TENSORMASK_EDU_SMOKE", "1")
     assert full_or_smoke(10, 1) == 1
-
-
-def test_the_explorer_says_so_where_ipywidgets_is_missing(monkeypatch, capsys):
-    monkeypatch.setitem(__import__("sys").modules, "ipywidgets", None)
-    assert explore(lambda y: y, y=3) is None
-    assert "needs ipywidgets" in capsys.readouterr().out
-
-
-def test_the_explorer_draws_for_every_place():
-    pytest.importorskip("ipywidgets")
-    seen = []
-    box = explore(lambda y, x: seen.append((y, x)), y=3, x=5)
-    box.update()
-    box.children[0].value = 2
-    box.update()
-    assert seen[0] == (1, 2)
-    assert seen[-1] == (2, 2)

@@ -15,13 +15,18 @@ import pytest
 from conftest import ROOT
 
 from tensormask_edu import learn
+from tensormask_edu.learn.kinds import EXERCISES
 
 FOLDER = ROOT / "notebooks"
+sys.path.append(str(FOLDER))  # build.py's own neighbours
+import course
+import lab
+
 SPEC = importlib.util.spec_from_file_location("notebooks_build", FOLDER / "build.py")
 build = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(build)
 TWINS = build.twins()
-EXERCISE_LESSONS = [twin for twin in TWINS if not twin.stem.startswith("00")]
+EXERCISE_LESSONS = [twin for twin in TWINS if course.lesson_of(twin).exercises]
 each_lesson = pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin.stem)
 
 
@@ -47,17 +52,18 @@ def test_an_untouched_lesson_runs_to_its_end(twin):
 
 @pytest.mark.parametrize("twin", EXERCISE_LESSONS, ids=lambda twin: twin.stem)
 def test_with_the_solutions_switched_on_every_check_passes(twin, monkeypatch, capsys):
-    """The stubs and checks alone.
+    """The cells of exercises alone.
 
     An untouched stub is the same function, so the other cells ran above.
     """
     monkeypatch.setenv("TENSORMASK_EDU_SOLUTIONS", "1")
     names = {"learn": learn}
     for cell in code_cells(read(twin)):
-        if "learn.exercise" in cell.source or "learn.check" in cell.source:
+        if re.search(r"learn\.(exercise|check|numbers|predict|explain)\b", cell.source):
             exec(cell.source, names)
     said = capsys.readouterr().out
-    assert said.count(": correct.") == 4
+    graded = [name for name in course.lesson_of(twin).exercises if is_graded(name)]
+    assert [name for name in graded if f"{name}: correct." not in said] == []
     assert "not attempted" not in said
 
 
@@ -122,11 +128,10 @@ def test_a_lesson_is_short_and_its_cells_are_small(twin):
 
 @pytest.mark.parametrize("twin", EXERCISE_LESSONS, ids=lambda twin: twin.stem)
 def test_a_lesson_has_its_parts(twin):
-    from tensormask_edu.learn.exercise import EXERCISES
-
     text = "\n".join(cell.source for cell in read(twin).cells)
     for part in (
         "**The question:**",
+        "**After this lesson you can**",
         "To run:",
         "Seed: 0",
         "## Recap",
@@ -134,10 +139,154 @@ def test_a_lesson_has_its_parts(twin):
         "glossary",
     ):
         assert part in text
-    names = {name for name, each in EXERCISES.items() if each.lesson == twin.stem}
-    assert len(names) == 4
-    assert set(re.findall(r"@learn\.exercise\ndef (\w+)", text)) == names
-    assert set(re.findall(r"learn\.check\((\w+)\)", text)) == names
+    names = {name for name, each in EXERCISES.items() if each.lesson == twin.stem[:2]}
+    assert set(course.lesson_of(twin).exercises) == names
+    written = re.findall(r"@learn\.exercise\n(?:def|class) (\w+)", text)
+    written += re.findall(r'learn\.(?:numbers|predict|explain)\(\s*"(\w+)"', text)
+    assert set(written) == names
+    checked = set(re.findall(r'learn\.check\("?(\w+)', text))
+    assert {name for name in names if is_graded(name)} <= checked
+
+
+@pytest.mark.parametrize("twin", EXERCISE_LESSONS, ids=lambda twin: twin.stem)
+def test_a_stub_has_the_arguments_of_the_function_it_stands_for(twin):
+    text = "\n".join(cell.source for cell in code_cells(read(twin)))
+    for name, arguments in re.findall(r"@learn\.exercise\ndef (\w+)\((.*?)\):", text, re.S):
+        stub = [part.split("=")[0].strip() for part in arguments.split(",") if part.strip()]
+        assert tuple(stub) == EXERCISES[name].parameters
+
+
+# --- what comes from the front matter ---------------------------------------------------------
+
+
+def is_graded(name):
+    return hasattr(EXERCISES[name], "verdict")
+
+
+def test_thirteen_lessons_are_in_the_table_each_once():
+    rows = course.table().splitlines()[2:]
+    numbers = [re.search(r"\| \[?(\d\d) ", row)[1] for row in rows]
+    assert numbers == [f"{number:02}" for number in range(13)]
+    written = {lesson.number for lesson in course.lessons()}
+    assert not written & {name[:2] for name in course.PLANNED}
+
+
+def test_every_lesson_leads_to_the_one_before_and_the_next():
+    order = course.lessons()
+    for before, after in zip(order, order[1:], strict=False):
+        assert f"**Next:** {after.link()}" in course.last(before)
+        assert f"**Before:** {before.link()}" in course.last(after)
+        assert course.last(before) in read(before.twin).cells[-1].source
+
+
+def test_the_map_of_the_course_is_in_lesson_00():
+    text = "\n".join(cell.source for cell in read(TWINS[0]).cells)
+    assert course.table() in text
+    assert "{{" not in text
+
+
+@pytest.mark.parametrize("line", ["#     minutes: 60", "#     title: Two ways to file a mask"])
+def test_front_matter_that_is_not_whole_is_refused(line, tmp_path):
+    twin = tmp_path / "04_two.py"
+    text = next(t for t in TWINS if t.stem.startswith("04")).read_text(encoding="utf-8")
+    assert line in text
+    twin.write_text(text.replace(line, "#     mintues: 1"), encoding="utf-8")
+    with pytest.raises(ValueError, match="front matter"):
+        course.lesson_of(twin)
+
+
+def test_nothing_else_lists_the_lessons():
+    """The menu takes what is in a folder, the pages fill in the table."""
+    assert "lessons/*" in (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    assert course.MAP in (ROOT / "docs" / "course.md").read_text(encoding="utf-8")
+    for path in (ROOT / "docs" / "course.md", TWINS[0]):
+        assert "| [04" not in path.read_text(encoding="utf-8")
+
+
+# --- copies of the lessons --------------------------------------------------------------------
+
+
+@pytest.fixture
+def lessons(tmp_path):
+    """Two lessons as they are committed, and their data."""
+    source = tmp_path / "notebooks"
+    (source / "data").mkdir(parents=True)
+    (source / "data" / "sample.npz").write_bytes(b"data")
+    for name in ("00_start", "04_two"):
+        (source / f"{name}.ipynb").write_text(f"{name}, first")
+    return source
+
+
+def test_the_lab_copies_lessons_and_leaves_the_committed_ones_alone(lessons):
+    work = lessons.parent / "work"
+    said = lab.copy_lessons(work, lessons)
+    assert said == ["work/00_start.ipynb: copied", "work/04_two.ipynb: copied"]
+    assert (work / "data" / "sample.npz").read_bytes() == b"data"
+    (work / "04_two.ipynb").write_text("my answers")  # what saving does
+    assert lab.copy_lessons(work, lessons) == []
+    assert (work / "04_two.ipynb").read_text() == "my answers"
+    assert (lessons / "04_two.ipynb").read_text() == "04_two, first"
+
+
+def test_an_update_replaces_what_nobody_changed_and_tells_of_the_rest(lessons):
+    work = lessons.parent / "work"
+    lab.copy_lessons(work, lessons)
+    (work / "04_two.ipynb").write_text("my answers")
+    for name in ("00_start", "04_two"):
+        (lessons / f"{name}.ipynb").write_text("second")
+    assert lab.copy_lessons(work, lessons) == [
+        "work/00_start.ipynb: updated",
+        "work/04_two.ipynb: yours; there is a newer one: make fresh LESSON=04",
+    ]
+    assert (work / "00_start.ipynb").read_text() == "second"
+    assert (work / "04_two.ipynb").read_text() == "my answers"
+
+
+def test_a_fresh_copy_keeps_the_old_one(lessons):
+    work = lessons.parent / "work"
+    lab.copy_lessons(work, lessons)
+    (work / "04_two.ipynb").write_text("my answers")
+    said = lab.fresh(work, "04", lessons)
+    assert said == ["work/04_two.mine1.ipynb: yours, kept", "work/04_two.ipynb: updated"]
+    assert (work / "04_two.mine1.ipynb").read_text() == "my answers"
+    assert (work / "04_two.ipynb").read_text() == "04_two, first"
+    for wrong in ("", "99"):
+        with pytest.raises(ValueError, match="expected one of 00, 04"):
+            lab.fresh(work, wrong, lessons)
+
+
+def test_only_copies_that_nobody_changed_are_trusted(lessons):
+    work = lessons.parent / "work"
+    lab.copy_lessons(work, lessons)
+    (work / "04_two.ipynb").write_text("my answers")
+    assert lab.untouched(work) == [work / "00_start.ipynb"]
+
+
+def test_copies_are_not_under_version_control():
+    run = subprocess.run(["git", "check-ignore", "work/00_start_here.ipynb"], cwd=ROOT)
+    assert run.returncode == 0
+
+
+def test_links_of_a_copy_lead_into_the_folder_that_the_server_shows(monkeypatch):
+    """The server's root is the checkout, so `../docs` from `work` is inside."""
+    command = lab.jupyter_command(ROOT / "work", [])
+    assert f"--ServerApp.root_dir={ROOT}" in command
+    assert command[4] == str(ROOT / "work" / "00_start_here.ipynb")
+
+
+def test_as_root_jupyter_is_told_so(monkeypatch, capsys):
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert "--allow-root" in lab.jupyter_command(ROOT / "work", [])
+    assert "make lab LAB=--ip=0.0.0.0" in capsys.readouterr().out
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert "--allow-root" not in lab.jupyter_command(ROOT / "work", [])
+
+
+def test_make_lab_says_what_it_installs():
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8")
+    before = recipe[recipe.index("$(VENV)/.learn:") :]
+    assert before.index("5.7 GB") < before.index("-e '.[learn]'")
+    assert "5.7 GB" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @each_lesson
@@ -149,6 +298,34 @@ def test_names_in_the_map_of_a_lesson_exist(twin):
     text = "\n".join(cell.source for cell in read(twin).cells if cell.cell_type == "markdown")
     for part, name in re.findall(r"`(ops|reference)\.(\w+)`", text):
         assert hasattr(getattr(tensormask_edu, part), name), f"{part}.{name}"
+
+
+def rows_of_the_map(text):
+    """(code, lessons) of every row of "paper | code | lesson"."""
+    _, _, table = text.partition("| paper | code | lesson |\n")
+    rows = table.partition("\n\n")[0].splitlines()[1:]
+    return [tuple(cell.strip() for cell in row.split("|")[2:4]) for row in rows]
+
+
+@pytest.mark.parametrize("twin", EXERCISE_LESSONS, ids=lambda twin: twin.stem)
+def test_every_row_of_the_map_leads_to_what_it_names(twin):
+    """To parts that are there, of a lesson whose own text holds one of the row's names."""
+    written = {each.stem[:2]: build.source_of(each).cells for each in TWINS}
+    rows = rows_of_the_map("\n".join(cell.source for cell in written[twin.stem[:2]]))
+    assert len(rows) >= 3
+    for code, where in rows:
+        names = {
+            re.split(r"[(\[=]", name)[0].split(".")[-1] for name in re.findall("`(.+?)`", code)
+        }
+        for number, parts in re.findall(r"(\d\d)(?:, parts? ([\d to and]+))?", where):
+            if number not in written:
+                assert any(name.startswith(number) for name in course.PLANNED)
+                continue
+            text = "\n".join(cell.source for cell in written[number])
+            before = text.partition("| paper |")[0]
+            assert any(re.search(rf"\b{name}\b", before) for name in names), (code, where)
+            for part in re.findall(r"\d+", parts):
+                assert f"## {part}. " in text, (code, where)
 
 
 @each_lesson
@@ -207,9 +384,9 @@ def test_a_lesson_defines_nothing_that_the_package_has(twin):
 def test_a_copy_of_the_package_would_be_noticed():
     import inspect
 
-    from tensormask_edu.learn.lessons.lesson_06 import swap_elements
+    from tensormask_edu.masks import iou
 
-    renamed = inspect.getsource(swap_elements).replace("def swap_elements", "def mine")
+    renamed = inspect.getsource(iou).replace("def iou", "def mine")
     assert defined_twice(renamed) == ["mine"]
     assert defined_twice("def subsample(x):\n    return x") == ["subsample"]
 

@@ -72,6 +72,10 @@ ALLOWED: dict[str, tuple[Callable[[], bool], set[str]]] = {
         lambda: not (shutil.which("compute-sanitizer") or CUDA_SANITIZER.is_file()),
         {"test_compute_sanitizer_has_nothing_to_say"},
     ),
+    "no chromium to open a page in": (
+        lambda: not (shutil.which("chromium") or shutil.which("chromium-browser")),
+        {"test_another_picture_when_a_slider_or_the_pointer_moves"},
+    ),
     "a CUDA device is here": (
         torch.cuda.is_available,
         {

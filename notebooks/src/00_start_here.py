@@ -4,16 +4,24 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   lesson:
+#     title: Start here
+#     asks: "does it run here, and what comes out?"
+#     question: >-
+#       how can one network, without cutting the image into crops, draw the exact outline of
+#       every object in it?
+#     needs: nothing but this page.
+#     minutes: 1
+#     seconds: 10
+#     objectives: []
+#     exercises: []
 # ---
 
 # %% [markdown]
-# # Start here
+# {{ head }}
 #
-# **The question of the course:** how can one network, without cutting the image into crops,
-# draw the exact outline of every object in it?
-#
-# This page takes half a minute. It shows that everything runs here, one finished result, and
-# the way through the lessons. *To run: 10 seconds. Exercises: none. Random numbers: none.*
+# That is the question of the whole course. This page takes half a minute: it shows that
+# everything runs here, one finished result, and the way through the lessons.
 #
 # ## 1. What comes out at the end
 #
@@ -61,22 +69,7 @@ for ability in doctor.abilities():
 # Every lesson asks one question, starts with a picture, and runs on a laptop without a GPU. You
 # may begin with lesson 04: it explains the (V, U, H, W) tensor from nothing.
 #
-# | | question | state |
-# |---|---|---|
-# | 01 Overlap world | why is "which pixel is whose" hard? | planned |
-# | 02 Four ancestors | what did earlier methods store per place? | planned |
-# | 03 A mask is a 4-D tensor | what do V, U, H, W and their units mean? | planned |
-# | [04 Two ways to file a mask](04_two_ways_to_file_a_mask.ipynb) | natural or aligned? | **ready** |
-# | 05 More mask pixels for free | can few channels give a fine mask? | planned |
-# | [06 Swap and bipyramid](06_swap_and_bipyramid.ipynb) | why do big objects get bigger masks? | **ready** |
-# | 07 From NumPy to PyTorch | same numbers, gradients, ten times faster? | planned |
-# | 08 Which window learns what | when is a window positive? | planned |
-# | 09 Train it | does it learn in minutes? | planned |
-# | 10 Ablations in miniature | which idea earns what? | planned |
-# | 11 Real photos, full model | does it survive reality? | planned |
-# | 12 Ship it | what leaves PyTorch? | planned |
-#
-# Words you do not know are in the [glossary](../docs/glossary.md).
+# {{ map }}
 #
 # ## 4. How an exercise works
 #
@@ -96,6 +89,9 @@ learn.check(window_mask)
 # %% [markdown]
 # The check goes from easy to hard, stops at the first failure, says which idea is probably
 # wrong, and draws what was expected beside what came. `learn.hint("window_mask", 1)`, then 2
-# and 3, help step by step; `learn.solution("window_mask")` prints the package's own source.
+# and 3, help step by step; `learn.solution("window_mask")` prints a solution.
 #
-# **Next:** [04 Two ways to file a mask](04_two_ways_to_file_a_mask.ipynb).
+# `make lab` opened a copy of this lesson in the folder `work`, which is yours: save what you
+# like. `make fresh LESSON=04` brings an untouched copy of a lesson, and keeps yours beside it.
+#
+# {{ last }}

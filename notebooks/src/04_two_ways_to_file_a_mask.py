@@ -4,23 +4,31 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   lesson:
+#     title: Two ways to file a mask
+#     asks: "natural or aligned?"
+#     question: >-
+#       a network must store many small masks, one for each place in the image. Under which
+#       address should it file each value: under the *window* the value belongs to, or under the
+#       *pixel* it speaks of?
+#     needs: "PyTorch and NumPy, and nothing about TensorMask. Seed: 0."
+#     minutes: 60
+#     seconds: 10
+#     objectives:
+#     - "say where any mask value lives, in the natural and in the aligned form;"
+#     - move a whole tensor from one form to the other, with loops and with strides alone.
+#     exercises: [window_mask, nat2align, align2nat, align2nat_view]
 # ---
 
 # %% [markdown]
-# # 04 Two ways to file a mask
-#
-# **The question:** a network must store many small masks, one for each place in the image.
-# Under which address should it file each value: under the *window* the value belongs to, or
-# under the *pixel* it speaks of?
-#
-# You need PyTorch and NumPy, and nothing about TensorMask. *To run: 10 seconds. To work through
-# with the four exercises: 60 minutes. Seed: 0.*
+# {{ head }}
 
 # %%
 import numpy as np
 import torch
 
 from tensormask_edu import learn, ops, reference, viz
+from tensormask_edu.learn.lessons import lesson_04
 from tensormask_edu.viz import gallery, lessons
 
 rng = np.random.default_rng(0)
@@ -125,13 +133,12 @@ viz.two_representations(natural)
 # up to V/2 cells away. The paper measures the difference (lesson 10): it grows as bins get
 # coarser.
 #
-# In a running notebook, drag the sliders: (y, x) is the pixel, and the window stays one cell up
-# and left of it. (A web page has no sliders; the picture above is one of their positions.) Near
-# the border some dots drop out of the left wall: beyond the grid there is no window to speak of
-# that pixel.
+# Move the pointer over the right wall, or drag the sliders: (y, x) is the pixel, and the window
+# stays one cell up and left of it. Near the border some dots drop out of the left wall: beyond
+# the grid there is no window to speak of that pixel.
 
 # %%
-learn.explore(lambda y, x: viz.two_representations(natural, pixel=(y, x)), y=7, x=7)
+lesson_04.two_ways(natural)
 
 # %% [markdown]
 # ## 4. Exercise: read one window (10 min, ●○○)
@@ -157,7 +164,7 @@ learn.check(window_mask)
 
 # %% [markdown]
 # Stuck? Run `learn.hint("window_mask", 1)`, then 2, then 3; `learn.solution("window_mask")`
-# shows the package's own. So it is with every exercise.
+# shows a solution. So it is with every exercise.
 #
 # ## 5. Exercise: refile the whole tensor (10 min, ●●○)
 #
@@ -168,8 +175,8 @@ learn.check(window_mask)
 
 # %%
 @learn.exercise
-def nat2align(x, pad_value=-6.0):
-    """x: array (N, V, U, H, W), natural, alpha = 1 -> array of the same shape, aligned."""
+def nat2align(natural, pad_value=-6.0):
+    """natural: array (N, V, U, H, W), alpha = 1 -> array of the same shape, aligned."""
     # aligned (v, u, y, x) = natural (v, u, y - v, x - u);
     # pad_value where y - v or x - u is outside
     ...
@@ -181,12 +188,12 @@ learn.check(nat2align)
 # %% [markdown]
 # ## 6. There and back: what gets lost
 #
-# Refile twice and compare. Use a random tensor: windows that do *not* agree, so that nothing is
-# equal by luck.
+# Refile twice and compare, the way there by your own function. Use a random tensor: windows
+# that do *not* agree, so that nothing is equal by luck.
 
 # %%
 x = rng.normal(size=(1, 3, 3, 7, 7))
-back = reference.align2nat(reference.nat2align(x))
+back = reference.align2nat(nat2align(x))
 returned = np.isclose(back, x)[0]
 learn.compare(x[..., 1:-1, 1:-1], back[..., 1:-1, 1:-1], "interior")
 learn.compare(x, back, "everything")
@@ -236,8 +243,8 @@ print("alpha = 2\n", two_apart[0, :, :, 3, 3])
 
 # %%
 @learn.exercise
-def align2nat(x, sigma_vu=1, pad_value=-6.0):
-    """x: array (N, V, U, H, W), aligned -> array of the same shape, natural.
+def align2nat(aligned, sigma_vu=1, pad_value=-6.0):
+    """aligned: array (N, V, U, H, W) -> array of the same shape, natural.
 
     Bins are sigma_vu cells apart.
     """
@@ -358,8 +365,8 @@ except ValueError as error:
 # | aligned F̂, section 3.3 | `aligned` | 04, part 3 |
 # | `align2nat`, section 3.3 | `reference.align2nat`, `ops.align2nat` | 04, parts 7 to 10 |
 # | `nat2align`, section 3.3 | `reference.nat2align`, `ops.nat2align` | 04, part 5 |
-# | unequal units, appendix A.1 | `aligned_sigma_hw`, `aligned_sigma_vu` | 06 |
+# | unequal units, appendix A.1 | `aligned_sigma_hw`, `aligned_sigma_vu` | 04, part 7 |
 #
-# **You can now** say where any mask value lives, in both forms, and move it. **Next:** lesson
-# 05 makes few bins into many; [lesson 06](06_swap_and_bipyramid.ipynb) uses that to give big
-# objects bigger masks. Words: [glossary](../docs/glossary.md).
+# Lesson 05 will make few bins into many; lesson 06 uses that to give big objects bigger masks.
+#
+# {{ last }}

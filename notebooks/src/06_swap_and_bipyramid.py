@@ -4,16 +4,24 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   lesson:
+#     title: Swap and bipyramid
+#     asks: "why should big objects get bigger masks?"
+#     question: >-
+#       why should big objects get bigger masks, and how can that cost nothing?
+#     needs: >-
+#       [lesson 04](04_two_ways_to_file_a_mask.ipynb): the (V, U, H, W) tensor, natural and
+#       aligned. Seed: 0.
+#     minutes: 75
+#     seconds: 20
+#     objectives:
+#     - "say which inputs any mask bin of the model reads, and with which weights;"
+#     - compute what a tensor bipyramid costs with and without the fused op.
+#     exercises: [taps, shifted_taps, swap_align2nat, swap_elements]
 # ---
 
 # %% [markdown]
-# # 06 Swap and bipyramid
-#
-# **The question:** why should big objects get bigger masks, and how can that cost nothing?
-#
-# You need [lesson 04](04_two_ways_to_file_a_mask.ipynb): the (V, U, H, W) tensor, natural and
-# aligned. Everything else is explained here. *To run: 20 seconds. To work through with the four
-# exercises: 75 minutes. Seed: 0.*
+# {{ head }}
 
 # %%
 import time
@@ -219,8 +227,8 @@ viz.sixteen_taps(side_bins=3, lam=2, output=(4, 1, 2, 2))
 
 # %%
 @learn.exercise
-def swap_align2nat(x, lam, pad_value=-6.0):
-    """x: array (N, V, U, H, W) -> array (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam)).
+def swap_align2nat(aligned, lam, pad_value=-6.0):
+    """(N, V, U, H, W) -> array (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam)).
 
     A sum over taps(v, lam), taps(u, lam),
     shifted_taps(v, y, lam, V) and shifted_taps(u, x, lam, U).
@@ -342,13 +350,14 @@ for words, way in ways.items():
 #
 # | paper | code | lesson |
 # |---|---|---|
-# | tensor bipyramid, section 4.2 | `Geometry(bipyramid=True)`, `MaskBranch` | 06, parts 1 and 2 |
+# | tensor bipyramid, section 4.2 | `bipyramid=True`, `detector.network.MaskBranch` | 06, parts 1 and 2 |
 # | λ, section 3.4 | `lam`, `geometry.lams` | 06, part 2 |
 # | `up_bilinear`, section 3.4 | `reference.up_bilinear`, `ops.up_bilinear` | 05; 06, part 3 |
 # | `up_align2nat`, section 3.4 | `reference.up_align2nat`, `ops.up_align2nat` | 05; 06, part 7 |
 # | `subsample`, section 4.2 | `reference.subsample`, `ops.subsample` | 06, part 3 |
 # | `swap_align2nat`, section 4.2 | `reference.swap_align2nat`, `ops.swap_align2nat` | 06, parts 4 to 8 |
 #
-# **You can now** say which inputs any mask bin of the model reads, and why. **Next:** in the
-# package, `network.MaskBranch` makes the coarse bins on the fine grid, and
-# `ops/swap_align2nat.py` swaps them fast. Words: [glossary](../docs/glossary.md).
+# In the package, `network.MaskBranch` makes the coarse bins on the fine grid, and
+# `ops/swap_align2nat.py` swaps them fast.
+#
+# {{ last }}

@@ -120,7 +120,7 @@ def abilities() -> list[Ability]:
         _ability("training", "torch torchvision", _training),
         _ability("COCO scores", "pycocotools", _named("pycocotools")),
         _ability("pictures", "matplotlib", _named("matplotlib")),
-        _ability("lessons", "jupyterlab ipywidgets", lambda: "JupyterLab: make lab", "learn"),
+        _ability("lessons", "jupyterlab", lambda: "JupyterLab: make lab", "learn"),
         _ability("ONNX export", "onnx onnxscript", _named("onnx"), "export"),
         _ability("ONNX verify", "onnxruntime", _named("onnxruntime", "ONNX Runtime"), "export"),
         _engine(),

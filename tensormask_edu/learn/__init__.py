@@ -2,17 +2,24 @@
 
 In the order of reading:
 
-    exercise.py   the decorator of a stub; check, hint, solution
-    checks.py     the stages of a check; checks.md, what fits every exercise
-    texts.py      how the sentences are read from the text files
-    show.py       peek, compare, an explorer
+    texts.py      the sentences of a text file, and the edits that make mistakes
+    cases.py      a grammar of shapes that makes the calls an answer is tried with
+    common.py     mistakes that are made everywhere
+    mutants.py    mistakes made from the right source, a lesson's own and the common ones
+    reading.py    where an answer read
+    trials.py     an exercise, one call of an answer, and what came
+    told.py       what is said of it
+    checks.py     a check of a function; checks.md, what fits every exercise
+    kinds/        the kinds of exercise, as a lesson declares them
+    exercise.py   what a learner calls: exercise, check, hint, solution
+    explorer.py   a picture with sliders that draws itself in the page
+    show.py       peek, compare, pictures to begin with
     lessons/      per lesson a module of functions and a text file of sentences
 """
 
-from .exercise import check, exercise, hint, solution
+from .exercise import check, exercise, explain, hint, numbers, predict, solution
 from .show import (
     compare,
-    explore,
     full_or_smoke,
     mask_iou,
     peek,
@@ -24,12 +31,14 @@ __all__ = [
     "check",
     "compare",
     "exercise",
-    "explore",
+    "explain",
     "full_or_smoke",
     "hint",
     "mask_iou",
+    "numbers",
     "peek",
     "picture_with_truth",
+    "predict",
     "solution",
     "stored_sample",
 ]

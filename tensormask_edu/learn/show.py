@@ -1,6 +1,6 @@
 """Short looks at tensors, for lessons.
 
-Name, shape and range; how far apart two are; something to drag; pictures to begin with.
+Name, shape and range; how far apart two are; pictures to begin with.
 
 next: learn/lessons/lesson_04.py
 """
@@ -8,7 +8,6 @@ next: learn/lessons/lesson_04.py
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +19,8 @@ from ..base.errors import bad_input
 from ..data import shapes
 from ..masks import iou, tight_boxes
 from ..viz.look import as_array
-from .checks import Array, as_numbers
+from .cases import Array
+from .trials import as_numbers
 
 SMOKE = "TENSORMASK_EDU_SMOKE"
 ROUNDING = 1e-6  # a few float32 steps: as equal as two orders of summation can be
@@ -68,24 +68,6 @@ def mask_iou(one: Any, other: Any) -> Array:
     one, other: (..., H, W) bool, arrays or tensors -> (...), an array.
     """
     return np.asarray(iou(as_array(one), as_array(other)))
-
-
-def explore(draw: Callable[..., Any], **ranges: int) -> Any:
-    """Sliders that redraw a picture: ``explore(draw, y=7, x=7)`` calls draw(y=..., x=...).
-
-    Each runs from 0 to 6 then. Needs ipywidgets; without it a sentence says so, and the
-    lesson's still picture shows the same.
-    """
-    try:
-        from ipywidgets import IntSlider, interactive
-    except ImportError:
-        print('The explorer needs ipywidgets: pip install "tensormask-edu[learn]".')
-        return None
-    sliders = {}
-    for name, count in ranges.items():
-        settings = {"value": count // 2, "min": 0, "max": count - 1, "description": name}
-        sliders[name] = IntSlider(**settings, continuous_update=False)
-    return interactive(draw, **sliders)
 
 
 def stored_sample(

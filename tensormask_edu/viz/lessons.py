@@ -1,6 +1,6 @@
 """Pictures that only lessons need: an answer beside the right one, the rim, the memory.
 
-next: learn/exercise.py
+next: learn/texts.py
 """
 
 from __future__ import annotations
@@ -14,96 +14,130 @@ from ..masks import iou
 from . import look
 from .images import Instances, draw_instances, outline_mask, show_image
 from .look import FOLLOWED, IGNORED, PREDICTION, TRUTH, Array, Pen, as_array, draw_box
-from .tensors import Wall, draw_wall
+from .tensors import draw_wall
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LARGEST_WALL = 18  # bins shown per side, so that each is large enough for a cross
-LARGEST_GRID = 16  # rows and columns of a matrix shown
-FEW = 60  # entries of a matrix whose numbers are written
+LARGEST_WALL = 9  # bins shown per side, so that each has room for its number
+LARGEST_GRID = 12  # rows and columns of a matrix shown
 
 # --- an answer beside the right one -----------------------------------------------------------
 
 
 @look.styled
-def expected_and_yours(expected: Any, yours: Any, tolerance: float = 1e-5) -> Figure:
-    """An answer beside the right one, and where they differ: every wrong entry has a cross.
+def expected_and_yours(
+    expected: Any,
+    yours: Any,
+    place: Sequence[int],
+    labels: tuple[str, str] = ("row", "column"),
+    first_column: int = 0,
+    tolerance: float = 1e-5,
+) -> Figure:
+    """An answer beside the right one, around one wrong entry; every wrong entry has a cross.
 
     Args:
-        expected, yours: equal shapes; (..., V, U, H, W) is drawn as a wall (of the first
-            image), a matrix as numbers.
+        expected, yours: equal shapes; (N, V, U, H, W) and (V, U, H, W) are drawn as a wall, the
+            image of `place` only, a matrix as numbers.
+        place: the entry that is marked, an index of all axes.
+        labels: of a matrix's rows and columns.
+        first_column: what a matrix's first column is called, where it is not entry 0.
         tolerance: a difference beyond it is wrong.
     """
-    right, given = _at_most_4d(expected), _at_most_4d(yours)
+    right, given = as_array(expected).astype(float), as_array(yours).astype(float)
     wrong = ~np.isclose(given, right, rtol=0, atol=tolerance)
-    height = 1.3 + look.WIDTH_INCHES / 3.4 * min(1.2, _tallness(right))
-    title = f"{int(wrong.sum())} of {wrong.size} entries shown differ"
-    figure = look.new_picture(height, title)
-    axes = figure.subplots(1, 3)
-    low, high = float(right.min()), float(right.max())
-    draw = _wall_panel if right.ndim == 4 else _number_panel
-    draw(axes[0], right, (low, high), "expected")
-    draw(axes[1], given, (low, high), "yours")
-    draw(axes[2], np.abs(given - right), (0, high - low), "difference (× wrong)")
-    _cross_out(axes[2], wrong)
-    axes[0].set_ylabel("y (cells)" if right.ndim == 4 else "row")
-    for ax in axes:
-        ax.set_xlabel("x (cells)" if right.ndim == 4 else "column")
+    name = f"out[{', '.join(map(str, place))}]"
+    if first_column:
+        name = f"{labels[0]} = {place[0]}, {labels[1]} {place[1] + first_column}"
+    title = f"{int(wrong.sum())} of {wrong.size} values are wrong; marked: {name}"
+    while right.ndim > 4:  # the image that is marked
+        right, given, wrong = right[place[0]], given[place[0]], wrong[place[0]]
+        place = place[1:]
+    if right.ndim == 4:
+        return _walls((right, given), wrong, place, title)
+    figure = _matrices((right, given), wrong, place, labels, title)
+    for ax in figure.axes:
+        ax.xaxis.set_major_formatter(lambda column, _: f"{column + first_column:.0f}")
+        ax.locator_params(integer=True)
     return figure
 
 
-def _tallness(values: Array) -> float:
-    """Height over width of a matrix, or of a wall."""
-    if values.ndim == 2:
-        return values.shape[0] / values.shape[1]
-    num_v, num_u, height, width = values.shape
-    return num_v * height / (num_u * width)
+def _walls(pair: tuple[Array, Array], wrong: Array, place: Sequence[int], title: str) -> Figure:
+    """Two walls, cut to the blocks around a place."""
+    num_v, num_u, height, width = wrong.shape
+    rows = _around(place[2], height, max(2, LARGEST_WALL // num_v))
+    columns = _around(place[3], width, max(2, LARGEST_WALL // num_u))
+    tallness = num_v * len(rows) / (num_u * len(columns))
+    figure = look.new_picture(1.0 + look.WIDTH_INCHES / 2.2 * min(1.3, tallness), title)
+    low, high = float(pair[0].min()), float(pair[0].max())
+    spot = (*place[:2], place[2] - rows[0], place[3] - columns[0])
+    for ax, name, values in zip(
+        figure.subplots(1, 2), ("expected", "yours"), pair, strict=True
+    ):
+        cut = values[:, :, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        shades = np.clip((cut - low) / max(high - low, 1e-9), 0, 1)
+        wall = draw_wall(ax, 0.5 * shades, (rows[0], columns[0]), name)
+        crossed = wrong[:, :, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        for index in np.ndindex(*cut.shape):
+            x0, y0, x1, y1 = wall.bin(*(int(i) for i in index))
+            is_crossed = name == "yours" and bool(crossed[index])
+            _number(ax, ((x0 + x1) / 2, (y0 + y1) / 2), cut[index], is_crossed)
+        draw_box(ax, wall.bin(*spot), FOLLOWED, 2.4)
+        ax.set(xlabel="x (cells)", ylabel="y (cells)")
+    return figure
 
 
-def _at_most_4d(values: Any) -> Array:
-    """(V, U, H, W) of the first image, cut to what can be seen; or a matrix, cut alike."""
-    array = as_array(values).astype(float)
-    while array.ndim > 4:
-        array = array[0]
-    if array.ndim == 4:
-        rows, columns = (max(2, LARGEST_WALL // side) for side in array.shape[:2])
-        return array[:, :, :rows, :columns]
-    return np.atleast_2d(array)[:LARGEST_GRID, :LARGEST_GRID]
+def _matrices(
+    pair: tuple[Array, Array],
+    wrong: Array,
+    place: Sequence[int],
+    labels: tuple[str, str],
+    title: str,
+) -> Figure:
+    """Two matrices as numbers, cut to what lies around a place."""
+    right, given = (np.atleast_2d(values) for values in pair)
+    wrong, (row, column) = np.atleast_2d(wrong), (0, *place)[-2:]
+    rows = _around(row, wrong.shape[0], LARGEST_GRID)
+    columns = _around(column, wrong.shape[1], LARGEST_GRID)
+    tallness = len(rows) / len(columns)
+    figure = look.new_picture(1.0 + look.WIDTH_INCHES / 2.3 * min(1.2, tallness), title)
+    low, high = float(right.min()), float(right.max())
+    for ax, name, values in zip(
+        figure.subplots(1, 2), ("expected", "yours"), (right, given), strict=True
+    ):
+        cut = values[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        extent = (columns[0] - 0.5, columns[-1] + 0.5, rows[-1] + 0.5, rows[0] - 0.5)
+        brightest = high + (high - low) + 1e-9  # no ground as dark as the numbers on it
+        shades: dict[str, Any] = {"cmap": look.mask_shades(), "vmin": low, "vmax": brightest}
+        ax.imshow(cut, extent=extent, aspect="equal", **shades)
+        for r, c in np.ndindex(*cut.shape):
+            at = (columns[0] + c, rows[0] + r)
+            _number(ax, at, cut[r, c], name == "yours" and bool(wrong[at[1], at[0]]))
+        draw_box(ax, (column - 0.5, row - 0.5, column + 0.5, row + 0.5), FOLLOWED, 2.4)
+        ax.set(title=name, xlabel=labels[1], ylabel=labels[0])
+    return figure
 
 
-def _wall_panel(ax: Axes, values: Array, span: tuple[float, float], title: str) -> None:
-    low, high = span
-    draw_wall(ax, np.clip((values - low) / max(high - low, 1e-9), 0, 1), title=title)
+def _around(place: int, extent: int, most: int) -> range:
+    """At most so many neighbouring indices, this one as near the middle as the ends allow."""
+    first = min(max(place - most // 2, 0), max(extent - most, 0))
+    return range(first, min(first + most, extent))
 
 
-def _number_panel(ax: Axes, values: Array, span: tuple[float, float], title: str) -> None:
-    low, high = span
-    brightest = high + 0.6 * (high - low) + 1e-9  # no ground as dark as the numbers on it
-    ax.imshow(values, cmap=look.mask_shades(), vmin=low, vmax=brightest)
-    centred: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": look.SMALL}
-    for row, column in np.ndindex(values.shape if values.size <= FEW else (0, 0)):
-        ax.text(column, row, f"{values[row, column]:g}"[:5], **centred)
-    ax.set_title(title)
-    ax.set_xticks(range(0, values.shape[1], 1 + values.shape[1] // 9))
-    ax.set_yticks(range(0, values.shape[0], 1 + values.shape[0] // 9))
-
-
-def _cross_out(ax: Axes, wrong: Array) -> None:
-    """A cross on every wrong entry."""
-    if wrong.ndim == 4:
-        wall = Wall(*wrong.shape[:2])
-        boxes = [wall.bin(*(int(i) for i in place)) for place in np.argwhere(wrong)]
-        places = np.array([((x0 + x1) / 2, (y0 + y1) / 2) for x0, y0, x1, y1 in boxes])
-    else:
-        beside_the_number = (0.3, -0.3) if wrong.size <= FEW else (0.0, 0.0)
-        places = np.argwhere(wrong)[:, ::-1] + beside_the_number
-    size = 6 if wrong.size <= FEW else 4
-    if len(places):
-        # white below colour, so that a cross shows on any shade
-        ax.plot(*places.T, "x", color="white", markersize=size + 1, markeredgewidth=2)
-        ax.plot(*places.T, "x", color=PREDICTION.colour, markersize=size, markeredgewidth=1)
+def _number(ax: Axes, at: tuple[float, float], value: float, is_wrong: bool) -> None:
+    """A value in three characters or so; a wrong one coloured and crossed."""
+    is_whole = value == round(value) if np.isfinite(value) else True
+    words = f"{value:.0f}" if is_whole or abs(value) >= 10 else f"{value:.1f}"
+    if abs(value) < 1 and not is_whole:
+        words = f"{value:.2f}".replace("0.", ".", 1)
+    colour = PREDICTION.colour if is_wrong else "black"
+    weight = "bold" if is_wrong else "normal"
+    ax.text(
+        *at, words, ha="center", va="center", fontsize=look.SMALL, color=colour, weight=weight
+    )
+    if is_wrong:
+        ax.plot(at[0] + 0.33, at[1] - 0.33, "x", color=colour, markersize=3, markeredgewidth=1)
 
 
 # --- the swap, its rim and its price ----------------------------------------------------------

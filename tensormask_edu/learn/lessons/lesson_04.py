@@ -7,7 +7,7 @@ next: learn/lessons/lesson_06.py
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,34 +15,156 @@ import torch
 from torch import Tensor
 
 from ... import reference
-from ...reference import transforms
-from ..checks import Array, Case, Exercise, without_pad
-from ..texts import texts_beside
+from ..cases import Array
+from ..explorer import Explorer, Mark, Panel, explore
+from ..kinds import loops
 
-LESSON = "04_two_ways_to_file_a_mask"
-TEXTS = texts_beside(__file__)
 PAD = -6.0
 
 
-# --- what the lesson builds and the package needs nowhere else --------------------------------
+def aligned_names(side: int, cells: int) -> Array:
+    """(1, V, U, H, W) aligned: every value names its pixel, so every block is constant."""
+    names = 10.0 * np.arange(cells)[:, None] + np.arange(cells)  # (H, W)
+    return np.broadcast_to(names, (1, side, side, cells, cells)).copy()
 
 
+def natural_names(side: int, cells: int) -> Array:
+    """(1, V, U, H, W) natural: bin (v, u) of cell (y, x) names pixel (y + v, x + u)."""
+    place = np.arange(cells) + np.arange(side)[:, None] - (side - 1) // 2  # (V, H)
+    return (10.0 * place[:, None, :, None] + place[None, :, None, :])[None]
+
+
+# --- the explorer -----------------------------------------------------------------------------
+
+
+def two_ways(natural: Array) -> Explorer:
+    """The same values filed in two ways: move the pixel, the window stays up and left of it.
+
+    natural: (V, U, H, W) mask values in [0, 1], alpha = 1, V and U odd.
+    """
+    num_v, num_u, height, width = natural.shape
+    aligned = reference.nat2align(natural[None], pad_value=np.nan)[0]
+    panels = (
+        Panel("natural: one block = one window", natural, "window x", "window y"),
+        Panel("aligned: one block = one pixel", aligned, "pixel x", "pixel y"),
+    )
+
+    def marks(y: int, x: int) -> tuple[list[Mark], str]:
+        window, lit = (y - 1, x - 1), [Mark(1, (y, x), is_followed=True)]
+        for i, j in np.ndindex(num_v, num_u):
+            v, u = i - (num_v - 1) // 2, j - (num_u - 1) // 2
+            seen_from = (y - v, x - u)  # the window whose bin (v, u) is the pixel
+            filed_at = (window[0] + v, window[1] + u)  # the pixel of the window's bin (v, u)
+            lit += [Mark(0, (i, j, *seen_from), True)] if is_cell(*seen_from) else []
+            lit += [Mark(1, (i, j, *filed_at), False)] if is_cell(*filed_at) else []
+        seen = sum(mark.is_followed for mark in lit) - 1
+        words = f"Pixel ({y}, {x}), filled: {seen} bins in {seen} windows, or one block."
+        if is_cell(*window):
+            lit.append(Mark(0, window, is_followed=False))
+            words += f" Window {window}, dashed: one block, or a bin in each of its pixels."
+        return lit, words
+
+    def is_cell(y: int, x: int) -> bool:
+        return 0 <= y < height and 0 <= x < width
+
+    return explore(panels, marks, follow=1, y=height, x=width)
+
+
+# --- the exercises ----------------------------------------------------------------------------
+
+
+@loops("v u h w, <h, <w, pad -> v u", by_hand=(aligned_names(3, 5)[0], 2, 3, PAD))
 def window_mask(aligned: Array, y: int, x: int, pad_value: float = PAD) -> Array:
-    """One window's mask out of an aligned tensor with alpha = 1: a gather along diagonals.
+    """One window's mask out of an aligned tensor, alpha = 1: a gather along diagonals.
 
     aligned: (V, U, H, W), V and U odd -> (V, U): the window centred at cell (y, x).
     Section 3.3.
     """
     num_v, num_u, height, width = aligned.shape
     mask = np.full((num_v, num_u), pad_value, aligned.dtype)
-    for v, u in np.ndindex(num_v, num_u):
-        row = y + v - (num_v - 1) // 2
-        column = x + u - (num_u - 1) // 2
+    for i, j in np.ndindex(num_v, num_u):
+        v = i - (num_v - 1) // 2  # counted from the centre
+        u = j - (num_u - 1) // 2
+        row = y + v
+        column = x + u
         if 0 <= row < height and 0 <= column < width:
-            mask[v, u] = aligned[v, u, row, column]
+            mask[i, j] = aligned[i, j, row, column]
     return mask
 
 
+@loops(
+    "n v u h w, pad -> n v u h w",
+    by_hand=(natural_names(3, 5), PAD),
+    same_as=lambda natural, pad: reference.nat2align(natural, pad_value=pad),
+)
+def nat2align(natural: Array, pad_value: float = PAD) -> Array:
+    """Natural to aligned, alpha = 1: a value goes from its window to its pixel.
+
+    natural: (N, V, U, H, W), V and U odd -> the same shape. Section 3.3.
+    """
+    _, num_v, num_u, height, width = natural.shape
+    aligned = np.full(natural.shape, pad_value, natural.dtype)
+    for i, j, y, x in np.ndindex(num_v, num_u, height, width):
+        v = i - (num_v - 1) // 2  # counted from the centre
+        u = j - (num_u - 1) // 2
+        row = y - v
+        column = x - u
+        if 0 <= row < height and 0 <= column < width:
+            aligned[:, i, j, y, x] = natural[:, i, j, row, column]
+    return aligned
+
+
+@loops(
+    "n v u h w, sigma_vu, pad -> n v u h w",
+    by_hand=(aligned_names(3, 7), 2, PAD),
+    sizes={"sigma_vu": (1, 2, 2, 3)},
+    same_as=lambda aligned, sigma_vu, pad: reference.align2nat(
+        aligned, sigma_vu=sigma_vu, aligned_sigma_vu=sigma_vu, pad_value=pad
+    ),
+)
+def align2nat(aligned: Array, sigma_vu: int = 1, pad_value: float = PAD) -> Array:
+    """Aligned to natural, bins sigma_vu cells apart: each window collects its own bins.
+
+    aligned: (N, V, U, H, W), V and U odd -> the same shape. Section 3.3.
+    """
+    _, num_v, num_u, height, width = aligned.shape
+    natural = np.full(aligned.shape, pad_value, aligned.dtype)
+    for i, j, y, x in np.ndindex(num_v, num_u, height, width):
+        v = i - (num_v - 1) // 2  # counted from the centre
+        u = j - (num_u - 1) // 2
+        row = y + sigma_vu * v
+        column = x + sigma_vu * u
+        if 0 <= row < height and 0 <= column < width:
+            natural[:, i, j, y, x] = aligned[:, i, j, row, column]
+    return natural
+
+
+def _padded(seed: int) -> Tensor:
+    """An aligned tensor of 3 x 5 bins on 4 x 6 cells with its border."""
+    values = np.random.default_rng(seed).random((2, 3, 5, 6, 10))
+    return torch.from_numpy(values)
+
+
+def _is_copied(answer: Callable[..., Any]) -> dict[str, Any] | None:
+    layouts = _padded(1), _padded(1).mT.contiguous().mT  # a copy may hide in one of them
+    views = [(answer(padded, 4, 6), padded) for padded in layouts]
+    shared = [
+        view.untyped_storage().data_ptr() == padded.untyped_storage().data_ptr()
+        for view, padded in views
+    ]
+    return None if all(shared) else {}
+
+
+def _cuts_gradients(answer: Callable[..., Any]) -> dict[str, Any] | None:
+    return None if answer(_padded(2).requires_grad_(), 4, 6).requires_grad else {}
+
+
+@loops(
+    "n v u h+v-1 w+u-1, h, w -> n v u h w",
+    by_hand=(torch.from_numpy(aligned_names(3, 5)), 3, 3),
+    tensors=True,
+    extras={"a view": _is_copied, "gradients": _cuts_gradients},
+)
 def align2nat_view(padded: Tensor, height: int, width: int) -> Tensor:
     """`align2nat` for alpha = 1: the same memory, read with other strides.
 
@@ -52,310 +174,5 @@ def align2nat_view(padded: Tensor, height: int, width: int) -> Tensor:
     one in x.
     """
     n, v, u, y, x = padded.stride()
-    return padded.as_strided((*padded.shape[:3], height, width), (n, v + y, u + x, y, x))
-
-
-# --- cases ------------------------------------------------------------------------------------
-
-
-def _pixel_names(rows: int, columns: int) -> Array:
-    return 10.0 * np.arange(rows)[:, None] + np.arange(columns)
-
-
-def aligned_names(side: int, cells: int) -> Array:
-    """(1, V, U, H, W) aligned: every value names its pixel, so every block is constant."""
-    return np.broadcast_to(_pixel_names(cells, cells), (1, side, side, cells, cells)).copy()
-
-
-def natural_names(side: int, cells: int, step: int, first: int) -> Array:
-    """(1, V, U, H, W) natural: bin (v, u) of cell (y, x) names pixel (y + step*v, x + step*u).
-
-    v and u count from `first`.
-    """
-    place = np.arange(cells) + step * np.arange(first, first + side)[:, None]  # (V, H)
-    return (10.0 * place[:, None, :, None] + place[None, :, None, :])[None]
-
-
-def _tensor(rng: np.random.Generator, *shape: int, num: int = 1) -> Array:
-    """Random values, (num, V, U, H, W) for a shape (V, U, H, W)."""
-    return rng.random((num, *shape))
-
-
-SHAPES = ((3, 3, 4, 5), (3, 5, 6, 7), (5, 3, 7, 6))  # V != U and H != W tell them apart
-
-
-def _border_cases(rng: np.random.Generator, *more: Any) -> Sequence[Case]:
-    """Cases (x, *more, pad) for a whole tensor."""
-    return [
-        Case((_tensor(rng, 5, 5, 3, 3), *more, -1.0), "large windows"),
-        Case((_tensor(rng, 1, 1, 2, 3), *more, PAD), "one bin"),
-    ]
-
-
-# --- exercise 1: window_mask ------------------------------------------------------------------
-
-
-def _window_cases(rng: np.random.Generator) -> Sequence[Case]:
-    shapes_and_cells = ((3, 3, 5, 6), 2, 3), ((3, 5, 6, 7), 1, 3), ((5, 3, 7, 6), 3, 1)
-    return [
-        Case((_tensor(rng, *shape)[0], y, x, PAD), "random", {"shape": shape, "y": y, "x": x})
-        for shape, y, x in shapes_and_cells
-    ]
-
-
-def _window_borders(rng: np.random.Generator) -> Sequence[Case]:
-    return [
-        Case((_tensor(rng, 3, 3, 4, 5)[0], y, x, PAD), "border", {"y": y, "x": x})
-        for y, x in ((3, 4), (0, 0), (0, 4))
-    ]
-
-
-def _read_at(sign: int, centred: bool = True) -> Callable[..., Array]:
-    """window_mask with another sign, or counting bins from the corner."""
-
-    def read(aligned: Array, y: int, x: int, pad_value: float) -> Array:
-        num_v, num_u = aligned.shape[:2]
-        border = (0, 0), (0, 0), (9, 9), (9, 9)  # wider than any window tried
-        padded = np.pad(aligned, border, constant_values=pad_value)
-        out = np.empty((num_v, num_u))
-        for v, u in np.ndindex(num_v, num_u):
-            dv, du = (v - num_v // 2, u - num_u // 2) if centred else (v, u)
-            out[v, u] = padded[v, u, y + sign * dv + 9, x + sign * du + 9]
-        return out
-
-    return read
-
-
-def _read_wrapped(aligned: Array, y: int, x: int, pad_value: float) -> Array:
-    num_v, num_u, height, width = aligned.shape
-    out = np.empty((num_v, num_u))
-    for v, u in np.ndindex(num_v, num_u):
-        row, column = (y + v - num_v // 2) % height, (x + u - num_u // 2) % width
-        out[v, u] = aligned[v, u, row, column]
-    return out
-
-
-def _read_v_with_x(aligned: Array, y: int, x: int, pad_value: float) -> Array:
-    return _read_at(1)(aligned.swapaxes(2, 3), x, y, pad_value)
-
-
-WINDOW_MASK = Exercise(
-    name="window_mask",
-    lesson=LESSON,
-    texts=TEXTS["window_mask"],
-    reference=window_mask,
-    shown=(window_mask,),
-    by_hand=Case(
-        (aligned_names(3, 5)[0], 2, 3, PAD),
-        "by hand",
-        expected=[[12, 13, 14], [22, 23, 24], [32, 33, 34]],
-    ),
-    random=_window_cases,
-    borders=_window_borders,
-    interior=without_pad(window_mask),
-    mistakes={
-        "the block at (y, x)": lambda aligned, y, x, pad: aligned[:, :, y, x],
-        "the wrong way": _read_at(-1),
-        "from the corner": _read_at(1, centred=False),
-        "v with x": _read_v_with_x,
-        "wrapped": _read_wrapped,
-        "zero outside": lambda aligned, y, x, pad: _read_at(1)(aligned, y, x, 0.0),
-    },
-)
-
-
-# --- exercises 2 and 3: nat2align, align2nat --------------------------------------------------
-
-
-def _shift(
-    x: Array, step: int, pad_value: float, centred: bool = True, swapped: bool = False
-) -> Array:
-    """out[v, u, y, x] = x[v, u, y + step * v, x + step * u].
-
-    centred, swapped: switches for two usual wrong ideas.
-    """
-    _, num_v, num_u, height, width = x.shape
-    margin = max(num_v, num_u) * abs(step)
-    padded = np.pad(x, ((0, 0),) * 3 + ((margin, margin),) * 2, constant_values=pad_value)
-    out = np.empty(x.shape)
-    for v, u in np.ndindex(num_v, num_u):
-        dv, du = (v - num_v // 2, u - num_u // 2) if centred else (v, u)
-        dy, dx = (du, dv) if swapped else (dv, du)
-        top, left = margin + step * dy, margin + step * dx
-        out[:, v, u] = padded[:, v, u, top : top + height, left : left + width]
-    return out
-
-
-def _rolled(x: Array, step: int) -> Array:
-    out = x.copy()
-    for v, u in np.ndindex(*x.shape[1:3]):
-        by = (-step * (v - x.shape[1] // 2), -step * (u - x.shape[2] // 2))
-        out[:, v, u] = np.roll(x[:, v, u], by, axis=(1, 2))
-    return out
-
-
-def _nat2align(x: Array, pad_value: float = PAD) -> Array:
-    return reference.nat2align(x, pad_value=pad_value)
-
-
-def _nat2align_cases(rng: np.random.Generator) -> Sequence[Case]:
-    return [
-        Case((_tensor(rng, *shape, num=2), PAD), "random", {"shape": shape}) for shape in SHAPES
-    ]
-
-
-NAT2ALIGN = Exercise(
-    name="nat2align",
-    lesson=LESSON,
-    texts=TEXTS["nat2align"],
-    reference=_nat2align,
-    shown=(reference.nat2align, transforms._resample),
-    by_hand=Case(
-        (natural_names(3, 5, step=1, first=-1), PAD), "by hand", expected=aligned_names(3, 5)
-    ),
-    random=_nat2align_cases,
-    borders=_border_cases,
-    interior=without_pad(_nat2align),
-    mistakes={
-        "unmoved": lambda x, pad: np.asarray(x),
-        "the wrong way": lambda x, pad: _shift(x, +1, pad),
-        "from the corner": lambda x, pad: _shift(x, -1, pad, centred=False),
-        "v with x": lambda x, pad: _shift(x, -1, pad, swapped=True),
-        "rolled": lambda x, pad: _rolled(x, -1),
-        "zero outside": lambda x, pad: _shift(x, -1, 0.0),
-    },
-)
-
-
-def _align2nat(x: Array, sigma_vu: int = 1, pad_value: float = PAD) -> Array:
-    return reference.align2nat(
-        x, sigma_vu=sigma_vu, aligned_sigma_vu=sigma_vu, pad_value=pad_value
-    )
-
-
-def _align2nat_cases(rng: np.random.Generator) -> Sequence[Case]:
-    shapes_and_units = ((3, 3, 6, 7), 1), ((3, 5, 11, 12), 2), ((5, 3, 14, 9), 3)
-    return [
-        Case(
-            (_tensor(rng, *shape, num=2), sigma_vu, PAD),
-            "random",
-            {"shape": shape, "sigma_vu": sigma_vu},
-        )
-        for shape, sigma_vu in shapes_and_units
-    ]
-
-
-def _divided(x: Array, sigma_vu: int, pad_value: float) -> Array:
-    """Steps of v / sigma_vu cells, rounded down."""
-    _, num_v, num_u, height, width = x.shape
-    out = np.full(x.shape, float(pad_value))
-    for v, u, row, column in np.ndindex(*x.shape[1:]):
-        y, x_in = row + (v - num_v // 2) // sigma_vu, column + (u - num_u // 2) // sigma_vu
-        if 0 <= y < height and 0 <= x_in < width:
-            out[:, v, u, row, column] = x[:, v, u, y, x_in]
-    return out
-
-
-ALIGN2NAT = Exercise(
-    name="align2nat",
-    lesson=LESSON,
-    texts=TEXTS["align2nat"],
-    reference=_align2nat,
-    shown=(reference.align2nat, transforms._resample),
-    by_hand=Case(
-        (aligned_names(3, 7), 2, PAD),
-        "by hand",
-        expected=natural_names(3, 7, step=2, first=-1),
-    ),
-    random=_align2nat_cases,
-    borders=lambda rng: _border_cases(rng, 2),
-    interior=without_pad(_align2nat),
-    mistakes={
-        "one cell per bin": lambda x, sigma_vu, pad: _shift(x, +1, pad),
-        "the wrong way": lambda x, sigma_vu, pad: _shift(x, -sigma_vu, pad),
-        "divided": _divided,
-        "from the corner": lambda x, sigma_vu, pad: _shift(x, sigma_vu, pad, centred=False),
-        "v with x": lambda x, sigma_vu, pad: _shift(x, sigma_vu, pad, swapped=True),
-        "rolled": lambda x, sigma_vu, pad: _rolled(x, sigma_vu),
-        "zero outside": lambda x, sigma_vu, pad: _shift(x, sigma_vu, 0.0),
-    },
-)
-
-
-# --- exercise 4: the strided view -------------------------------------------------------------
-
-
-def _padded(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """A padded aligned tensor: (2, V, U, H + V - 1, W + U - 1) for a shape (V, U, H, W)."""
-    num_v, num_u, height, width = shape
-    return rng.random((2, num_v, num_u, height + num_v - 1, width + num_u - 1))
-
-
-def _view_cases(rng: np.random.Generator) -> Sequence[Case]:
-    return [
-        Case((torch.from_numpy(_padded(rng, shape)), *shape[2:]), "random", {"shape": shape})
-        for shape in SHAPES
-    ]
-
-
-def _view_layouts(rng: np.random.Generator) -> Sequence[Case]:
-    """Unusual orders and beginnings in memory."""
-    shape = (3, 5, 4, 6)
-    values = torch.from_numpy(_padded(rng, shape))  # (N, V, U, H, W), the border included
-    cells_first = values.permute(0, 3, 4, 1, 2).contiguous()  # (N, H, W, V, U) in memory
-    transposed = cells_first.permute(0, 3, 4, 1, 2)  # (N, V, U, H, W) by its axes
-    second_half = torch.cat([torch.zeros_like(values), values])[2:]
-    return [Case((transposed, 4, 6), "transposed"), Case((second_half, 4, 6), "slice")]
-
-
-def _strided(
-    *strides_of: str, contiguous: bool = False, offset: int | None = None
-) -> Callable[..., Tensor]:
-    """as_strided with, per output axis, the sum of the named input strides."""
-
-    def view(padded: Tensor, height: int, width: int) -> Tensor:
-        strides = torch.empty(padded.shape).stride() if contiguous else padded.stride()
-        step = dict(zip("nvuyx", strides, strict=True))
-        total = tuple(sum(step[axis] for axis in axes) for axes in strides_of)
-        return padded.as_strided((*padded.shape[:3], height, width), total, offset)
-
-    return view
-
-
-def _is_copied(answer: Callable[..., Any]) -> dict[str, Any] | None:
-    padded = torch.from_numpy(_padded(np.random.default_rng(1), (3, 3, 4, 5)))
-    view = answer(padded, 4, 5)
-    same_memory = view.untyped_storage().data_ptr() == padded.untyped_storage().data_ptr()
-    return None if same_memory else {}
-
-
-def _cuts_gradients(answer: Callable[..., Any]) -> dict[str, Any] | None:
-    padded = torch.from_numpy(_padded(np.random.default_rng(2), (3, 3, 4, 5))).requires_grad_()
-    return None if answer(padded, 4, 5).requires_grad else {}
-
-
-ALIGN2NAT_VIEW = Exercise(
-    name="align2nat_view",
-    lesson=LESSON,
-    texts=TEXTS["align2nat_view"],
-    reference=align2nat_view,
-    shown=(align2nat_view,),
-    by_hand=Case(
-        (torch.from_numpy(aligned_names(3, 5)), 3, 3),
-        "by hand",
-        expected=natural_names(3, 3, step=1, first=0),
-    ),
-    random=_view_cases,
-    borders=_view_layouts,
-    mistakes={
-        "the strides as they are": _strided("n", "v", "u", "y", "x"),
-        "the step on y and x": _strided("n", "v", "u", "vy", "ux"),
-        "v with x": _strided("n", "vx", "uy", "y", "x"),
-        "one map": _strided("n", "y", "x", "y", "x"),
-        "strides of the shape": _strided("n", "vy", "ux", "y", "x", contiguous=True),
-        "offset 0": _strided("n", "vy", "ux", "y", "x", offset=0),
-    },
-    extras={"a view": _is_copied, "gradients": _cuts_gradients},
-)
-
-EXERCISES = (WINDOW_MASK, NAT2ALIGN, ALIGN2NAT, ALIGN2NAT_VIEW)
+    size = (*padded.shape[:3], height, width)
+    return padded.as_strided(size, (n, v + y, u + x, y, x))
