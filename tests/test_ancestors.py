@@ -331,7 +331,8 @@ def few_of(dataset: CocoFolder, numbers: list[int]) -> CocoFolder:
 @pytest.mark.parametrize("name", BY_HEART_STEPS)
 def test_two_pictures_are_begun_to_be_learnt_by_heart(world, name):
     dataset = few_of(tables.OneClass(world, "train"), [0, 1])
-    assert share_of_reachable(name, dataset, 50, batch_size=2) >= BEGUN
+    steps = 150 if name == "SharpMask" else 50  # it has two stages
+    assert share_of_reachable(name, dataset, steps, batch_size=2) >= BEGUN
 
 
 @pytest.mark.long

@@ -119,16 +119,19 @@ class InstanceFCN(Detector):
             for (image, _), region in zip(samples, regions, strict=True)
         ]
         maps, scores = self.maps(torch.cat(crops))  # (N, 25, 32, 32), (N, 32, 32)
-        chosen, targets, masks = [], [], []  # cells (n, y, x); 1 or 0; masks of the positives
-        for n, ((_, truth), region) in enumerate(zip(samples, regions, strict=True)):
-            positives, negatives, wanted = labelled(truth, region, scores.shape[1:], generator)
-            for cells, value in ((positives, 1.0), (negatives, 0.0)):
-                chosen.append(F.pad(cells, (1, 0), value=n))  # (c, 2) -> (c, 3)
-                targets.append(torch.full((len(cells),), value))
-            masks.append(wanted)
-        index, target, mask = torch.cat(chosen), torch.cat(targets), torch.cat(masks)
-        logits = assemble(maps, index[target == 1], SIDE)  # (P, 15, 15)
-        score = scores[index.unbind(1)]
+        taught = [
+            labelled(truth, region, scores.shape[1:], generator)
+            for (_, truth), region in zip(samples, regions, strict=True)
+        ]
+        # (y, x) of each crop -> (n, y, x)
+        positive, negative = (
+            torch.cat([F.pad(cells[kind], (1, 0), value=n) for n, cells in enumerate(taught)])
+            for kind in (0, 1)
+        )
+        mask = torch.cat([masks for _, _, masks in taught])  # (P, 15, 15)
+        logits = assemble(maps, positive, SIDE)  # (P, 15, 15)
+        score = scores[torch.cat([positive, negative]).unbind(1)]
+        target = (torch.arange(len(score)) < len(positive)).float()
         loss_mask = F.binary_cross_entropy_with_logits(logits, mask, reduction="sum")
         return {
             "loss_mask": 2 * loss_mask / max(1, mask.numel()),  # a crop may have no positive
@@ -137,21 +140,17 @@ class InstanceFCN(Detector):
 
     def _region(self, image: Tensor, truth: Truth, generator: Generator) -> Tensor:
         """What part of a picture a crop shows: (4,) xyxy px, a square of 128 px / scale."""
-        size = torch.tensor([image.shape[2], image.shape[1]])  # x, y
         fits, octave, *place = torch.rand(4, generator=generator).tolist()
-        centre = torch.tensor(place) * size
-        scale = min(self.scales) * (max(self.scales) / min(self.scales)) ** octave
-        reach = 0.5  # how far the middle moves, in sides of the crop
-        if fits < 0.5 and len(truth["boxes"]):
+        if fits < 0.5 and len(truth["boxes"]):  # one of the objects, near enough canonical
             chosen = int(torch.randint(len(truth["boxes"]), (), generator=generator))
-            window = canonical(truth["boxes"][chosen : chosen + 1])
-            centre, side = (value[0] for value in centre_and_side(window))
-            scale = WINDOW_PX / float(side) * 2 ** ((2 * octave - 1) * OCTAVES)
-            # the object stays where windows around it are whole
-            reach = (CROP_PX - WINDOW_PX) / (2 * CROP_PX)
-            shift = 2 * torch.tensor(place) - 1
-            centre = centre + reach * shift * CROP_PX / scale
-        return squares(centre[None], torch.tensor([CROP_PX / scale]))[0]
+            centre, side = centre_and_side(canonical(truth["boxes"][chosen : chosen + 1]))
+            crop = side * CROP_PX / WINDOW_PX * 2 ** ((2 * octave - 1) * OCTAVES)  # (1,)
+            # moved, but not so far that the windows around it leave the crop
+            shift = (torch.tensor([place]) - 0.5) * (1 - WINDOW_PX / CROP_PX)
+            return squares(centre + shift * crop[:, None], crop)[0]
+        smallest, largest = CROP_PX / max(self.scales), CROP_PX / min(self.scales)
+        anywhere = torch.tensor([place]) * torch.tensor([image.shape[2], image.shape[1]])
+        return squares(anywhere, torch.tensor([smallest * (largest / smallest) ** octave]))[0]
 
     # --- inference ----------------------------------------------------------------------------
 
