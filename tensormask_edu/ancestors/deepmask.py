@@ -245,7 +245,7 @@ def train(
     """A DeepMask trained on any COCO folder; classes are not looked at.
 
     Raises:
-        InputError, Diverged: see `fit`.
+        InputError, FloatingPointError: see `fit`.
     """
     torch.manual_seed(config.seed)
     model = DeepMask()

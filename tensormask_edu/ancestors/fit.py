@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 from tqdm import tqdm
 
 from ..base.errors import require
@@ -23,8 +25,6 @@ from ..config import AugmentConfig, InputConfig, TrainConfig
 from ..data.coco import CocoFolder
 from ..data.stream import TrainingSet
 from ..data.truth import Truth
-from ..training.schedule import build_optimizer, lr_at
-from ..training.train import Diverged
 
 Sample = tuple[Tensor, Truth]  # float32 (3, h, w) in [0, 1], and what is in it
 
@@ -88,11 +88,12 @@ def fit(
 ) -> None:
     """Train `model` for `config.steps` batches of `dataset`, then put it in evaluation mode.
 
-    Of `config` it uses steps, batch_size, optimizer with lr, weight_decay and schedule,
-    clip_norm, augment and seed.
+    It follows `config` in steps, batch_size, lr, warmup, weight_decay, clip_norm, augment and
+    seed; the optimizer is AdamW, the learning rate a line up and a cosine down.
 
     Raises:
-        InputError: no picture with an object. Diverged: the loss is infinite or NaN.
+        InputError: no picture with an object.
+        FloatingPointError: the loss is infinite or NaN.
     """
     require(
         config.minutes is None, "minutes", "None: a budget here is in steps", config.minutes
@@ -100,23 +101,36 @@ def fit(
     stream = TrainingSet(dataset, input_config, config.augment, config.seed)
     # channels_last: the order of memory in which convolutions are quickest
     model.to(memory_format=torch.channels_last)
-    optimizer = build_optimizer(model, config)
+    optimizer, schedule = optimization(model, config)
     generator = Generator().manual_seed(config.seed)
     model.train()
     bar = tqdm(range(config.steps), desc="train", unit="step", disable=not progress)
     for step in bar:
-        for group in optimizer.param_groups:
-            group["lr"] = lr_at(step / config.steps, config)
         first = step * config.batch_size
         samples = [stream[position] for position in range(first, first + config.batch_size)]
         losses = model.losses(samples, generator)
         total = torch.stack(list(losses.values())).sum()
         if not math.isfinite(total.item()):
-            raise Diverged(f"loss is not finite at step {step}: {losses}; lower lr?")
+            raise FloatingPointError(f"the loss at step {step} is {losses}; lower lr?")
         optimizer.zero_grad()
         total.backward()
         nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or math.inf)
         optimizer.step()
+        schedule.step()
         if step % config.log_every == 0:
             bar.set_postfix(loss=f"{total.item():.3f}")
     model.eval()
+
+
+def optimization(model: nn.Module, config: TrainConfig) -> tuple[AdamW, LRScheduler]:
+    """PyTorch's AdamW, and its learning rate step by step."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [  # what has one axis, biases and normalisation, is not pulled to zero
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim == 1], "weight_decay": 0.0},
+    ]
+    optimizer = AdamW(groups, lr=config.lr, fused=True)
+    warm = max(1, round(config.warmup * config.steps))
+    rising = LinearLR(optimizer, max(config.warmup_start, 1e-8), total_iters=warm)
+    falling = CosineAnnealingLR(optimizer, max(1, config.steps - warm))
+    return optimizer, SequentialLR(optimizer, [rising, falling], [warm])

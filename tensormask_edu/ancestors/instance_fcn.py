@@ -235,7 +235,7 @@ def train(
     """An InstanceFCN trained on any COCO folder; classes are not looked at.
 
     Raises:
-        InputError, Diverged: see `fit`.
+        InputError, FloatingPointError: see `fit`.
     """
     torch.manual_seed(config.seed)
     model = InstanceFCN()

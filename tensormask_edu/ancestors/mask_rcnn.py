@@ -257,7 +257,7 @@ def train(
         smallest_px: the side of the smallest anchor.
 
     Raises:
-        InputError, Diverged: see `fit`.
+        InputError, FloatingPointError: see `fit`.
     """
     torch.manual_seed(config.seed)
     model = MaskRCNN(len(dataset.class_names), pooling, masks, smallest_px)

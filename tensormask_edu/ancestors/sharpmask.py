@@ -159,7 +159,7 @@ def train(
         first: a trained DeepMask; all steps then refine its masks.
 
     Raises:
-        InputError, Diverged: see `fit`.
+        InputError, FloatingPointError: see `fit`.
     """
     steps = 0 if first else max(1, round(config.steps * FIRST_SHARE))
     if first is None:

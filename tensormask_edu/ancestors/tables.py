@@ -102,7 +102,7 @@ def row(
 
     Raises:
         InputError: an unknown table or row, no data set, steps below 1.
-        Diverged: the loss is infinite or NaN.
+        FloatingPointError: the loss is infinite or NaN.
     """
     entry = _entry(table, name)
     require(steps >= 1, "steps", "at least 1", steps)

@@ -83,7 +83,7 @@ def train(
     """A TensorMask trained as its ancestors are.
 
     Raises:
-        InputError, Diverged: see `fit`.
+        InputError, FloatingPointError: see `fit`.
     """
     torch.manual_seed(config.seed)
     model = TensorMaskBeside(replace(model_config, class_names=dataset.class_names))
