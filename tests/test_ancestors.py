@@ -347,10 +347,8 @@ def test_sixteen_pictures_are_learnt_by_heart(world, name, steps):
 @pytest.mark.parametrize("name", BY_HEART_STEPS)
 def test_nuclei_are_learnt(shared, name):
     """Real pictures: a short run draws better masks than a single step does."""
-    folder = shared / "nuclei-dsb2018"
-    if not folder.is_dir():
-        pytest.skip(f"no {folder.name} in the shared data")
-    dataset = few_of(CocoFolder(folder, "train", cache=True), [0, 60, 120, 180])
+    nuclei = CocoFolder(shared / "nuclei-dsb2018", "train", cache=True)
+    dataset = few_of(nuclei, [0, 60, 120, 180])
     before, after = (
         MODULES[name].train(dataset, quick(name, steps, batch_size=2), progress=False)
         for steps in (1, 60)

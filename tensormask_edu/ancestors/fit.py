@@ -1,6 +1,6 @@
 """What a detector of this room can do, and the loop that trains it.
 
-Four methods make a detector comparable: its losses, what it proposes in a picture, and the
+Three methods make a detector comparable: its losses, what it proposes in a picture, and the
 masks it draws, and at best could draw, where the objects are given. A run is short: it keeps
 no state to go on from, and repeats bit for bit with the same seed and number of threads.
 
