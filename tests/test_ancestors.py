@@ -270,7 +270,7 @@ def test_a_row_is_trained_and_judged(world, name):
     made = tables.row("ancestors", name, world, seed=3, steps=4, progress=False)
     steps = round(4 * tables.TABLES["ancestors"][name].share)
     assert (made["model"], made["seed"], made["steps"]) == (name, 3, steps)
-    assert made["cpu_seconds"] > 0 and made["parameters"] > 5e5 and made["ms_per_picture"] > 0
+    assert made["cpu_seconds"] > 0 and made["parameters"] > 3e5 and made["ms_per_picture"] > 0
     for part in ("raw", "nms"):
         assert set(made[part]) >= {"AP", "AP75", "AR10", "AR100", "AR1000"}
         assert all(-1 <= value <= 1 for value in made[part].values())
