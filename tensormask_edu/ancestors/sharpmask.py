@@ -103,6 +103,14 @@ def _doubled(masks: Tensor) -> Tensor:
     return F.interpolate(F.relu(masks), scale_factor=2.0)
 
 
+def _keep_spread(module: nn.Module) -> None:
+    """He's weights: PyTorch's own shrink a signal by two at each of seven ReLUs in a row."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        assert module.bias is not None
+        nn.init.zeros_(module.bias)
+
+
 class SharpMask(DeepMask):
     """A DeepMask, frozen, whose masks are refined to (P, 32, 32)."""
 
@@ -114,6 +122,8 @@ class SharpMask(DeepMask):
         self.coarse = Refinement(Trunk.channels, ENCODING)  # 8 -> 16 cells of 2 px
         self.fine = Refinement(Trunk.fine_channels, ENCODING // 2)  # 16 -> 32, a pixel each
         self.last = nn.Conv2d(ENCODING // 4, 1, 3, padding=1)
+        for part in (self.encode, self.coarse, self.fine, self.last):
+            part.apply(_keep_spread)
 
     def train(self, mode: bool = True) -> SharpMask:
         """What is frozen stays in evaluation mode: statistics do not move, nothing drops."""
