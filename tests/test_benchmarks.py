@@ -181,3 +181,20 @@ def test_fixed_costs_are_measured_of_two_checkouts(benchmarks, tmp_path, monkeyp
     assert all(
         row["before"] > 0 and row["command"] in capsys.readouterr().out for row in rows[:1]
     )
+
+
+def test_rows_of_the_ancestors_are_made_once(benchmarks, tmp_path, monkeypatch, capsys):
+    import ancestors as script
+
+    monkeypatch.setattr(script, "TRAIN", 4)
+    monkeypatch.setattr(script, "VAL", 2)
+    target = tmp_path / "rows.json"
+    options = ["--folder", tmp_path / "world", "--steps", 1, "--json", target]
+    rows = ["--rows", "RoIPool, sigmoid", "--seeds", 0]
+    for _ in range(2):
+        assert run(monkeypatch, script, "roi", *options, *rows) == 0
+        (made,) = json.loads(target.read_text(encoding="utf-8"))["rows"]
+        assert made["steps"] == 1 and made["model"] == "RoIPool, sigmoid"
+    assert capsys.readouterr().out.count(f"{made['cpu_seconds']:.4g}") >= 3  # the same row
+    times = script.forms(windows=5, repeats=1)
+    assert times["ratio"] == times["side by side"] / times["refactored"]

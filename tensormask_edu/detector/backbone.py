@@ -40,7 +40,7 @@ class TinyBody(nn.Module):
         )
         widths = (stem_channels, *self.out_channels)
         self.stages = nn.ModuleList(
-            BasicBlock(before, after, stride=2, downsample=_shortcut(before, after))
+            BasicBlock(before, after, stride=2, downsample=shortcut(before, after))
             for before, after in zip(widths, widths[1:], strict=False)
         )
 
@@ -51,10 +51,10 @@ class TinyBody(nn.Module):
         return maps[1:]  # the pyramid begins at stride 4
 
 
-def _shortcut(before: int, after: int) -> nn.Sequential:
+def shortcut(before: int, after: int, stride: int = 2) -> nn.Sequential:
     """A block's way around its convolutions, brought to the same channels and grid."""
     return nn.Sequential(
-        nn.Conv2d(before, after, 1, stride=2, bias=False), nn.BatchNorm2d(after)
+        nn.Conv2d(before, after, 1, stride=stride, bias=False), nn.BatchNorm2d(after)
     )
 
 

@@ -165,10 +165,66 @@ def score(
     Raises:
         InputError: a file is missing or broken, or a detection does not fit the ground truth.
     """
-    from pycocotools.cocoeval import COCOeval
-
     if iou not in ("segm", "bbox"):
         raise bad_input("iou", "'segm' or 'bbox'", repr(iou))
+    evaluation = _matched(ground_truth, detections, iou, area_ranges)
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its scores
+        evaluation.summarize()
+    named = zip(SCORE_NAMES, evaluation.stats, strict=True)
+    return {name: float(value) for name, value in named}
+
+
+def proposal_scores(
+    ground_truth: str | Path | COCO,
+    detections: str | Path | Sequence[Detection],
+    area_ranges: AreaRanges | None = None,
+) -> dict[str, float]:
+    """Scores of masks as proposals, classes not looked at; -1 where no object is in the range.
+
+    Args:
+        ground_truth, detections, area_ranges: as of `score`.
+
+    Returns:
+        AR10, AR100 and AR1000, the recall of the best 10, 100 and 1000 masks of a picture, a
+        mean over IoU .5 to .95; ARs, ARm, ARl, of the best 100; AP, AP50, AP75, of the best
+        100, all objects as one class.
+
+    Raises:
+        InputError: as of `score`.
+    """
+    counts = (10, 100, 1000)
+    evaluation = _matched(ground_truth, detections, "segm", area_ranges, counts, classes=False)
+    recall = evaluation.eval["recall"][:, 0]  # (IoU, areas, counts)
+    precision = evaluation.eval["precision"][:, :, 0, 0, 1]  # (IoU, recall), of the best 100
+    scores = {f"AR{count}": _mean(recall[:, 0, k]) for k, count in enumerate(counts)}
+    scores |= {f"AR{area}": _mean(recall[:, k, 1]) for k, area in enumerate("sml", start=1)}
+    of_iou = zip(evaluation.params.iouThrs.round(2), precision, strict=True)
+    by_iou = {float(iou): _mean(values) for iou, values in of_iou}
+    return scores | {"AP": _mean(precision), "AP50": by_iou[0.5], "AP75": by_iou[0.75]}
+
+
+def _mean(values: Any) -> float:
+    """The mean of an array of scores, -1 if they are."""
+    known = values[values > -1]
+    return float(known.mean()) if known.size else -1.0
+
+
+def _matched(
+    ground_truth: str | Path | COCO,
+    detections: str | Path | Sequence[Detection],
+    iou: Literal["segm", "bbox"],
+    area_ranges: AreaRanges | None,
+    counts: Sequence[int] | None = None,
+    classes: bool = True,
+) -> Any:
+    """Pycocotools' evaluation, done but for its summary.
+
+    Args:
+        counts: how many detections of a picture are looked at; None: COCO's 1, 10, 100.
+        classes: whether a detection must be of its object's class.
+    """
+    from pycocotools.cocoeval import COCOeval
+
     if isinstance(ground_truth, str | Path):
         ground_truth = load_ground_truth(ground_truth)
     field: Literal["segmentation", "bbox"] = "segmentation" if iou == "segm" else "bbox"
@@ -178,11 +234,12 @@ def score(
         ranges = COCO_AREAS if area_ranges is None else area_ranges
         sizes = [list(ranges[name]) for name in ("small", "medium", "large")]
         evaluation.params.areaRng = [[0, 1e10], *sizes]  # the first counts objects of all sizes
+        evaluation.params.useCats = int(classes)
+        if counts:
+            evaluation.params.maxDets = list(counts)
         evaluation.evaluate()
         evaluation.accumulate()
-        evaluation.summarize()
-    named = zip(SCORE_NAMES, evaluation.stats, strict=True)
-    return {name: float(value) for name, value in named}
+    return evaluation
 
 
 def table(scores: Mapping[str, Any]) -> str:

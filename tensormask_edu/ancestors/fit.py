@@ -1,0 +1,136 @@
+"""What a detector of this room can do, and the loop that trains it.
+
+Three methods make a detector comparable: its losses, what it proposes in a picture, and the
+masks it draws, and at best could draw, where the objects are given. A run is short: it keeps
+no state to go on from, and repeats bit for bit with the same seed and number of threads.
+
+next: ancestors/pyramid.py
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
+from tqdm import tqdm
+
+from ..base.errors import require
+from ..config import AugmentConfig, InputConfig, TrainConfig
+from ..data.coco import CocoFolder
+from ..data.stream import TrainingSet
+from ..data.truth import Truth
+
+Sample = tuple[Tensor, Truth]  # float32 (3, h, w) in [0, 1], and what is in it
+
+# The symmetries of the square and the order of colours, as the recipe for shapes has them
+AUGMENT = AugmentConfig(flip=True, flip_vertical=True, transpose=True, shuffle_channels=1.0)
+
+FILE_SIZE = InputConfig()  # pictures enter as their files are
+
+
+class Proposals(NamedTuple):
+    """What is found in one picture of H x W pixels, best first.
+
+    boxes: (D, 4) float32 xyxy px. scores: (D,) float32, descending. labels: (D,) int64.
+    masks: (D, H, W) bool.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    masks: Tensor
+
+    def pick(self, rows: Tensor) -> Proposals:
+        """Some of them: positions in ascending order, or bool (D,)."""
+        return Proposals(*(field[rows] for field in self))
+
+
+class Drawn(NamedTuple):
+    """Masks at the objects' own places, so that no search and no score is in them.
+
+    instance: (P,) whose mask it is. masks: (P, H, W) bool, as the detector draws it.
+    reachable: (P, H, W) bool, its target drawn the same way, the most its grid can say.
+    """
+
+    instance: Tensor
+    masks: Tensor
+    reachable: Tensor
+
+
+class Detector(nn.Module, ABC):
+    """One interface for DeepMask, SharpMask, InstanceFCN, Mask R-CNN and TensorMask."""
+
+    @abstractmethod
+    def losses(self, samples: Sequence[Sample], generator: Generator) -> dict[str, Tensor]:
+        """The scalars whose sum is minimised, of a batch; what is random is `generator`'s."""
+
+    @abstractmethod
+    def propose(self, image: Tensor, count: int) -> Proposals:
+        """At most `count` objects of a picture (3, H, W) in [0, 1], duplicates among them."""
+
+    @abstractmethod
+    def at_truth(self, image: Tensor, truth: Truth) -> Drawn:
+        """The masks of a picture's objects, their places given."""
+
+
+def fit(
+    model: Detector,
+    dataset: CocoFolder,
+    config: TrainConfig,
+    input_config: InputConfig = FILE_SIZE,
+    progress: bool = True,
+) -> None:
+    """Train `model` for `config.steps` batches of `dataset`, then put it in evaluation mode.
+
+    It follows `config` in steps, batch_size, lr, warmup, weight_decay, clip_norm, augment and
+    seed; the optimizer is AdamW, the learning rate a line up and a cosine down.
+
+    Raises:
+        InputError: no picture with an object.
+        FloatingPointError: the loss is infinite or NaN.
+    """
+    require(
+        config.minutes is None, "minutes", "None: a budget here is in steps", config.minutes
+    )
+    stream = TrainingSet(dataset, input_config, config.augment, config.seed)
+    # channels_last: the order of memory in which convolutions are quickest
+    model.to(memory_format=torch.channels_last)
+    optimizer, schedule = optimization(model, config)
+    generator = Generator().manual_seed(config.seed)
+    model.train()
+    bar = tqdm(range(config.steps), desc="train", unit="step", disable=not progress)
+    for step in bar:
+        first = step * config.batch_size
+        samples = [stream[position] for position in range(first, first + config.batch_size)]
+        losses = model.losses(samples, generator)
+        total = torch.stack(list(losses.values())).sum()
+        if not math.isfinite(total.item()):
+            raise FloatingPointError(f"the loss at step {step} is {losses}; lower lr?")
+        optimizer.zero_grad()
+        total.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or math.inf)
+        optimizer.step()
+        schedule.step()
+        if step % config.log_every == 0:
+            bar.set_postfix(loss=f"{total.item():.3f}")
+    model.eval()
+
+
+def optimization(model: nn.Module, config: TrainConfig) -> tuple[AdamW, LRScheduler]:
+    """PyTorch's AdamW, and its learning rate step by step."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [  # what has one axis, biases and normalisation, is not pulled to zero
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim == 1], "weight_decay": 0.0},
+    ]
+    optimizer = AdamW(groups, lr=config.lr, fused=True)
+    warm = max(1, round(config.warmup * config.steps))
+    rising = LinearLR(optimizer, max(config.warmup_start, 1e-8), total_iters=warm)
+    falling = CosineAnnealingLR(optimizer, max(1, config.steps - warm))
+    return optimizer, SequentialLR(optimizer, [rising, falling], [warm])
