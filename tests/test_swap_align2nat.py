@@ -446,7 +446,14 @@ def test_status_says_what_runs_and_why():
     assert ops.status()["cpu"]["runs"] in ("cpu", "formula")
     assert ops.status()["cpu"]["why"]
     with ops.use("formula"):
-        assert ops.status()["cpu"] == {"runs": "formula", "why": "forced: 'formula'"}
+        forced = {"runs": "formula", "why": "forced: 'formula'", "rule": "every rule"}
+        assert ops.status()["cpu"] == forced
+
+
+def test_status_says_which_heads_a_kernel_computes():
+    for what in ops.status().values():
+        kernel = what["runs"] in ("cpu", "cuda")
+        assert ("swap_align2nat alone" in what["rule"]) == kernel
 
 
 def test_a_forced_choice_that_cannot_run_raises():

@@ -5,8 +5,10 @@ the one of its name in `tensormask_edu.reference`.
 """
 
 from .dispatch import KERNEL_DTYPES, ORDER, missing, status, use
+from .resample import resample, resample_windows
 from .swap_align2nat import swap_align2nat, swap_align2nat_windows
 from .transforms import (
+    Rule,
     align2nat,
     nat2align,
     subsample,
@@ -18,9 +20,12 @@ from .transforms import (
 __all__ = [
     "KERNEL_DTYPES",
     "ORDER",
+    "Rule",
     "align2nat",
     "missing",
     "nat2align",
+    "resample",
+    "resample_windows",
     "status",
     "subsample",
     "swap_align2nat",

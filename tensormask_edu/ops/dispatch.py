@@ -27,6 +27,8 @@ from ..base.errors import bad_input
 # Best first, per kind of device.
 ORDER = {"cpu": ("cpu", "formula"), "cuda": ("cuda", "formula")}
 KERNEL_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+# What a kernel computes of `ops.resample`, and so of the mask heads
+KNOWN_RULE = "swap_align2nat alone (step lam, skew 1, edge pad): bipyramid, simple aligned head"
 _forced = "auto"
 
 
@@ -57,12 +59,19 @@ def missing(name: str) -> str:
 
 
 def status() -> dict[str, dict[str, str]]:
-    """What runs and why, per kind of device.
+    """What runs and why, per kind of device, and which mask heads it computes.
+
+    Heads of another rule than a kernel's are computed by the formula.
 
     Returns:
-        {"cpu": {"runs": "cpu", "why": "compiled with ..."}, "cuda": ...}
+        {"cpu": {"runs": "cpu", "why": "compiled with ...", "rule": "swap_align2nat ..."}, ...}
     """
-    return {device: _status(device) for device in ORDER}
+    found = {device: _status(device) for device in ORDER}
+    for what in found.values():
+        what["rule"] = {"formula": "every rule", "nothing": "none"}.get(
+            what["runs"], KNOWN_RULE
+        )
+    return found
 
 
 def implementation(tensor: Tensor) -> ModuleType:

@@ -16,7 +16,7 @@ pad 0.
 
 twin: reference/swap_align2nat.py
 
-next: ops/dispatch.py
+next: ops/resample.py
 """
 
 from __future__ import annotations
@@ -63,6 +63,12 @@ def swap_align2nat_windows(
     assertion, which costs no wait).
     """
     _check(x, lam, pad_value)
+    check_windows(x, index)
+    return _OPS.swap_align2nat_windows(x, lam, index, pad_value)
+
+
+def check_windows(x: Tensor, index: Tensor) -> None:
+    """InputError unless index is an int64 tensor (K, 3) on x's device, whatever it holds."""
     if not isinstance(index, Tensor) or index.dim() != 2 or index.shape[1] != 3:
         got = tuple(index.shape) if isinstance(index, Tensor) else type(index).__name__
         raise bad_input("index", "a tensor (K, 3) of output cells (n, y, x)", got)
@@ -71,7 +77,6 @@ def swap_align2nat_windows(
     if index.device != x.device:
         fix = "move it, index.to(x.device)"
         raise bad_input("index", f"a tensor on x's device, {x.device}", index.device, fix)
-    return _OPS.swap_align2nat_windows(x, lam, index, pad_value)
 
 
 def _check(x: Tensor, lam: int, pad_value: float) -> None:

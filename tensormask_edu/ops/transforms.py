@@ -14,7 +14,7 @@ and grids.
 
 twin: reference/transforms.py
 
-next: ops/swap_align2nat.py
+next: ops/windows.py
 """
 
 from __future__ import annotations
@@ -228,6 +228,19 @@ def _resample(
 # --- tables: which inputs an output reads -----------------------------------------------------
 
 
+class Rule(NamedTuple):
+    """The numbers that make `resample` one transform rather than another; see `pair_table`.
+
+    step: input cells from one output cell to the next. skew: input cells by which a bin reads
+    beside its own cell, per bin. edge: what lies beyond the sub-tensor's border, the pad value
+    ("pad") or the border entry ("clamp"); or "nearest", which reads one entry instead of two.
+    """
+
+    step: float
+    skew: float
+    edge: str
+
+
 class Table(NamedTuple):
     """A map of one axis pair: output j sums weight[t, j] * input[place[t, j]] over t.
 
@@ -302,7 +315,7 @@ def transposed(table: Table, num_inputs: int) -> Table:
 def cached_table(
     extents: tuple[int, int],
     size: tuple[int, int],
-    rule: tuple[float, float, str],
+    rule: Rule,
     transpose: bool,
     dtype: torch.dtype,
     device: torch.device,
@@ -348,27 +361,28 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype.itemsize < 4 else dtype
 
 
-def _resample_kernel(
+def resample_kernel(
     x: Tensor, size: list[int], step: float, skew: float, edge: str, pad_value: float
 ) -> Tensor:
+    """(N, V, U, H, W) -> (N, *size), size (V', U', H', W'); see `pair_table`."""
     if x.numel() == 0 or 0 in size:  # no entries, so no tables
         return x.new_full((len(x), *size), pad_value)
     dtype = accumulation_dtype(x.dtype)  # sums are rounded once, at the end
-    key = ((step, skew, edge), False, dtype, x.device)
+    key = (Rule(step, skew, edge), False, dtype, x.device)
     _, num_v, num_u, height, width = x.shape
     vy = cached_table((num_v, height), (size[0], size[2]), *key)
     ux = cached_table((num_u, width), (size[1], size[3]), *key)
     return apply_tables(x.to(dtype), vy, ux, size, pad_value).to(x.dtype)
 
 
-def _resample_adjoint_kernel(
+def resample_adjoint_kernel(
     grad: Tensor, size: list[int], step: float, skew: float, edge: str
 ) -> Tensor:
     """(N, V', U', H', W') -> (N, *size): the transposed map, size (V, U, H, W) of the input."""
     if grad.numel() == 0 or 0 in size:
         return grad.new_zeros((len(grad), *size))
     dtype = accumulation_dtype(grad.dtype)
-    key = ((step, skew, edge), True, dtype, grad.device)
+    key = (Rule(step, skew, edge), True, dtype, grad.device)
     _, out_v, out_u, out_y, out_x = grad.shape
     vy = cached_table((size[0], size[2]), (out_v, out_y), *key)
     ux = cached_table((size[1], size[3]), (out_u, out_x), *key)
@@ -413,14 +427,14 @@ def _fake(x: Tensor, size: list[int], *rule: Any) -> Tensor:
 register(
     "resample(Tensor x, SymInt[] size, float step, float skew, str edge, float pad_value)"
     " -> Tensor",
-    _resample_kernel,
+    resample_kernel,
     _fake,
     _save,
     _backward,
 )
 register(
     "resample_adjoint(Tensor grad, SymInt[] size, float step, float skew, str edge) -> Tensor",
-    _resample_adjoint_kernel,
+    resample_adjoint_kernel,
     _fake,
     _save,
     _adjoint_backward,
