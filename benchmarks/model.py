@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from importlib import import_module
+from math import prod
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -40,7 +42,7 @@ from torch import Tensor, nn
 
 from tensormask_edu.base.files import write_json
 from tensormask_edu.config import MODELS
-from tensormask_edu.detector import inference, network
+from tensormask_edu.detector import inference
 from tensormask_edu.detector.model import AT_ONCE, TensorMask
 from tensormask_edu.detector.network import NetworkOutput, WindowMasks, per_window
 from tensormask_edu.detector.targets import build_targets
@@ -134,7 +136,9 @@ def dense(model: TensorMask, kernel: str) -> Iterator[None]:
             for k, a, at in windows.groups()
         ]
 
-    with mock.patch.object(network, "swap_align2nat", SWAPS[kernel]):
+    # A package's `resample` is its function: the module of that name is looked up.
+    heads = import_module("tensormask_edu.ops.resample")
+    with mock.patch.object(heads, "swap_align2nat", SWAPS[kernel]):
         with mock.patch.object(model.network, "mask_logits", mask_logits):
             yield
 
@@ -293,8 +297,8 @@ def dense_mib(geometry: Geometry, height: int, width: int) -> float:
     count = 0
     for level, own in enumerate(cells):
         finest = cells[0] if geometry.bipyramid else own
-        for size_id, side in enumerate(geometry.sides_bins):
-            count += side**2 * finest + geometry.side_bins(level, size_id) ** 2 * own
+        for size_id, predicted in enumerate(geometry.shapes_bins):
+            count += prod(predicted) * finest + prod(geometry.mask_bins(level, size_id)) * own
     return 4 * count / MIB
 
 

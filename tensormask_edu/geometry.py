@@ -1,9 +1,9 @@
 """The nouns: levels, units, windows; every stride and side.
 
 A *level* k of the pyramid has a grid of *cells*, `strides_px[k]` pixels apart. At each cell
-sits one *window* per window size, which `size_id` numbers: a square in which the model predicts
-one mask, a grid of *bins*. The windows of cell (y, x) on level k are centred at pixel
-(x * stride, y * stride): the corner convention of the official code.
+sits one *window* per window size, which `size_id` numbers: a square, or a rectangle where asked
+for, in which the model predicts one mask, a grid of *bins*. The windows of cell (y, x) on level
+k are centred at pixel (x * stride, y * stride): the corner convention of the official code.
 
 Two units (paper, section 3): `sigma_hw` is the distance in pixels between neighbouring cells,
 `sigma_vu` the distance between neighbouring mask bins. In the tensor bipyramid (section 4.2)
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+Side = int | tuple[int, int]  # of a window in bins: of a square, or (V, U) of a rectangle
+
+
 def round_up(length: int, multiple: int) -> int:
     """The smallest multiple of `multiple` that is at least `length`."""
     return -(-length // multiple) * multiple
@@ -42,13 +45,14 @@ class Geometry:
 
     Args:
         strides_px: pixels between cells, one per level, each twice the one before.
-        sides_bins: window sides in bins at level 0, ascending, one per window size.
+        sides_bins: window sides in bins at level 0, ascending, one per window size; (V, U),
+            height and width, for one that is no square.
         bipyramid: True: bins stay `strides_px[0]` px on every level (tensor bipyramid);
             False: bins grow with the stride (feature pyramid, the paper's baseline).
     """
 
     strides_px: tuple[int, ...]
-    sides_bins: tuple[int, ...]
+    sides_bins: tuple[Side, ...]
     bipyramid: bool = True
 
     def __post_init__(self) -> None:
@@ -57,7 +61,8 @@ class Geometry:
             raise bad_input(
                 "strides_px", f"each stride twice the one before: {doubled}", self.strides_px
             )
-        if not self.sides_bins or list(self.sides_bins) != sorted(set(self.sides_bins)):
+        by_length = sorted(set(self.shapes_bins), key=lambda shape: (max(shape), shape))
+        if not self.sides_bins or list(self.shapes_bins) != by_length:
             raise bad_input(
                 "sides_bins", "one or more different sizes, ascending", self.sides_bins
             )
@@ -70,6 +75,11 @@ class Geometry:
     def num_sizes(self) -> int:
         """Windows per cell (A in the paper's tables)."""
         return len(self.sides_bins)
+
+    @property
+    def shapes_bins(self) -> tuple[tuple[int, int], ...]:
+        """Rows and columns (V, U) of a window's bins at level 0, one per window size."""
+        return tuple((s, s) if isinstance(s, int) else s for s in self.sides_bins)
 
     @property
     def lams(self) -> tuple[int, ...]:
@@ -85,12 +95,17 @@ class Geometry:
         return self.strides_px[0] if self.bipyramid else self.strides_px[level]
 
     def side_px(self, level: int, size_id: int) -> int:
-        """Side of a window in pixels."""
-        return self.sides_bins[size_id] * self.strides_px[level]
+        """Side of a window in pixels, the longer one."""
+        return max(self.shapes_bins[size_id]) * self.strides_px[level]
 
     def side_bins(self, level: int, size_id: int) -> int:
-        """Side of a window's finished mask in bins."""
-        return self.sides_bins[size_id] * self.lams[level]
+        """Side of a window's finished mask in bins, the longer one."""
+        return max(self.mask_bins(level, size_id))
+
+    def mask_bins(self, level: int, size_id: int) -> tuple[int, int]:
+        """Rows and columns (lam*V, lam*U) of a window's finished mask."""
+        rows, columns = self.shapes_bins[size_id]
+        return rows * self.lams[level], columns * self.lams[level]
 
     @property
     def padding_px(self) -> int:
@@ -128,9 +143,10 @@ class Geometry:
             parts.append(torch.stack([level, *cells], dim=-1).reshape(-1, 4))  # (M_level, 4)
         level, y, x, size_id = torch.cat(parts).unbind(1)  # (M, 4) -> four times (M,)
         stride = torch.tensor(self.strides_px, device=device)[level]
-        half_side = torch.tensor(self.sides_bins, device=device)[size_id] * stride / 2
+        shape = torch.tensor(self.shapes_bins, device=device)[size_id]  # (M, 2): V, U
+        half_height, half_width = (shape * stride[:, None] / 2).unbind(1)  # (M,) each
         cx, cy = x * stride, y * stride  # no half cell added: the official corner convention
-        corners = [cx - half_side, cy - half_side, cx + half_side, cy + half_side]
+        corners = [cx - half_width, cy - half_height, cx + half_width, cy + half_height]
         box_px = torch.stack(corners, dim=1)  # (M, 4)
         return Windows(box_px.float(), level, y, x, size_id, stride)
 

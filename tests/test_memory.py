@@ -72,13 +72,13 @@ def test_an_aligned_tensor_is_made_when_asked_for_and_not_kept(memory):
     model = build_model(CONFIG).eval()
     with torch.inference_mode():
         output = model.network(model.batch([torch.rand(3, *SIZE)]))
-        assert torch.equal(output.aligned(5, 1), output.aligned(5, 1))
-        assert output.aligned(5, 1).shape == (1, 15, 15, 64, 80)
+        assert torch.equal(output.predicted(5, 1), output.predicted(5, 1))
+        assert output.predicted(5, 1).shape == (1, 15, 15, 64, 80)
         with pytest.raises(IndexError):
-            output.aligned(6, 1)
+            output.predicted(6, 1)
         with memory.Tensors() as seen:
             for level in range(6):
-                output.aligned(level, 1)
+                output.predicted(level, 1)
     assert seen.peak() < 2 * 4 * 15**2 * 64 * 80
 
 

@@ -258,7 +258,7 @@ def test_levels_beyond_the_body_are_cropped_to_the_finest_grid():
     output = model.network(model.batch([torch.rand(3, 96, 96)]))
     for level in range(5):
         for size_id in range(2):
-            assert output.aligned(level, size_id).shape[-2:] == (24, 24)
+            assert output.predicted(level, size_id).shape[-2:] == (24, 24)
     grids = [tuple(logits.shape[-2:]) for logits in output.logits]
     assert grids == config.geometry.grid_sizes(96, 96)
 

@@ -145,16 +145,19 @@ def test_deltas_are_the_reference_formula_and_decode_inverts_them():
 
 def test_polygons_are_drawn_as_the_official_code_draws_them():
     polygon, window = [np.array([40, 40, 72, 44, 50, 70])], [34, 34, 78, 78]
-    drawn = draw_polygons(polygon, window, 11)
+    drawn = draw_polygons(polygon, window, (11, 11))
     assert drawn.sum(axis=1).tolist() == [0, 0, 7, 7, 5, 4, 3, 1, 0, 0, 0]
-    assert [int(draw_polygons(polygon, window, side).sum()) for side in (22, 44)] == [111, 452]
-    assert draw_polygons([], window, 11).sum() == 0
+    assert [int(draw_polygons(polygon, window, (side, side)).sum()) for side in (22, 44)] == [
+        111,
+        452,
+    ]
+    assert draw_polygons([], window, (11, 11)).sum() == 0
 
 
 def test_a_mask_seen_through_a_window_of_one_pixel_bins_is_the_mask_itself():
     mask = torch.rand(2, 24, 20) > 0.5
     window = torch.tensor([[4.0, 6, 14, 16]])
-    seen = crop_masks(mask, torch.tensor([1]), window, 10)
+    seen = crop_masks(mask, torch.tensor([1]), window, (10, 10))
     assert torch.equal(seen[0], mask[1, 6:16, 4:14])
 
 
@@ -162,7 +165,7 @@ def test_a_bin_is_set_from_half_coverage_on():
     mask = torch.zeros(1, 8, 8, dtype=torch.bool)
     mask[0, :4, :2] = True  # half of the first 4 x 4 bin
     mask[0, 4:, 4:5] = True  # a quarter of the last
-    seen = crop_masks(mask, torch.tensor([0]), torch.tensor([[0.0, 0, 8, 8]]), 2)
+    seen = crop_masks(mask, torch.tensor([0]), torch.tensor([[0.0, 0, 8, 8]]), (2, 2))
     assert seen[0].tolist() == [[True, False], [False, False]]
 
 

@@ -9,8 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from ..base.errors import require
-from ..geometry import Geometry
+from ..base.errors import bad_input, require
+from ..geometry import Geometry, Side
 
 BACKBONES = ("tiny", "resnet50", "resnet101")
 
@@ -28,8 +28,14 @@ class ModelConfig:
 
     # Windows
     strides_px: tuple[int, ...] = (4, 8, 16, 32)
-    sides_bins: tuple[int, ...] = (5, 7)
+    sides_bins: tuple[Side, ...] = (5, 7)  # (V, U) for a window that is no square
     bipyramid: bool = True
+
+    # Head (Fig. 6 and 7): how what a predictor says becomes a natural mask, see `head_rule`
+    representation: Literal["natural", "aligned"] = "aligned"
+    upscale: float = 1.0  # lam of an upscaling head: so many times fewer bins are predicted
+    interpolation: Literal["bilinear", "nearest"] = "bilinear"
+    edge: Literal["pad", "clamp"] = "pad"  # beyond the predicted bins: pad_value, or the border
 
     # Input: callers pass RGB in [0, 1]; the model scales and orders the channels itself
     pixel_scale: float = 1.0
@@ -96,7 +102,26 @@ class ModelConfig:
         for name in ("class_channels", "box_channels", "mask_channels"):
             channels = getattr(self, name)
             require(groups == 0 or channels % groups == 0, name, expected, channels)
-        _ = self.geometry  # checks strides_px and sides_bins
+        self._check_head(self.geometry)  # which checks strides_px and sides_bins
+
+    def _check_head(self, geometry: Geometry) -> None:
+        self._require_one_of("representation", ("natural", "aligned"))
+        self._require_one_of("interpolation", ("bilinear", "nearest"))
+        self._require_one_of("edge", ("pad", "clamp"))
+        lam = self.upscale
+        require(lam >= 1, "upscale", "at least 1", lam)
+        if self.bipyramid and self.representation == "natural":
+            why = "the bipyramid makes fine bins of many cells, as aligned masks alone allow"
+            raise bad_input("representation", "aligned", "natural", f"{why}; bipyramid=False")
+        if self.bipyramid and lam != 1:
+            why = "the bipyramid has an upscaling of its own, lam = 2**level"
+            raise bad_input("upscale", "1", lam, f"{why}; bipyramid=False")
+        for side in {side for shape in geometry.shapes_bins for side in shape}:
+            coarse = side / lam
+            if round(coarse) < 1 or abs(coarse - round(coarse)) > 1e-9:
+                expected = f"a divisor of the sides {self.sides_bins}"
+                why = f"a predictor would say {coarse:.4g} bins of {side}"
+                raise bad_input("upscale", expected, lam, why)
 
     def _require_one_of(self, name: str, choices: tuple[str, ...]) -> None:
         value = getattr(self, name)
@@ -109,6 +134,42 @@ class ModelConfig:
     @property
     def geometry(self) -> Geometry:
         return Geometry(self.strides_px, self.sides_bins, self.bipyramid)
+
+    def coarse_side(self, size_id: int) -> tuple[int, int]:
+        """Rows and columns (V, U) of what a predictor says of a window: its bins / upscale."""
+        rows, columns = self.geometry.shapes_bins[size_id]
+        return round(rows / self.upscale), round(columns / self.upscale)
+
+    def head_rule(self, level: int) -> tuple[float, float, str]:
+        """Step, skew and edge of `ops.resample`, which makes natural masks of predicted ones.
+
+        A natural head reads each bin at its own cell, an aligned one beside it; in the
+        bipyramid the cells of a level are lam fine cells apart.
+        """
+        skew = 1.0 if self.representation == "aligned" else 0.0
+        edge = "nearest" if self.interpolation == "nearest" else self.edge
+        return float(self.geometry.lams[level]), skew, edge
+
+    @property
+    def swaps(self) -> bool:
+        """Whether the head is `swap_align2nat` on every level: what kernels and exports know.
+
+        It is that of the bipyramid, and the simple aligned head, which is its case lam = 1.
+        """
+        as_published = self.interpolation == "bilinear" and self.edge == "pad"
+        simple = max(self.geometry.lams) == 1  # no border is crossed, so any edge is right
+        aligned = self.representation == "aligned" and self.upscale == 1
+        return aligned and (as_published or simple)
+
+    @property
+    def head(self) -> str:
+        """The head in words: `upscaling natural head, lam 3, bilinear, pad`."""
+        if self.bipyramid:
+            return f"bipyramid head, {self.interpolation}, {self.edge}"
+        if self.upscale == 1:
+            return f"simple {self.representation} head"
+        how = f"lam {self.upscale:g}, {self.interpolation}, {self.edge}"
+        return f"upscaling {self.representation} head, {how}"
 
     @property
     def prior_bias(self) -> float:
@@ -131,4 +192,4 @@ class ModelConfig:
         So any smaller object still matches the smallest window. The official code has
         44 - 4 = 40.
         """
-        return self.sides_bins[0] * self.strides_px[0] - self.scale_slack_px(0)
+        return self.geometry.side_px(0, 0) - self.scale_slack_px(0)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import ModelConfig
@@ -31,12 +32,44 @@ def tower(before: int, after: int, num_convs: int, norm_groups: int) -> nn.Seque
     return nn.Sequential(*(layer for block in blocks for layer in block))
 
 
+class MaskPredictor(nn.Conv2d):
+    """A 1x1 convolution that says the mask bins at every cell: (N, C, H, W) -> (N, V, U, H, W).
+
+    Channel v * U + u of the convolution is the logit of bin (v, u), before the head's rule
+    makes a natural mask of it.
+
+    Args:
+        bins: (V, U), see `ModelConfig.coarse_side`.
+    """
+
+    bias: Tensor
+
+    def __init__(self, channels: int, bins: tuple[int, int]) -> None:
+        super().__init__(channels, bins[0] * bins[1], 1)
+        self.bins = bins
+
+    def forward(self, m: Tensor) -> Tensor:
+        """At all cells, as a matrix product.
+
+        PyTorch's convolution takes a slow way for a number of channels like 25 or 49.
+        """
+        if not pays(m):
+            return super().forward(m).unflatten(1, self.bins)
+        rows = self.weight.flatten(1).expand(len(m), -1, -1)  # (V*U, C, 1, 1) -> (N, V*U, C)
+        flat = torch.baddbmm(self.bias[:, None], rows, m.flatten(2))  # (N, V*U, H*W)
+        return flat.unflatten(2, m.shape[2:]).unflatten(1, self.bins)
+
+    def at_cells(self, features: Tensor) -> Tensor:
+        """At single cells, by their features alone: (P, C) -> (P, V, U)."""
+        return F.linear(features, self.weight.flatten(1), self.bias).unflatten(1, self.bins)
+
+
 class MaskBranch(nn.Module):
-    """Features of all levels -> what the 1x1 predictors of aligned mask logits read.
+    """Features of all levels -> what the 1x1 predictors of mask logits read.
 
     In the bipyramid each level's map is upsampled to the finest grid and fused with the finest
     map; `swap_align2nat` then trades positions for bins. Level 0 is fused with itself, as in
-    the official code.
+    the official code. Every other head reads its level's own map.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -47,9 +80,9 @@ class MaskBranch(nn.Module):
         self.fuse = nn.Sequential()
         if config.bipyramid:
             self.fuse = nn.Sequential(*conv_block(channels, channels, groups))
-        # Channel v * side + u of a predictor is the logit of bin (v, u).
         self.predictors = nn.ModuleList(
-            nn.Conv2d(channels, side * side, 1) for side in config.sides_bins
+            MaskPredictor(channels, config.coarse_side(size_id))
+            for size_id in range(self.geometry.num_sizes)
         )
 
     def forward(self, features: list[Tensor], read: list[Tensor] | None = None) -> list[Tensor]:
@@ -61,7 +94,7 @@ class MaskBranch(nn.Module):
         """
         own = [self.tower(picked(f, read, level)) for level, f in enumerate(features)]
         if not self.geometry.bipyramid:
-            return own  # (n_l, C, H_l, W_l)
+            return [self.fuse(m) for m in own]  # (n_l, C, H_l, W_l); by default nothing to do
         # Level 0 of all images is a part of every level.
         finest = own[0] if read is None else self.tower(features[0])
         return self.fused(own, finest, read)
@@ -102,18 +135,6 @@ def picked(m: Tensor, read: list[Tensor] | None, level: int) -> Tensor:
     if read is None or len(read[level]) == len(m):
         return m
     return m.permute(0, 2, 3, 1)[read[level]].permute(0, 3, 1, 2)  # channels stay last
-
-
-def product(conv: nn.Module, m: Tensor) -> Tensor:
-    """A 1x1 convolution as a matrix product: (N, C, H, W) -> (N, K, H, W), contiguous.
-
-    PyTorch's own takes a slow way for a number of channels like 25 or 49.
-    """
-    if not pays(m):
-        return conv(m)
-    weight, bias = conv.get_parameter("weight"), conv.get_parameter("bias")
-    rows = weight.flatten(1).expand(len(m), -1, -1)  # (K, C, 1, 1) -> (N, K, C)
-    return torch.baddbmm(bias[:, None], rows, m.flatten(2)).unflatten(2, m.shape[2:])
 
 
 def start_small(convolutions: Iterable[nn.Module]) -> None:

@@ -8,8 +8,8 @@ next: detector/targets.py
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 from ..geometry import Windows
-from ..ops import swap_align2nat, swap_align2nat_windows
+from ..ops import Rule, resample, resample_windows
 from .backbone import Backbone
-from .heads import MaskBranch, picked, product, start_small, tower
+from .heads import MaskBranch, MaskPredictor, picked, start_small, tower
 
 
 class NetworkOutput(NamedTuple):
@@ -33,7 +33,7 @@ class NetworkOutput(NamedTuple):
         them.
     mask_features: (N, C, H, W), what the 1x1 mask predictors read. In the bipyramid every level
         has the finest grid (H_0, W_0).
-    mask_predictors: one 1x1 convolution per window size.
+    mask_predictors: one `MaskPredictor` per window size.
     read: per level the numbers (n,) of the images that deltas and mask features are about,
         ascending; None: all N of them.
     """
@@ -49,17 +49,22 @@ class NetworkOutput(NamedTuple):
         """Where images (P,) of the batch stand in the level's deltas and mask features."""
         return image if self.read is None else torch.searchsorted(self.read[level], image)
 
-    def aligned(self, level: int, size_id: int) -> Tensor:
-        """The aligned mask logits (N, V, U, H, W), as `swap_align2nat` takes them.
+    def predicted(self, level: int, size_id: int) -> Tensor:
+        """The mask logits as predicted, (N, V, U, H, W): aligned, or natural for such a head.
 
         They come of a convolution, done anew at each call: at 800 x 1344 px all levels and
         sizes are half a gigabyte per image, so each is predicted where it is used, and dropped.
         """
-        flat = product(
-            self.mask_predictors[size_id], self.mask_features[level]
-        )  # (N, V*U, ...)
-        side = math.isqrt(flat.shape[1])
-        return flat.unflatten(1, (side, side))  # (N, V, U, H, W)
+        logits: Tensor = self.mask_predictors[size_id](self.mask_features[level])
+        return logits
+
+    def predicted_at(self, level: int, size_id: int, index: Tensor) -> Tensor:
+        """The same at the cells `index` (P, 3) alone, rows (n, y, x): (P, V, U)."""
+        by_cell = self.mask_features[level].permute(0, 2, 3, 1)  # (N, H, W, C)
+        features = by_cell[index.unbind(1)]  # (P, C)
+        predictor = self.mask_predictors[size_id]
+        assert isinstance(predictor, MaskPredictor)
+        return predictor.at_cells(features)
 
     def of_image(self, number: int) -> NetworkOutput:
         """The part about one image of the batch, as a batch of one."""
@@ -75,7 +80,7 @@ class WindowMasks(NamedTuple):
     """Masks of the windows that share one size.
 
     where: (P,) their positions in the list asked for.
-    values: (P, side, side), logits or targets.
+    values: (P, V, U), logits or targets.
     """
 
     where: Tensor
@@ -134,43 +139,68 @@ class TensorMaskNet(nn.Module):
         )
 
     def natural(self, output: NetworkOutput) -> list[list[Tensor]]:
-        """All natural mask logits, per level and size (N, lam*V, lam*U, H_l, W_l).
+        """All natural mask logits, per level and size (N, V', U', H_l, W_l).
 
         For study and export: training and inference evaluate just the windows they need.
         """
-        pad_value, num_sizes = self.config.pad_value, self.config.geometry.num_sizes
+        geometry, pad_value = self.config.geometry, self.config.pad_value
         return [
             [
-                # (N, V, U, H, W) -> (N, lam*V, lam*U, H/lam, W/lam)
-                swap_align2nat(output.aligned(level, size_id), lam, pad_value)
-                for size_id in range(num_sizes)
+                # (N, V, U, H, W) as predicted -> (N, V', U', H_l, W_l)
+                resample(
+                    output.predicted(level, size_id), *self._head(level, size_id), pad_value
+                )
+                for size_id in range(geometry.num_sizes)
             ]
-            for level, lam in enumerate(self.config.geometry.lams)
+            for level in range(geometry.num_levels)
         ]
+
+    def _head(self, level: int, size_id: int) -> tuple[tuple[int, int], Rule]:
+        """What `resample` must know: the windows' finished bins (V', U'), and the rule."""
+        rule = Rule(*self.config.head_rule(level))
+        return self.config.geometry.mask_bins(level, size_id), rule
 
     def mask_logits(
         self, output: NetworkOutput, image: Tensor, windows: Windows, at_once: int | None = None
     ) -> Iterator[WindowMasks]:
         """The natural mask logits of P chosen windows, the same numbers as in `natural`.
 
-        One group after the other, so that a single aligned tensor lives at a time.
+        One group after the other, so that a single predicted tensor lives at a time.
 
         Args:
             image: (P,) int64, which image of the batch each window belongs to.
             windows: the P windows.
             at_once: groups are handed out in pieces of at most so many windows.
         """
-        lams, pad_value = self.config.geometry.lams, self.config.pad_value
         for level, size_id, where in windows.groups():
-            aligned, lam = output.aligned(level, size_id), lams[level]  # (N, V, U, H, W)
+            masks_at = self._reader(output, level, size_id)
             for part in where.split(at_once or len(where)):
                 row = output.row(level, image[part])
                 place = [row, windows.y[part], windows.x[part]]
                 index = torch.stack(place, dim=1)  # three times (p,) -> (p, 3)
-                yield WindowMasks(  # (p, lam*V, lam*U) a piece; no name here keeps it alive
-                    part, swap_align2nat_windows(aligned, lam, index, pad_value)
-                )
-            del aligned  # before the next one is made
+                # (p, V', U') a piece; no name here keeps it alive
+                yield WindowMasks(part, masks_at(index))
+            del masks_at  # and what it holds, before the next one is made
+
+    def _reader(
+        self, output: NetworkOutput, level: int, size_id: int
+    ) -> Callable[[Tensor], Tensor]:
+        """A function from cells (p, 3), rows (n, y, x), to their natural masks (p, V', U')."""
+        bins, rule = self._head(level, size_id)
+        if self.config.representation == "aligned":
+            predicted = output.predicted(level, size_id)  # (N, V, U, H, W)
+            return partial(
+                resample_windows, predicted, bins, rule, pad_value=self.config.pad_value
+            )
+
+        def natural_at(index: Tensor) -> Tensor:
+            # A natural mask lies whole at its own cell: no other is predicted. Each is a grid
+            # of one cell.
+            predicted = output.predicted_at(level, size_id, index)[..., None, None]
+            natural = resample(predicted, bins, rule, self.config.pad_value)
+            return natural.flatten(2)  # (p, V', U', 1, 1) -> (p, V', U')
+
+        return natural_at
 
     def deltas_of(self, output: NetworkOutput, image: Tensor, windows: Windows) -> Tensor:
         """The box deltas (P, 4) of P chosen windows; image: (P,), as for `mask_logits`."""

@@ -25,6 +25,8 @@ from ..masks import draw
 from . import boxes
 from .network import WindowMasks
 
+Bins = tuple[int, int]  # (V, U) of a window's mask
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -104,7 +106,7 @@ def assign(
     )
     # The smallest windows take even smaller objects, which would have none otherwise.
     scale = (2 * longest[instance]).clamp(min=config.smallest_scale_px)
-    fits = (high - low)[:, 0] - slack <= scale
+    fits = (high - low).amax(1) - slack <= scale  # the window's longer side
     apart = (low + high) / 2 - (low_px + high_px) / 2
     positive = contained & fits & (apart.square().sum(1).sqrt() <= unit)
     pairs = torch.stack([window[positive], instance[positive]], dim=1)  # (P', 2)
@@ -147,7 +149,7 @@ def mask_targets(
     windows: Windows,
     geometry: Geometry,
 ) -> list[WindowMasks]:
-    """Each window's view of its object's mask: bool, side x side bins, grouped by window size.
+    """Each window's view of its object's mask: bool, V x U bins, grouped by window size.
 
     Args:
         image, instance: (P,) int64, which object of which image each of the P windows looks at.
@@ -155,21 +157,21 @@ def mask_targets(
     with_polygons = torch.tensor(["polygons" in truth for truth in truths], device=image.device)
     masks = []
     for level, size_id, where in windows.groups():  # where: (p,), the windows of this size
-        side = geometry.side_bins(level, size_id)
-        values = torch.zeros(len(where), side, side, dtype=torch.bool, device=where.device)
+        bins = geometry.mask_bins(level, size_id)
+        values = torch.zeros(len(where), *bins, dtype=torch.bool, device=where.device)
         drawn = with_polygons[image[where]]  # (p,)
         for crop, rows in ((_crop_polygons, drawn), (_crop_masks, ~drawn)):
             if rows.any():
                 at = where[rows]
-                values[rows] = crop(truths, image[at], instance[at], windows.box_px[at], side)
-        masks.append(WindowMasks(where, values))  # (p,), (p, side, side)
+                values[rows] = crop(truths, image[at], instance[at], windows.box_px[at], bins)
+        masks.append(WindowMasks(where, values))  # (p,), (p, V, U)
     return masks
 
 
 def _crop_masks(
-    truths: Sequence[Truth], image: Tensor, instance: Tensor, window_px: Tensor, side: int
+    truths: Sequence[Truth], image: Tensor, instance: Tensor, window_px: Tensor, bins: Bins
 ) -> Tensor:
-    """Objects (p,) of images (p,) through windows (p, 4): bool (p, side, side)."""
+    """Objects (p,) of images (p,) through windows (p, 4): bool (p, V, U)."""
     # The masks that are looked at, of all images: (G', H, W) where their sizes are one.
     pairs, row = torch.stack([image, instance], dim=1).unique(dim=0, return_inverse=True)
     used = [
@@ -177,48 +179,48 @@ def _crop_masks(
         for number in pairs[:, 0].unique().tolist()
     ]
     if len({masks.shape[1:] for masks in used}) == 1:
-        return crop_masks(torch.cat(used), row, window_px, side)
-    seen = torch.zeros(len(row), side, side, dtype=torch.bool, device=row.device)
+        return crop_masks(torch.cat(used), row, window_px, bins)
+    seen = torch.zeros(len(row), *bins, dtype=torch.bool, device=row.device)
     first = 0
     for masks in used:
         mine = (row >= first) & (row < first + len(masks))
-        seen[mine] = crop_masks(masks, row[mine] - first, window_px[mine], side)
+        seen[mine] = crop_masks(masks, row[mine] - first, window_px[mine], bins)
         first += len(masks)
     return seen
 
 
 def _crop_polygons(
-    truths: Sequence[Truth], image: Tensor, instance: Tensor, window_px: Tensor, side: int
+    truths: Sequence[Truth], image: Tensor, instance: Tensor, window_px: Tensor, bins: Bins
 ) -> Tensor:
     """The same from polygons, which are drawn on the bins."""
     places = zip(image.tolist(), instance.tolist(), window_px.tolist(), strict=True)
-    drawn = [draw_polygons(truths[n]["polygons"][k], box, side) for n, k, box in places]
+    drawn = [draw_polygons(truths[n]["polygons"][k], box, bins) for n, k, box in places]
     return torch.from_numpy(np.stack(drawn)).to(window_px.device)
 
 
-def crop_masks(masks: Tensor, instance: Tensor, window_px: Tensor, side: int) -> Tensor:
-    """Bool masks (G, H, W) of objects (P,) seen through windows (P, 4): (P, side, side) bool.
+def crop_masks(masks: Tensor, instance: Tensor, window_px: Tensor, bins: Bins) -> Tensor:
+    """Bool masks (G, H, W) of objects (P,) seen through windows (P, 4): (P, V, U) bool.
 
     A bin is set when at least half of it is covered (ROIAlign's average, as the official
     code).
     """
     used, row = instance.unique(return_inverse=True)  # float copies of the used masks only
     rois = torch.cat([row[:, None].to(window_px), window_px], dim=1)  # (P, 5): mask, xyxy
-    cover = roi_align(masks[used].to(window_px)[:, None], rois, side, aligned=True)
-    return cover.squeeze(1) >= 0.5  # (P, 1, side, side) -> (P, side, side)
+    cover = roi_align(masks[used].to(window_px)[:, None], rois, bins, aligned=True)
+    return cover.squeeze(1) >= 0.5  # (P, 1, V, U) -> (P, V, U)
 
 
-def draw_polygons(polygons: list[Any], window_px: list[float], side: int) -> np.ndarray:
-    """The union of polygons [x0, y0, x1, y1, ...] on the window's bins: (side, side) bool.
+def draw_polygons(polygons: list[Any], window_px: list[float], bins: Bins) -> np.ndarray:
+    """The union of polygons [x0, y0, x1, y1, ...] on the window's bins: (V, U) bool.
 
     COCO's rasteriser draws them.
     """
     x0, y0, x1, y1 = window_px
     # The official code's guard against empty boxes; a window never is one.
-    scale = [side / max(x1 - x0, 0.1), side / max(y1 - y0, 0.1)]
+    scale = [bins[1] / max(x1 - x0, 0.1), bins[0] / max(y1 - y0, 0.1)]
     flat = [
         # points (n, 2) from pixels to bins, then flat again (2n,)
         ((np.asarray(p, float).reshape(-1, 2) - [x0, y0]) * scale).ravel().tolist()
         for p in polygons
     ]
-    return draw(flat, (side, side))
+    return draw(flat, bins)

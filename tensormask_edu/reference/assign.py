@@ -55,7 +55,7 @@ def is_positive(
         and window[2] >= box[2]
         and window[3] >= box[3]
     )
-    side = window[2] - window[0]  # windows are squares
+    side = max(window[2] - window[0], window[3] - window[1])  # the longer one
     longest = max(box[2] - box[0], box[3] - box[1])
     fits = side - slack <= max(2 * longest, smallest)
     dx = (box[0] + box[2]) / 2 - (window[0] + window[2]) / 2

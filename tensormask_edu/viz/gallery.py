@@ -126,7 +126,7 @@ def wall_of(mask: torch.Tensor) -> Array:
     y, x = (grid.flatten() * CELL_PX for grid in cells)  # (rows * columns,) each
     half = SIDE_BINS * BIN_PX / 2
     window_px = torch.stack([x - half, y - half, x + half, y + half], dim=1)
-    bins = crop_masks(mask[None], torch.zeros_like(y), window_px, SIDE_BINS)
+    bins = crop_masks(mask[None], torch.zeros_like(y), window_px, (SIDE_BINS, SIDE_BINS))
     return as_array(bins.view(rows, columns, SIDE_BINS, SIDE_BINS).permute(2, 3, 0, 1))
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from ..base.errors import InputError, bad_input
 from ..config import for_torchvision_body
 from ..detector.model import TensorMask
+from ..geometry import Side
 from .pickled import read_pickled
 
 State = Mapping[str, Any]  # tensors or arrays by name
@@ -52,7 +53,7 @@ NUMBERED: tuple[tuple[str, str, int], ...] = (
 # --- names ------------------------------------------------------------------------------------
 
 
-def official_name(name: str, sides_bins: tuple[int, ...]) -> str:
+def official_name(name: str, sides_bins: tuple[Side, ...]) -> str:
     """The official name of our parameter or buffer `name` (as in `model.state_dict()`)."""
     name = name.removeprefix("network.")
     for pattern, official, first in NUMBERED:
@@ -85,17 +86,28 @@ def load_official(model: TensorMask, state: State | str | Path) -> None:
 
     Raises:
         InputError: a tensor is missing, left over, or of another shape; a file that is none of
-            weights.
+            weights; a model with another head than the published one.
     """
     state = state if isinstance(state, Mapping) else read_state(state)
     given = {name: value for name, value in state.items() if "cell_anchors" not in name}
-    names = {name: official_name(name, model.config.sides_bins) for name in model.state_dict()}
-    _fill(model, names, given, "official tensors")
+    _fill(model, _official_names(model), given, "official tensors")
 
 
 def official_state(model: TensorMask) -> dict[str, Tensor]:
     """The model's tensors under their official names: the inverse of `load_official`."""
-    return {official_name(n, model.config.sides_bins): t for n, t in model.state_dict().items()}
+    names = _official_names(model)
+    return {names[name]: tensor for name, tensor in model.state_dict().items()}
+
+
+def _official_names(model: TensorMask) -> dict[str, str]:
+    """Ours -> official, of a model with the one head that was published."""
+    config = model.config
+    square = all(isinstance(side, int) for side in config.sides_bins)
+    if not (config.bipyramid and config.swaps and square):
+        got = f"{config.head}, windows {config.sides_bins}"
+        fix = "no other head was published"
+        raise bad_input("model", "the bipyramid head, bilinear, pad, square windows", got, fix)
+    return {name: official_name(name, config.sides_bins) for name in model.state_dict()}
 
 
 def load_torchvision(model: TensorMask, state: State | str | Path) -> None:

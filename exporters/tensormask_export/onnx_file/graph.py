@@ -75,6 +75,7 @@ class DetectorGraph(nn.Module):
         nms_iterations: int = NMS_ITERATIONS,
     ) -> None:
         super().__init__()
+        check_head(model.config)
         if masks not in MASK_MODES:
             raise bad_input("masks", " or ".join(MASK_MODES), repr(masks))
         if candidates is None:
@@ -215,12 +216,21 @@ class DetectorGraph(nn.Module):
     def bins_at(self, output: NetworkOutput, level: int, size_id: int, index: Tensor) -> Tensor:
         """Mask logits (B, side, side) of windows of one kind at `index` (B, 3): n, y, x."""
         lam, pad_value = self.config.geometry.lams[level], self.config.pad_value
-        aligned = output.aligned(level, size_id)  # (N, V, U, H, W) on its mask features' grid
+        aligned = output.predicted(level, size_id)  # (N, V, U, H, W), mask features' grid
         if self.masks == "windows":
             return swap_align2nat_windows(aligned, lam, index, pad_value)
         natural = swap_align2nat(aligned, lam, pad_value)  # (N, side, side, rows, columns)
         n, y, x = index.unbind(1)
         return natural.permute(0, 3, 4, 1, 2)[n, y, x]  # (B, side, side)
+
+
+def check_head(config: ModelConfig) -> None:
+    """InputError unless the masks are `swap_align2nat` of square windows: the nodes we have."""
+    fix = "an ONNX file has the bipyramid head or the simple aligned one"
+    if not config.swaps:
+        raise bad_input("model", "a head of swap_align2nat on every level", config.head, fix)
+    if any(rows != columns for rows, columns in config.geometry.shapes_bins):
+        raise bad_input("model", "square windows", config.sides_bins)
 
 
 def at(values: Tensor, index: Tensor) -> Tensor:
