@@ -37,7 +37,8 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in (
-        _demo, _models, _shapes, _train, _evaluate, _predict, _convert, _check_ops, _doctor,
+        _demo, _models, _shapes, _train, _evaluate, _predict, _ablate, _convert, _check_ops,
+        _doctor,
     ):  # fmt: skip
         command(commands)
     return parser
@@ -224,6 +225,31 @@ def _run_predict(args: Args) -> int:
     done = predict(*words, args.tile, args.views)
     print(*done.pictures, sep="\n")
     return exit_code(done.failed)
+
+
+def _ablate(commands: Any) -> None:
+    text = (
+        "The paper's tables in miniature: which idea earns what. Trains what they compare on\n"
+        "small pictures of shapes, and sets the differences beside the paper's. Runs that are\n"
+        "done are kept, so the same command goes on after Ctrl-C, with more seeds or tables."
+    )
+    example = "ablate 2a 2b --output outputs/ablations"
+    add = add_command(commands, "ablate", _run_ablate, text, example).add_argument
+    budget = "lesson (heads share a trunk), laptop (each alone) or gpu (128 px)"
+    form = "shared (heads of 1, 2a, 2b on one trunk) or separate (default: the budget's)"
+    add("tables", nargs="+", metavar="TABLE", help="1, 2a, 2b, 2c or 2d")
+    add("--budget", default="lesson", help=f"{budget}; default lesson")
+    add("--output", default="outputs/ablations", metavar="DIR", help="pictures, runs, tables")
+    add("--seeds", type=int, nargs="+", default=[0], help="of weights and order (default 0)")
+    add("--steps", type=int, help="of each training, instead of the budget's")
+    add("--form", choices=("shared", "separate"), help=form)
+    add("--jobs", type=int, help="runs at a time, a thread each (default: one per core)")
+
+
+def _run_ablate(args: Args) -> int:
+    from .commands import ablate
+
+    return ablate.run(args)
 
 
 def _convert(commands: Any) -> None:

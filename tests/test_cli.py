@@ -322,7 +322,10 @@ def test_results_are_not_written_over_what_they_come_from(world, tmp_path, capsy
     fails(capsys, ["shapes", folder], "folder: ", "a.png")
 
 
-COMMANDS = ("demo", "shapes", "train", "evaluate", "predict", "convert", "check-ops", "doctor")
+COMMANDS = (
+    "demo", "shapes", "train", "evaluate", "predict", "ablate", "convert", "check-ops",
+    "doctor",
+)  # fmt: skip
 
 
 def test_every_command_explains_itself(capsys):

@@ -14,6 +14,7 @@ from tensormask_edu.commands import demo
 from tensormask_edu.config import InputConfig
 from tensormask_edu.data.shapes import CLASS_NAMES, write_shapes
 from tensormask_edu.detector.model import build_model
+from tensormask_edu.training.ablations.budget import BUDGETS, Budget
 from tensormask_edu.weights.checkpoint import save_checkpoint
 
 # Options after those of an example, so that a minute is enough for all.
@@ -24,7 +25,9 @@ SHORTER = {
     "check-ops": ["--device", "cpu"],
     "bench": ["--warmup", "1", "--iterations", "5"],
 }
-TRAINED = ("demo", "shapes", "train", "evaluate", "predict", "models", "check-ops", "doctor")
+TRAINED = (
+    "demo", "shapes", "train", "evaluate", "predict", "ablate", "models", "check-ops", "doctor",
+)  # fmt: skip
 EXPORTED = ("onnx", "verify", "engine", "predict", "bench")
 
 
@@ -46,6 +49,8 @@ def run(main, words):
 def test_the_examples_of_the_first_command_run_in_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo, "STAGES", demo.STAGES[2:4])  # the rest has tests of its own
+    small = Budget("lesson", 2, 64, train=4, val=2, channels=8, share=True)
+    monkeypatch.setitem(BUDGETS, "lesson", small)
     for words in list(examples(cli.main, "tensormask-edu", TRAINED, capsys)):
         assert run(cli.main, words) == 0, words
     (convert,) = examples(cli.main, "tensormask-edu", ["convert"], capsys)

@@ -15,6 +15,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,26 +43,47 @@ RECIPE = 1  # raise it when the pictures of a seed change
 Points = NDArray[np.float64]  # (n, 2) corners (x, y)
 
 
+@dataclass(frozen=True)
+class World:
+    """How many shapes a picture has, how close they lie, and whether their kinds are told.
+
+    shapes: least and most, of a picture.
+    centre: where their centres lie, along both axes, as a share of the picture's side.
+    one_class: all kinds are one class, so that boxes and masks alone are to be learnt.
+    """
+
+    shapes: tuple[int, int] = SHAPES_PER_IMAGE
+    centre: tuple[float, float] = CENTRE
+    one_class: bool = False
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return ("shape",) if self.one_class else CLASS_NAMES
+
+
+STANDARD = World()
+
+
 # --- one picture ------------------------------------------------------------------------------
 
 
 def draw(
-    seed: int, split: str, index: int, size_px: int = 128
+    seed: int, split: str, index: int, size_px: int = 128, world: World = STANDARD
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], list[int]]:
     """Picture number `index` of a split.
 
     Returns:
         image: uint8 (size_px, size_px, 3) RGB
         masks: bool (m, size_px, size_px), the visible parts, disjoint
-        labels: m indices into `CLASS_NAMES`
+        labels: m indices into `CLASS_NAMES`, the shapes' kinds
     """
     rng = np.random.default_rng([RECIPE, seed, SPLITS.index(split), index])
     canvas = Image.new("L", (size_px, size_px))  # 0: background, k: the k-th shape
     pen = ImageDraw.Draw(canvas)
     kinds, areas_px = [], []
-    for number in range(1, rng.integers(*SHAPES_PER_IMAGE, endpoint=True) + 1):
+    for number in range(1, rng.integers(*world.shapes, endpoint=True) + 1):
         kind = int(rng.integers(len(CLASS_NAMES)))
-        points = _random_outline(rng, kind, size_px)
+        points = _random_outline(rng, kind, size_px, world.centre)
         pen.polygon([tuple(point) for point in points.tolist()], fill=number)
         kinds.append(kind)
         areas_px.append(_polygon_area(points))  # hidden parts and what lies outside included
@@ -107,11 +129,13 @@ def _unit_outlines() -> tuple[Points, ...]:
 _UNIT_OUTLINES = _unit_outlines()
 
 
-def _random_outline(rng: np.random.Generator, kind: int, size_px: int) -> Points:
+def _random_outline(
+    rng: np.random.Generator, kind: int, size_px: int, centre: tuple[float, float]
+) -> Points:
     shortest, longest = LONG_SIDE_PX[0], LONG_SIDE_PX[1] * size_px / 128
     long_px = np.exp(rng.uniform(np.log(shortest), np.log(longest)))
     shape = outline(kind, long_px, rng.uniform(*ASPECT), rng.uniform(0, 2 * np.pi))
-    return shape + rng.uniform(*CENTRE, size=2) * size_px
+    return shape + rng.uniform(*centre, size=2) * size_px
 
 
 def _polygon_area(points: Points) -> float:
@@ -165,6 +189,7 @@ def write_shapes(
     size_px: int = 128,
     seed: int = 0,
     progress: bool = True,
+    world: World = STANDARD,
 ) -> bool:
     """Write the overlap world: `images/`, `instances_train.json`, `instances_val.json`.
 
@@ -182,7 +207,7 @@ def write_shapes(
         if value < least:
             raise bad_input(name, f"at least {least}", value)
     folder, counts = Path(folder), {"train": train, "val": val}
-    infos = {split: _info(split, counts[split], size_px, seed) for split in SPLITS}
+    infos = {split: _info(split, counts[split], size_px, seed, world) for split in SPLITS}
     present = {split: _stored_info(folder / f"instances_{split}.json") for split in SPLITS}
     if present == infos:
         if progress:
@@ -198,15 +223,18 @@ def write_shapes(
 
     with tqdm(total=train + val, desc="drawing", unit="image", disable=not progress) as bar:
         datasets = {
-            split: _write_split(folder, infos[split], bar) for split in reversed(SPLITS)
+            split: _write_split(folder, infos[split], world, bar) for split in reversed(SPLITS)
         }
     for split, dataset in datasets.items():
         write_json(folder / f"instances_{split}.json", dataset)
     return True
 
 
-def _info(split: str, images: int, size_px: int, seed: int) -> dict[str, Any]:
+def _info(split: str, images: int, size_px: int, seed: int, world: World) -> dict[str, Any]:
     """What identifies a split; stored in its JSON."""
+    other = (
+        {} if world == STANDARD else {"world": [*world.shapes, *world.centre, world.one_class]}
+    )
     return {
         "description": "overlap world of tensormask_edu",
         "recipe": RECIPE,
@@ -214,7 +242,7 @@ def _info(split: str, images: int, size_px: int, seed: int) -> dict[str, Any]:
         "images": images,
         "size_px": size_px,
         "seed": seed,
-    }
+    } | other
 
 
 def _stored_info(path: Path) -> Any:
@@ -235,21 +263,24 @@ def _other_than_ours(folder: Path) -> str | None:
     return next((name for name in names if not re.fullmatch(ours, name)), None)
 
 
-def _write_split(folder: Path, info: dict[str, Any], bar: Any) -> dict[str, Any]:
+def _write_split(folder: Path, info: dict[str, Any], world: World, bar: Any) -> dict[str, Any]:
     """Draw and write the pictures of one split; its COCO ground truth comes back."""
     make_folder(folder / "images")
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for index in range(info["images"]):
         name = f"{info['split']}_{index:05d}.png"
-        image, masks, labels = draw(info["seed"], info["split"], index, info["size_px"])
+        which = info["seed"], info["split"], index, info["size_px"]
+        image, masks, kinds = draw(*which, world)
+        labels = [0] * len(kinds) if world.one_class else kinds
         _save(image, folder / "images" / name)
         height, width = image.shape[:2]
         images.append({"id": index + 1, "file_name": name, "height": height, "width": width})
         for annotation in _annotations(masks, labels):
             annotations.append({"id": len(annotations) + 1, "image_id": index + 1} | annotation)
         bar.update()
-    categories = [{"id": label + 1, "name": name} for label, name in enumerate(CLASS_NAMES)]
+    names = world.class_names
+    categories = [{"id": label + 1, "name": name} for label, name in enumerate(names)]
     return {
         "info": info,
         "images": images,

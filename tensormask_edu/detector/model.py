@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..base.errors import bad_input, require
 from ..config import ModelConfig, model_config
 from ..data.truth import Truth
-from ..geometry import Layout, sizes_px
+from ..geometry import Layout, Windows, sizes_px
 from . import inference, losses
 from .network import NetworkOutput, TensorMaskNet, per_window
 from .targets import Targets, build_targets
@@ -117,22 +117,26 @@ class TensorMask(nn.Module):
         config, num_sizes = self.config, self.config.geometry.num_sizes
         logits = per_window(output.logits, num_sizes)  # (N, M, K)
         positives = layout.windows[targets.window]  # P of M
-        masks = list(self.network.mask_logits(output, targets.image, positives))
         loss_class = losses.class_loss(
             logits, targets.labels, config.focal_gamma, config.focal_alpha
         )
         predicted = self.network.deltas_of(output, targets.image, positives)  # (P, 4)
         loss_box = losses.box_loss(predicted, targets.deltas)
-        loss_mask = losses.mask_loss(masks, targets.masks, config.mask_positive_weight)
-        # Without a positive of some size its predictor would get no gradient, and
-        # DistributedDataParallel waits for one: it gets a zero.
-        loss_mask = loss_mask + sum(p.sum() * 0 for p in self.network.mask_branch.parameters())
+        loss_mask = self.mask_loss(output, targets, positives)
         normaliser = losses.normaliser(len(positives), config.normaliser, logits.device)
         return {
             "loss_class": loss_class / normaliser,
             "loss_box": loss_box / normaliser,
             "loss_mask": config.mask_loss_weight * loss_mask / normaliser,
         }
+
+    def mask_loss(self, output: NetworkOutput, targets: Targets, positives: Windows) -> Tensor:
+        """The mask loss, summed over the positive windows (P of them)."""
+        masks = list(self.network.mask_logits(output, targets.image, positives))
+        loss = losses.mask_loss(masks, targets.masks, self.config.mask_positive_weight)
+        # Without a positive of some size its predictor would get no gradient, and
+        # DistributedDataParallel waits for one: it gets a zero.
+        return loss + sum(p.sum() * 0 for p in self.network.mask_branch.parameters())
 
     def detections(
         self,

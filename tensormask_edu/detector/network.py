@@ -34,6 +34,7 @@ class NetworkOutput(NamedTuple):
     mask_features: (N, C, H, W), what the 1x1 mask predictors read. In the bipyramid every level
         has the finest grid (H_0, W_0).
     mask_predictors: one `MaskPredictor` per window size.
+    config: whose head the predictors are, so how what they say becomes natural masks.
     read: per level the numbers (n,) of the images that deltas and mask features are about,
         ascending; None: all N of them.
     """
@@ -43,6 +44,7 @@ class NetworkOutput(NamedTuple):
     deltas: list[Tensor]
     mask_features: list[Tensor]
     mask_predictors: nn.ModuleList
+    config: ModelConfig
     read: list[Tensor] | None = None
 
     def row(self, level: int, image: Tensor) -> Tensor:
@@ -73,7 +75,12 @@ class NetworkOutput(NamedTuple):
             [m[number : number + 1] for m in maps]  # (N, C, H_l, W_l) -> (1, C, H_l, W_l)
             for maps in lists
         )
-        return NetworkOutput(features, logits, deltas, masks, self.mask_predictors)
+        return NetworkOutput(features, logits, deltas, masks, self.mask_predictors, self.config)
+
+    def head(self, level: int, size_id: int) -> tuple[tuple[int, int], Rule]:
+        """What `resample` must know: the windows' finished bins (V', U'), and the rule."""
+        rule = Rule(*self.config.head_rule(level))
+        return self.config.geometry.mask_bins(level, size_id), rule
 
 
 class WindowMasks(NamedTuple):
@@ -135,6 +142,7 @@ class TensorMaskNet(nn.Module):
             deltas=[self.box_predictor(self.box_tower(f)) for f in for_boxes],
             mask_features=self.mask_branch(features, read),
             mask_predictors=self.mask_branch.predictors,
+            config=self.config,
             read=read,
         )
 
@@ -143,22 +151,17 @@ class TensorMaskNet(nn.Module):
 
         For study and export: training and inference evaluate just the windows they need.
         """
-        geometry, pad_value = self.config.geometry, self.config.pad_value
+        geometry, pad_value = output.config.geometry, output.config.pad_value
         return [
             [
                 # (N, V, U, H, W) as predicted -> (N, V', U', H_l, W_l)
                 resample(
-                    output.predicted(level, size_id), *self._head(level, size_id), pad_value
+                    output.predicted(level, size_id), *output.head(level, size_id), pad_value
                 )
                 for size_id in range(geometry.num_sizes)
             ]
             for level in range(geometry.num_levels)
         ]
-
-    def _head(self, level: int, size_id: int) -> tuple[tuple[int, int], Rule]:
-        """What `resample` must know: the windows' finished bins (V', U'), and the rule."""
-        rule = Rule(*self.config.head_rule(level))
-        return self.config.geometry.mask_bins(level, size_id), rule
 
     def mask_logits(
         self, output: NetworkOutput, image: Tensor, windows: Windows, at_once: int | None = None
@@ -173,7 +176,7 @@ class TensorMaskNet(nn.Module):
             at_once: groups are handed out in pieces of at most so many windows.
         """
         for level, size_id, where in windows.groups():
-            masks_at = self._reader(output, level, size_id)
+            masks_at = _reader(output, level, size_id)
             for part in where.split(at_once or len(where)):
                 row = output.row(level, image[part])
                 place = [row, windows.y[part], windows.x[part]]
@@ -181,26 +184,6 @@ class TensorMaskNet(nn.Module):
                 # (p, V', U') a piece; no name here keeps it alive
                 yield WindowMasks(part, masks_at(index))
             del masks_at  # and what it holds, before the next one is made
-
-    def _reader(
-        self, output: NetworkOutput, level: int, size_id: int
-    ) -> Callable[[Tensor], Tensor]:
-        """A function from cells (p, 3), rows (n, y, x), to their natural masks (p, V', U')."""
-        bins, rule = self._head(level, size_id)
-        if self.config.representation == "aligned":
-            predicted = output.predicted(level, size_id)  # (N, V, U, H, W)
-            return partial(
-                resample_windows, predicted, bins, rule, pad_value=self.config.pad_value
-            )
-
-        def natural_at(index: Tensor) -> Tensor:
-            # A natural mask lies whole at its own cell: no other is predicted. Each is a grid
-            # of one cell.
-            predicted = output.predicted_at(level, size_id, index)[..., None, None]
-            natural = resample(predicted, bins, rule, self.config.pad_value)
-            return natural.flatten(2)  # (p, V', U', 1, 1) -> (p, V', U')
-
-        return natural_at
 
     def deltas_of(self, output: NetworkOutput, image: Tensor, windows: Windows) -> Tensor:
         """The box deltas (P, 4) of P chosen windows; image: (P,), as for `mask_logits`."""
@@ -211,6 +194,23 @@ class TensorMaskNet(nn.Module):
             by_size = deltas.unflatten(1, (-1, 4))  # (n, A, 4, H_l, W_l)
             places[where] = by_size[row, windows.size_id[where], :, y, x]  # (p, 4)
         return places
+
+
+def _reader(output: NetworkOutput, level: int, size_id: int) -> Callable[[Tensor], Tensor]:
+    """A function from cells (p, 3), rows (n, y, x), to their natural masks (p, V', U')."""
+    (bins, rule), pad_value = output.head(level, size_id), output.config.pad_value
+    if output.config.representation == "aligned":
+        predicted = output.predicted(level, size_id)  # (N, V, U, H, W)
+        return partial(resample_windows, predicted, bins, rule, pad_value=pad_value)
+
+    def natural_at(index: Tensor) -> Tensor:
+        # A natural mask lies whole at its own cell: no other is predicted. Each is a grid
+        # of one cell.
+        predicted = output.predicted_at(level, size_id, index)[..., None, None]
+        natural = resample(predicted, bins, rule, pad_value)
+        return natural.flatten(2)  # (p, V', U', 1, 1) -> (p, V', U')
+
+    return natural_at
 
 
 def per_window(maps: list[Tensor], num_sizes: int) -> Tensor:

@@ -3,7 +3,7 @@
 An oracle mends one kind at a time and leaves the rest; what AP gains is what the kind costs.
 Costs do not add up: once the one thing is mended, another may matter more.
 
-next: evaluation/ceiling.py
+next: evaluation/positives.py
 """
 
 from __future__ import annotations

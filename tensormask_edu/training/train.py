@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from ..base import distributed
 from ..base.threads import Threads
-from ..config import Recipe, TrainConfig
+from ..config import ModelConfig, Recipe, TrainConfig
 from ..data.coco import CocoFolder
 from ..data.stream import TrainingSet
 from ..detector.model import TensorMask, build_model
@@ -160,26 +160,26 @@ def train(
     resume: bool = False,
     weights: str | Path | None = None,
     overwrite: bool = False,
+    build: Callable[[ModelConfig], TensorMask] = build_model,
 ) -> TensorMask:
     """Train on `folder`'s train split; `output` gets checkpoint, log.jsonl and resume.pt.
 
     The class names come from the data. Ctrl-C saves a usable checkpoint and returns, SIGTERM
-    and SIGHUP save and end the program. Training starts from scratch or from `weights`, see
-    `build_from`. A run in `output` goes on (`resume`) or is replaced (`overwrite`).
+    and SIGHUP save and end the program. The model is a new one of `build`'s or starts from
+    `weights` (`build_from`). A run in `output` goes on (`resume`) or is replaced (`overwrite`).
 
     Raises:
         InputError: no data set, a run in `output` and neither of the two, nothing to resume, a
             full disk; a broken picture, after a save.
-        Diverged: the loss is infinite or NaN; the batch is saved, the last checkpoint stays.
+        Diverged: the loss is not finite; the batch is saved, the last checkpoint stays.
     """
     output, config = Path(output), recipe.train
     journal.check_place(output, weights, resume, overwrite)
     dataset = CocoFolder(folder, "train", cache=config.cache, polygons=config.polygons)
-    classes = tuple(dataset.class_names)
-    recipe = replace(recipe, model=replace(recipe.model, class_names=classes))
+    recipe = replace(recipe, model=replace(recipe.model, class_names=dataset.class_names))
     with distributed.processes() as device:
         torch.manual_seed(config.seed)
-        model = build_from(weights, recipe.model) if weights else build_model(recipe.model)
+        model = build_from(weights, recipe.model) if weights else build(recipe.model)
         # channels_last: the order of memory in which convolutions are quickest
         model = model.to(device).to(memory_format=torch.channels_last).train()
         recipe = replace(recipe, model=model.config)  # that of `weights`, where given

@@ -16,6 +16,7 @@ shows itself as the last line of a notebook cell. `save` writes it whole.
     images.py   instances and windows on images
     tensors.py  the (V, U, H, W) tensor and what the transforms do to it
     curves.py   training, reachable IoU
+    ablations.py  differences between heads, beside the paper's
     gallery.py  the method in six pictures, for the report and the front page
     lessons.py  what only lessons draw: an answer beside the right one, the rim, memory
 
@@ -23,6 +24,7 @@ Only the gallery, which needs the model's targets, loads torch; the rest takes i
 they come. matplotlib loads with the first picture.
 """
 
+from .ablations import ablation
 from .curves import loss_curve, reachable_iou
 from .images import (
     draw_instances,
@@ -59,6 +61,7 @@ __all__ = [
     "SCREEN_DPI",
     "TRUTH",
     "Pen",
+    "ablation",
     "bipyramid",
     "diagonal_shear",
     "draw_instances",

@@ -1,6 +1,6 @@
 """Curves: the losses of a run, the reachable IoU by object size.
 
-next: viz/gallery.py
+next: viz/ablations.py
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The paper's tables in miniature: which idea earns what, in minutes."""
