@@ -24,7 +24,7 @@ from tensormask_edu.geometry import sizes_px
 from tensormask_edu.masks import iou, tight_boxes
 from tensormask_edu.reference import assign as reference
 from tensormask_edu.training.ablations import budget as budgets
-from tensormask_edu.training.ablations import coverage, runs, scoring
+from tensormask_edu.training.ablations import coverage, runs, scoring, summary, tables
 from tensormask_edu.training.ablations.tables import HEADS, MODELS, TABLES
 from tensormask_edu.training.ablations.trunk import SharedTrunk
 
@@ -205,6 +205,25 @@ def test_ablate_writes_its_tables_and_goes_on_where_it_was(
     monkeypatch.setattr(runs, "train", None)
     assert main(["ablate", "1", *words[3:]]) == 0
     assert "1 runs of 2 steps, 0 of them to do" in capsys.readouterr().out
+
+
+def test_another_detector_takes_part_by_a_function_of_its_own(tmp_path, pictures, monkeypatch):
+    def guess(run, folder):
+        """Half the score of the seed's number, on the pictures that all get."""
+        assert folder == pictures
+        value = {"AP": run.seed / 2} | ({"IoU": 1.0} if run.name == "bold" else {})
+        return runs.Outcome({run.name: value}, 0, {"training": 1.0})
+
+    for name in ("bold", "shy"):
+        monkeypatch.setitem(runs.DETECTORS, name, guess)
+    table = tables.Table("guesses", "?", (tables.Difference("", "bold", "shy", 1.0),), {}, "AP")
+    runs.perform_all(runs.needed([table], SMALLEST, [1, 2], tmp_path), pictures, jobs=1)
+    found = summary.summarise([table], SMALLEST, [1, 2], tmp_path)
+    assert found["tables"]["guesses"]["rows"]["shy"]["AP"] == [0.5, 1.0]
+    assert found["tables"]["guesses"]["differences"][0]["points"] == {"AP": [0.0, 0.0]}
+    summary.write(found, tmp_path)
+    assert "guesses,shy,2,1.00000," in (tmp_path / "tables.csv").read_text()
+    assert "bold - shy" in summary.to_text(found)
 
 
 def test_a_training_that_was_stopped_is_not_scored_and_goes_on(tmp_path, small, monkeypatch):

@@ -1,6 +1,7 @@
 """The trainings that tables need: each done once, its figures stored, several at a time.
 
-What is done is read, what was stopped goes on. Beside the figures stand CPU seconds.
+What is done is read, what was stopped goes on. Beside the figures stand CPU seconds. Another
+detector than TensorMask takes part by a function of its own in `DETECTORS`.
 
 next: training/ablations/coverage.py
 """
@@ -12,10 +13,10 @@ import multiprocessing
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,11 @@ from tqdm import tqdm
 
 from ...base.files import make_folder, read_json, write_json
 from ...base.machine import machine
-from ...detector.model import TensorMask, build_model
+from ...detector.model import build_model
 from ..journal import LOG, STATE
 from ..train import train
 from .budget import Budget
-from .scoring import scores
+from .scoring import Scores, scores
 from .tables import HEADS, MODELS, Table
 from .trunk import SharedTrunk
 
@@ -60,6 +61,20 @@ class Run:
         """What `perform` stored: rows with their scores, seconds, machine."""
         stored: dict[str, Any] = read_json(self.folder / FIGURES)
         return stored
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gave: scores by row, the number of parameters, CPU seconds by part."""
+
+    rows: dict[str, Scores]
+    parameters: int
+    cpu_seconds: dict[str, float]
+
+
+# How other detectors are trained and scored, by the name of their row. A function gets the run
+# and the folder of pictures, goes on with what is in the run's folder, and may raise `Stopped`.
+DETECTORS: dict[str, Callable[[Run, Path], Outcome]] = {}
 
 
 class Stopped(KeyboardInterrupt):
@@ -120,6 +135,13 @@ def perform(run: Run, pictures: Path) -> None:
     """Train, or go on, and score; then `figures.json` is there."""
     torch.set_num_threads(1)
     make_folder(run.folder)
+    outcome = DETECTORS.get(run.name, tensormask)(run, pictures)
+    made = {"seed": run.seed, "steps": run.budget.steps, "machine": machine()}
+    write_json(run.folder / FIGURES, made | asdict(outcome))
+
+
+def tensormask(run: Run, pictures: Path) -> Outcome:
+    """A TensorMask of `MODELS`, or all heads on one trunk."""
     shared = run.name == SHARED
     config = run.budget.model(HEADS["aligned 1"] if shared else MODELS[run.name])
     recipe = run.budget.recipe(config, run.seed)
@@ -132,20 +154,12 @@ def perform(run: Run, pictures: Path) -> None:
     if _last_step(run.folder) < run.budget.steps:
         raise Stopped
     began = time.process_time()
-    rows = _scored(run, model, pictures)
+    rows = scores(model.eval(), run.name, run.budget.held_out(pictures), run.budget.areas)
     seconds = {
         "training": read_json(run.folder / SPENT),
         "scoring": time.process_time() - began,
     }
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    made = {"seed": run.seed, "steps": run.budget.steps, "parameters": parameters}
-    figures = {**made, "rows": rows, "cpu_seconds": seconds, "machine": machine()}
-    write_json(run.folder / FIGURES, figures)
-
-
-def _scored(run: Run, model: TensorMask, pictures: Path) -> dict[str, dict[str, float]]:
-    dataset = run.budget.held_out(pictures)
-    return scores(model.eval(), run.name, dataset, run.budget.areas)
+    return Outcome(rows, sum(parameter.numel() for parameter in model.parameters()), seconds)
 
 
 @contextmanager

@@ -64,7 +64,8 @@ def _table(table: Table, budget: Budget, seeds: Sequence[int], output: Path) -> 
 def _difference(difference: Difference, rows: Rows) -> dict[str, Any]:
     """Paired differences in points, seed by seed."""
     better, other = rows[difference.better], rows[difference.other]
-    pairs = {name: zip(better[name], other[name], strict=True) for name in better}
+    both = [name for name in better if name in other]
+    pairs = {name: zip(better[name], other[name], strict=True) for name in both}
     points = {name: [POINTS * (a - b) for a, b in values] for name, values in pairs.items()}
     return {**asdict(difference), "points": points}
 
@@ -89,7 +90,8 @@ def write(summary: dict[str, Any], folder: Path) -> None:
     names = list(dict.fromkeys(name for _, _, scores in _lines(summary) for name in scores))
     lines.writerow(["table", "row", "seed", *names])
     for (table, row), seed, scores in _lines(summary):
-        lines.writerow([table, row, seed, *(f"{scores[name]:.5f}" for name in names)])
+        cells = (f"{scores[name]:.5f}" if name in scores else "" for name in names)
+        lines.writerow([table, row, seed, *cells])
     with written_whole(folder / "tables.csv") as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
 
@@ -121,9 +123,10 @@ def to_text(summary: dict[str, Any]) -> str:
 
 
 def _row_cells(table: dict[str, Any]) -> list[list[str]]:
-    cells = [["", *SHOWN, "paper's AP"]]
+    shown = [score for score in SHOWN if all(score in row for row in table["rows"].values())]
+    cells = [["", *shown, "paper's AP"]]
     for name, row in table["rows"].items():
-        means = (f"{statistics.fmean(row[score]):.3f}" for score in SHOWN)
+        means = (f"{statistics.fmean(row[score]):.3f}" for score in shown)
         paper = row["paper_ap"]
         cells.append([name, *means, "-" if paper is None else f"{paper:.1f}"])
     return cells
@@ -131,7 +134,9 @@ def _row_cells(table: dict[str, Any]) -> list[list[str]]:
 
 def _difference_cells(table: dict[str, Any]) -> list[list[str]]:
     """Differences in points, every seed's."""
-    judged = dict.fromkeys(("IoU", table["judged"], "AP"))
+    every = [one["points"] for one in table["differences"]]
+    asked = dict.fromkeys(("IoU", table["judged"], "AP"))
+    judged = [score for score in asked if all(score in points for points in every)]
     cells = [["difference in points", *judged, "paper's AP"]]
     for one in table["differences"]:
         shown = (" ".join(f"{v:+.1f}" for v in one["points"][score]) for score in judged)

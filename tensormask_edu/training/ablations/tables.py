@@ -4,8 +4,7 @@ A model is a few fields of the configuration on top of what all have in common (
 Two tables may name the same model: it is trained once. The paper's values are mask AP on COCO
 val2017 of R50-FPN after 72 epochs, as in its arXiv version.
 
-A table of other detectors fits beside these: a `Table` whose rows something else than
-`MODELS` trains.
+A table of other detectors is one more `Table`, whose rows `DETECTORS` of `runs.py` trains.
 
 next: training/ablations/budget.py
 """
