@@ -8,7 +8,6 @@ next: training/ablations/coverage.py
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import re
@@ -27,7 +26,7 @@ from tqdm import tqdm
 from ...base.files import make_folder, read_json, write_json
 from ...base.machine import machine
 from ...detector.model import build_model
-from ..journal import LOG, STATE
+from ..journal import STATE, read_log
 from ..train import train
 from .budget import Budget
 from .scoring import Scores, scores
@@ -151,7 +150,7 @@ def tensormask(run: Run, pictures: Path) -> Outcome:
         model = train(
             recipe, pictures, run.folder, resume=resume, overwrite=not resume, build=build
         )
-    if _last_step(run.folder) < run.budget.steps:
+    if max((line["step"] for line in read_log(run.folder)), default=0) < run.budget.steps:
         raise Stopped
     began = time.process_time()
     rows = scores(model.eval(), run.name, run.budget.held_out(pictures), run.budget.areas)
@@ -170,8 +169,3 @@ def spent(path: Path) -> Iterator[None]:
         yield
     finally:
         write_json(path, before + time.process_time() - began)
-
-
-def _last_step(folder: Path) -> int:
-    lines = (folder / LOG).read_text(encoding="utf-8").splitlines()
-    return int(json.loads(lines[-1])["step"]) if lines else 0
