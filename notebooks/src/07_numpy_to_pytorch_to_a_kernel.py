@@ -4,37 +4,38 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   lesson:
+#     title: From NumPy to PyTorch to a kernel
+#     asks: "same numbers, gradients, a thousand times faster?"
+#     question: >-
+#       how does a definition in slow loops become a fast operator, with gradients, and how do we
+#       know that it is still the same operator?
+#     needs: "PyTorch; no CUDA and no GPU. Lessons 04 and 06 derive the two operators used here,
+#       a sentence says what each does. Seed: 0."
+#     minutes: 75
+#     seconds: 60
+#     objectives:
+#     - turn loops over numbers into slices of tensors, for batches too;
+#     - test a gradient without trusting it;
+#     - "read a CUDA kernel line by line, count its blocks and threads, and see what a barrier is
+#       for."
+#     exercises: [align2nat_fast, AlignedHead, launch_numbers, no_barrier]
 # ---
 
 # %% [markdown]
-# # 07 From NumPy to PyTorch to a kernel
-#
-# **The question:** how does a definition in slow loops become a fast operator, with gradients,
-# and how do we know that it is still the same operator?
-#
-# You need PyTorch. Two operators are used; what they do is said in a sentence each (lessons
-# [04](04_two_ways_to_file_a_mask.ipynb) and [06](06_swap_and_bipyramid.ipynb) derive them). No
-# CUDA, no GPU. *To run: 1 minute. To work through with the four exercises: 75 minutes. Seed: 0.*
-#
-# **Afterwards you can**
-#
-# - turn loops over numbers into slices of tensors, for batches too;
-# - test a gradient without trusting it;
-# - read a CUDA kernel line by line, count its blocks and threads, and see what a barrier is for.
+# {{ head }}
 
 # %%
 import ctypes
 import time
 
-import numpy as np
 import torch
 
 from tensormask_edu import learn, ops, reference
 from tensormask_edu.ops import kernel
 from tensormask_edu.viz import threads
 
-torch.manual_seed(0);
-
+torch.manual_seed(0)
 # %% [markdown]
 # ## 1. Two ways, one result
 #
@@ -160,9 +161,14 @@ learn.compare(head(features), one_by_one, "a batch of two, and one by one")
 
 # %%
 x = torch.randn(1, 3, 3, 3, 3, dtype=torch.float64, requires_grad=True)
-f = lambda x: align2nat_fast(x).square().sum()
 nudge = torch.zeros_like(x)
 nudge[0, 0, 1, 2, 1] = 1e-6
+
+
+def f(x):
+    return align2nat_fast(x).square().sum()
+
+
 by_hand = (f(x + nudge) - f(x - nudge)) / 2e-6
 (grad,) = torch.autograd.grad(f(x), x)
 print(f"nudged {by_hand.item():.8f}, autograd {grad[0, 0, 1, 2, 1].item():.8f}")
@@ -251,7 +257,9 @@ print(kernel.excerpt(text, "const int cells_x", "const int u ="))
 # 70 of block 3 make: its number i, and its place (v, u, y, x)?
 
 # %%
-launch = learn.numbers("launch_numbers", blocks=..., idle=..., i=..., v=..., u=..., y=..., x=...)
+launch = learn.numbers(
+    "launch_numbers", blocks=..., idle=..., i=..., v=..., u=..., y=..., x=...
+)
 learn.check("launch_numbers")
 
 # %% [markdown]
@@ -377,6 +385,7 @@ if runs and device == "cpu":
 # | `swap_align2nat`, section 4.2 | `reference.swap_align2nat`, `ops.swap_align2nat` | 07, parts 5 and 6 |
 # | an efficient implementation, section 4.2 | `plain.cu`, `kernels.cu` | 07, parts 6 and 7 |
 #
-# **You can now** write an operator twice, prove the two equal, and read the kernel that runs it
-# on a GPU. **Next:** lesson 08 asks which of the many windows should learn which object. Words:
-# [glossary](../docs/glossary.md).
+# A kernel that runs on a GPU is read the same way. Lesson 08 asks which of the many windows should
+# learn which object.
+#
+# {{ last }}

@@ -4,22 +4,24 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   lesson:
+#     title: Which window learns what
+#     asks: "when is a window positive?"
+#     question: >-
+#       a picture has thousands of windows and a handful of objects. Which window should learn which
+#       object, and what do all the others learn?
+#     needs: "NumPy; no earlier lesson. Every word is explained here. Seed: 0."
+#     minutes: 60
+#     seconds: 30
+#     objectives:
+#     - say of any window why it is, or is not, trained on an object;
+#     - write the rule, and the rule for windows that two objects want;
+#     - explain where the paper's words and its code differ, and what that costs.
+#     exercises: [reason, claimed, why_a_cell, second_size]
 # ---
 
 # %% [markdown]
-# # 08 Which window learns what
-#
-# **The question:** a picture has thousands of windows and a handful of objects. Which window
-# should learn which object, and what do all the others learn?
-#
-# You need no earlier lesson; every word is explained here. *To run: 30 seconds. To work through
-# with the four exercises: 60 minutes. Seed: 0.*
-#
-# **Afterwards you can**
-#
-# - say of any window why it is, or is not, trained on an object;
-# - write the rule, and the rule for windows that two objects want;
-# - explain where the paper's words and its code differ, and what that costs.
+# {{ head }}
 
 # %%
 from dataclasses import replace
@@ -29,7 +31,8 @@ import torch
 
 from tensormask_edu import learn
 from tensormask_edu.config import model_config
-from tensormask_edu.detector.targets import assign
+from tensormask_edu.detector.targets import assign, build_targets
+from tensormask_edu.learn.lessons import lesson_08
 from tensormask_edu.viz import reasons
 
 # %% [markdown]
@@ -50,10 +53,8 @@ image, target = learn.picture_with_truth(number=21)
 windows = config.geometry.layout([(128, 128)]).windows  # in rows: the box, level, stride, ...
 print(len(windows), "windows,", len(target["boxes"]), "objects")
 
+
 # %%
-from tensormask_edu.learn.lessons.lesson_08 import reason as our_reason
-
-
 def reasons_of(function, box, windows):
     """The reason of every window for one object's box."""
     found = []
@@ -66,7 +67,7 @@ def reasons_of(function, box, windows):
 
 
 thing = 3
-first = reasons_of(our_reason, target["boxes"][thing].tolist(), windows)
+first = reasons_of(lesson_08.reason, target["boxes"][thing].tolist(), windows)
 four = [(1, 0), (1, 1), (2, 0), (2, 1)]  # (level, size)
 reasons.windows_by_reason(image, target["masks"][thing : thing + 1], windows, first, four)
 
@@ -136,7 +137,9 @@ learn.check(reason)
 table = np.stack([reasons_of(reason, box, windows) for box in target["boxes"].tolist()], 1)
 pairs = assign(target["boxes"], config, config.geometry.layout([(128, 128)]))
 mine, theirs = {*map(tuple, np.argwhere(table == 0))}, {*map(tuple, pairs.tolist())}
-print(f"positive: {len(mine)} by you, {len(theirs)} by the package, {len(mine & theirs)} by both")
+print(
+    f"positive: {len(mine)} by you, {len(theirs)} by the package, {len(mine & theirs)} by both"
+)
 
 # %% [markdown]
 # ## 3. Two objects, one window
@@ -224,7 +227,9 @@ edges = (10, 20, 40, 80, 128)
 without = {}
 for words, rule in rules.items():
     counts, lengths = windows_per_object(rule)
-    groups = [counts[(lengths >= a) & (lengths < b)] for a, b in zip(edges, edges[1:], strict=False)]
+    groups = [
+        counts[(lengths >= a) & (lengths < b)] for a, b in zip(edges, edges[1:], strict=False)
+    ]
     without[words] = np.array([100 * (group == 0).mean() for group in groups])
     print(f"{words}: {counts.mean():.1f} windows per object")
 names = [f"{a} to {b}" for a, b in zip(edges, edges[1:], strict=False)]
@@ -280,8 +285,6 @@ reasons.bars_side_by_side(most, shares, title, ("positive windows", "objects"))
 # **mask**, the object seen through the window. The package makes all of it in one call:
 
 # %%
-from tensormask_edu.detector.targets import build_targets
-
 made = build_targets([target], config.geometry.layout([(128, 128)]), config)
 print(f"{(made.labels >= 0).sum()} positive windows, {(made.labels < 0).sum()} negative ones")
 for where, masks in made.masks:
@@ -317,5 +320,6 @@ for where, masks in made.masks:
 # | two window sizes, section 5.1 | `sides_bins` | 08, part 5 |
 # | training targets, section 4.3 | `detector.targets.build_targets` | 08, part 6 |
 #
-# **You can now** tell what each of thousands of windows is trained to say. **Next:** lesson 09
-# trains a network on these targets and scores it. Words: [glossary](../docs/glossary.md).
+# Lesson 09 trains a network on these targets and scores it.
+#
+# {{ last }}

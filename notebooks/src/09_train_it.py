@@ -44,8 +44,7 @@ from tensormask_edu.training import batches, schedule
 from tensormask_edu.training.train import Run
 from tensormask_edu.viz import film
 
-torch.manual_seed(0);
-
+torch.manual_seed(0)
 # %% [markdown]
 # ## 1. Pictures, and a network that knows nothing
 #
@@ -60,7 +59,13 @@ train_count, val_count = learn.full_or_smoke((600, 60), (24, 8))
 shapes.write_shapes(folder, train_count, val_count, size_px=64, progress=False)
 training = coco.CocoFolder(folder, "train", cache=True)
 held_out = coco.CocoFolder(folder, "val", keep_empty=True)
-print(len(training), "pictures to train on,", len(held_out), "to score; classes:", held_out.class_names)
+print(
+    len(training),
+    "pictures to train on,",
+    len(held_out),
+    "to score; classes:",
+    held_out.class_names,
+)
 
 # %% [markdown]
 # The network is TensorMask's smallest preset, made smaller still. At every **cell** of a grid
@@ -75,7 +80,9 @@ config = replace(
 )  # fmt: skip
 model = build_model(config)
 windows = config.geometry.layout([(64, 64)]).windows
-print(f"{sum(p.numel() for p in model.parameters()):,} weights, {len(windows)} windows a picture")
+print(
+    f"{sum(p.numel() for p in model.parameters()):,} weights, {len(windows)} windows a picture"
+)
 
 
 # %%
@@ -89,11 +96,12 @@ def found_in(pictures, least_score=0.0):
 
 
 picture, truth = held_out[2]
-panels = {"truth": truth["masks"], "before training": found_in([picture], 0.005)[0]["masks"][:9]}
-film.film_strip(picture, panels, "What is there, and what an untrained network sees")
+panels = {"truth": truth["masks"], "found: nothing": found_in([picture])[0]["masks"]}
+film.film_strip(picture, panels, "What is there, and what an untrained network finds")
 
 # %% [markdown]
-# *Blue: the true outlines. Dashed: the first masks of a network whose weights are random.*
+# *Left: the true outlines. Right: a network with random weights. It is no more than 1 % sure of
+# anything, so it finds nothing.*
 #
 # ## 2. Three losses
 #
@@ -229,7 +237,9 @@ corners = windows.box_px[chosen]
 centre, side = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2] - corners[:, 0]
 numbers = zip(deltas[chosen].numpy(), *centre.T.tolist(), side.tolist(), strict=True)
 mine = np.stack([decode(*four) for four in numbers])
-learn.compare(mine, boxes.decode(corners, deltas[chosen], config.box_weights), "your boxes and ours")
+learn.compare(
+    mine, boxes.decode(corners, deltas[chosen], config.box_weights), "your boxes and ours"
+)
 
 # %% [markdown]
 # ## 5. One object, many boxes
@@ -281,7 +291,7 @@ best = chosen[stay][scores[chosen][stay].argmax()]
 window = windows[torch.tensor([best])]
 with torch.inference_mode():
     mask_logits = list(model.network.mask_logits(output, torch.tensor([0]), window))
-(_, values), = mask_logits
+((_, values),) = mask_logits
 print((values[0] > 0).int().numpy())
 pasted = inference.paste(mask_logits, window.box_px, 64, 64)
 print("bins:", int((values > 0).sum()), " pixels:", int(pasted.sum()), " of 4 x 4 per bin")

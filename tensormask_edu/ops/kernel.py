@@ -2,9 +2,9 @@
 
     kernel.run(text, "plain_forward", blocks, threads, x, out, 1, 3, 3, 8, 10, 2, ...)
 
-NVRTC compiles the text for a GPU. The C++ compiler of the machine compiles the same text between
-`emulator.h` and a few lines, in which the words of CUDA mean something for a CPU. For study: it
-is as slow as it is plain.
+NVRTC compiles the text for a GPU. The C++ compiler of the machine compiles the same text
+between `emulator.h` and a few lines, in which the words of CUDA mean something for a CPU. For
+study: it is as slow as it is plain.
 
 next: ops/plain.py
 """

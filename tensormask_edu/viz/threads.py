@@ -21,7 +21,7 @@ BLOCK_PENS = (TRUTH, PREDICTION, POSITIVE, FOLLOWED)  # by turns
 
 @look.readable
 def moved_maps(num_v: int = 3, cells: int = 4) -> Figure:
-    """Three bins of one column: the slice of each map that becomes the result, pad around it."""
+    """Three bins of one column: the slice of each padded map that becomes the result."""
     figure = look.new_picture(3.7, "One slice per bin: H x W numbers move at once")
     half, axes = (num_v - 1) // 2, figure.subplots(1, num_v, sharey=True)
     for i, ax in enumerate(axes):

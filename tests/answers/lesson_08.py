@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 
-
 # --- reason -----------------------------------------------------------------------------------
 
 
@@ -145,7 +144,7 @@ def claimed__wrong__one_cell(apart, lam):
 
 
 def claimed__wrong__lam_cells(apart, lam):
-    """says: not lam"""
+    """says: whole cell or more"""
     near = apart <= lam
     return np.where(near.sum(1) == 1, near.argmax(1), -1)
 

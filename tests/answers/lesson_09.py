@@ -22,7 +22,10 @@ RIGHT = {
 }
 losses_by_hand__right__with_log = RIGHT
 losses_by_hand__right__rounded = {"hit": 0.0341, "miss": 0.0063, "box": 0.7, "mask": 0.398}
-losses_by_hand__wrong__no_gamma = RIGHT | {"hit": 0.3 * cost(0.3) / 3, "miss": 0.7 * cost(1.2) / 3}
+losses_by_hand__wrong__no_gamma = RIGHT | {
+    "hit": 0.3 * cost(0.3) / 3,
+    "miss": 0.7 * cost(1.2) / 3,
+}
 losses_by_hand__wrong__not_divided = RIGHT | {"hit": 0.3 * cost(0.9), "miss": 0.7 * cost(3.6)}
 losses_by_hand__wrong__alphas_swapped = RIGHT | {
     "hit": 0.7 * cost(0.9) / 3,

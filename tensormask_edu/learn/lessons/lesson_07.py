@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -69,7 +68,7 @@ def align2nat_fast(aligned: Tensor, pad_value: float = PAD) -> Tensor:
     num_v, num_u, height, width = aligned.shape[1:]
     half_v, half_u = (num_v - 1) // 2, (num_u - 1) // 2
     around = (half_u, half_u, half_v, half_v)  # left, right, above, below
-    padded = F.pad(aligned, around, value=pad_value)
+    padded = torch.nn.functional.pad(aligned, around, value=pad_value)
     natural = torch.empty_like(aligned)
     for i in range(num_v):
         for j in range(num_u):

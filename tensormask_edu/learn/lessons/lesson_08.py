@@ -40,7 +40,9 @@ def _many() -> list[Case]:
     """Every combination of a few places, sizes and strides."""
     places, sizes = itertools.product((0, 6, -9), (0, -7)), ((12, 30), (33, 8), (5, 5))
     drawn = itertools.product(places, sizes, ((28, 4), (40, 8), (56, 8), (80, 16)))
-    return [_drawn("any", (*place, side, *size, stride)) for place, size, (side, stride) in drawn]
+    return [
+        _drawn("any", (*place, side, *size, stride)) for place, size, (side, stride) in drawn
+    ]
 
 
 @loops(
@@ -49,7 +51,7 @@ def _many() -> list[Case]:
     more=[_drawn(what, args) for what, args in DRAWN.items()] + _many(),
 )
 def reason(dy: int, dx: int, side: int, height: int, width: int, stride: int) -> int:
-    """0 the window is positive; 1 the object sticks out, 2 is too small for it, 3 is off centre.
+    """0: the window is positive; 1: the object sticks out, 2: is too small, 3: is off centre.
 
     dy, dx: from the window's centre to that of the object's box. side: of the window.
     height, width: of the box. stride: from cell to cell. All in pixels. Section 3.3.
