@@ -1,6 +1,6 @@
 """Pictures of lesson 09: one image in several panels, precision against recall.
 
-next: learn/exercise.py
+next: learn/texts.py
 """
 
 from __future__ import annotations
