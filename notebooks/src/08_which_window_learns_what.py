@@ -320,6 +320,7 @@ for where, masks in made.masks:
 # | two window sizes, section 5.1 | `sides_bins` | 08, part 5 |
 # | training targets, section 4.3 | `detector.targets.build_targets` | 08, part 6 |
 #
-# Lesson 09 trains a network on these targets and scores it.
+# **You can now** tell what each of thousands of windows is trained to say. Lesson 09 trains a
+# network on these targets and scores it.
 #
 # {{ last }}

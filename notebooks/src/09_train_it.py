@@ -44,7 +44,8 @@ from tensormask_edu.training import batches, schedule
 from tensormask_edu.training.train import Run
 from tensormask_edu.viz import film
 
-torch.manual_seed(0)
+generator = torch.manual_seed(0)
+
 # %% [markdown]
 # ## 1. Pictures, and a network that knows nothing
 #
