@@ -56,7 +56,7 @@ generator = torch.manual_seed(0)
 
 # %%
 folder = Path(tempfile.mkdtemp())
-train_count, val_count = learn.full_or_smoke((600, 60), (24, 8))
+train_count, val_count = learn.full_or_smoke((400, 60), (24, 8))
 shapes.write_shapes(folder, train_count, val_count, size_px=64, progress=False)
 training = coco.CocoFolder(folder, "train", cache=True)
 held_out = coco.CocoFolder(folder, "val", keep_empty=True)
@@ -165,7 +165,7 @@ for name, loss in package.items():
 # and then falls to zero. On the way we look at one picture that is *not* trained on.
 
 # %%
-steps = learn.full_or_smoke(800, 10)
+steps = learn.full_or_smoke(500, 10)
 train_config = replace(recipe("shapes").train, steps=steps, batch_size=8)
 world = stream.TrainingSet(training, InputConfig(), train_config.augment, seed=0)
 prepared = batches.Batches(world, config, batch_size=8)  # pictures with their targets, by step
@@ -368,7 +368,7 @@ for name in ("AP50", "AP"):
     print(f"{name:4} {theirs[name]:.3f} of at most {highest[name]:.3f}")
 
 # %% [markdown]
-# Some minutes of training on 600 small pictures; longer training on more pictures closes much of
+# A minute or two of training on 400 small pictures; longer training on more pictures closes much of
 # the gap (`tensormask-edu demo`).
 #
 # ## If you see this ...
