@@ -1,4 +1,4 @@
-"""What single lessons say of themselves: their maps lead somewhere, their pictures are legible."""
+"""Lessons by themselves: their maps lead somewhere, their pictures are legible."""
 
 from __future__ import annotations
 
@@ -134,12 +134,13 @@ def pictures():
     windows = config.MODELS["tiny"].geometry.layout([(64, 64)]).windows
     why, shown = torch.arange(len(windows)) % 5, [(1, 0), (1, 1), (2, 0), (2, 1)]
     overlap = np.array([0.9, 0.2, 0.8, 0.7, 0.1])
+    heights = {"one": [1, 2, 3], "two": [3, 2, 1]}
     panels = {"truth": truth["masks"], "boxes": truth["boxes"], "step 3": truth["masks"][:0]}
     return {
         "maps": threads.moved_maps(),
         "threads": threads.blocks_and_threads((2, 2, 3, 4), 13),
         "reasons": reasons.windows_by_reason(image, truth["masks"], windows, why, shown),
-        "bars": reasons.bars_side_by_side("abc", {"one": [1, 2, 3], "two": [3, 2, 1]}, "t", "xy"),
+        "bars": reasons.bars_side_by_side("abc", heights, "Bars", ("x", "y")),
         "film": film.film_strip(image, panels, "One picture"),
         "recall": film.precision_and_recall({"a": overlap}, {"a": 4}),
     }

@@ -145,7 +145,7 @@ print(
 # ## 3. Two objects, one window
 #
 # What if two objects pass all three questions in the same window? It has room for one mask. Draw
-# four objects that lie close to each other:
+# five objects that lie close to each other:
 
 # %%
 crowd, several = learn.picture_with_truth(number=32)

@@ -76,8 +76,8 @@ print(
 
 # %%
 config = replace(
-    model_config("tiny"), class_names=held_out.class_names, strides_px=(4, 8, 16), tower_convs=1,
-    fpn_channels=32, class_channels=32, box_channels=32, mask_channels=32,
+    model_config("tiny"), class_names=held_out.class_names, strides_px=(4, 8, 16),
+    tower_convs=1, fpn_channels=32, class_channels=32, box_channels=32, mask_channels=32,
 )  # fmt: skip
 model = build_model(config)
 windows = config.geometry.layout([(64, 64)]).windows
@@ -88,7 +88,7 @@ print(
 
 # %%
 def found_in(pictures, least_score=0.0):
-    """What the model finds in pictures (3, H, W) uint8: per picture boxes, scores, masks, ..."""
+    """What the model finds in pictures (3, H, W) uint8: boxes, scores, labels, masks."""
     model.eval()
     with torch.inference_mode():
         found = [model([picture / 255])[0] for picture in pictures]
@@ -165,7 +165,7 @@ for name, loss in package.items():
 # and then falls to zero. On the way we look at one picture that is *not* trained on.
 
 # %%
-steps = learn.full_or_smoke(500, 10)
+steps = learn.full_or_smoke(800, 10)
 train_config = replace(recipe("shapes").train, steps=steps, batch_size=8)
 world = stream.TrainingSet(training, InputConfig(), train_config.augment, seed=0)
 prepared = batches.Batches(world, config, batch_size=8)  # pictures with their targets, by step
@@ -175,16 +175,16 @@ run = Run(model.train(), train_config, folder)
 shots, log, began = {"truth": truth["masks"]}, [], time.perf_counter()
 for step in range(steps + 1):
     if step in (0, steps // 16, steps // 8, steps // 3, steps):
-        shots[f"step {step}"] = found_in([picture], 0.4)[0]["masks"]
+        shots[f"step {step}"] = found_in([picture], 0.2)[0]["masks"]
     if step < steps:
         rate = schedule.lr_at(step / steps, train_config)
         run.train_step(prepared[step], rate, began)
-        log.append({"step": step, "lr": rate, "seconds": run.seconds} | run.recent[-1])
+        log.append({"step": step + 1, "lr": rate, "seconds": run.seconds} | run.recent[-1])
 film.film_strip(picture, shots, "One picture while the network learns")
 
 # %% [markdown]
-# *Masks with a score of at least 0.4, at five moments of the training.* First nothing is sure
-# enough, then blobs appear where something is, then outlines.
+# *Masks with a score of at least 0.2, at five moments of the training.* At first the network is
+# sure of nothing; then blobs appear where something is, and then outlines.
 
 # %%
 viz.loss_curve(log)

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import look
 from .images import outline_mask, show_image
-from .look import PREDICTION, TRUTH, Array, Pen, as_array, draw_box
+from .look import FOLLOWED, POSITIVE, PREDICTION, TRUTH, Array, Pen, as_array, draw_box
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,12 +54,14 @@ def precision_and_recall(overlaps: Mapping[str, Array], objects: Mapping[str, in
     figure = look.new_picture(4.0, "The most confident masks first: precision and recall")
     ax = figure.subplots()
     lines, marks = ("solid", "dashed", "dashdot", "dotted"), "osD^"
+    pens = (TRUTH, PREDICTION, POSITIVE, FOLLOWED)
     for k, (name, overlap) in enumerate(overlaps.items()):
         hits = np.cumsum(overlap >= 0.5)
         recall, precision = hits / objects[name], hits / np.arange(1, len(hits) + 1)
         style: dict[str, Any] = {"linestyle": lines[k % 4], "marker": marks[k % 4]}
-        ax.plot(recall, precision, label=name, markersize=4, **style)
+        colour = pens[k % 4].colour
+        ax.plot(recall, precision, label=name, color=colour, markersize=3, **style)
     ax.set(xlabel="recall: objects found", ylabel="precision: masks that are right")
     ax.set(xlim=(0, 1.02), ylim=(0, 1.05))
-    ax.legend(frameon=False, ncols=2, loc="lower left")
+    ax.legend(frameon=False, ncols=2, loc="upper right")
     return figure
