@@ -162,7 +162,7 @@ learn.compare(head(features), one_by_one, "a batch of two, and one by one")
 # %%
 x = torch.randn(1, 3, 3, 3, 3, dtype=torch.float64, requires_grad=True)
 nudge = torch.zeros_like(x)
-nudge[0, 0, 1, 2, 1] = 1e-6
+nudge[0, 1, 1, 1, 1] = 1e-6
 
 
 def f(x):
@@ -171,7 +171,7 @@ def f(x):
 
 by_hand = (f(x + nudge) - f(x - nudge)) / 2e-6
 (grad,) = torch.autograd.grad(f(x), x)
-print(f"nudged {by_hand.item():.8f}, autograd {grad[0, 0, 1, 2, 1].item():.8f}")
+print(f"nudged {by_hand.item():.8f}, autograd {grad[0, 1, 1, 1, 1].item():.8f}")
 
 # %% [markdown]
 # `torch.autograd.gradcheck` does this for every pair of input and output. It needs float64: with

@@ -156,7 +156,7 @@ best[positive.sum(1) > 1] = 4
 reasons.windows_by_reason(crowd, several["masks"], windows, best, [(2, 1), (3, 0)])
 
 # %% [markdown]
-# *Yellow squares: windows claimed by two objects. The mark of any other window is the best that
+# *Black squares: windows claimed by two objects. The mark of any other window is the best that
 # an object gives it.*
 #
 # The rule is simple and strict: **claimed by several, a window is negative.** It would have to

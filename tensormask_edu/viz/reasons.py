@@ -24,7 +24,7 @@ REASONS = (
     Pen("sticks out", "#606060", "solid", marker="."),
     Pen("too small", PREDICTION.colour, "solid", marker="D"),
     Pen("off centre", FOLLOWED.colour, "solid", marker="o"),
-    Pen("claimed twice", "#E69F00", "solid", marker="s"),
+    Pen("claimed twice", "#000000", "solid", marker="s"),
 )
 FEW = 7  # names: there is room for numbers on the bars
 MANY = 4  # positive windows: their squares would hide the picture

@@ -26,6 +26,7 @@ DRAWN = {
     "tall and thin": (0, 0, 56, 40, 4, 8),
     "tiny, in the smallest window": (1, 1, 20, 3, 2, 4),
     "tiny, in a larger window": (1, 1, 28, 3, 2, 4),
+    "a little off in both directions": (3, 3, 40, 16, 20, 5),
     "exactly one stride off": (3, -4, 40, 16, 20, 5),
     "off in both directions": (4, 4, 40, 16, 20, 5),
     "small and off centre": (9, 9, 80, 20, 20, 8),
