@@ -237,7 +237,7 @@ def _ablate(commands: Any) -> None:
     add = add_command(commands, "ablate", _run_ablate, text, example).add_argument
     budget = "lesson (heads share a trunk), laptop (each alone) or gpu (128 px)"
     form = "shared (heads of 1, 2a, 2b on one trunk) or separate (default: the budget's)"
-    add("tables", nargs="+", metavar="TABLE", help="1, 2a, 2b, 2c or 2d")
+    add("tables", nargs="+", metavar="TABLE", help="1, 2a, 2b, 2c, 2d, ancestors or roi")
     add("--budget", default="lesson", help=f"{budget}; default lesson")
     add("--output", default="outputs/ablations", metavar="DIR", help="pictures, runs, tables")
     add("--seeds", type=int, nargs="+", default=[0], help="of weights and order (default 0)")

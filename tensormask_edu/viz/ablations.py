@@ -32,11 +32,12 @@ def ablation(name: str, table: Mapping[str, Any]) -> Figure:
     left, right = figure.subplots(1, 2)
     differences = table["differences"]
     _dots(left, differences, table["judged"])
-    what = "mask IoU at positive windows" if table["judged"] == "IoU" else "AR of 100 masks"
+    words = {"IoU": "mask IoU at positive windows", "AR100": "AR of 100 masks"}
+    what = words.get(table["judged"], f"mask {table['judged']}")
     left.set(title=f"{what}, here", ylabel="difference in points")
     places = np.arange(len(differences))
     bars: dict[str, Any] = {"color": IGNORED.colour, "label": "the paper, COCO"}
-    right.bar(places, [one["paper"] for one in differences], 0.5, **bars)
+    right.bar(places, [one["paper"] or 0.0 for one in differences], 0.5, **bars)
     _dots(right, differences, "AP")
     right.set(title="mask AP")
     right.legend(frameon=False)

@@ -82,7 +82,7 @@ def _walls(pair: tuple[Array, Array], wrong: Array, place: Sequence[int], title:
         for index in np.ndindex(*cut.shape):
             x0, y0, x1, y1 = wall.bin(*(int(i) for i in index))
             is_crossed = name == "yours" and bool(crossed[index])
-            _number(ax, ((x0 + x1) / 2, (y0 + y1) / 2), cut[index], is_crossed)
+            _number(ax, ((x0 + x1) / 2, (y0 + y1) / 2), float(cut[index]), is_crossed)
         draw_box(ax, wall.bin(*spot), FOLLOWED, 2.4)
         ax.set(xlabel="x (cells)", ylabel="y (cells)")
     return figure
@@ -113,7 +113,7 @@ def _matrices(
         ax.imshow(cut, extent=extent, aspect="equal", **shades)
         for r, c in np.ndindex(*cut.shape):
             at = (columns[0] + c, rows[0] + r)
-            _number(ax, at, cut[r, c], name == "yours" and bool(wrong[at[1], at[0]]))
+            _number(ax, at, float(cut[r, c]), name == "yours" and bool(wrong[at[1], at[0]]))
         draw_box(ax, (column - 0.5, row - 0.5, column + 0.5, row + 0.5), FOLLOWED, 2.4)
         ax.set(title=name, xlabel=labels[1], ylabel=labels[0])
     return figure

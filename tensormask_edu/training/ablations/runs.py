@@ -23,6 +23,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from ...ancestors.tables import TABLES as ANCESTORS
+from ...ancestors.tables import row
 from ...base.files import make_folder, read_json, write_json
 from ...base.machine import machine
 from ...detector.model import build_model
@@ -71,9 +73,20 @@ class Outcome:
     cpu_seconds: dict[str, float]
 
 
+def ancestor(table: str, run: Run, pictures: Path) -> Outcome:
+    """A row of `ancestors/tables.py`: IoU at given places, scores of proposals less doubles."""
+    areas = run.budget.areas
+    found = row(table, run.name, pictures, run.seed, run.budget.steps, area_ranges=areas)
+    scored = {"IoU": found["mask_iou"], **found["nms"]}
+    seconds = {"training": found["cpu_seconds"]}
+    return Outcome({run.name: scored}, found["parameters"], seconds)
+
+
 # How other detectors are trained and scored, by the name of their row. A function gets the run
-# and the folder of pictures, goes on with what is in the run's folder, and may raise `Stopped`.
-DETECTORS: dict[str, Callable[[Run, Path], Outcome]] = {}
+# and the folder of pictures.
+DETECTORS: dict[str, Callable[[Run, Path], Outcome]] = {
+    name: partial(ancestor, table) for table in ANCESTORS for name in ANCESTORS[table]
+}
 
 
 class Stopped(KeyboardInterrupt):

@@ -141,7 +141,8 @@ def _difference_cells(table: dict[str, Any]) -> list[list[str]]:
     for one in table["differences"]:
         shown = (" ".join(f"{v:+.1f}" for v in one["points"][score]) for score in judged)
         words = f"{one['better']} - {one['other']}"
-        cells.append([words, *shown, f"{one['paper']:+.1f}"])
+        paper = one["paper"]
+        cells.append([words, *shown, "-" if paper is None else f"{paper:+.1f}"])
     return cells
 
 

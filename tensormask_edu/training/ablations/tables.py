@@ -4,7 +4,7 @@ A model is a few fields of the configuration on top of what all have in common (
 Two tables may name the same model: it is trained once. The paper's values are mask AP on COCO
 val2017 of R50-FPN after 72 epochs, as in its arXiv version.
 
-A table of other detectors is one more `Table`, whose rows `DETECTORS` of `runs.py` trains.
+The tables `ancestors` and `roi` compare other detectors, which `DETECTORS` of `runs.py` trains.
 
 next: training/ablations/budget.py
 """
@@ -52,13 +52,13 @@ MODELS: dict[str, Fields] = HEADS | PYRAMIDS
 class Difference:
     """One model against another: `better` less `other`.
 
-    paper: the paper's difference in mask AP, points.
+    paper: the paper's difference in mask AP, points; None: it has none.
     """
 
     name: str
     better: str
     other: str
-    paper: float
+    paper: float | None
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,26 @@ TABLES: dict[str, Table] = {
             ),
             {"one size": 33.8, "bipyramid": 35.4},
             judged="AR100",
+        ),
+        Table(
+            "ancestors",
+            "What did each step from DeepMask on add, in the same CPU seconds?",
+            (
+                Difference("refinement", "SharpMask", "DeepMask", None),
+                Difference("aligned", "InstanceFCN", "DeepMask", None),
+                Difference("all of it", "TensorMask", "DeepMask", None),
+                Difference("boxes first", "Mask R-CNN", "TensorMask", 1.3),
+            ),
+            {"TensorMask": 35.5, "Mask R-CNN": 36.8},  # Table 3, test-dev
+            judged="AR100",
+        ),
+        Table(
+            "roi",
+            "Mask R-CNN: what are regions worth that are not rounded?",
+            (Difference("pooling", "RoIAlign, sigmoid", "RoIPool, sigmoid", 3.4),),
+            # Table 2c of Mask R-CNN, R50 without a pyramid
+            {"RoIPool, sigmoid": 26.9, "RoIAlign, sigmoid": 30.3},
+            judged="AP75",
         ),
     )
 }
