@@ -52,17 +52,20 @@ def test_an_untouched_lesson_runs_to_its_end(twin):
 
 @pytest.mark.parametrize("twin", EXERCISE_LESSONS, ids=lambda twin: twin.stem)
 def test_with_the_solutions_switched_on_every_check_passes(twin, monkeypatch, capsys):
-    """The cells of exercises alone.
+    """The cells of graded exercises alone: a choice is compared with what other cells measure.
 
     An untouched stub is the same function, so the other cells ran above.
     """
     monkeypatch.setenv("TENSORMASK_EDU_SOLUTIONS", "1")
+    exercises = course.lesson_of(twin).exercises
+    graded = [name for name in exercises if is_graded(name)]
+    chosen = [f'"{name}"' for name in exercises if name not in graded]
     names = {"learn": learn}
     for cell in code_cells(read(twin)):
-        if re.search(r"learn\.(exercise|check|numbers|predict|explain)\b", cell.source):
+        is_exercise_cell = re.search(r"learn\.(exercise|check|numbers)\b", cell.source)
+        if is_exercise_cell and not any(name in cell.source for name in chosen):
             exec(cell.source, names)
     said = capsys.readouterr().out
-    graded = [name for name in course.lesson_of(twin).exercises if is_graded(name)]
     assert [name for name in graded if f"{name}: correct." not in said] == []
     assert "not attempted" not in said
 
