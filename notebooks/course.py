@@ -26,10 +26,7 @@ import yaml
 
 FOLDER = Path(__file__).resolve().parent
 PLANNED = {
-    "01 Overlap world": 'why is "which pixel is whose" hard?',
     "02 Four ancestors": "what did earlier methods store per place?",
-    "03 A mask is a 4-D tensor": "what do V, U, H, W and their units mean?",
-    "05 More mask pixels for free": "can few channels give a fine mask?",
     "10 Ablations in miniature": "which idea earns what?",
     "11 Real photos, full model": "does it survive reality?",
     "12 Ship it": "what leaves PyTorch?",

@@ -99,6 +99,16 @@ def test_shapes_obey_the_drop_rules_and_do_not_share_pixels():
     assert 3.2 < np.mean(counts) < 4.0  # 2 to 6 were drawn, few are hidden
 
 
+def test_whole_shapes_hide_each_other_as_they_are_drawn():
+    for index in range(5):
+        whole, kinds = shapes.whole(3, "val", index, 64)
+        drawn, labels = shapes.draw(3, "val", index, 64)[1:]
+        seen = [part & ~whole[k + 1 :].any(0) for k, part in enumerate(whole)]
+        assert len(whole) == len(kinds) >= len(labels)
+        for mask in drawn:  # those that are too well hidden are dropped
+            assert any(np.array_equal(mask, part) for part in seen)
+
+
 def test_a_shape_that_is_mostly_hidden_is_not_annotated(monkeypatch: pytest.MonkeyPatch):
     kept = sum(len(shapes.draw(0, "val", index)[1]) for index in range(40))
     monkeypatch.setattr(shapes, "MIN_VISIBLE_SHARE", 0.0)

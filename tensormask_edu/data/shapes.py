@@ -81,9 +81,7 @@ def draw(
     canvas = Image.new("L", (size_px, size_px))  # 0: background, k: the k-th shape
     pen = ImageDraw.Draw(canvas)
     kinds, areas_px = [], []
-    for number in range(1, rng.integers(*world.shapes, endpoint=True) + 1):
-        kind = int(rng.integers(len(CLASS_NAMES)))
-        points = _random_outline(rng, kind, size_px, world.centre)
+    for number, (kind, points) in enumerate(_random_shapes(rng, size_px, world), start=1):
         pen.polygon([tuple(point) for point in points.tolist()], fill=number)
         kinds.append(kind)
         areas_px.append(_polygon_area(points))  # hidden parts and what lies outside included
@@ -96,6 +94,25 @@ def draw(
     kept = visible_px >= MIN_VISIBLE_PX
     kept &= visible_px >= MIN_VISIBLE_SHARE * np.array(areas_px)
     return image, masks[kept], [kind for kind, keep in zip(kinds, kept, strict=True) if keep]
+
+
+def whole(
+    seed: int, split: str, index: int, size_px: int = 128, world: World = STANDARD
+) -> tuple[NDArray[np.bool_], list[int]]:
+    """The shapes of the same picture before they hide each other.
+
+    Returns:
+        masks: bool (k, size_px, size_px), in the order of drawing: later ones hide earlier ones
+        kinds: k indices into `CLASS_NAMES`
+    """
+    rng = np.random.default_rng([RECIPE, seed, SPLITS.index(split), index])
+    masks, kinds = [], []
+    for kind, points in _random_shapes(rng, size_px, world):
+        canvas = Image.new("1", (size_px, size_px))
+        ImageDraw.Draw(canvas).polygon([tuple(point) for point in points.tolist()], fill=1)
+        masks.append(np.asarray(canvas))
+        kinds.append(kind)
+    return np.stack(masks), kinds
 
 
 def outline(kind: int, long_px: float, aspect: float, angle: float) -> Points:
@@ -127,6 +144,15 @@ def _unit_outlines() -> tuple[Points, ...]:
 
 
 _UNIT_OUTLINES = _unit_outlines()
+
+
+def _random_shapes(
+    rng: np.random.Generator, size_px: int, world: World
+) -> Iterator[tuple[int, Points]]:
+    """Kind and corners of the shapes of one picture, in the order of drawing."""
+    for _ in range(rng.integers(*world.shapes, endpoint=True)):
+        kind = int(rng.integers(len(CLASS_NAMES)))
+        yield kind, _random_outline(rng, kind, size_px, world.centre)
 
 
 def _random_outline(

@@ -6,9 +6,10 @@
 
 One part per parameter, in order: several sizes are the shape of an array ("[k]" of one axis),
 `<h` is an index from 0 to h - 1, a size alone is a number, `pad` is the value of what lies
-outside. A size is a letter, a number, or letters with * + - and /, which rounds up. Behind the
-arrow stands the shape of the answer; `pairs` is a list of (index, weight), and then the first
-index runs over its whole range in every case.
+outside, `*` is something else: then every case is written out. A size is a letter, a number
+or letters with * + - and /, which rounds up. Behind the arrow stands the shape of the answer;
+`pairs` is a list of (index, weight), and then the first index runs over its whole range in
+every case.
 
 Every array holds unique values between 0 and 1, none of them whole, so that each value of an
 answer can be looked up (`reading.py`).
@@ -22,7 +23,7 @@ import copy
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ Array = np.ndarray[Any, Any]
 Sizes = Mapping[str, int]
 AXIS_NAMES = {"h": "y", "w": "x"}  # an index along H is called y
 PAIRS = "pairs"
+KINDS = {"pad": "pad", "*": "other"}  # parts that are one word
 
 
 # --- the grammar ------------------------------------------------------------------------------
@@ -40,7 +42,7 @@ PAIRS = "pairs"
 
 @dataclass(frozen=True)
 class Part:
-    """What one parameter gets. kind: "array", "index", "size" or "pad"."""
+    """What one parameter gets. kind: "array", "index", "size", "pad" or "other"."""
 
     kind: str
     sizes: tuple[str, ...] = ()
@@ -92,8 +94,8 @@ def parse(text: str) -> Grammar:
 
 def _part(text: str) -> Part:
     words = text.strip()
-    if words == "pad":
-        return Part("pad")
+    if words in KINDS:
+        return Part(KINDS[words])
     if words.startswith("<"):
         return Part("index", (words[1:],))
     sizes = tuple(words.strip("[]").split())
@@ -138,7 +140,10 @@ def case_of(name: str, args: tuple[Any, ...], **numbers: Any) -> Case:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the plan: the sizes of a case and what is unusual about it."""
+    """A line of the plan: the sizes of a case and what is unusual about it.
+
+    about: the letters that its name speaks of; without one of them it is called something else.
+    """
 
     name: str
     sizes: Mapping[str, int]
@@ -147,27 +152,28 @@ class Row:
     memory: str = ""  # "permuted" or "slice"
     dtype: type = np.float64
     required: bool = True
+    about: str = ""
 
 
 # The first that fails is told, so they go from small to strange.
 PLAN = (
     Row("small", {"n": 1, "v": 3, "u": 3, "h": 4, "w": 4}),
-    Row("V is not U", {"n": 1, "v": 3, "u": 5, "h": 6, "w": 6}),
-    Row("V is not U", {"n": 1, "v": 5, "u": 3, "h": 6, "w": 6}),
-    Row("H is not W", {"n": 1, "v": 3, "u": 3, "h": 5, "w": 8}),
-    Row("H is not W", {"n": 1, "v": 3, "u": 3, "h": 8, "w": 5}),
-    Row("several images", {"n": 3, "v": 3, "u": 5, "h": 5, "w": 7}),
-    Row("at the border", {"n": 1, "v": 3, "u": 3, "h": 4, "w": 5}, place="first"),
-    Row("at the border", {"n": 1, "v": 3, "u": 3, "h": 4, "w": 5}, place="last"),
-    Row("at the border", {"n": 1, "v": 3, "u": 3, "h": 4, "w": 5}, place="corner"),
+    Row("V is not U", {"n": 1, "v": 3, "u": 5, "h": 6, "w": 6}, about="vu"),
+    Row("V is not U", {"n": 1, "v": 5, "u": 3, "h": 6, "w": 6}, about="vu"),
+    Row("H is not W", {"n": 1, "v": 3, "u": 3, "h": 5, "w": 8}, about="hw"),
+    Row("H is not W", {"n": 1, "v": 3, "u": 3, "h": 8, "w": 5}, about="hw"),
+    Row("several images", {"n": 3, "v": 3, "u": 5, "h": 5, "w": 7}, about="n"),
+    Row("at the border", {"n": 1, "v": 3, "u": 3, "h": 4, "w": 5}, place="first", about="hw"),
+    Row("at the border", {"n": 1, "v": 3, "u": 3, "h": 4, "w": 5}, place="last", about="hw"),
+    Row("at the border", {"n": 1, "v": 3, "u": 3, "h": 4, "w": 5}, place="corner", about="hw"),
     Row("another pad", {"n": 1, "v": 3, "u": 3, "h": 4, "w": 5}, pad=-1.0, place="first"),
     Row("another pad", {"n": 1, "v": 3, "u": 3, "h": 5, "w": 4}, pad=-1.0, place="last"),
-    Row("large windows", {"n": 2, "v": 5, "u": 5, "h": 3, "w": 2}, pad=-1.0),
-    Row("one bin", {"n": 2, "v": 1, "u": 1, "h": 2, "w": 3}),
+    Row("large windows", {"n": 2, "v": 5, "u": 5, "h": 3, "w": 2}, pad=-1.0, about="vu"),
+    Row("one bin", {"n": 2, "v": 1, "u": 1, "h": 2, "w": 3}, about="vu"),
     Row("order in memory", {"n": 2, "v": 3, "u": 5, "h": 4, "w": 6}, memory="permuted"),
     Row("a slice", {"n": 2, "v": 3, "u": 3, "h": 4, "w": 5}, memory="slice"),
     Row("float32", {"n": 1, "v": 3, "u": 3, "h": 4, "w": 5}, dtype=np.float32),
-    Row("no image", {"n": 0, "v": 3, "u": 3, "h": 4, "w": 5}, required=False),
+    Row("no image", {"n": 0, "v": 3, "u": 3, "h": 4, "w": 5}, required=False, about="n"),
 )
 
 
@@ -181,6 +187,8 @@ def cases(
 
     parameters: their names. sizes: letter -> values that take turns, before the plan's own.
     """
+    if any(part.kind == "other" for part in grammar.parts):
+        return
     seen = set()
     for number, row in enumerate(PLAN):
         chosen = {
@@ -192,7 +200,14 @@ def cases(
         key = _what_is_new(grammar, row, chosen)
         if key not in seen:
             seen.add(key)
-            yield _case(grammar, parameters, row, chosen, as_tensor)
+            yield _case(grammar, parameters, _called(row, grammar), chosen, as_tensor)
+
+
+def _called(row: Row, grammar: Grammar) -> Row:
+    """The row under a name that is true of a grammar."""
+    has_index = any(part.kind == "index" for part in grammar.parts)
+    told = has_index if row.name == "at the border" else grammar.letters & set(row.about)
+    return row if told or not row.about else replace(row, name="other sizes")
 
 
 def _what_is_new(grammar: Grammar, row: Row, chosen: Sizes) -> tuple[Any, ...]:

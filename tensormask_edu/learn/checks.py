@@ -24,7 +24,7 @@ import numpy as np
 from torch import Tensor
 
 from .cases import Array, Case
-from .told import raised, wrong_values
+from .told import another_shape, raised, wrong_values
 from .trials import TOLERANCE, Answer, Exercise, Failure, Trial, attempt, right_trial
 
 
@@ -91,13 +91,15 @@ def _check_case(exercise: Exercise, answer: Answer, case: Case) -> None:
         raise raised(exercise, answer, case, yours)
     if yours.changed:
         raise Failure(exercise.says("input changed", name=yours.changed))
-    _check_kind(exercise, expected, yours)
+    _check_kind(exercise, answer, case, expected, yours)
     wrong = ~np.isclose(yours.numbers, expected.numbers, rtol=0, atol=TOLERANCE)
     if wrong.any():
         raise wrong_values(exercise, answer, case, expected, yours, wrong)
 
 
-def _check_kind(exercise: Exercise, expected: Trial, yours: Trial) -> None:
+def _check_kind(
+    exercise: Exercise, answer: Answer, case: Case, expected: Trial, yours: Trial
+) -> None:
     if yours.raw is None:
         raise Failure(exercise.says("nothing returned"))
     kind, your_kind = type(expected.raw).__name__, type(yours.raw).__name__
@@ -109,8 +111,7 @@ def _check_kind(exercise: Exercise, expected: Trial, yours: Trial) -> None:
     if yours.numbers is None:
         raise Failure(exercise.says("no numbers", expected=kind))
     if yours.numbers.shape != expected.numbers.shape:
-        shapes = {"expected": expected.numbers.shape, "yours": yours.numbers.shape}
-        raise Failure(exercise.says("another shape", **shapes))
+        raise another_shape(exercise, answer, case, expected, yours)
 
 
 def _check_extra(exercise: Exercise, name: str, answer: Answer) -> None:

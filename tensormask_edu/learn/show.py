@@ -2,7 +2,7 @@
 
 Name, shape and range; how far apart two are; pictures to begin with.
 
-next: learn/lessons/lesson_04.py
+next: learn/lessons/lesson_01.py
 """
 
 from __future__ import annotations

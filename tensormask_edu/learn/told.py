@@ -69,6 +69,8 @@ def wrong_values(
     told = "mistake" if idea else "reading" if read else "unknown"
     parts = [exercise.says(where, **counts) if not yours.calls else "", read, idea]
     if not (read or idea):
+        values = {"expected": expected.numbers[place], "yours": yours.numbers[place]}
+        parts.append(exercise.says("another value", place=list(place), **values))
         parts.append(exercise.says("unknown mistake"))
     message = " ".join(part for part in parts if part)
     arrays: dict[str, Any] = {"expected": expected.numbers, "yours": yours.numbers}
@@ -76,6 +78,18 @@ def wrong_values(
     if yours.calls:
         arrays = _crop(expected.numbers, yours.numbers, place)
     return Failure(message, told, **arrays)
+
+
+def another_shape(
+    exercise: Exercise, answer: Answer, case: Case, expected: Trial, yours: Trial
+) -> Failure:
+    """What to say of a result of another shape, and which known mistake gives it."""
+    shapes = {"expected": expected.numbers.shape, "yours": yours.numbers.shape}
+    read = "" if yours.calls else _one_result(exercise, case, expected, yours, ())
+    idea = _known_mistake(exercise, answer, case, yours)
+    message = " ".join([exercise.says("another shape", **shapes), read, idea])
+    told = "mistake" if idea else "reading" if read else "fact"
+    return Failure(" ".join(message.split()), told)
 
 
 def _inside(exercise: Exercise, case: Case, expected: Trial) -> Array:
@@ -102,20 +116,25 @@ def _one_result(
     if yours.calls:
         args, given = yours.calls[place[0]]
         wanted = expected.calls[place[0]][1]
-    elif expected.numbers.size <= FEW and not any(
-        isinstance(arg, np.ndarray | Tensor) for arg in case.make()
-    ):
+    elif expected.numbers.size <= FEW and not any(map(_is_long, case.make())):
         args, given, wanted = case.make(), yours.raw, expected.raw
     else:
         return ""
-    call = f"{exercise.name}({', '.join(map(str, args))})"
+    call = f"{exercise.name}({', '.join(map(_short, args))})"
     return f"{call} gave {_short(given)}, expected {_short(wanted)}."
 
 
+def _is_long(value: Any) -> bool:
+    """Whether an argument is more than a few numbers that are 0 or 1."""
+    if not isinstance(value, np.ndarray | Tensor):
+        return False
+    return "bool" not in str(value.dtype) or len(as_numbers(value).ravel()) > FEW
+
+
 def _short(value: Any) -> str:
-    """A result without types and endless digits."""
+    """A result without types and endless digits; bool as 0 and 1."""
     if isinstance(value, np.ndarray | Tensor):
-        value = value.tolist()
+        value = (value * 1).tolist()
     if isinstance(value, list | tuple):
         inside = ", ".join(map(_short, value))
         return f"[{inside}]" if isinstance(value, list) else f"({inside})"

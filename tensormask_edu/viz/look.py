@@ -47,6 +47,7 @@ FOLLOWED = Pen("followed value", "#882255", "solid", marker="o")
 
 PAPER, INK = "#F1F1F1", "#606060"  # mask values 0 and 1
 WIDTH_INCHES = 7.0  # 700 px at notebook resolution
+NARROW_INCHES = 4.2  # so wide that the smallest text has 9 px on a phone of 380 px
 SCREEN_DPI, PRINT_DPI = 100, 160
 SMALL = 7.5  # points, the smallest text in any picture
 STYLE: Any = {
@@ -104,17 +105,28 @@ def _picture_class() -> type[Figure]:
     from matplotlib.figure import Figure
 
     class Picture(Figure):
-        """A figure that Jupyter shows without pyplot."""
+        """A figure that Jupyter shows without pyplot. alt: what it shows, in words."""
 
-        def _repr_png_(self) -> bytes:
-            return png(self, SCREEN_DPI, palette=True)
+        alt = ""
+
+        def _repr_png_(self) -> Any:
+            pixels = png(
+                self, SCREEN_DPI if self.get_figwidth() > NARROW_INCHES else PRINT_DPI, True
+            )
+            return (pixels, {"alt": self.alt}) if self.alt else pixels
 
     return Picture
 
 
-def new_picture(height_inches: float, title: str = "") -> Figure:
-    """An empty picture of notebook width whose parts make room for each other."""
-    figure = _picture_class()(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
+def new_picture(
+    height_inches: float, title: str = "", width_inches: float = WIDTH_INCHES, alt: str = ""
+) -> Figure:
+    """An empty picture, by default of notebook width, whose parts make room for each other.
+
+    alt: what it shows, for those who cannot see it.
+    """
+    figure = _picture_class()(figsize=(width_inches, height_inches), layout="constrained")
+    figure.alt = alt  # type: ignore[attr-defined]
     if title:
         figure.suptitle(title, fontweight="bold")
     return figure

@@ -153,8 +153,8 @@ def window_wall(
     show_image(left, image)
     if mask is not None:
         outline_mask(left, mask, TRUTH)
-    _cells(left, height, width, sigma_hw)
-    _window(left, (y * sigma_hw, x * sigma_hw), (v, u), sigma_vu)
+    draw_cells(left, height, width, sigma_hw)
+    draw_window(left, (y * sigma_hw, x * sigma_hw), (v, u), sigma_vu)
     window_words = f"the square is one window, bins of {sigma_vu:g} px"
     left.set_title(f"image: + is a cell every {sigma_hw:g} px,\n{window_words}")
     words = f"wall: block (y, x) is that cell's window,\n{v} x {u} bins of mask"
@@ -169,14 +169,14 @@ def _outside_as_nan(tensor: Array) -> Array:
     return np.where(tensor == OUTSIDE, np.nan, tensor)
 
 
-def _cells(ax: Axes, height: int, width: int, sigma_hw: float) -> None:
-    """A cross at the pixel of every cell."""
+def draw_cells(ax: Axes, height: int, width: int, sigma_hw: float, size: float = 4.0) -> None:
+    """A cross at the pixel of every cell. size: of a cross, in points."""
     x, y = np.meshgrid(np.arange(width) * sigma_hw, np.arange(height) * sigma_hw)  # (H, W) each
-    ax.plot(x, y, "+", color="white", markersize=5, markeredgewidth=2.2, clip_on=False)
-    ax.plot(x, y, "+", color="black", markersize=4, markeredgewidth=0.9, clip_on=False)
+    ax.plot(x, y, "+", color="white", markersize=size + 1, markeredgewidth=2.2, clip_on=False)
+    ax.plot(x, y, "+", color="black", markersize=size, markeredgewidth=0.9, clip_on=False)
 
 
-def _window(
+def draw_window(
     ax: Axes, centre_px: tuple[float, float], bins: tuple[int, int], sigma_vu: float
 ) -> None:
     """One window with its bins at true scale; centre (y, x), bins (V, U)."""

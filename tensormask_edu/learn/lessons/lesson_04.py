@@ -2,7 +2,7 @@
 
 In the cases by hand every value is the name of the pixel it speaks of: 10 * row + column.
 
-next: learn/lessons/lesson_06.py
+next: learn/lessons/lesson_05.py
 """
 
 from __future__ import annotations
