@@ -29,7 +29,7 @@ from tolerances import OP_F32, OP_REL
 from tensormask_edu import reference
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.commands.check_ops import golden_cases
-from tensormask_edu.ops import build, cpu, cuda, plain
+from tensormask_edu.ops import build, cpu, cuda, kernel, plain
 
 DTYPES = list(OP_REL)
 # why: ((N, V, U, H, W), lam)
@@ -407,6 +407,46 @@ def test_a_mistake_in_the_arithmetic_is_noticed(name, tmp_path, monkeypatch, com
 def test_the_plain_kernel_equals_the_reference(name):
     check_forward(*CASES[name], torch.float32, plain)
     check_backward(*CASES[name], torch.float32, plain)
+
+
+@pytest.mark.skipif(build.find_compiler() is None, reason="no C++ compiler")
+@pytest.mark.parametrize("name", ["pure_shift", "rows_not_divisible"])
+def test_the_text_of_the_plain_kernel_runs_in_the_emulator(name):
+    shape, lam = CASES[name]
+    x = draw(shape, torch.float32)
+    out = plain.forward(x, lam, -6.0)
+    memory = torch.full((out.numel() + 64,), torch.nan)  # a stray write would change the margin
+    blocks, count = -(-out.numel() // 32), ctypes.c_int64(out.numel())
+    text = kernel.text_of("plain.cu")
+    kernel.run(text, "plain_forward", blocks, 32, x, memory, *shape, lam, count, -6.0)
+    torch.testing.assert_close(memory[: out.numel()], out.flatten())
+    assert memory[out.numel() :].isnan().all()
+
+
+SHARING = """
+extern "C" __global__ void slide(const float* x, float* out) {
+  __shared__ float row[4];
+  const int i = threadIdx.x;
+  row[i] = x[4 * blockIdx.x + i];
+  __syncthreads();
+  out[4 * blockIdx.x + i] = row[(i + 1) % 4];
+}
+"""
+
+
+@pytest.mark.skipif(build.find_compiler() is None, reason="no C++ compiler")
+def test_the_emulator_finds_barriers_that_are_missing_or_not_for_all():
+    x, out = torch.arange(8.0).view(2, 4), torch.empty(2, 4)
+    kernel.run(SHARING, "slide", 2, 4, x, out)
+    assert torch.equal(out, x.roll(-1, 1))
+    kernel.run(SHARING.replace("__syncthreads();", ""), "slide", 2, 4, x, out)
+    # the second block's threads run in the other order: only its last one is too early
+    assert out.isnan().tolist() == [[True, True, True, False], [False, False, False, True]]
+    for_some = SHARING.replace("__syncthreads();", "if (i) __syncthreads();")
+    with pytest.raises(RuntimeError, match="others never reach"):
+        kernel.run(for_some, "slide", 2, 4, x, out)
+    with pytest.raises(RuntimeError, match="number of arguments"):
+        kernel.run(SHARING, "slide", 2, 4, x)
 
 
 def test_the_plain_kernel_compiles_for_a_gpu():

@@ -4,7 +4,7 @@ A built file is named after a key of all that went into it, sources, flags, comp
 in the cache goes stale and any of it may be deleted at any time. It is written whole: processes
 that build at once do not meet.
 
-next: ops/plain.py
+next: ops/kernel.py
 """
 
 from __future__ import annotations

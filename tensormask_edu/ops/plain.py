@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import build
+from . import build, kernel
 
 FLAGS = ("-x", "c++", "-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
 THREADS = 512  # of a block
@@ -53,7 +53,9 @@ def _call(
     sizes = [ctypes.c_int(size) for size in (*shape, lam)]
     arguments = (*sizes, ctypes.c_int64(count), *map(ctypes.c_float, pad))
     if tensors[0].is_cuda:
-        _launch(name, tensors, count, arguments)
+        # As many blocks as hold all threads: the last one has some too many, hence the guard.
+        blocks = -(-count // THREADS)
+        kernel.run(kernel.text_of("plain.cu"), name, blocks, THREADS, *tensors, *arguments)
     else:
         pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
         getattr(_library(), name)(*pointers, *arguments)
@@ -67,27 +69,4 @@ def _library() -> ctypes.CDLL:
 
 def compiled(architecture: str) -> Any:
     """plain.cu for a GPU architecture such as "sm_90"; needs no GPU."""
-    from cuda.core import Program, ProgramOptions
-
-    text = (build.kernel_folder() / "plain.cu").read_text()
-    return Program(text, "c++", ProgramOptions(std="c++17", arch=architecture)).compile("cubin")
-
-
-@cache
-def _kernel(name: str, device: int) -> Any:
-    major, minor = torch.cuda.get_device_capability(device)
-    return compiled(f"sm_{major}{minor}").get_kernel(name)
-
-
-def _launch(
-    name: str, tensors: tuple[Tensor, Tensor], threads: int, arguments: tuple[Any, ...]
-) -> None:
-    from cuda.core import Device, LaunchConfig, Stream, launch
-
-    device = tensors[0].device.index
-    Device(device).set_current()
-    stream = Stream.from_handle(torch.cuda.current_stream(device).cuda_stream)
-    # As many blocks as hold all threads: the last one has some too many, hence the guard.
-    config = LaunchConfig(grid=-(-threads // THREADS), block=THREADS)
-    pointers = [tensor.data_ptr() for tensor in tensors]
-    launch(stream, config, _kernel(name, device), *pointers, *arguments)
+    return kernel.compiled(kernel.text_of("plain.cu"), architecture)
