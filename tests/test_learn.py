@@ -80,9 +80,9 @@ def test_the_loops_are_the_packages_own_function(name):
 
 @each_function
 def test_the_solution_that_is_shown_is_an_answer_on_its_own(name, capsys):
-    """With NumPy and the earlier exercises at hand, and nothing else of the package."""
+    """With NumPy, PyTorch and the earlier exercises at hand, nothing else of the package."""
     names = {"np": np, "math": math, "itertools": __import__("itertools"), "PAD": PAD}
-    names |= {"Array": object, "Tensor": object, "Taps": object}
+    names |= {"torch": torch, "Array": object, "Tensor": object, "Taps": object}
     for other in LOOPS:
         learn.solution(other)
         exec(capsys.readouterr().out, names)

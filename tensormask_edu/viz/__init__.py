@@ -18,6 +18,7 @@ shows itself as the last line of a notebook cell. `save` writes it whole.
     curves.py   training, reachable IoU
     gallery.py  the method in six pictures, for the report and the front page
     lessons.py  what only lessons draw: an answer beside the right one, the rim, memory
+    threads.py, reasons.py, film.py: what lesson 07, 08 or 09 alone draws
 
 Only the gallery, which needs the model's targets, loads torch; the rest takes its tensors as
 they come. matplotlib loads with the first picture.

@@ -1,6 +1,6 @@
 """Pictures that only lessons need: an answer beside the right one, the rim, the memory.
 
-next: learn/texts.py
+next: viz/threads.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The exercises of lesson 06: the taps of the fused op, the op itself, and what it saves.
 
-next: commands/predict.py
+next: learn/lessons/lesson_07.py
 """
 
 from __future__ import annotations

@@ -1,0 +1,67 @@
+"""Pictures of lesson 09: one image in several panels, precision against recall.
+
+next: learn/texts.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import look
+from .images import outline_mask, show_image
+from .look import FOLLOWED, POSITIVE, PREDICTION, TRUTH, Array, Pen, as_array, draw_box
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = 3
+PENS = {True: TRUTH, False: PREDICTION}
+
+
+@look.readable
+def film_strip(image: Any, panels: Mapping[str, Any], title: str) -> Figure:
+    """One image over and over, with other outlines: the truth first, then what was found.
+
+    Args:
+        image: (3, H, W).
+        panels: title -> masks (m, H, W) bool, or boxes (m, 4) xyxy px; the first are the truth.
+        title: over the picture.
+    """
+    rows = -(-len(panels) // COLUMNS)
+    figure = look.new_picture(2.6 * rows + 0.5, title)
+    axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    for ax in axes:
+        ax.axis("off")
+    for number, (ax, (words, drawn)) in enumerate(zip(axes, panels.items(), strict=False)):
+        show_image(ax, image)
+        pen: Pen = PENS[number == 0]
+        for each in as_array(drawn):
+            outline_mask(ax, each, pen) if each.ndim == 2 else draw_box(ax, each, pen, 1.0)
+        ax.set_title(words)
+    return figure
+
+
+@look.readable
+def precision_and_recall(overlaps: Mapping[str, Array], objects: Mapping[str, int]) -> Figure:
+    """Precision against recall at IoU 0.5, a line per class.
+
+    Args:
+        overlaps: class -> IoU per mask by falling score. objects: class -> how many there are.
+    """
+    figure = look.new_picture(4.0, "The most confident masks first: precision and recall")
+    ax = figure.subplots()
+    lines, marks = ("solid", "dashed", "dashdot", "dotted"), "osD^"
+    pens = (TRUTH, PREDICTION, POSITIVE, FOLLOWED)
+    for k, (name, overlap) in enumerate(overlaps.items()):
+        hits = np.cumsum(overlap >= 0.5)
+        recall, precision = hits / objects[name], hits / np.arange(1, len(hits) + 1)
+        style: dict[str, Any] = {"linestyle": lines[k % 4], "marker": marks[k % 4]}
+        colour = pens[k % 4].colour
+        ax.plot(recall, precision, label=name, color=colour, markersize=3, **style)
+    ax.set(xlabel="recall: objects found", ylabel="precision: masks that are right")
+    ax.set(xlim=(0, 1.02), ylim=(0, 1.05))
+    ax.legend(frameon=False, ncols=2, loc="upper right")
+    return figure

@@ -1,0 +1,159 @@
+"""Lessons by themselves: their maps lead somewhere, their pictures are legible."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+
+import jupytext
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from test_viz import scene, texts
+
+from tensormask_edu import config
+from tensormask_edu.evaluation import coco_scores, results
+from tensormask_edu.learn.kinds import EXERCISES
+from tensormask_edu.learn.lessons import lesson_08, lesson_09
+from tensormask_edu.reference.assign import is_positive
+from tensormask_edu.viz import film, reasons, threads
+
+TWINS = sorted((ROOT / "notebooks" / "src").glob("0[789]*.py"))
+SMALLEST_PT = 12  # at 100 dpi and 7 inches: 9 px where a picture is shown 380 px wide
+
+
+# --- the map of a lesson ----------------------------------------------------------------------
+
+
+def markdown_of(twin):
+    cells = jupytext.read(twin).cells
+    return "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+def names_of_the_package():
+    """Every function, class, field and argument, and every file of a kernel."""
+    found = {path.name for path in (ROOT / "plugins").rglob("*")}
+    for path in (ROOT / "tensormask_edu").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                found.add(node.name)
+            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                found.add(node.target.id)
+    return found
+
+
+def rows_of_the_map(text):
+    """(paper, code, lesson) of every row under `| paper | code | lesson |`."""
+    table = text.split("| paper | code | lesson |\n|---|---|---|\n")[1]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line[:1] == "|"]
+    assert len(rows) >= 4
+    return rows
+
+
+@pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin.stem)
+def test_every_row_of_the_map_leads_to_code_and_to_a_part_of_the_lesson(twin):
+    text, known = markdown_of(twin), names_of_the_package()
+    sections = dict(re.findall(r"^## (\d+)\. (.*)$", text, re.MULTILINE))
+    for paper, code, lesson in rows_of_the_map(text):
+        assert "section" in paper
+        names = re.findall(r"`([\w.]+)`", code)
+        assert names
+        assert [n for n in names if n not in known and n.split(".")[-1] not in known] == []
+        number, parts = lesson.split(",")
+        assert number == twin.stem[:2]
+        assert set(re.findall(r"\d+", parts)) <= set(sections)
+
+
+def test_a_map_that_leads_nowhere_would_be_noticed():
+    known = names_of_the_package()
+    assert {"align2nat", "plain.cu", "sides_bins", "AlignedHead"} <= known
+    assert not {"align3nat", "plain.cc"} & known
+
+
+# --- what the exercises stand for -------------------------------------------------------------
+
+
+def test_a_window_without_a_reason_is_positive_for_the_package_too():
+    found = EXERCISES["reason"]
+    answers = []
+    for case in found.cases:
+        dy, dx, side, height, width, stride = case.make()
+        window = np.array([0, 0, side, side])
+        centre = np.array([side / 2 + dx, side / 2 + dy])
+        half = np.array([width, height]) / 2
+        box = np.concatenate([centre - half, centre + half])
+        answers.append(lesson_08.reason(*case.make()))
+        theirs = is_positive(window, stride, stride, box, smallest=16)
+        assert (answers[-1] == 0) == theirs, case.make()
+    assert set(answers) == {0, 1, 2, 3}
+
+
+def test_average_precision_is_that_of_pycocotools():
+    """Of masks moved by chance: hits, misses and doubles, of two classes in twelve pictures."""
+    rng, truths, found, annotations, detections = np.random.default_rng(0), [], [], [], []
+    for number in range(12):
+        count = rng.integers(1, 4)
+        masks = np.zeros((count, 24, 24), bool)
+        for k, (y, x) in enumerate(rng.integers(0, 14, (count, 2))):
+            masks[k, y : y + 9, x : x + 8] = True
+        labels, source = rng.integers(0, 2, count), rng.integers(0, count, 5)
+        moved = np.stack([np.roll(masks[k], rng.integers(-4, 5, 2), (0, 1)) for k in source])
+        scores = np.sort(rng.random(5))[::-1].copy()
+        truths.append({"labels": torch.tensor(labels), "masks": torch.tensor(masks)})
+        boxes, seen = torch.zeros(5, 4), {"masks": torch.tensor(moved)}
+        seen |= {"labels": torch.tensor(labels[source]), "scores": torch.tensor(scores)}
+        found.append(seen)
+        detections += results.to_coco(number + 1, seen | {"boxes": boxes}, [1, 2])
+        true = {"boxes": torch.zeros(count, 4), "scores": torch.ones(count)}
+        annotations += results.to_coco(number + 1, truths[-1] | true, [1, 2])
+    images = [{"id": n + 1, "height": 24, "width": 24, "file_name": ""} for n in range(12)]
+    truth = coco_scores.indexed(
+        {
+            "images": images,
+            "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
+            "annotations": [
+                each | {"id": k, "iscrowd": 0, "area": 72.0}
+                for k, each in enumerate(annotations, start=1)
+            ],
+        }
+    )
+    matches = [lesson_09.matched(found, truths, label) for label in (0, 1)]
+    own = np.mean([lesson_09.average_precision(*match) for match in matches])
+    theirs = coco_scores.score(truth, detections)["AP50"]
+    assert 0.05 < theirs < 0.95
+    assert own == pytest.approx(theirs, abs=1e-9)
+
+
+# --- pictures ---------------------------------------------------------------------------------
+
+
+def pictures():
+    image, truth = scene(64, 64)
+    windows = config.MODELS["tiny"].geometry.layout([(64, 64)]).windows
+    why, shown = torch.arange(len(windows)) % 5, [(1, 0), (1, 1), (2, 0), (2, 1)]
+    overlap = np.array([0.9, 0.2, 0.8, 0.7, 0.1])
+    heights = {"one": [1, 2, 3], "two": [3, 2, 1]}
+    panels = {"truth": truth["masks"], "boxes": truth["boxes"], "step 3": truth["masks"][:0]}
+    return {
+        "maps": threads.moved_maps(),
+        "threads": threads.blocks_and_threads((2, 2, 3, 4), 13),
+        "reasons": reasons.windows_by_reason(image, truth["masks"], windows, why, shown),
+        "bars": reasons.bars_side_by_side("abc", heights, "Bars", ("x", "y")),
+        "film": film.film_strip(image, panels, "One picture"),
+        "recall": film.precision_and_recall({"a": overlap}, {"a": 4}),
+    }
+
+
+@pytest.mark.parametrize("name", ["maps", "threads", "reasons", "bars", "film", "recall"])
+def test_a_lessons_picture_has_a_title_and_text_that_a_phone_can_show(name):
+    figure = pictures()[name]
+    figure.savefig(io.BytesIO(), dpi=100)  # lays the picture out
+    width, height = figure.get_size_inches() * figure.dpi
+    assert figure.get_suptitle()
+    assert min(text.get_fontsize() for text in texts(figure)) >= SMALLEST_PT
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts(figure)]
+    for words, box in boxes:
+        assert -1 <= box.x0 and box.x1 <= width + 1, words
+        assert -1 <= box.y0 and box.y1 <= height + 1, words
