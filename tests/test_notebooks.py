@@ -364,13 +364,16 @@ def package_bodies() -> dict[str, str]:
     }
 
 
-def is_exercise(node: ast.FunctionDef) -> bool:
+def is_exercise(node: ast.FunctionDef | ast.ClassDef) -> bool:
     return any(ast.unparse(decorator).endswith("exercise") for decorator in node.decorator_list)
 
 
 def defined_twice(source: str) -> list[str]:
     """Functions of a lesson that the package has too, by name (exercises apart) or by body."""
     tree, package = ast.parse(source), package_bodies()
+    tree.body = [
+        node for node in tree.body if not (isinstance(node, ast.ClassDef) and is_exercise(node))
+    ]
     by_name = {
         node.name
         for node in ast.walk(tree)

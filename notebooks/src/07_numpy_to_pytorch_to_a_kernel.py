@@ -8,8 +8,8 @@
 #     title: From NumPy to PyTorch to a kernel
 #     asks: "same numbers, gradients, a thousand times faster?"
 #     question: >-
-#       how does a definition in slow loops become a fast operator, with gradients, and how do we
-#       know that it is still the same operator?
+#       how does a definition in slow loops become a fast operator, with gradients, and how do
+#       we know that it is still the same operator?
 #     needs: "PyTorch; no CUDA and no GPU. Lessons 04 and 06 derive the two operators used here,
 #       a sentence says what each does. Seed: 0."
 #     minutes: 75
@@ -17,8 +17,8 @@
 #     objectives:
 #     - turn loops over numbers into slices of tensors, for batches too;
 #     - test a gradient without trusting it;
-#     - "read a CUDA kernel line by line, count its blocks and threads, and see what a barrier is
-#       for."
+#     - "read a CUDA kernel line by line, count its blocks and threads, and see what a barrier
+#       is for."
 #     exercises: [align2nat_fast, AlignedHead, launch_numbers, no_barrier]
 # ---
 
@@ -42,9 +42,10 @@ generator = torch.manual_seed(0)
 #
 # TensorMask keeps a small mask for every place of the image in one tensor (N, V, U, H, W): N
 # images, a grid of H x W **cells**, and at each cell a **window** of V x U **bins**, the pixels
-# of that small mask. The operator `align2nat` takes a tensor in which every value is filed under
-# the pixel it speaks of (**aligned**) and files it under the window it belongs to (**natural**).
-# The package has it as loops in NumPy, which are the definition, and as a fast operator:
+# of that small mask. The operator `align2nat` takes a tensor in which every value is filed
+# under the pixel it speaks of (**aligned**) and files it under the window it belongs to
+# (**natural**). The package has it as loops in NumPy, which are the definition, and as a fast
+# operator:
 
 # %%
 x = torch.randn(1, 5, 5, 16, 16)
@@ -70,8 +71,8 @@ for words, way in ways.items():
 #
 # $$F(v, u, y, x) = \hat F(v, u, y + v, x + u)$$
 #
-# $\hat F$ is the input, F the result. The values are **logits**: the sigmoid makes probabilities
-# of them. Outside the grid lies `pad_value`, -6, which is "surely not object".
+# $\hat F$ is the input, F the result. The values are **logits**: the sigmoid makes
+# probabilities of them. Outside the grid lies `pad_value`, -6, which is "surely not object".
 # Now keep v and u and look at *all* y and x. They form a **map** of H x W numbers, and the
 # formula moves the map as a whole, by v rows and u columns. Put a border of `pad_value` around
 # it and the result is a slice:
@@ -118,9 +119,9 @@ for shape in [(1, 1, 1, 4, 4), (2, 3, 5, 4, 6), (3, 5, 3, 1, 7), (2, 7, 7, 3, 3)
 # ## 3. A head: channels become bins
 #
 # Where does the tensor come from? A network has **features**, C numbers per cell: (N, C, H, W).
-# A convolution with a 1 x 1 kernel looks at one cell only and says V * U numbers about it. These
-# are aligned: all about the pixel at hand. Two lines are left to do: make two axes of V * U
-# channels, and refile. That is TensorMask's mask **head**, without its bipyramid.
+# A convolution with a 1 x 1 kernel looks at one cell only and says V * U numbers about it.
+# These are aligned: all about the pixel at hand. Two lines are left to do: make two axes of
+# V * U channels, and refile. That is TensorMask's mask **head**, without its bipyramid.
 #
 # ### Exercise: the head as a module (10 min, ●●○)
 
@@ -151,11 +152,12 @@ learn.compare(head(features), one_by_one, "a batch of two, and one by one")
 # %% [markdown]
 # ## 4. Is the gradient right?
 #
-# PyTorch derived the gradient of your slices by itself. Those of kernels are written by hand, so
-# we need a test that trusts nobody: nudge one input by a small $\varepsilon$ both ways and see
-# how the result moves.
+# PyTorch derived the gradient of your slices by itself. Those of kernels are written by hand,
+# so we need a test that trusts nobody: nudge one input by a small $\varepsilon$ both ways and
+# see how the result moves.
 #
-# $$\frac{\partial f}{\partial x_i} \approx \frac{f(x_i + \varepsilon) - f(x_i - \varepsilon)}{2\varepsilon}$$
+# $$\frac{\partial f}{\partial x_i} \approx
+# \frac{f(x_i + \varepsilon) - f(x_i - \varepsilon)}{2\varepsilon}$$
 #
 # By hand for one input entry, with f the sum of squares of the result:
 
@@ -174,8 +176,8 @@ by_hand = (f(x + nudge) - f(x - nudge)) / 2e-6
 print(f"nudged {by_hand.item():.8f}, autograd {grad[0, 1, 1, 1, 1].item():.8f}")
 
 # %% [markdown]
-# `torch.autograd.gradcheck` does this for every pair of input and output. It needs float64: with
-# float32 the two values of f agree in too many digits to be subtracted.
+# `torch.autograd.gradcheck` does this for every pair of input and output. It needs float64:
+# with float32 the two values of f agree in too many digits to be subtracted.
 
 # %%
 print("gradcheck of your slices:", torch.autograd.gradcheck(align2nat_fast, x))
@@ -184,9 +186,9 @@ print("gradcheck of ops.align2nat:", torch.autograd.gradcheck(ops.align2nat, x))
 # %% [markdown]
 # ## 5. A registered operator
 #
-# The bipyramid needs a second operator, `swap_align2nat`: it makes bins `lam` times finer, moves
-# them as above, and keeps every `lam`-th cell. Each output is a weighted sum of at most 16
-# inputs. Chains of slices would be slow and hungry here, so the package **registers** an
+# The bipyramid needs a second operator, `swap_align2nat`: it makes bins `lam` times finer,
+# moves them as above, and keeps every `lam`-th cell. Each output is a weighted sum of at most
+# 16 inputs. Chains of slices would be slow and hungry here, so the package **registers** an
 # operator of its own with PyTorch: a name and argument types (the schema), a function that
 # computes it, one that gives the output's *shape* alone, and one for the gradient.
 
@@ -211,8 +213,8 @@ for name in ("formula", "cpu"):
         learn.compare(loops, ops.swap_align2nat(x, 2), f"loops and {name}")
 
 # %% [markdown]
-# "formula" is made of PyTorch's operations, "cpu" is our C++, "cuda" our code for GPUs. That one
-# we read now.
+# "formula" is made of PyTorch's operations, "cpu" is our C++, "cuda" our code for GPUs. That
+# one we read now.
 #
 # ## 6. A kernel: one text, run by many threads
 #
@@ -226,8 +228,8 @@ threads.blocks_and_threads(shape=(2, 2, 3, 4), threads=13)
 
 # %% [markdown]
 # *Above: blocks as rows, threads as columns, in each square the number of the output that the
-# thread makes. Below: where these outputs lie in a tensor of 2 x 2 bins on 3 x 4 cells. The last
-# block has four threads too many.*
+# thread makes. Below: where these outputs lie in a tensor of 2 x 2 bins on 3 x 4 cells. The
+# last block has four threads too many.*
 #
 # Numbers run along x first, then y, u, v: the order in memory. Neighbouring threads write
 # neighbouring places. Now the real one, `plain.cu`, written in CUDA, which is C++ with a few
@@ -252,9 +254,9 @@ print(kernel.excerpt(text, "const int cells_x", "const int u ="))
 # %% [markdown]
 # ### Exercise: who makes what (10 min, ●○○)
 #
-# The input is (1, 3, 3, 8, 10) and `lam` is 2, so the output is (1, 6, 6, 4, 5). A block has 128
-# threads. How many blocks are needed, and how many threads stay idle? Which output does thread
-# 70 of block 3 make: its number i, and its place (v, u, y, x)?
+# The input is (1, 3, 3, 8, 10) and `lam` is 2, so the output is (1, 6, 6, 4, 5). A block has
+# 128 threads. How many blocks are needed, and how many threads stay idle? Which output does
+# thread 70 of block 3 make: its number i, and its place (v, u, y, x)?
 
 # %%
 launch = learn.numbers(
@@ -264,8 +266,9 @@ learn.check("launch_numbers")
 
 # %% [markdown]
 # The rest of the text: where the output lies among the inputs, and the sum over its
-# neighbours. An output lies between two inputs along each of four axes, so $2^4 = 16$ inputs are
-# read. The four bits of `tap` say, axis by axis, whether the lower or the upper one is meant.
+# neighbours. An output lies between two inputs along each of four axes, so $2^4 = 16$ inputs
+# are read. The four bits of `tap` say, axis by axis, whether the lower or the upper one is
+# meant.
 
 # %%
 print(kernel.excerpt(text, "for (int tap = 0", "visit(inside"))
@@ -297,13 +300,14 @@ else:
 # ## 7. Threads that share need a barrier
 #
 # In `plain.cu` no thread needs another. It is slow for that reason: neighbours read the same
-# inputs again and again. Fast kernels let a block read its inputs *once*, into **shared memory**
-# that all its threads see. Here is `align2nat` along one axis in that manner: a block per row, a
-# thread per cell.
+# inputs again and again. Fast kernels let a block read its inputs *once*, into **shared
+# memory** that all its threads see. Here is `align2nat` along one axis in that manner: a block
+# per row, a thread per cell.
 
 # %%
 slide = """
-extern "C" __global__ void slide(const float* x, float* out, int width, int v, float pad_value) {
+extern "C" __global__ void slide(const float* x, float* out, int width, int v,
+                                 float pad_value) {
   __shared__ float row[32];                       // seen by all threads of the block
   const int i = threadIdx.x, cell = blockIdx.x * width + i;
   row[i] = x[cell];                               // each thread brings one number
@@ -334,9 +338,9 @@ print(right)
 # ### Exercise: predict, then take the barrier out (5 min, ●●○)
 #
 # The emulator runs the threads of block 0 in the order 0, 1, 2, ..., those of block 1 in the
-# order 5, 4, 3, ..., and so on by turns, each until it ends or meets a barrier. Unwritten shared
-# memory holds NaN. Without the barrier, which of the four rows come out wrong: `"no row"`,
-# `"some rows"` or `"every row"`?
+# order 5, 4, 3, ..., and so on by turns, each until it ends or meets a barrier. Unwritten
+# shared memory holds NaN. Without the barrier, which of the four rows come out wrong:
+# `"no row"`, `"some rows"` or `"every row"`?
 
 # %%
 learn.predict("no_barrier", ...)
@@ -386,7 +390,7 @@ if runs and device == "cpu":
 # | `swap_align2nat`, section 4.2 | `reference.swap_align2nat`, `ops.swap_align2nat` | 07, parts 5 and 6 |
 # | an efficient implementation, section 4.2 | `plain.cu`, `kernels.cu` | 07, parts 6 and 7 |
 #
-# **You can now** write an operator twice, prove the two equal, and read the kernel that a GPU runs.
-# Lesson 08 asks which window should learn which object.
+# **You can now** write an operator twice, prove the two equal, and read the kernel that a GPU
+# runs. Lesson 08 asks which window should learn which object.
 #
 # {{ last }}

@@ -8,8 +8,8 @@
 #     title: Which window learns what
 #     asks: "when is a window positive?"
 #     question: >-
-#       a picture has thousands of windows and a handful of objects. Which window should learn which
-#       object, and what do all the others learn?
+#       a picture has thousands of windows and a handful of objects. Which window should learn
+#       which object, and what do all the others learn?
 #     needs: "NumPy; no earlier lesson. Every word is explained here. Seed: 0."
 #     minutes: 60
 #     seconds: 30
@@ -38,11 +38,11 @@ from tensormask_edu.viz import reasons
 # %% [markdown]
 # ## 1. Thousands of windows, one object
 #
-# TensorMask lays a grid of **cells** over the picture. At each cell hangs a **window**, a square
-# centred there, and in every window the network draws one mask. Small objects need small windows
-# and large ones large, so there are several **levels**: from level to level cells lie twice as
-# far apart and windows are twice as long. The distance from cell to cell is the level's
-# **stride**. At each cell hang windows of two sizes.
+# TensorMask lays a grid of **cells** over the picture. At each cell hangs a **window**, a
+# square centred there, and in every window the network draws one mask. Small objects need small
+# windows and large ones large, so there are several **levels**: from level to level cells lie
+# twice as far apart and windows are twice as long. The distance from cell to cell is the
+# level's **stride**. At each cell hang windows of two sizes.
 #
 # During training somebody has to say what each window should answer. Below, one object of a
 # picture (blue outline) and every window of four of the sizes, each as a mark at its centre:
@@ -90,9 +90,9 @@ reasons.windows_by_reason(image, target["masks"][thing : thing + 1], windows, fi
 #    object would fill a few bins and a mask would show nothing.
 # 3. **Central?** The two centres are at most one stride apart.
 #
-# Make it numbers. A window of side s = 28 hangs in a grid of stride 4. An object of height h = 12
-# and width w = 20 lies $\Delta y = 2$ px below and $\Delta x = -1$ px to the right of the
-# window's centre, that is 1 px to the left.
+# Make it numbers. A window of side s = 28 hangs in a grid of stride 4. An object of height
+# h = 12 and width w = 20 lies $\Delta y = 2$ px below and $\Delta x = -1$ px to the right of
+# the window's centre, that is 1 px to the left.
 #
 # - Contained: it reaches 2 + 6 = 8 px down and 1 + 10 = 11 px to the left, of 14. Yes.
 # - Large enough: 28 - 4 = 24, and 2 * 20 = 40. Yes.
@@ -100,9 +100,11 @@ reasons.windows_by_reason(image, target["masks"][thing : thing + 1], windows, fi
 #
 # As formulas, with stride $\sigma_{HW}$:
 #
-# $$|\Delta y| + \tfrac{h}{2} \le \tfrac{s}{2}, \qquad |\Delta x| + \tfrac{w}{2} \le \tfrac{s}{2}$$
+# $$|\Delta y| + \tfrac{h}{2} \le \tfrac{s}{2}, \qquad
+# |\Delta x| + \tfrac{w}{2} \le \tfrac{s}{2}$$
 #
-# $$s - \sigma_{HW} \le 2\,\max(h, w, 8), \qquad \sqrt{\Delta y^2 + \Delta x^2} \le \sigma_{HW}$$
+# $$s - \sigma_{HW} \le 2\,\max(h, w, 8), \qquad
+# \sqrt{\Delta y^2 + \Delta x^2} \le \sigma_{HW}$$
 #
 # The 8 is there for tiny objects. The smallest window has 20 px; an object of 3 px would be too
 # small for all of them and never be learnt. So whatever is shorter than 8 px counts as 8 px.
@@ -144,8 +146,8 @@ print(
 # %% [markdown]
 # ## 3. Two objects, one window
 #
-# What if two objects pass all three questions in the same window? It has room for one mask. Draw
-# five objects that lie close to each other:
+# What if two objects pass all three questions in the same window? It has room for one mask.
+# Draw five objects that lie close to each other:
 
 # %%
 crowd, several = learn.picture_with_truth(number=32)
@@ -167,8 +169,8 @@ reasons.windows_by_reason(crowd, several["masks"], windows, best, [(2, 1), (3, 0
 #
 # Only the third question and uniqueness, for many windows at once. Now by the *paper's* rule:
 # the centres may be one **bin** apart, not one cell. A bin is one pixel of a window's mask. In
-# TensorMask's bipyramid bins have 4 px on every level, while cells lie 4, 8, 16, ... px apart: a
-# bin is the `lam`-th part of a cell, `lam` = 1, 2, 4, ...
+# TensorMask's bipyramid bins have 4 px on every level, while cells lie 4, 8, 16, ... px apart:
+# a bin (`bin_px`) is the `lam`-th part of a cell (`strides_px`), `lam` = 1, 2, 4, ...
 
 
 # %%
@@ -252,8 +254,8 @@ learn.explain("why_a_cell", ...)
 #
 # ## 5. Why two sizes of windows?
 #
-# Each cell has windows of two sizes, 20 and 28 px on level 0, then 40 and 56, and so on. Suppose
-# there was only the smaller one.
+# Each cell has windows of two sizes, 20 and 28 px on level 0, then 40 and 56, and so on.
+# Suppose there was only the smaller one.
 #
 # ### Exercise: predict (5 min, ●○○)
 #
@@ -276,8 +278,8 @@ title = "Positive windows per object"
 reasons.bars_side_by_side(most, shares, title, ("positive windows", "objects"))
 
 # %% [markdown]
-# More positive windows mean more to learn from in each picture, and more chances to be found. In
-# the paper the second size lifts mask AP (COCO's score, higher is better) from 33.8 to 35.4.
+# More positive windows mean more to learn from in each picture, and more chances to be found.
+# In the paper the second size lifts mask AP (COCO's score, higher is better) from 33.8 to 35.4.
 #
 # ## 6. What a positive window learns
 #
@@ -291,7 +293,8 @@ for where, masks in made.masks:
     print(f"{len(where):2} masks of {masks.shape[1]} x {masks.shape[2]} bins")
 
 # %% [markdown]
-# One window in a hundred is positive. Lesson 09 shows a loss that can live with that, and trains.
+# One window in a hundred is positive. Lesson 09 shows a loss that can live with that, and
+# trains.
 #
 # ## If you see this ...
 #

@@ -87,13 +87,13 @@ print(
 
 
 # %%
-def found_in(pictures, least_score=0.0):
+def found_in(pictures):
     """What the model finds in pictures (3, H, W) uint8: boxes, scores, labels, masks."""
     model.eval()
     with torch.inference_mode():
         found = [model([picture / 255])[0] for picture in pictures]
     model.train()
-    return [{k: v[each["scores"] >= least_score] for k, v in each.items()} for each in found]
+    return found
 
 
 picture, truth = held_out[2]
@@ -106,15 +106,16 @@ film.film_strip(picture, panels, "What is there, and what an untrained network f
 #
 # ## 2. Three losses
 #
-# A **loss** is a number that says how wrong the network is; training makes it small. A window is
-# **positive** for an object if it holds it, is of the right size and is centred on it (lesson
-# [08](08_which_window_learns_what.ipynb) has the rule). All other windows are **negative**.
+# A **loss** is a number that says how wrong the network is; training makes it small. A window
+# is **positive** for an object if it holds it, is of the right size and is centred on it
+# (lesson [08](08_which_window_learns_what.ipynb) has the rule). All other windows are
+# **negative**.
 #
 # **Class.** For each window and class the network gives a **logit** x: the probability is
 # $\sigma(x) = 1 / (1 + e^{-x})$, so 0 means "half sure". Let y be 1 for the class of a positive
 # window's object and -1 for everything else. One picture here has 672 windows and a few dozen
-# positive ones at most. So that thousands of easy "no"s do not drown the few "yes"es, the loss of
-# a right answer falls off quickly:
+# positive ones at most. So that thousands of easy "no"s do not drown the few "yes"es, the loss
+# of a right answer falls off quickly:
 #
 # $$\ell = -\frac{\alpha_t}{\gamma}\,\log\sigma(\gamma\,x\,y),\qquad \gamma = 3,\quad
 # \alpha_t = 0.3 \text{ if } y = 1,\ 0.7 \text{ else}$$
@@ -122,9 +123,9 @@ film.film_strip(picture, panels, "What is there, and what an untrained network f
 # **Box.** Four numbers per positive window, compared with the right four: the sum of absolute
 # differences.
 #
-# **Mask.** A window's mask is a grid of **bins**, each with a logit x. A bin of the object costs
-# $-1.5\,\log\sigma(x)$, any other $-\log\sigma(-x)$. A mask counts by the mean over its bins, so
-# that a large window weighs as much as a small one.
+# **Mask.** A window's mask is a grid of **bins**, each with a logit x. A bin of the object
+# costs $-1.5\,\log\sigma(x)$, any other $-\log\sigma(-x)$. A mask counts by the mean over its
+# bins, so that a large window weighs as much as a small one.
 #
 # ### Exercise: by hand (10 min, ●●○)
 #
@@ -160,9 +161,9 @@ for name, loss in package.items():
 # %% [markdown]
 # ## 3. Training
 #
-# A step takes eight pictures, adds up the three losses, asks PyTorch which way each weight should
-# move, and moves all of them a little. The **learning rate** says how little: it rises at first
-# and then falls to zero. On the way we look at one picture that is *not* trained on.
+# A step takes eight pictures, adds up the three losses, asks PyTorch which way each weight
+# should move, and moves all of them a little. The **learning rate** says how little: it rises
+# at first and then falls to zero. On the way we look at one picture that is *not* trained on.
 
 # %%
 steps = learn.full_or_smoke(800, 10)
@@ -175,7 +176,8 @@ run = Run(model.train(), train_config, folder)
 shots, log, began = {"truth": truth["masks"]}, [], time.perf_counter()
 for step in range(steps + 1):
     if step in (0, steps // 16, steps // 8, steps // 3, steps):
-        shots[f"step {step}"] = found_in([picture], 0.2)[0]["masks"]
+        best = found_in([picture])[0]["masks"][: len(truth["masks"])]  # scores fall
+        shots[f"step {step}"] = best
     if step < steps:
         rate = schedule.lr_at(step / steps, train_config)
         run.train_step(prepared[step], rate, began)
@@ -183,8 +185,9 @@ for step in range(steps + 1):
 film.film_strip(picture, shots, "One picture while the network learns")
 
 # %% [markdown]
-# *Masks with a score of at least 0.2, at five moments of the training.* At first the network is
-# sure of nothing; then blobs appear where something is, and then outlines.
+# *At five moments, as many masks as there are objects, those with the highest scores.* At first
+# the network is sure of nothing; then blobs appear where something is, and then outlines. (One
+# object may come twice, as two classes.)
 
 # %%
 viz.loss_curve(log)
@@ -195,10 +198,10 @@ viz.loss_curve(log)
 #
 # ## 4. From deltas to boxes
 #
-# The network does not say a box in pixels. It says four **deltas**: how far the box lies from the
-# window, in window sides, and how large it is compared with it, as a logarithm. So they mean the
-# same in small windows and in large ones. Each was multiplied by a weight for training, which is
-# divided out:
+# The network does not say a box in pixels. It says four **deltas**: how far the box lies from
+# the window, in window sides, and how large it is compared with it, as a logarithm. So they
+# mean the same in small windows and in large ones. Each was multiplied by a weight for
+# training, which is divided out:
 #
 # $$c_x = x + s\,\frac{d_x}{1.5},\quad c_y = y + s\,\frac{d_y}{1.5},\qquad
 # w = s\,e^{d_w / 0.75},\quad h = s\,e^{d_h / 0.75}$$
@@ -245,8 +248,8 @@ learn.compare(
 # %% [markdown]
 # ## 5. One object, many boxes
 #
-# Every window near an object finds it. **Non-maximum suppression** (NMS) keeps one: the best box
-# stays, whatever overlaps it by more than half goes, then the best of the rest, and so on.
+# Every window near an object finds it. **Non-maximum suppression** (NMS) keeps one: the best
+# box stays, whatever overlaps it by more than half goes, then the best of the rest, and so on.
 # Overlap is **IoU**: the area in both boxes over the area in either.
 #
 # ### Exercise: suppress (15 min, ●●●)
@@ -276,16 +279,16 @@ words = f'Boxes of the class "{held_out.class_names[label]}", before and after N
 film.film_strip(picture, panels, words)
 
 # %% [markdown]
-# *Left: the object. Middle: the boxes of all windows that are sure. Right: what your suppression
-# leaves.* The package does this for every class (`inference.keep`). Then, and only then, are masks
-# computed: for the few windows that stay.
+# *Left: the object. Middle: the boxes of all windows that are sure. Right: what your
+# suppression leaves.* The package does this for every class (`inference.keep`). Then, and only
+# then, are masks computed: for the few windows that stay.
 #
 # ## 6. Paste
 #
-# A mask is a grid of bins in its *window*; the box plays no part any more. **Pasting** draws it on
-# the picture: each pixel inside the window reads the bins around it, weighted by nearness, and is
-# set where the probability is at least one half. One window's bins, and the number of pixels that
-# they become:
+# A mask is a grid of bins in its *window*; the box plays no part any more. **Pasting** draws it
+# on the picture: each pixel inside the window reads the bins around it, weighted by nearness,
+# and is set where the probability is at least one half. One window's bins, and the number of
+# pixels that they become:
 
 # %%
 best = chosen[stay][scores[chosen][stay].argmax()]
@@ -301,8 +304,8 @@ print("bins:", int((values > 0).sum()), " pixels:", int(pasted.sum()), " of 4 x 
 # ## 7. What is it worth?
 #
 # Score all held-out pictures. A mask is a **hit** if its IoU with an object that no better mask
-# has taken is at least 0.5. Sort all masks of a class by score and go down the list. After each,
-# two fractions:
+# has taken is at least 0.5. Sort all masks of a class by score and go down the list. After
+# each, two fractions:
 #
 # $$\text{precision} = \frac{\text{hits so far}}{\text{masks so far}},\qquad
 # \text{recall} = \frac{\text{hits so far}}{\text{objects}}$$
@@ -321,11 +324,11 @@ film.precision_and_recall(overlaps, objects)
 # right.*
 #
 # **Average precision** (AP) is the area under such a line, as COCO measures it: at each of the
-# 101 recalls 0, 0.01, ..., 1 take the best precision at that recall *or beyond*, 0 if that recall
-# is never reached; then the mean. Five masks with IoUs 0.9, 0.3, 0.7, 0.6, 0 and four objects:
-# hit, miss, hit, hit, miss. Recall goes 1/4, 1/4, 2/4, 3/4, 3/4, precision 1, 1/2, 2/3, 3/4, 3/5.
-# Up to recall 1/4 the best is 1, up to 3/4 it is 3/4, beyond it is 0: AP = (26 * 1 + 50 * 0.75) /
-# 101 = 0.629.
+# 101 recalls 0, 0.01, ..., 1 take the best precision at that recall *or beyond*, 0 if that
+# recall is never reached; then the mean. Five masks with IoUs 0.9, 0.3, 0.7, 0.6, 0 and four
+# objects: hit, miss, hit, hit, miss. Recall goes 1/4, 1/4, 2/4, 3/4, 3/4, precision 1, 1/2,
+# 2/3, 3/4, 3/5. Up to recall 1/4 the best is 1, up to 3/4 it is 3/4, beyond it is 0: AP = (26 *
+# 1 + 50 * 0.75) / 101 = 0.629.
 #
 # ### Exercise: average precision (15 min, ●●○)
 
@@ -368,8 +371,8 @@ for name in ("AP50", "AP"):
     print(f"{name:4} {theirs[name]:.3f} of at most {highest[name]:.3f}")
 
 # %% [markdown]
-# A minute or two of training on 400 small pictures; longer training on more pictures closes much of
-# the gap (`tensormask-edu demo`).
+# A minute or two of training on 400 small pictures; longer training on more pictures closes
+# much of the gap (`tensormask-edu demo`).
 #
 # ## If you see this ...
 #

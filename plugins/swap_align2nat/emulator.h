@@ -1,7 +1,8 @@
-// A GPU played by a CPU: blocks one after another, the threads of a block as fibres that give way
-// at __syncthreads. Include it before the text of a kernel, and `call` the kernel with the very
-// words that a launch passes to the driver. It finds what a device leaves to chance: a barrier
-// that is missing, or that some threads never reach, and a place read before it is written.
+// A GPU played by a CPU: blocks one after another, the threads of a block as fibres that give
+// way at __syncthreads. Include it before the text of a kernel, and `call` the kernel with the
+// very words that a launch passes to the driver. It finds what a device leaves to chance: a
+// barrier that is missing, or that some threads never reach, and a place read before it is
+// written.
 #pragma once
 #include <ucontext.h>
 
