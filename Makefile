@@ -7,7 +7,10 @@ PIP_SHOWN := $(BIN)/python -m pip install --disable-pip-version-check -c $(CONST
 PIP := $(PIP_SHOWN) --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lab fresh notebooks docs map bench lint format clean
+EXPLORER := docs/explorer
+MODEL ?= shapes
+
+.PHONY: help demo test test-all lab fresh notebooks docs explorer browser-test map bench lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -34,6 +37,14 @@ docs: $(VENV)/.docs ## the site, into docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo docs/_build/html/index.html
 
+explorer: $(VENV)/.demo $(EXPLORER)/node_modules/.installed ## TensorMask live in the browser, into docs/explorer/built; needs node
+	mkdir -p $(EXPLORER)/built
+	$(BIN)/tensormask-export onnx $(MODEL) $(EXPLORER)/built/model.onnx --inner logits aligned
+	node $(EXPLORER)/build.mjs $(EXPLORER)/built/model.onnx
+
+browser-test: $(VENV)/.dev explorer ## the explorer in a headless Chromium
+	$(BIN)/python -m pytest tests/test_live_page.py
+
 map: $(VENV)/.dev ## rewrite the README's tree and docs/reading.md from the docstrings
 	$(BIN)/python docs/make_map.py
 
@@ -51,6 +62,7 @@ format: $(VENV)/.dev ## rewrite in the house style
 	$(BIN)/ruff format .
 
 clean: ## remove what make made, data and results included
+	rm -rf $(EXPLORER)/node_modules $(EXPLORER)/built
 	rm -rf $(VENV) build dist outputs docs/_build .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 
 # One stamp per set of extras: reinstalled when the project's metadata or the pins change.
@@ -68,6 +80,11 @@ $(VENV)/.demo: $(VENV)/.base
 $(VENV)/.dev: $(VENV)/.base
 	@echo "installing into $(VENV) (torch is large: a minute or two)"
 	$(PIP) -e '.[dev,export,rtx,cuda]'
+	touch $@
+
+# npm writes into this folder alone; the lock file names versions and hashes, no addresses.
+$(EXPLORER)/node_modules/.installed: $(EXPLORER)/package-lock.json
+	npm ci --prefix $(EXPLORER) --ignore-scripts --no-audit --no-fund
 	touch $@
 
 $(VENV)/.learn: $(VENV)/.base

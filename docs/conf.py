@@ -8,6 +8,7 @@ It is built offline; a broken link fails it.
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from html.parser import HTMLParser
 from importlib.util import find_spec
@@ -26,7 +27,7 @@ from tensormask_edu import __version__  # noqa: E402
 project = "tensormask_edu"
 release = __version__
 extensions = ["myst_nb", "sphinx.ext.autodoc"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "explorer"]
 html_theme = "furo"
 html_title = "tensormask_edu"
 highlight_language = "text"  # of blocks that name none: shapes and lists out of docstrings
@@ -52,6 +53,42 @@ def copy_pages(app: Any) -> None:
         (lessons / notebook.name).write_text(text, encoding="utf-8")
     text = (DOCS.parent / "plugins" / "README.md").read_text(encoding="utf-8")
     (DOCS / "plugins.md").write_text(text.replace("](../docs/", "]("), encoding="utf-8")
+
+
+EXPLORER = DOCS / "explorer"
+BUILT = EXPLORER / "built"  # by `make explorer`; the site does without it
+PARTS = (
+    "index.html",
+    "page.js",
+    "page.css",
+    "runtime.wasm.gz",
+    "model.onnx.gz",
+    "tensormask.html",
+)
+if (BUILT / "tensormask.html").is_file():
+    tags.add("explorer")  # type: ignore[name-defined]  # noqa: F821 (Sphinx's own name)
+
+
+def add_explorer(app: Any, error: Exception | None) -> None:
+    """Copy the explorer into the site, where it was built."""
+    if error is not None or app.builder.format != "html" or not app.tags.has("explorer"):
+        return
+    folder = Path(app.outdir) / "explorer"
+    folder.mkdir(exist_ok=True)
+    for name in PARTS:
+        shutil.copyfile(BUILT / name, folder / name)
+
+
+def inline_figure(app: Any, page: str, source: list[str]) -> None:
+    """Put the home page's moving figure into it: its scripts in the page open from disk too."""
+    if page != "index":
+        return
+    texts = [(EXPLORER / "src" / name).read_text() for name in ("shear.js", "home.js")]
+    # One module of two: what they hand each other is now in one place
+    script = re.sub(r"^(import .*\n|export )", "", "\n".join(texts), flags=re.M)
+    style = (EXPLORER / "src" / "home.css").read_text()
+    inside = f'<style>{style}</style>\n<script type="module">\n{script}</script>'
+    source[0] = source[0].replace("<!-- shear -->", inside)
 
 
 def link_copies(app: Any, page: str, source: list[str]) -> None:
@@ -139,5 +176,7 @@ def setup(app: Any) -> None:
     """Register the steps above."""
     app.connect("builder-inited", copy_pages)
     app.connect("source-read", link_copies)
+    app.connect("source-read", inline_figure)
+    app.connect("build-finished", add_explorer)  # before the links are looked at
     app.connect("autodoc-process-docstring", keep_layout)
     app.connect("build-finished", check_links)

@@ -44,6 +44,7 @@ OTHERS = {
     "tests/": "What holds, and where from; gpu/ needs a GPU",
     "benchmarks/": "Timings as ratios, results with device and date",
     "docs/": "The site, and log.md: what was tried and did not pay",
+    "  explorer/": "The model live in the browser, in JavaScript",
 }
 
 

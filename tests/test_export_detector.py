@@ -9,17 +9,21 @@ import numpy as np
 import pytest
 import torch
 from exported import SMALL, needs_rtx, outspoken
+from tolerances import ACTIVATION
 from torchvision.ops import FrozenBatchNorm2d
 
+from tensormask_edu import reference
+from tensormask_edu.base.errors import InputError
 from tensormask_edu.detector import inference
 from tensormask_edu.detector.model import build_model
 from tensormask_edu.detector.network import NetworkOutput, WindowMasks, per_window
+from tensormask_edu.weights.checkpoint import load_checkpoint
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
 from onnx.reference import ReferenceEvaluator
-from tensormask_export import contract
+from tensormask_export import cli, contract
 from tensormask_export.engine.build import build_engine
 from tensormask_export.onnx_file.graph import (
     Candidates,
@@ -30,7 +34,7 @@ from tensormask_export.onnx_file.graph import (
 )
 from tensormask_export.onnx_file.precision import fold_norms, in_precision
 from tensormask_export.onnx_file.read import expose, read_onnx
-from tensormask_export.onnx_file.write import export_onnx, quiet, windows_metadata
+from tensormask_export.onnx_file.write import computed, export_onnx, quiet, windows_metadata
 from tensormask_export.runtimes import detections
 from tensormask_export.shapes import Profile
 from tensormask_export.verify.report import verify
@@ -238,10 +242,8 @@ def test_half_precision_is_a_copy():
 @pytest.fixture(scope="module")
 def half(small, tmp_path_factory):
     """The small model in half precision: (checkpoint, ONNX file)."""
-    from tensormask_edu.weights.checkpoint import load_checkpoint
-
     path = tmp_path_factory.mktemp("half") / "half.onnx"
-    export_onnx(load_checkpoint(small[0])[0], path, precision="float16", raw=True)
+    export_onnx(load_checkpoint(small[0])[0], path, precision="float16", inner=["logits"])
     return small[0], path
 
 
@@ -256,7 +258,7 @@ def test_a_half_precision_file_has_half_weights_and_float32_islands(half, small)
     assert {values[name] for name in ("images", "boxes", "scores", "masks")} == {
         onnx.TensorProto.FLOAT
     }
-    # --raw keeps it an output, as it is computed
+    # --inner keeps it an output, as it is computed
     assert values["logits_0"] == onnx.TensorProto.FLOAT16
     assert half[1].stat().st_size < small[1].stat().st_size
 
@@ -279,6 +281,42 @@ def test_a_half_precision_engine_builds_without_a_gpu(half, tmp_path):
 
 
 # --- the file ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def opened(small, tmp_path_factory):
+    """The small model with all inner tensors as outputs, by the command."""
+    path = tmp_path_factory.mktemp("inner") / "inner.onnx"
+    assert cli.main(["onnx", str(small[0]), str(path), "--inner"]) == 0
+    return path
+
+
+def test_inner_tensors_are_outputs_where_they_were_asked_for(opened, small):
+    images = np.random.default_rng(0).random((2, 3, 24, 32), np.float32)
+    session = ort.InferenceSession(opened)
+    names = [output.name for output in session.get_outputs()]
+    found = dict(zip(names, session.run(None, {"images": images}), strict=True))
+    model = load_checkpoint(small[0])[0].eval()
+    expected = computed(DetectorGraph(model, inner=contract.INNER).eval(), images)
+    assert names == list(expected) and len(names) == len(contract.OUTPUTS) + 2 * (2 + 4)
+    for name in names[len(contract.OUTPUTS) :]:
+        assert found[name].shape == expected[name].shape, name
+        np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=ACTIVATION)
+    # Each pair is the op's two sides: aligned coarse bins, natural fine ones
+    for level, lam in enumerate(model.config.geometry.lams):
+        for size_id in range(model.config.geometry.num_sizes):
+            aligned = found[contract.aligned(level, size_id)][:1].astype(np.float64)
+            natural = reference.swap_align2nat(aligned, lam, model.config.pad_value)
+            given = found[contract.natural(level, size_id)][:1]
+            np.testing.assert_allclose(given, natural, rtol=0, atol=ACTIVATION)
+
+
+def test_the_kinds_of_inner_tensors_are_chosen_by_name(small):
+    model = load_checkpoint(small[0])[0].eval()
+    names = DetectorGraph(model, inner=["aligned"]).output_names
+    assert "aligned_1_0" in names and not any(name.startswith("natural") for name in names)
+    with pytest.raises(InputError, match="inner: expected some of logits, deltas, aligned"):
+        DetectorGraph(model, inner=["masks"])
 
 
 def test_onnx_reference_computes_the_same_file(small):

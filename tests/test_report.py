@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import random
 import re
@@ -17,7 +19,7 @@ from tolerances import LOSS_REL
 
 from tensormask_edu import viz
 from tensormask_edu.base.errors import InputError
-from tensormask_edu.base.stages import Stage
+from tensormask_edu.base.stages import NotRun, Stage
 from tensormask_edu.commands import demo
 from tensormask_edu.commands.expected import Curve
 from tensormask_edu.commands.report import (
@@ -499,3 +501,40 @@ def test_the_band_lies_below_the_mean_and_follows_it():
 def test_the_pace_is_measured_and_said_beforehand(tmp_path):
     words = demo.how_long(demo.start(tmp_path, 0.001, 0, quick=False))
     assert "s a training step here" in words and "judged at what is reached" in words
+
+
+# --- the explorer -----------------------------------------------------------------------------
+
+
+def demo_run(folder) -> demo.Run:
+    run = demo.Run(folder, RECIPES["shapes"], quick=True, report=full_report())
+    run.onnx.write_bytes(b"an ONNX file")
+    return run
+
+
+def test_the_explorer_takes_the_trained_model_and_the_report_links_to_it(
+    folder, tmp_path, monkeypatch
+):
+    page = tmp_path / "built.html"
+    page.write_text('<script id="model.onnx">H4sI</script><script id="runtime.wasm">A</script>')
+    monkeypatch.setattr(demo, "EXPLORER", page)
+    run = demo_run(folder)
+    demo.hand_to_explorer(run)
+    filled = (folder / "explorer.html").read_text()
+    inside = re.search('id="model.onnx" data-own>([^<]*)<', filled)
+    assert gzip.decompress(base64.b64decode(inside[1])) == b"an ONNX file"
+    assert filled.endswith('<script id="runtime.wasm">A</script>')
+    links = [
+        value
+        for _, name, value in Page(to_html(run.report, folder)).attributes
+        if name == "href"
+    ]
+    assert links == ["explorer.html"]
+
+
+def test_without_the_explorer_the_report_says_which_command_builds_it(folder, monkeypatch):
+    monkeypatch.setattr(demo, "EXPLORER", folder / "nothing.html")
+    run = demo_run(folder)
+    with pytest.raises(NotRun, match="`make explorer` builds the page"):
+        demo.hand_to_explorer(run)
+    assert "<code>make explorer</code>" in to_html(run.report, folder)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import SHARED, SKIPPED
+from test_live_page import BUILT, CHROMIUM
 from test_plugin import CUDA_HEADERS, HEADERS, NVCC, PYTHONS
 
 # Also parametrised by device; the CPU's share of each always runs.
@@ -63,6 +64,18 @@ WITH_NVCC = {
     "test_the_same_library_gives_other_tensorrts_both_plugins",
 }
 
+# All of the explorer's page; `make browser-test` builds it.
+IN_BROWSER = {
+    "test_gestures_of_all_kinds_leave_the_page_alive",
+    "test_one_file_opens_from_disk",
+    "test_stored_results_come_before_the_model",
+    "test_the_page_asks_nobody_else_and_reports_no_error",
+    "test_the_page_fits_a_narrow_screen",
+    "test_the_page_is_light",
+    "test_what_the_page_finds_is_what_pytorch_finds",
+    "test_without_webassembly_the_page_says_what_to_do",
+}
+
 CUDA_SANITIZER = Path("/usr/local/cuda/bin/compute-sanitizer")
 
 # Beginning of the skip reason -> (whether it is true here, the tests that may give it).
@@ -85,6 +98,22 @@ ALLOWED: dict[str, tuple[Callable[[], bool], set[str]]] = {
         },
     ),
     "no shared data": (lambda: not SHARED.is_dir(), {"*"}),
+    "no node": (
+        lambda: not shutil.which("node"),
+        {
+            "test_a_wrong_tap_is_caught",
+            "test_nearest_reading_is_the_reference_too",
+            "test_the_assignment_of_the_page_is_the_reference",
+            "test_the_operators_of_the_page_are_the_reference_on_every_case",
+        }
+        | IN_BROWSER,
+    ),
+    "no Chromium": (lambda: not CHROMIUM, IN_BROWSER),
+    "the explorer is not built": (lambda: not (BUILT / "index.html").is_file(), IN_BROWSER),
+    "the explorer is built with another model": (
+        lambda: True,  # what `make explorer MODEL=...` was given last
+        {"test_what_the_page_finds_is_what_pytorch_finds"},
+    ),
     "no C++ compiler": (lambda: not shutil.which("g++"), {"*"}),
     "onnxruntime_extensions is not installed": (
         lambda: importlib.util.find_spec("onnxruntime_extensions") is None,

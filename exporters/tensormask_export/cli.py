@@ -22,6 +22,8 @@ from tensormask_edu.base.command_line import Parser, add_command, run_command
 from tensormask_edu.base.errors import bad_input
 from tensormask_edu.base.files import refuse_overwriting, write_json
 
+from . import contract
+
 PICTURE = "outputs/shapes/images/val_00000.png"  # of `tensormask-edu shapes outputs/shapes`
 Add = Callable[..., None]  # (names and value of an argument, its help, keywords of argparse)
 
@@ -86,12 +88,13 @@ def _onnx(commands: Any) -> None:
     stays = "inputs and outputs stay float32"
     size = "144 million numbers for an 800 x 1344 picture in the paper's model"
     kinds = {"choices": ("float32", "float16"), "default": "float32"}
+    inner = f"inner tensors as outputs too: {', '.join(contract.INNER)} (all, if none is named)"
     add = _command(commands, "onnx", _run_onnx, text, *examples)
     add("checkpoint CHECKPOINT", "a checkpoint folder, or the name of a model that comes along")
     add("model MODEL.onnx", "the file to write")
     add("--candidates N", f"(window, class) pairs that enter NMS ({default})", type=int)
     add("--precision", f"of weights and activations (default float32); {stays}", **kinds)
-    add("--raw", "logits and deltas of all levels as outputs too", action="store_true")
+    add("--inner KIND", inner, nargs="*", choices=contract.INNER)
     add("--dense", f"compute the masks of all windows, for study: {size}", action="store_true")
 
 
@@ -104,13 +107,14 @@ def _run_onnx(args: argparse.Namespace) -> int:
     refuse_overwriting("model", args.model, *read)
     refuse_overwriting("json", args.json, args.model, *read)
     model, input_config = load_checkpoint(args.checkpoint)
+    inner = contract.INNER if args.inner == [] else args.inner or ()
     report = export_onnx(
         model,
         args.model,
         masks="dense" if args.dense else "windows",
         candidates=args.candidates,
         precision=args.precision,
-        raw=args.raw,
+        inner=inner,
         input_config=input_config,
     )
     return _done(args, report, report.text())

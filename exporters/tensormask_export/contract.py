@@ -52,8 +52,13 @@ OUTPUTS = (BOXES, SCORES, LABELS, WINDOWS_OUT, MASKS_OUT, COUNT, CONVERGED)
 CANVAS_BORDER = 2  # P = H / strides_px[0] + 2, Q = W / strides_px[0] + 2
 
 
-# Raw outputs: tensors inside, named so that `verify` (or anyone) can add them to the outputs;
-# `--raw` leaves them there. Level l has H_l x W_l cells of A windows; there are K classes.
+# Inner tensors by kind. Logits and deltas, the raw outputs, are in every file by these names:
+# `verify` (or anyone) can add them to the outputs. `--inner` leaves them there and computes the
+# mask tensors too. Level l has H_l x W_l cells of A windows; there are K classes.
+Inner = Literal["logits", "deltas", "aligned", "natural"]
+INNER: tuple[Inner, ...] = ("logits", "deltas", "aligned", "natural")
+
+
 def logits(level: int) -> str:
     """(N, A*K, H_l, W_l) class logits, channel size_id*K + k."""
     return f"logits_{level}"
@@ -62,6 +67,19 @@ def logits(level: int) -> str:
 def deltas(level: int) -> str:
     """(N, A*4, H_l, W_l) weighted box deltas, channel size_id*4 + (dx, dy, dw, dh)."""
     return f"deltas_{level}"
+
+
+def aligned(level: int, size_id: int) -> str:
+    """(N, V, U, H, W) mask logits before the level's `swap_align2nat`.
+
+    In the bipyramid H x W is level 0's grid on every level.
+    """
+    return f"aligned_{level}_{size_id}"
+
+
+def natural(level: int, size_id: int) -> str:
+    """(N, lam*V, lam*U, H_l, W_l) mask logits of all windows of one level and size."""
+    return f"natural_{level}_{size_id}"
 
 
 # Metadata: every value is JSON. The manifest beside an engine repeats these keys.

@@ -10,6 +10,9 @@ next: cli.py
 
 from __future__ import annotations
 
+import base64
+import gzip
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +25,7 @@ from typing import Any
 import torch
 
 from .. import __version__, viz
-from ..base.files import make_folder, read_json
+from ..base.files import make_folder, read_json, written_whole
 from ..base.machine import version
 from ..base.stages import Failed, NotRun, perform
 from ..config import RECIPES, InputConfig, Recipe
@@ -57,6 +60,8 @@ SAME_OP = 1e-5  # the golden numbers' own rounding, scaled
 DRAWN_SCORE = 0.4  # many true objects score between 0.4 and 0.5 after minutes of training
 DRAWN_IMAGES = 6
 STEPS = 3000  # give a mask AP of 0.517, the mean of five seeds
+# `make explorer` builds it in a checkout; an installation has none
+EXPLORER = Path(__file__).resolve().parents[2] / "docs/explorer/built/tensormask.html"
 QUICK: dict[str, Any] = {"steps": 40, "log_every": 2}
 
 
@@ -293,6 +298,23 @@ def build_engine(run: Run) -> str:
     return answer["summary"]
 
 
+def hand_to_explorer(run: Run) -> str:
+    """The explorer's page with the trained model inside, where there is one."""
+    if not EXPLORER.is_file():
+        raise NotRun("`make explorer` builds the page (it needs node); the next demo fills it")
+    page = EXPLORER.read_text(encoding="utf-8")
+    model = base64.b64encode(gzip.compress(run.onnx.read_bytes())).decode("ascii")
+    filled, places = re.subn(
+        r'id="model\.onnx">[^<]*', lambda _: f'id="model.onnx" data-own>{model}', page
+    )
+    if places != 1:
+        raise Failed(f"{EXPLORER} has no place for a model; `make explorer` builds it anew")
+    run.report.explorer = "explorer.html"
+    with written_whole(run.output / run.report.explorer) as temporary:
+        temporary.write_text(filled, encoding="utf-8")
+    return f"the trained model in the browser: {run.report.explorer}"
+
+
 def _need(extra: str, *names: str) -> None:
     missing = " and ".join(name for name in names if not version(name))
     if missing:
@@ -332,6 +354,7 @@ STAGES: tuple[tuple[str, Callable[[Run], str], tuple[str, ...]], ...] = (
     ("onnx", export_onnx, ("train",)),
     ("verify", verify_onnx, ("onnx",)),
     ("engine", build_engine, ("onnx",)),
+    ("explorer", hand_to_explorer, ("onnx",)),
 )
 
 

@@ -2,7 +2,7 @@
 
 Every number stands beside another way to get it: a claim names what it was checked against, the
 difference and the limit. The HTML (`report.html` is its template) is one file with the pictures
-inside: no links, no scripts, readable on a phone and in print.
+inside: no scripts, no link but that to the explorer, readable on a phone and in print.
 
 next: commands/expected.py
 """
@@ -64,7 +64,7 @@ class Report:
     scores: {"segm": {name: value}, "bbox": {...}, "ceiling": {"segm": {...}}}, as evaluate
     gives them, and "shipped": those of the model that comes along. onnx: per raw output the
     largest absolute difference over all inputs. engine: what was built, in words: {"built
-    with": ..., "size": ...}.
+    with": ..., "size": ...}. explorer: the page beside it that runs the model in a browser.
     """
 
     title: str
@@ -76,6 +76,7 @@ class Report:
     onnx: dict[str, float] = field(default_factory=dict)
     engine: dict[str, str] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
+    explorer: str = ""
 
     @property
     def failures(self) -> list[str]:

@@ -21,6 +21,7 @@ next: onnx_file/precision.py
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -65,6 +66,8 @@ class DetectorGraph(nn.Module):
         candidates: (window, class) pairs that enter NMS; default the model's `topk_candidates`,
             at most TensorRT's limit. `config` holds the number taken.
         nms_iterations: see `suppress`.
+        inner: kinds of mask tensors among the outputs, of `contract.INNER`; logits and deltas
+            always are.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class DetectorGraph(nn.Module):
         masks: MaskMode = "windows",
         candidates: int | None = None,
         nms_iterations: int = NMS_ITERATIONS,
+        inner: Collection[contract.Inner] = (),
     ) -> None:
         super().__init__()
         check_head(model.config)
@@ -84,7 +88,10 @@ class DetectorGraph(nn.Module):
             raise bad_input("candidates", "at least 1", candidates)
         if nms_iterations < 1:
             raise bad_input("nms_iterations", "at least 1", nms_iterations)
+        if not set(inner) <= set(contract.INNER):
+            raise bad_input("inner", f"some of {', '.join(contract.INNER)}", sorted(inner))
         self.model, self.masks, self.nms_iterations = model, masks, nms_iterations
+        self.inner = inner
         self.config = replace(model.config, topk_candidates=candidates)
 
     @property
@@ -95,20 +102,44 @@ class DetectorGraph(nn.Module):
     @property
     def output_names(self) -> list[str]:
         """Keys of what `forward` returns, in its order."""
-        levels = range(self.config.geometry.num_levels)
-        return [*contract.OUTPUTS, *map(contract.logits, levels), *map(contract.deltas, levels)]
+        geometry = self.config.geometry
+        levels, sizes = range(geometry.num_levels), range(geometry.num_sizes)
+        raw = [*map(contract.logits, levels), *map(contract.deltas, levels)]
+        names = [*contract.OUTPUTS, *raw]
+        for kind, name in (("aligned", contract.aligned), ("natural", contract.natural)):
+            if kind in self.inner:
+                names += itertools.starmap(name, itertools.product(levels, sizes))
+        return names
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         # Pixels are normalised in float32, then enter a network that may be float16
         normal = self.model.normalise(images).to(next(self.model.network.parameters()).dtype)
         output = self.model.network(normal)
-        return self.detections(output) | self.raw(output)
+        return self.detections(output) | self.raw(output) | self.mask_tensors(output)
 
     def raw(self, output: NetworkOutput) -> dict[str, Tensor]:
         """The network's logits and deltas by name."""
         logits = {contract.logits(level): m for level, m in enumerate(output.logits)}
         deltas = {contract.deltas(level): m for level, m in enumerate(output.deltas)}
         return logits | deltas
+
+    def mask_tensors(self, output: NetworkOutput) -> dict[str, Tensor]:
+        """The mask logits of all windows, in the representations asked for, by name."""
+        lams, sizes = self.config.geometry.lams, range(self.config.geometry.num_sizes)
+        aligned = {
+            (level, size_id): output.aligned(level, size_id)  # (N, V, U, H, W)
+            for level, size_id in itertools.product(range(len(lams)), sizes)
+            if {"aligned", "natural"} & set(self.inner)
+        }
+        named: dict[str, Tensor] = {}
+        if "aligned" in self.inner:
+            named |= {contract.aligned(*kind): tensor for kind, tensor in aligned.items()}
+        if "natural" in self.inner:
+            for (level, size_id), tensor in aligned.items():
+                # -> (N, lam*V, lam*U, H_l, W_l)
+                swapped = swap_align2nat(tensor, lams[level], self.config.pad_value)
+                named[contract.natural(level, size_id)] = swapped
+        return named
 
     def detections(self, output: NetworkOutput) -> dict[str, Tensor]:
         """The outputs of the contract."""

@@ -9,13 +9,14 @@ next: onnx_file/read.py
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import platform
 import re
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -95,7 +96,7 @@ def export_onnx(
     masks: MaskMode = "windows",
     candidates: int | None = None,
     precision: Precision = "float32",
-    raw: bool = False,
+    inner: Collection[contract.Inner] = (),
     input_config: InputConfig | None = None,
 ) -> OnnxReport:
     """Write `model` to `path` as ONNX: input `images`, outputs by the names of `contract`.
@@ -104,7 +105,7 @@ def export_onnx(
         masks, candidates: see `graph.DetectorGraph`.
         precision: of weights and activations, see `precision.py`; inputs and outputs stay
             float32.
-        raw: keep the network's logits and deltas among the outputs.
+        inner: kinds of inner tensors among the outputs, see `contract.INNER`: for study.
         input_config: how a picture file becomes the model's input; stored for the file's users.
 
     Raises:
@@ -118,14 +119,14 @@ def export_onnx(
     detector, weights = detector_metadata(graph, precision), weights_sha256(model)
     with written_whole(path) as temporary:
         temporary.touch()  # a folder that cannot be written shows at once
-        proto = capture(DetectorGraph(in_precision(model, precision), masks, candidates).eval())
+        converted = in_precision(model, precision)
+        proto = capture(DetectorGraph(converted, masks, candidates, inner=inner).eval())
         add_bodies(proto)
         # PyTorch in float32 says what is right, whatever the file's precision
         samples = make_samples(partial(computed, graph), graph.config.geometry.padding_px)
         inputs = input_config or InputConfig()
         add_metadata(proto, model_metadata(graph.config, inputs, detector, samples, weights))
-        if not raw:
-            hide_raw_outputs(proto)
+        hide_inner_outputs(proto, inner)
         save_checked(proto, temporary)
     seconds = round(time.perf_counter() - start, 2)
     return _report(proto, Path(path), model.config, detector, weights, seconds)
@@ -238,16 +239,16 @@ def _drop_notes(proto: onnx.ModelProto) -> None:
         node.metadata_props.extend(kept)
 
 
-def hide_raw_outputs(proto: onnx.ModelProto) -> None:
-    """Make plain inner tensors of the outputs that are not the contract's.
+def hide_inner_outputs(proto: onnx.ModelProto, kept: Collection[contract.Inner] = ()) -> None:
+    """Make plain inner tensors of the outputs that are neither the contract's nor `kept`.
 
     `read.expose` makes outputs of them again.
     """
-    inner = [value for value in proto.graph.output if value.name not in contract.OUTPUTS]
-    outputs = [value for value in proto.graph.output if value.name in contract.OUTPUTS]
+    values = list(proto.graph.output)
+    stays = [v.name in contract.OUTPUTS or v.name.split("_")[0] in kept for v in values]
     del proto.graph.output[:]
-    proto.graph.output.extend(outputs)
-    proto.graph.value_info.extend(inner)
+    proto.graph.output.extend(itertools.compress(values, stays))
+    proto.graph.value_info.extend(v for v, stay in zip(values, stays, strict=True) if not stay)
 
 
 def add_bodies(proto: onnx.ModelProto) -> None:
