@@ -127,7 +127,7 @@ class DetectorGraph(nn.Module):
         """The mask logits of all windows, in the representations asked for, by name."""
         lams, sizes = self.config.geometry.lams, range(self.config.geometry.num_sizes)
         aligned = {
-            (level, size_id): output.aligned(level, size_id)  # (N, V, U, H, W)
+            (level, size_id): output.predicted(level, size_id)  # (N, V, U, H, W)
             for level, size_id in itertools.product(range(len(lams)), sizes)
             if {"aligned", "natural"} & set(self.inner)
         }
