@@ -218,7 +218,7 @@ def test_another_detector_takes_part_by_a_function_of_its_own(tmp_path, pictures
 
     for name in ("bold", "shy"):
         monkeypatch.setitem(runs.DETECTORS, name, guess)
-    table = tables.Table("guesses", "?", (tables.Difference("", "bold", "shy", 1.0),), {}, "AP")
+    table = tables.Table("guesses", "?", (tables.Contrast("", "bold", "shy", 1.0),), {}, "AP")
     runs.perform_all(runs.needed([table], SMALLEST, [1, 2], tmp_path), pictures, jobs=1)
     found = summary.summarise([table], SMALLEST, [1, 2], tmp_path)
     assert found["tables"]["guesses"]["rows"]["shy"]["AP"] == [0.5, 1.0]

@@ -19,7 +19,7 @@ from ...base.tables import text_table
 from .budget import Budget
 from .coverage import all_counts
 from .runs import SHARED, Run, needed
-from .tables import MODELS, Difference, Table
+from .tables import MODELS, Contrast, Table
 
 SHOWN = ("IoU", "IoUs", "IoUm", "IoUl", "AP", "AP50", "AP75", "AR100")
 POINTS = 100.0  # a score's hundredths, as papers print them
@@ -61,7 +61,7 @@ def _table(table: Table, budget: Budget, seeds: Sequence[int], output: Path) -> 
     return found
 
 
-def _difference(difference: Difference, rows: Rows) -> dict[str, Any]:
+def _difference(difference: Contrast, rows: Rows) -> dict[str, Any]:
     """Paired differences in points, seed by seed."""
     better, other = rows[difference.better], rows[difference.other]
     both = [name for name in better if name in other]

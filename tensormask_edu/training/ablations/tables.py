@@ -49,7 +49,7 @@ MODELS: dict[str, Fields] = HEADS | PYRAMIDS
 
 
 @dataclass(frozen=True)
-class Difference:
+class Contrast:
     """One model against another: `better` less `other`.
 
     paper: the paper's difference in mask AP, points; None: it has none.
@@ -71,7 +71,7 @@ class Table:
 
     name: str
     question: str
-    differences: tuple[Difference, ...]
+    differences: tuple[Contrast, ...]
     paper: dict[str, float]
     judged: str = "IoU"
 
@@ -87,9 +87,9 @@ class Table:
         return set(self.rows) <= set(HEADS)
 
 
-def _differences(better: str, other: str, paper: dict[str, float]) -> tuple[Difference, ...]:
+def _differences(better: str, other: str, paper: dict[str, float]) -> tuple[Contrast, ...]:
     return tuple(
-        Difference(f"λ = {lam}", f"{better} {lam}", f"{other} {lam}", ap)
+        Contrast(f"λ = {lam}", f"{better} {lam}", f"{other} {lam}", ap)
         for lam, ap in paper.items()
     )
 
@@ -103,7 +103,7 @@ TABLES: dict[str, Table] = {
             "1",
             "Simple heads: is aligned better than natural where nothing is upscaled?",
             # The paper says that they are within 0.2 of each other.
-            (Difference("λ = 1", "aligned 1", "natural 1", 0.2),),
+            (Contrast("λ = 1", "aligned 1", "natural 1", 0.2),),
             {},
         ),
         Table(
@@ -121,17 +121,17 @@ TABLES: dict[str, Table] = {
         Table(
             "2c",
             "Is the tensor bipyramid better than the feature pyramid?",
-            (Difference("bipyramid", "bipyramid", "feature pyramid", 4.1),),
+            (Contrast("bipyramid", "bipyramid", "feature pyramid", 4.1),),
             {"feature pyramid": 29.7, "bipyramid": 33.8},
         ),
         Table(
             "2d",
             "Are two window sizes better than one?",
             (
-                Difference(
+                Contrast(
                     "paper's rule", "two sizes, paper's rule", "one size, paper's rule", 1.6
                 ),
-                Difference("official rule", "bipyramid", "one size", 1.6),
+                Contrast("official rule", "bipyramid", "one size", 1.6),
             ),
             {"one size": 33.8, "bipyramid": 35.4},
             judged="AR100",
@@ -140,10 +140,10 @@ TABLES: dict[str, Table] = {
             "ancestors",
             "What did each step from DeepMask on add, in the same CPU seconds?",
             (
-                Difference("refinement", "SharpMask", "DeepMask", None),
-                Difference("aligned", "InstanceFCN", "DeepMask", None),
-                Difference("all of it", "TensorMask", "DeepMask", None),
-                Difference("boxes first", "Mask R-CNN", "TensorMask", 1.3),
+                Contrast("refinement", "SharpMask", "DeepMask", None),
+                Contrast("aligned", "InstanceFCN", "DeepMask", None),
+                Contrast("all of it", "TensorMask", "DeepMask", None),
+                Contrast("boxes first", "Mask R-CNN", "TensorMask", 1.3),
             ),
             {"TensorMask": 35.5, "Mask R-CNN": 36.8},  # Table 3, test-dev
             judged="AR100",
@@ -151,7 +151,7 @@ TABLES: dict[str, Table] = {
         Table(
             "roi",
             "Mask R-CNN: what are regions worth that are not rounded?",
-            (Difference("pooling", "RoIAlign, sigmoid", "RoIPool, sigmoid", 3.4),),
+            (Contrast("pooling", "RoIAlign, sigmoid", "RoIPool, sigmoid", 3.4),),
             # Table 2c of Mask R-CNN, R50 without a pyramid
             {"RoIPool, sigmoid": 26.9, "RoIAlign, sigmoid": 30.3},
             judged="AP75",
