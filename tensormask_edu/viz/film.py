@@ -12,13 +12,12 @@ import numpy as np
 
 from . import look
 from .images import outline_mask, show_image
-from .look import FOLLOWED, POSITIVE, PREDICTION, TRUTH, Array, Pen, as_array, draw_box
+from .look import FOLLOWED, POSITIVE, PREDICTION, TRUTH, Array, as_array, draw_box
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 3
-PENS = {True: TRUTH, False: PREDICTION}
 
 
 @look.readable
@@ -37,7 +36,7 @@ def film_strip(image: Any, panels: Mapping[str, Any], title: str) -> Figure:
         ax.axis("off")
     for number, (ax, (words, drawn)) in enumerate(zip(axes, panels.items(), strict=False)):
         show_image(ax, image)
-        pen: Pen = PENS[number == 0]
+        pen = PREDICTION if number else TRUTH
         for each in as_array(drawn):
             outline_mask(ax, each, pen) if each.ndim == 2 else draw_box(ax, each, pen, 1.0)
         ax.set_title(words)
