@@ -20,7 +20,7 @@ from tensormask_edu.learn.kinds import explain, module, numbers, predict
 
 
 @numbers({"alpha": 0.01, "bins": 0})
-def units():
+def lengths():
     alpha = 8 / 16
     return {"alpha": alpha, "bins": 5 * 5}
 
@@ -39,7 +39,7 @@ predict("sharper", ("nearest", "bilinear"), lambda a, b: "nearest" if a > b else
 explain("why", __name__)
 """
 SENTENCES = """
-## units
+## lengths
 ### hint 1
 Divide.
 ### mistake: upside down
@@ -85,28 +85,28 @@ def said_by(capsys, call, *args, **kwargs):
 
 
 def test_a_table_left_open_is_the_packages(capsys):
-    rows = learn.numbers("units", alpha=..., bins=...)
+    rows = learn.numbers("lengths", alpha=..., bins=...)
     assert rows == {"alpha": 0.5, "bins": 25}
     assert "not attempted yet" in capsys.readouterr().out
-    assert "nothing to check yet" in said_by(capsys, learn.check, "units")
+    assert "nothing to check yet" in said_by(capsys, learn.check, "lengths")
 
 
 def test_a_table_is_right_within_its_tolerances(capsys):
-    learn.numbers("units", alpha=0.505, bins=25)
-    assert "units: correct." in said_by(capsys, learn.check, "units")
+    learn.numbers("lengths", alpha=0.505, bins=25)
+    assert "lengths: correct." in said_by(capsys, learn.check, "lengths")
 
 
 def test_a_wrong_row_is_told_by_its_mistake_and_its_side(capsys):
-    learn.numbers("units", alpha=2, bins=24)
-    said = said_by(capsys, learn.check, "units")
+    learn.numbers("lengths", alpha=2, bins=24)
+    said = said_by(capsys, learn.check, "lengths")
     assert "alpha = 2 is too large. You divided the wrong way round." in said
     assert "bins = 24 is too small." in said
-    learn.numbers("units", alpha=0.5)
-    assert "Passed before: alpha." in said_by(capsys, learn.check, "units")
-    learn.numbers("units", alpha="half", bins=25)
-    assert "alpha is not a number: 'half'." in said_by(capsys, learn.check, "units")
+    learn.numbers("lengths", alpha=0.5)
+    assert "Passed before: alpha." in said_by(capsys, learn.check, "lengths")
+    learn.numbers("lengths", alpha="half", bins=25)
+    assert "alpha is not a number: 'half'." in said_by(capsys, learn.check, "lengths")
     with pytest.raises(InputError, match="row: expected one of alpha, bins"):
-        learn.numbers("units", beta=1)
+        learn.numbers("lengths", beta=1)
 
 
 class Parts(nn.Module):
@@ -189,8 +189,8 @@ def test_a_line_is_written_before_ours_unfolds(capsys):
 
 def test_solutions_switched_on_pass_every_kind(monkeypatch, capsys):
     monkeypatch.setenv(SOLUTIONS, "1")
-    learn.numbers("units", alpha=..., bins=...)
-    learn.check("units")
+    learn.numbers("lengths", alpha=..., bins=...)
+    learn.check("lengths")
     learn.exercise(type("Head", (nn.Module,), {}))
     learn.check("Head")
     assert capsys.readouterr().out.count(": correct.") == 2
@@ -199,14 +199,14 @@ def test_solutions_switched_on_pass_every_kind(monkeypatch, capsys):
 
 def test_solutions_of_every_kind_are_printed(capsys):
     for name, words in {
-        "units": "alpha = 8 / 16",
+        "lengths": "alpha = 8 / 16",
         "Head": "self.conv(x.relu())",
         "sharper": "bilinear: Planes are kept.",
         "why": "only moving",
     }.items():
         assert words in said_by(capsys, learn.solution, name)
     with pytest.raises(InputError, match="a hint from 1 to 1"):
-        learn.hint("units", 2)
+        learn.hint("lengths", 2)
 
 
 def test_an_exercise_without_its_section_or_with_a_known_name_is_refused(lesson):

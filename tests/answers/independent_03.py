@@ -9,7 +9,7 @@ import numpy as np
 # --- units ------------------------------------------------------------------------------------
 
 units__right__fractions = {
-    "alpha_a": 8 / 16, "alpha_b": 4 / 4, "alpha_c": 8 / 4, "side_a": 5 * 8, "row_a": 5 * 16 - 2 * 8
+    "alpha_a": 8 / 16, "alpha_b": 4 / 4, "alpha_c": 8 / 4, "side_a": 40, "row_a": 5 * 16 - 16
 }  # fmt: skip
 units__wrong__alpha_upside_down = {
     "alpha_a": 2, "alpha_b": 1, "alpha_c": 0.5, "side_a": 40, "row_a": 64
@@ -50,7 +50,9 @@ units__wrong__side_squared = {
 # --- natural_tensor ---------------------------------------------------------------------------
 
 
-def natural_tensor__right__take_from_padded(mask, num_v, num_u, sigma_hw, sigma_vu, pad_value=0.0):
+def natural_tensor__right__take_from_padded(
+    mask, num_v, num_u, sigma_hw, sigma_vu, pad_value=0.0
+):
     half_v, half_u = num_v // 2 * sigma_vu, num_u // 2 * sigma_vu
     padded = np.pad(
         mask.astype(float), ((half_v, half_v), (half_u, half_u)), constant_values=pad_value
@@ -158,7 +160,9 @@ def natural_tensor__wrong__slice_clipped(mask, num_v, num_u, sigma_hw, sigma_vu,
     return out
 
 
-def natural_tensor__wrong__sizes_from_bins(mask, num_v, num_u, sigma_hw, sigma_vu, pad_value=0.0):
+def natural_tensor__wrong__sizes_from_bins(
+    mask, num_v, num_u, sigma_hw, sigma_vu, pad_value=0.0
+):
     def place(i, j, y, x):
         return (
             sigma_hw * y + sigma_vu * (i - num_v // 2),

@@ -36,7 +36,7 @@ def up_nearest__right__take(coarse, lam):
     return coarse.take(rows, axis=1).take(columns, axis=2)
 
 
-def up_nearest__right__nearest_centre(coarse, lam):
+def up_nearest__wrong__tie_to_the_lower(coarse, lam):
     rows, columns = (
         np.abs(_centres(n, lam)[:, None] - np.arange(n) - 0.5).argmin(1)
         for n in coarse.shape[1:3]
@@ -49,7 +49,9 @@ def up_nearest__wrong__repeat_rounded_lam(coarse, lam):
 
 
 def up_nearest__wrong__edge_of_the_bin(coarse, lam):
-    rows, columns = (np.floor(np.arange(round(n * lam)) / lam).astype(int) for n in coarse.shape[1:3])
+    rows, columns = (
+        np.floor(np.arange(round(n * lam)) / lam).astype(int) for n in coarse.shape[1:3]
+    )
     return coarse[:, rows][:, :, columns]
 
 
@@ -112,9 +114,7 @@ def _weights(count, lam):
 
 
 def up_bilinear__right__einsum(coarse, lam, pad_value=PAD):
-    padded = np.pad(
-        coarse, ((0, 0), (1, 1), (1, 1), (0, 0), (0, 0)), constant_values=pad_value
-    )
+    padded = np.pad(coarse, ((0, 0), (1, 1), (1, 1), (0, 0), (0, 0)), constant_values=pad_value)
     return np.einsum(
         "ik,jm,nkmyx->nijyx",
         _weights(coarse.shape[1], lam),
@@ -139,9 +139,7 @@ def up_bilinear__wrong__edge_repeated(coarse, lam, pad_value=PAD):
 
 
 def up_bilinear__wrong__half_missing(coarse, lam, pad_value=PAD):
-    padded = np.pad(
-        coarse, ((0, 0), (1, 1), (1, 1), (0, 0), (0, 0)), constant_values=pad_value
-    )
+    padded = np.pad(coarse, ((0, 0), (1, 1), (1, 1), (0, 0), (0, 0)), constant_values=pad_value)
 
     def matrix(count):
         p = np.arange(round(count * lam)) / lam
@@ -163,9 +161,7 @@ def up_bilinear__wrong__corners_aligned(coarse, lam, pad_value=PAD):
 
 
 def up_bilinear__wrong__weights_swapped(coarse, lam, pad_value=PAD):
-    padded = np.pad(
-        coarse, ((0, 0), (1, 1), (1, 1), (0, 0), (0, 0)), constant_values=pad_value
-    )
+    padded = np.pad(coarse, ((0, 0), (1, 1), (1, 1), (0, 0), (0, 0)), constant_values=pad_value)
     n, num_v, num_u, height, width = coarse.shape
     out = np.zeros((n, round(lam * num_v), round(lam * num_u), height, width))
     for i in range(out.shape[1]):

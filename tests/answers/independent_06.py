@@ -247,7 +247,10 @@ def swap_align2nat__wrong__v_for_u(aligned, lam, pad_value=PAD):
                 for r, c in shifted_taps__right__floor(i, y, lam, num_v):
                     for s, d in shifted_taps__right__floor(j, x, lam, num_v):
                         inside = (
-                            0 <= k < num_v and 0 <= m < num_u and 0 <= r < height and 0 <= s < width
+                            0 <= k < num_v
+                            and 0 <= m < num_u
+                            and 0 <= r < height
+                            and 0 <= s < width
                         )
                         value = aligned[:, k, m, r, s] if inside else pad_value
                         out[:, i, j, y, x] += a * b * c * d * value
@@ -262,7 +265,12 @@ def swap_align2nat__wrong__assigned_not_added(aligned, lam, pad_value=PAD):
             for m, b in taps__right__divmod(j, lam):
                 for r, c in shifted_taps__right__floor(i, y, lam, num_v):
                     for s, d in shifted_taps__right__floor(j, x, lam, num_u):
-                        if 0 <= k < num_v and 0 <= m < num_u and 0 <= r < height and 0 <= s < width:
+                        if (
+                            0 <= k < num_v
+                            and 0 <= m < num_u
+                            and 0 <= r < height
+                            and 0 <= s < width
+                        ):
                             out[:, i, j, y, x] = a * b * c * d * aligned[:, k, m, r, s]
     return out
 

@@ -247,7 +247,9 @@ launch_numbers__wrong__of_the_input = dict(blocks=6, idle=48, i=454, v=5, u=2, y
 launch_numbers__wrong__v_fastest = dict(blocks=6, idle=48, i=454, v=4, u=3, y=0, x=3)
 launch_numbers__wrong__threads_times_blocks = dict(blocks=6, idle=48, i=213, v=1, u=4, y=2, x=3)
 launch_numbers__wrong__threads_from_one = dict(blocks=6, idle=48, i=453, v=3, u=4, y=2, x=3)
-launch_numbers__wrong__input_counted = dict(blocks=6, idle=768 - 720 + 1, i=454, v=3, u=4, y=2, x=4)
+launch_numbers__wrong__input_counted = dict(
+    blocks=6, idle=768 - 720 + 1, i=454, v=3, u=4, y=2, x=4
+)
 launch_numbers__wrong__y_and_x_swapped = dict(blocks=6, idle=48, i=454, v=3, u=4, y=4, x=2)
 launch_numbers__wrong__v_and_u_swapped = dict(blocks=6, idle=48, i=454, v=4, u=3, y=2, x=4)
 launch_numbers__wrong__busy_in_the_last = dict(blocks=6, idle=80, i=454, v=3, u=4, y=2, x=4)

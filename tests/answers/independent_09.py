@@ -64,8 +64,12 @@ def decode__right__halves(deltas, x, y, side):
 
 def decode__right__matrix(deltas, x, y, side):
     dx, dy, dw, dh = (float(d) for d in deltas)
-    box = np.array([x + side * dx / 1.5, y + side * dy / 1.5, np.exp(dw / 0.75), np.exp(dh / 0.75)])
-    turn = np.array([[1, 0, -side / 2, 0], [0, 1, 0, -side / 2], [1, 0, side / 2, 0], [0, 1, 0, side / 2]])
+    box = np.array(
+        [x + side * dx / 1.5, y + side * dy / 1.5, np.exp(dw / 0.75), np.exp(dh / 0.75)]
+    )
+    turn = np.array(
+        [[1, 0, -side / 2, 0], [0, 1, 0, -side / 2], [1, 0, side / 2, 0], [0, 1, 0, side / 2]]
+    )
     return turn @ box
 
 
@@ -240,7 +244,9 @@ def suppress__wrong__indices(boxes, scores):
 
 
 def suppress__wrong__sorted_order(boxes, scores):
-    return suppress__right__greedy(boxes, scores)[np.argsort(-np.asarray(scores), kind="stable")]
+    return suppress__right__greedy(boxes, scores)[
+        np.argsort(-np.asarray(scores), kind="stable")
+    ]
 
 
 def suppress__wrong__the_dropped(boxes, scores):
