@@ -194,6 +194,8 @@ learn.check(taps)
 # every level but the first.
 #
 # ### Exercise: the taps in y (10 min, ●●○)
+#
+# One pair is enough where the place is a whole number; a second one of weight 0 does no harm.
 
 
 # %%

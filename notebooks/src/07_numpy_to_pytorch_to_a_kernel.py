@@ -124,6 +124,9 @@ for shape in [(1, 1, 1, 4, 4), (2, 3, 5, 4, 6), (3, 5, 3, 1, 7), (2, 7, 7, 3, 3)
 # V * U channels, and refile. That is TensorMask's mask **head**, without its bipyramid.
 #
 # ### Exercise: the head as a module (10 min, ●●○)
+#
+# The convolution has a bias, as PyTorch gives it by default. The V * U channels come v by v:
+# channel v * U + u is bin (v, u), both counted from the window's edge.
 
 
 # %%
@@ -256,7 +259,8 @@ print(kernel.excerpt(text, "const int cells_x", "const int u ="))
 #
 # The input is (1, 3, 3, 8, 10) and `lam` is 2, so the output is (1, 6, 6, 4, 5). A block has
 # 128 threads. How many blocks are needed, and how many threads stay idle? Which output does
-# thread 70 of block 3 make: its number i, and its place (v, u, y, x)?
+# thread 70 of block 3 make: its number i, and its place (v, u, y, x)? Blocks, threads and
+# outputs all count from 0, and so do v and u here: from the window's edge.
 
 # %%
 launch = learn.numbers(

@@ -339,9 +339,38 @@ def _given_back(function: Function) -> Function:
     return run
 
 
+def _of_numbers(change: Callable[[Any], Any]) -> Callable[[Function], Function]:
+    """What is done to a result of numbers; any other is left as it is."""
+
+    def wrap(function: Function) -> Function:
+        def run(*args: Any) -> Any:
+            right = function(*args)
+            is_list = isinstance(right, list | tuple) and all(map(np.isscalar, right))
+            if is_list or isinstance(right, bool | int | float):
+                right = np.array(right)  # but no pairs: their indices are whole numbers
+            return change(right) if isinstance(right, np.ndarray | Tensor) else right
+
+        return run
+
+    return wrap
+
+
+def _backwards(right: Any) -> Any:
+    return right if right.ndim == 0 else right[list(range(len(right)))[::-1]]
+
+
+def _opposite(right: Any) -> Any:
+    return ~right if "bool" in str(right.dtype) else -right
+
+
 OF_RESULTS: dict[str, Callable[[Function], Function]] = {
     "whole numbers": _whole_numbers,
     "first image only": _first_image_only,
     "first image for all": _first_image_for_all,
     "given back": _given_back,
+    "backwards": _of_numbers(_backwards),
+    "the opposite": _of_numbers(_opposite),
+    "one more": _of_numbers(lambda right: right + 1),
+    "one less": _of_numbers(lambda right: right - 1),
+    "rounded": _of_numbers(lambda right: right.round()),
 }

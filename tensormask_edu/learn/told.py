@@ -15,6 +15,7 @@ import re
 import textwrap
 import traceback
 from collections.abc import Callable, Iterator
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch import Tensor
 from .cases import Array, Case
 from .mutants import Mistake, mistakes, two_at_once
 from .reading import where_it_read
+from .shrinking import smallest_failing
 from .trials import (
     FURTHEST,
     TOLERANCE,
@@ -35,7 +37,9 @@ from .trials import (
     right_trial,
 )
 
-FEW = 6  # numbers of a result that are told as they are
+FEW = 6  # numbers of an argument or a result that are told as they are
+LONGEST = 240  # letters of a call that is told with its results
+TELLING = 3  # different values of a result: fewer agree by chance
 MOSTLY = (
     2 / 3
 )  # of the cases that fail: a mistake that explains as many is told, with the count
@@ -67,17 +71,40 @@ def wrong_values(
     )
     idea = _known_mistake(exercise, answer, case, yours)
     told = "mistake" if idea else "reading" if read else "unknown"
-    parts = [exercise.says(where, **counts) if not yours.calls else "", read, idea]
+    counted = not yours.calls and wrong.size > 1
+    parts = [exercise.says(where, **counts) if counted else "", read, idea]
     if not (read or idea):
-        values = {"expected": expected.numbers[place], "yours": yours.numbers[place]}
-        parts.append(exercise.says("another value", place=list(place), **values))
-        parts.append(exercise.says("unknown mistake"))
+        told, said = _of_a_smaller_call(exercise, answer, case)
+        parts += said or [_one_value(exercise, expected, yours, place)]
     message = " ".join(part for part in parts if part)
     arrays: dict[str, Any] = {"expected": expected.numbers, "yours": yours.numbers}
     arrays |= {"place": place}
     if yours.calls:
         arrays = _crop(expected.numbers, yours.numbers, place)
     return Failure(message, told, **arrays)
+
+
+def _of_a_smaller_call(exercise: Exercise, answer: Answer, case: Case) -> tuple[str, list[str]]:
+    """How much a small call that fails tells, and what to say of it; nothing if none does."""
+    args = smallest_failing(exercise, answer, case)
+    if args is None:
+        return "unknown", []
+    call = _told_call(exercise, args, answer(*args), exercise.reference(*args))
+    if len(call) > LONGEST:
+        return "unknown", []
+    return "reading", [exercise.says("smaller call", call=call)]
+
+
+def _one_value(
+    exercise: Exercise, expected: Trial, yours: Trial, place: tuple[int, ...]
+) -> str:
+    """One value of the result that is wrong, and what to do without a name for the mistake."""
+    values = {"expected": expected.numbers[place], "yours": yours.numbers[place]}
+    if not place:
+        return exercise.says("another number", **values)
+    next_step = "unknown mistake" if len(place) > 1 else "unknown mistake in a list"
+    one = exercise.says("another value", place=list(place), **values)
+    return f"{one} {exercise.says(next_step)}"
 
 
 def another_shape(
@@ -120,15 +147,17 @@ def _one_result(
         args, given, wanted = case.make(), yours.raw, expected.raw
     else:
         return ""
+    return _told_call(exercise, args, given, wanted)
+
+
+def _told_call(exercise: Exercise, args: tuple[Any, ...], given: Any, wanted: Any) -> str:
     call = f"{exercise.name}({', '.join(map(_short, args))})"
     return f"{call} gave {_short(given)}, expected {_short(wanted)}."
 
 
 def _is_long(value: Any) -> bool:
-    """Whether an argument is more than a few numbers that are 0 or 1."""
-    if not isinstance(value, np.ndarray | Tensor):
-        return False
-    return "bool" not in str(value.dtype) or len(as_numbers(value).ravel()) > FEW
+    """Whether an argument is more than a few numbers."""
+    return isinstance(value, np.ndarray | Tensor) and len(as_numbers(value).ravel()) > FEW
 
 
 def _short(value: Any) -> str:
@@ -203,12 +232,32 @@ def _known_mistake(exercise: Exercise, answer: Answer, case: Case, yours: Trial)
         if not differ:
             return _sentence(exercise, mistake)
         if not mostly and not yours.error and len(mistake.headings) == 1:
-            wrong = [case, *(o for o in others if not _same(mine(o), right_trial(exercise, o)))]
-            alike = len([other for other in wrong if other not in differ])
-            if alike >= MOSTLY * len(wrong):
-                counts = exercise.says("mostly", alike=alike, all=len(wrong))
-                mostly = f"{counts} {_sentence(exercise, mistake)}"
+            mostly = _in_most_cases(exercise, mistake, (case, *others), differ, mine)
     return mostly
+
+
+def _in_most_cases(
+    exercise: Exercise,
+    mistake: Mistake,
+    cases: tuple[Case, ...],
+    differ: list[Case],
+    mine: Callable[[Case], Trial],
+) -> str:
+    """What to say of a mistake that gives the same in most of the cases that fail; else "".
+
+    Two results of one number, or of 0 and 1 alone, are the same by chance too often; and a
+    mistake that also fails where the answer is right has to explain all that is wrong.
+    """
+    right = {each: right_trial(exercise, each) for each in cases}
+    wrong = [each for each in cases if not _same(mine(each), right[each])]
+    alike = [each for each in wrong if each not in differ]
+    tells = any(len(np.unique(mine(each).numbers)) >= TELLING for each in alike)
+    either = len(wrong) + sum(each not in wrong for each in differ)
+    is_all = len(alike) == len(wrong) > 2
+    if not tells or not (is_all or len(alike) >= MOSTLY * either):
+        return ""
+    counts = exercise.says("mostly", alike=len(alike), all=len(wrong))
+    return f"{counts} {_sentence(exercise, mistake)}"
 
 
 def _sentence(exercise: Exercise, mistake: Mistake) -> str:
@@ -249,6 +298,16 @@ def raised(exercise: Exercise, answer: Answer, case: Case, yours: Trial) -> Fail
     return Failure(message, "mistake" if idea else "unknown")
 
 
+# Words of NumPy's and PyTorch's errors about two shapes
+SHAPES_MEET = (
+    "broadcast",
+    "equal size",
+    "must match the size",
+    "Sizes of tensors",
+    "multiply up",
+)
+
+
 def _about(exercise: Exercise, answer: Answer, error: Exception) -> str:
     """What can be said of an error from its words and the answer's source; else ""."""
     words = str(error)
@@ -256,11 +315,14 @@ def _about(exercise: Exercise, answer: Answer, error: Exception) -> str:
     if taken and isinstance(error, TypeError | AttributeError | IndexError):
         return exercise.says("name taken", name=taken[0], line=taken[1])
     if isinstance(error, IndexError) and "out of " in words:  # "... bounds", "... range"
-        return exercise.says("outside")
+        asks = "0 <= " in inspect.getsource(exercise.reference)
+        return exercise.says("outside" if asks else "index too far")
+    if "bounds for storage" in words:
+        return exercise.says("beyond the memory")
     whole = "only integers" in words or "cannot be interpreted as an integer" in words
     if isinstance(error, IndexError | TypeError) and (whole or "slice indices" in words):
         return exercise.says("no whole index")
-    if isinstance(error, ValueError) and "broadcast" in words:
+    if any(of_shapes in words for of_shapes in SHAPES_MEET):
         return exercise.says("shapes meet")
     return ""
 
@@ -284,7 +346,11 @@ def _taken_names(answer: Answer) -> tuple[str, int] | None:
 def _line_of(error: BaseException, answer: Answer) -> str:
     """Where in the answer an error comes from: "Line 3 of your function. "; else ""."""
     code = getattr(answer, "__code__", None)
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if code and frame.filename == code.co_filename and frame.lineno:
-            return f"Line {frame.lineno - code.co_firstlineno + 1} of your function. "
-    return ""
+    if not isinstance(code, CodeType):
+        return ""
+    lines = [
+        line
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_code is code  # not a helper of the same file
+    ]
+    return f"Line {lines[-1] - code.co_firstlineno + 1} of your function. " if lines else ""

@@ -1,6 +1,6 @@
 """One exercise of a function, one call of an answer to it, and what came.
 
-next: learn/told.py
+next: learn/shrinking.py
 """
 
 from __future__ import annotations

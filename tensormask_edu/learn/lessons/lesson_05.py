@@ -41,7 +41,7 @@ def _ramp(num_v: int, num_u: int) -> Array:
     "n v u h w, lam -> n lam*v lam*u h w",
     by_hand=(_ramp(2, 3), 2),
     sizes={"v": (2, 3, 3, 1), "u": (2, 2, 3), "lam": (3, 1, 2, 4, 5), "h": (2, 1), "w": (1, 2)},
-    more=[case_of("one and a half", (_bins(1, 4, 2, 2, 1), 1.5))],
+    more=[case_of("one and a half", (_bins(1, 4, 4, 2, 1), lam)) for lam in (1.5, 1.75)],
     same_as=reference.up_nearest,
 )
 def up_nearest(coarse: Array, lam: float) -> Array:

@@ -73,6 +73,10 @@ BY_HAND = np.array([[0.2, 0.9], [0.4, 0.5], [0.8, 0.7], [0.6, 0.5], [0.1, 0.3]])
     "m g, lam -> m",
     by_hand=(BY_HAND, 2),
     sizes={"m": (6, 12, 8), "g": (2, 3, 1), "lam": (2, 4, 1)},
+    more=[
+        case_of("three at once", (np.array([[0.1, 0.2, 0.3], [0.5, 0.2, 0.9]]), 2)),
+        case_of("four at once", (np.array([[0.25, 0.1, 0.2, 0.2], [0.9, 0.3, 0.9, 0.2]]), 4)),
+    ],
 )
 def claimed(apart: Array, lam: int) -> Array:
     """The object that alone claims each window, -1 for none or several.

@@ -58,6 +58,9 @@ CROWD_SCORES = np.random.default_rng(4).permutation(14) / 20 + 0.1
     sizes={"d": (8, 14, 5)},
     more=[
         case_of("a crowd", (CROWD, CROWD_SCORES)),
+        case_of(
+            "exactly half", (np.array([[0, 0, 10, 5], [0, 0, 10, 10.0]]), np.array([0.4, 0.6]))
+        ),
         case_of("none", (np.zeros((0, 4)), np.zeros(0))),
     ],
 )
