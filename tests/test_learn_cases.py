@@ -113,7 +113,7 @@ TABLES = {
     "one mistake in four rows": (
         "launch_numbers",
         {"v": 4, "u": 3, "y": 0, "x": 3},
-        "v = 4 is too large, u = 3 is too small, y = 0 is too small, x = 3 is too small. x runs",
+        "v = 4 is too large, u = 3 is too small, y = 0 is too small, x = 3 is too small.",
     ),
     "the thread counted from one, in two rows": (
         "launch_numbers",
