@@ -463,7 +463,7 @@ def test_every_common_mistake_has_its_sentence_and_every_sentence_is_used():
     headings = {heading for heading in EVERY_EXERCISE if heading.startswith(MISTAKE)}
     assert headings == {MISTAKE + name for name in (*COMMON, *OF_RESULTS)}
     folder = ROOT / "tensormask_edu" / "learn"
-    files = ("checks.py", "told.py", "cases.py", "kinds/table.py")
+    files = ("checks.py", "told.py", "cases.py", "kinds/table.py", "kinds/network.py")
     source = "".join((folder / name).read_text(encoding="utf-8") for name in files)
     rest = set(EVERY_EXERCISE) - headings
     said = {heading.removeprefix("case: ") for heading in rest} - {"by hand"}  # by kinds.py

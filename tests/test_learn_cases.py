@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tensormask_edu import ops
 from tensormask_edu.learn.cases import cases, parse
 from tensormask_edu.learn.kinds import EXERCISES
 
@@ -106,6 +107,19 @@ def test_a_small_call_is_not_printed_by_the_answer(capsys):
     cases_of_it = len(EXERCISES["visible_masks"].cases)
     assert EXERCISES["visible_masks"].verdict(prints).told == "reading"
     assert capsys.readouterr().out.count("here") <= cases_of_it + 2
+
+
+class RefiledTheOtherWay(EXERCISES["AlignedHead"].reference):
+    def forward(self, features):
+        return ops.nat2align(self.predict(features).unflatten(1, self.bins))
+
+
+def test_a_value_at_another_place_of_an_output_is_told():
+    verdict = EXERCISES["AlignedHead"].verdict(RefiledTheOtherWay)
+    assert verdict.told == "reading"
+    # Bin -1 went one cell down, not up: two cells too far
+    words = "At [0, 0, 0, 0, 0] of the output stands what belongs at [0, 0, 0, 2, 2]."
+    assert words in verdict.message
 
 
 LAUNCH = {"blocks": 6, "idle": 48, "i": 454, "v": 3, "u": 4, "y": 2, "x": 4}

@@ -77,8 +77,9 @@ class Module:
             problem = _differ(stage, right[stage], yours[stage])
             if problem:
                 idea = self._mistake(yours, arguments, shapes)
-                told = "mistake" if idea else "fact"
-                raise Failure(f"{problem} {idea}".strip(), told, stage=stage)
+                moved = "" if idea else self._moved(stage, right[stage], yours[stage])
+                told = "mistake" if idea else "reading" if moved else "fact"
+                raise Failure(f"{problem} {idea or moved}".strip(), told, stage=stage)
             yield stage
 
     def _run(self, kind: Any, arguments: tuple[Any, ...], shapes: Shapes) -> Found:
@@ -113,6 +114,18 @@ class Module:
                 continue  # a mistake may not run
             if not any(_differ(stage, same[stage], yours[stage]) for stage in yours):
                 return says(self.texts, mistake.headings[0])
+        return ""
+
+    def _moved(self, stage: str, right: list[Any], yours: list[Any]) -> str:
+        """A wrong value of the output that stands elsewhere in the right one; else ""."""
+        if stage != "output" or right[0].shape != yours[0].shape:
+            return ""
+        wanted, given = right[0], yours[0]
+        wrong = ~torch.isclose(given, wanted, rtol=1e-4, atol=TOLERANCE)
+        for place in wrong.nonzero().tolist():
+            found = ((wanted - given[tuple(place)]).abs() <= TOLERANCE).nonzero().tolist()
+            if len(found) == 1:  # a pad stands in many places
+                return says(self.texts, "moved value", place=place, other=found[0])
         return ""
 
     def solution(self) -> str:
