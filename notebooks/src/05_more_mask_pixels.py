@@ -91,8 +91,8 @@ lesson_05.centres(num_v=4, lam=1.5)
 #
 # ### Exercise: nearest (10 min, ●○○)
 #
-# $\lfloor\;\rfloor$ rounds down: `math.floor`. A centre that lies exactly on a border belongs to
-# the bin that begins there. The result has `round(lam * V)` rows of bins.
+# $\lfloor\;\rfloor$ rounds down: `math.floor`. A centre that lies exactly on a border belongs
+# to the bin that begins there. The result has `round(lam * V)` rows of bins.
 
 
 # %%
