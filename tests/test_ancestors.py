@@ -329,10 +329,17 @@ def few_of(dataset: CocoFolder, numbers: list[int]) -> CocoFolder:
     return dataset
 
 
-@pytest.mark.parametrize("name", BY_HEART_STEPS)
+SLOWEST = "SharpMask"  # it has two stages
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.long) if name == SLOWEST else name
+     for name in BY_HEART_STEPS],
+)  # fmt: skip
 def test_two_pictures_are_begun_to_be_learnt_by_heart(world, name):
     dataset = few_of(tables.OneClass(world, "train"), [0, 1])
-    steps = 150 if name == "SharpMask" else 50  # it has two stages
+    steps = 150 if name == SLOWEST else 50
     assert share_of_reachable(name, dataset, steps, batch_size=2) >= BEGUN
 
 

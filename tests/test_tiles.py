@@ -291,7 +291,9 @@ def test_the_objects_of_a_large_picture_are_those_of_its_tiles(large):
 
 
 def test_an_object_on_a_seam_is_found_as_often_as_others_and_once(large):
-    overlap = iou(large["found"]["masks"][:, None], large["truth"])  # (D, G)
+    coarse = np.s_[:, ::4, ::4]  # a sixteenth of the pixels tells as well which overlap
+    found, truth = large["found"]["masks"][coarse], large["truth"][coarse]
+    overlap = iou(found[:, None], truth)  # (D, G)
     hits = (overlap >= 0.5).sum(0)  # (G,)
     boxes = tight_boxes(large["truth"])
     seams_x = {x for x0, _, x1, _ in large["tiles"] for x in (x0, x1)} - {0, large["size"][1]}
@@ -306,7 +308,7 @@ def test_an_object_on_a_seam_is_found_as_often_as_others_and_once(large):
     # Twice only what the network sees twice in a single tile
     twice = np.zeros_like(hits)
     for tile in large["tiles"]:
-        masks = np.array([mask for at, _, mask in large["alone"] if at == tile])
-        twice = np.maximum(twice, (iou(masks[:, None], large["truth"]) >= 0.5).sum(0))
+        masks = np.array([mask for at, _, mask in large["alone"] if at == tile])[coarse]
+        twice = np.maximum(twice, (iou(masks[:, None], truth) >= 0.5).sum(0))
     assert (hits <= np.maximum(twice, 1)).all()
     assert (hits[on_seam] > 0).mean() >= 0.9 * (hits[~on_seam] > 0).mean()

@@ -269,8 +269,7 @@ launch = learn.numbers(
 learn.check("launch_numbers")
 
 # %% [markdown]
-# The rest of the text: where the output lies among the inputs, and the sum over its
-# neighbours. An output lies between two inputs along each of four axes, so $2^4 = 16$ inputs
+# The rest sums over the output's neighbours. An output lies between two inputs along each of four axes, so $2^4 = 16$ inputs
 # are read. The four bits of `tap` say, axis by axis, whether the lower or the upper one is
 # meant.
 
@@ -283,7 +282,7 @@ print(kernel.excerpt(text, "for (int tap = 0", "visit(inside"))
 #
 # Run it. Where there is a GPU, NVIDIA's compiler NVRTC makes the kernel from this text and the
 # GPU runs it. Where there is none, an **emulator** does: a CPU program that starts the blocks
-# one after another and lets their threads take turns. The text is the same.
+# one after another and lets their threads take turns.
 
 # %%
 device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -365,9 +364,6 @@ if runs and device == "cpu":
         print(error)
 
 # %% [markdown]
-# The package's fast kernels (`plugins/swap_align2nat/gpu/kernels.cu`) use shared memory and
-# barriers. The tests run them in this emulator and compare with the loops.
-#
 # ## If you see this ...
 #
 # | you see | probably |
@@ -381,7 +377,7 @@ if runs and device == "cpu":
 #
 # ## Recap
 #
-# - Keep the loops: they are the definition, and every faster form is compared with them.
+# - Keep the loops: every faster form is compared with them.
 # - Move maps, not numbers: Python's work must not grow with the image.
 # - A gradient is tested by nudging, in float64.
 # - A kernel's thread finds its place from block and thread number; a guard stops the idle ones;
@@ -395,6 +391,6 @@ if runs and device == "cpu":
 # | an efficient implementation, section 4.2 | `plain.cu`, `kernels.cu` | 07, parts 6 and 7 |
 #
 # **You can now** write an operator twice, prove the two equal, and read the kernel that a GPU
-# runs. Lesson 08 asks which window should learn which object.
+# runs.
 #
 # {{ last }}
