@@ -269,9 +269,9 @@ launch = learn.numbers(
 learn.check("launch_numbers")
 
 # %% [markdown]
-# The rest sums over the output's neighbours. An output lies between two inputs along each of four axes, so $2^4 = 16$ inputs
-# are read. The four bits of `tap` say, axis by axis, whether the lower or the upper one is
-# meant.
+# The rest sums over the output's neighbours. An output lies between two inputs along each
+# of four axes, so $2^4 = 16$ inputs are read. The four bits of `tap` say, axis by axis,
+# whether the lower or the upper one is meant.
 
 # %%
 print(kernel.excerpt(text, "for (int tap = 0", "visit(inside"))
