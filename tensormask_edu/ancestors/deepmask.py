@@ -247,7 +247,4 @@ def train(
     Raises:
         InputError, FloatingPointError: see `fit`.
     """
-    torch.manual_seed(config.seed)
-    model = DeepMask()
-    fit(model, dataset, config, input_config, progress)
-    return model
+    return fit(DeepMask, dataset, config, input_config, progress)

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -79,14 +79,17 @@ class Detector(nn.Module, ABC):
         """The masks of a picture's objects, their places given."""
 
 
+Trained = TypeVar("Trained", bound=Detector)
+
+
 def fit(
-    model: Detector,
+    build: Callable[[], Trained],
     dataset: CocoFolder,
     config: TrainConfig,
     input_config: InputConfig = FILE_SIZE,
     progress: bool = True,
-) -> None:
-    """Train `model` for `config.steps` batches of `dataset`, then put it in evaluation mode.
+) -> Trained:
+    """What `build` makes, trained for `config.steps` batches of `dataset`, in evaluation mode.
 
     It follows `config` in steps, batch_size, lr, warmup, weight_decay, clip_norm, augment and
     seed; the optimizer is AdamW, the learning rate a line up and a cosine down.
@@ -98,6 +101,8 @@ def fit(
     require(
         config.minutes is None, "minutes", "None: a budget here is in steps", config.minutes
     )
+    torch.manual_seed(config.seed)  # of the weights
+    model = build()
     stream = TrainingSet(dataset, input_config, config.augment, config.seed)
     # channels_last: the order of memory in which convolutions are quickest
     model.to(memory_format=torch.channels_last)
@@ -119,7 +124,7 @@ def fit(
         schedule.step()
         if step % config.log_every == 0:
             bar.set_postfix(loss=f"{total.item():.3f}")
-    model.eval()
+    return model.eval()
 
 
 def optimization(model: nn.Module, config: TrainConfig) -> tuple[AdamW, LRScheduler]:

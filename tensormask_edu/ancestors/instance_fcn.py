@@ -237,7 +237,4 @@ def train(
     Raises:
         InputError, FloatingPointError: see `fit`.
     """
-    torch.manual_seed(config.seed)
-    model = InstanceFCN()
-    fit(model, dataset, config, input_config, progress)
-    return model
+    return fit(InstanceFCN, dataset, config, input_config, progress)

@@ -29,6 +29,7 @@ next: ancestors/tensormask.py
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -259,7 +260,5 @@ def train(
     Raises:
         InputError, FloatingPointError: see `fit`.
     """
-    torch.manual_seed(config.seed)
-    model = MaskRCNN(len(dataset.class_names), pooling, masks, smallest_px)
-    fit(model, dataset, config, input_config, progress)
-    return model
+    build = partial(MaskRCNN, len(dataset.class_names), pooling, masks, smallest_px)
+    return fit(build, dataset, config, input_config, progress)

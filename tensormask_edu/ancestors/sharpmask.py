@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -175,8 +176,5 @@ def train(
     if first is None:
         begin = replace(config, steps=steps, lr=deepmask.RECIPE.lr)
         first = deepmask.train(dataset, begin, input_config, progress)
-    torch.manual_seed(config.seed)
-    model = SharpMask(first)
     rest = replace(config, steps=max(1, config.steps - steps))
-    fit(model, dataset, rest, input_config, progress)
-    return model
+    return fit(partial(SharpMask, first), dataset, rest, input_config, progress)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
@@ -85,7 +86,6 @@ def train(
     Raises:
         InputError, FloatingPointError: see `fit`.
     """
-    torch.manual_seed(config.seed)
-    model = TensorMaskBeside(replace(model_config, class_names=dataset.class_names))
-    fit(model, dataset, config, input_config, progress)
-    return model
+    model_config = replace(model_config, class_names=dataset.class_names)
+    build = partial(TensorMaskBeside, model_config)
+    return fit(build, dataset, config, input_config, progress)
