@@ -22,11 +22,11 @@ from typing import Any
 import torch
 from measure import RESULTS
 
+from tensormask_edu.ablations.budget import budget
+from tensormask_edu.ablations.runs import Run
 from tensormask_edu.base.files import make_folder, read_json
 from tensormask_edu.base.tables import text_table
 from tensormask_edu.config import InputConfig
-from tensormask_edu.training.ablations.budget import budget
-from tensormask_edu.training.ablations.runs import Run
 from tensormask_edu.weights.checkpoint import load_checkpoint, save_checkpoint
 
 KEPT_MODELS = ("natural 5", "nearest 5", "aligned 5")

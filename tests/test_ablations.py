@@ -11,6 +11,10 @@ import pytest
 import torch
 
 from tensormask_edu import viz
+from tensormask_edu.ablations import budget as budgets
+from tensormask_edu.ablations import coverage, runs, scoring, summary, tables
+from tensormask_edu.ablations.tables import HEADS, MODELS, TABLES
+from tensormask_edu.ablations.trunk import SharedTrunk
 from tensormask_edu.base.files import read_json
 from tensormask_edu.cli import main
 from tensormask_edu.data.coco import CocoFolder
@@ -23,10 +27,6 @@ from tensormask_edu.evaluation import positives
 from tensormask_edu.geometry import sizes_px
 from tensormask_edu.masks import iou, tight_boxes
 from tensormask_edu.reference import assign as reference
-from tensormask_edu.training.ablations import budget as budgets
-from tensormask_edu.training.ablations import coverage, runs, scoring, summary, tables
-from tensormask_edu.training.ablations.tables import HEADS, MODELS, TABLES
-from tensormask_edu.training.ablations.trunk import SharedTrunk
 
 SMALLEST = budgets.Budget("lesson", 2, 64, train=4, val=3, batch_size=2, channels=8, share=True)
 SAME_LOSS = 1e-6  # relative: float32 sums in the same order, averaged once more

@@ -10,11 +10,11 @@ import torch
 from exported import SMALL, needs_rtx
 
 from tensormask_edu import cli
+from tensormask_edu.ablations.budget import BUDGETS, Budget
 from tensormask_edu.commands import demo
 from tensormask_edu.config import InputConfig
 from tensormask_edu.data.shapes import CLASS_NAMES, write_shapes
 from tensormask_edu.detector.model import build_model
-from tensormask_edu.training.ablations.budget import BUDGETS, Budget
 from tensormask_edu.weights.checkpoint import save_checkpoint
 
 # Options after those of an example, so that a minute is enough for all.

@@ -16,8 +16,6 @@ from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 from tqdm import tqdm
 
 from ..base.errors import require
@@ -25,6 +23,7 @@ from ..config import AugmentConfig, InputConfig, TrainConfig
 from ..data.coco import CocoFolder
 from ..data.stream import TrainingSet
 from ..data.truth import Truth
+from ..training.schedule import build_optimizer, lr_at
 
 Sample = tuple[Tensor, Truth]  # float32 (3, h, w) in [0, 1], and what is in it
 
@@ -91,8 +90,8 @@ def fit(
 ) -> Trained:
     """What `build` makes, trained for `config.steps` batches of `dataset`, in evaluation mode.
 
-    It follows `config` in steps, batch_size, lr, warmup, weight_decay, clip_norm, augment and
-    seed; the optimizer is AdamW, the learning rate a line up and a cosine down.
+    It follows `config` in steps, batch_size, the optimizer and its learning rate, clip_norm,
+    augment and seed.
 
     Raises:
         InputError: no picture with an object.
@@ -106,7 +105,7 @@ def fit(
     stream = TrainingSet(dataset, input_config, config.augment, config.seed)
     # channels_last: the order of memory in which convolutions are quickest
     model.to(memory_format=torch.channels_last)
-    optimizer, schedule = optimization(model, config)
+    optimizer = build_optimizer(model, config)
     generator = Generator().manual_seed(config.seed)
     model.train()
     bar = tqdm(range(config.steps), desc="train", unit="step", disable=not progress)
@@ -117,25 +116,12 @@ def fit(
         total = torch.stack(list(losses.values())).sum()
         if not math.isfinite(total.item()):
             raise FloatingPointError(f"the loss at step {step} is {losses}; lower lr?")
+        for group in optimizer.param_groups:
+            group["lr"] = lr_at(step / config.steps, config)
         optimizer.zero_grad()
         total.backward()
         nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or math.inf)
         optimizer.step()
-        schedule.step()
         if step % config.log_every == 0:
             bar.set_postfix(loss=f"{total.item():.3f}")
     return model.eval()
-
-
-def optimization(model: nn.Module, config: TrainConfig) -> tuple[AdamW, LRScheduler]:
-    """PyTorch's AdamW, and its learning rate step by step."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [  # what has one axis, biases and normalisation, is not pulled to zero
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim == 1], "weight_decay": 0.0},
-    ]
-    optimizer = AdamW(groups, lr=config.lr, fused=True)
-    warm = max(1, round(config.warmup * config.steps))
-    rising = LinearLR(optimizer, max(config.warmup_start, 1e-8), total_iters=warm)
-    falling = CosineAnnealingLR(optimizer, max(1, config.steps - warm))
-    return optimizer, SequentialLR(optimizer, [rising, falling], [warm])

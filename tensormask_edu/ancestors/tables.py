@@ -4,7 +4,7 @@
 pictures, all objects one class, with steps that cost about the same CPU seconds. `roi` asks of
 Mask R-CNN at equal steps what RoIAlign is worth, and what a mask's logits should mean.
 
-next: learn/texts.py
+next: ablations/tables.py
 """
 
 from __future__ import annotations

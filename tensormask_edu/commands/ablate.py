@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 
 from .. import viz
+from ..ablations import summary
+from ..ablations.budget import Budget, budget
+from ..ablations.runs import needed, perform_all
+from ..ablations.tables import Table, chosen
 from ..base.errors import require
-from ..training.ablations import summary
-from ..training.ablations.budget import Budget, budget
-from ..training.ablations.runs import needed, perform_all
-from ..training.ablations.tables import Table, chosen
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 Each object is drawn from its best positive window's target, with score 1. What is lost is lost
 to bins and missing windows of this geometry, not to learning; an AP reads only beside it.
 
-next: training/ablations/tables.py
+next: models/shipped.py
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def ablation(name: str, table: Mapping[str, Any]) -> Figure:
     """A table's differences: left in the score that tells most, right in AP beside the paper's.
 
     Args:
-        name: "2a". table: of `training/ablations/summary.py`: `question`, `judged`, and
+        name: "2a". table: of `ablations/summary.py`: `question`, `judged`, and
             `differences` with `name`, `paper` and `points`, the seeds' by score.
     """
     figure = new_picture(3.0, f"Table {name}: {table['question']}")

@@ -1,6 +1,6 @@
 """Scores of a trained row, or of all heads of a trunk with the same detections.
 
-next: training/ablations/runs.py
+next: ablations/runs.py
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from collections.abc import Iterator
 import torch
 from tqdm import tqdm
 
-from ...config import InputConfig
-from ...data.coco import CocoFolder
-from ...data.prepare import prepare
-from ...data.truth import Truth
-from ...detector.model import TensorMask
-from ...detector.network import NetworkOutput
-from ...evaluation import positives
-from ...evaluation.coco_scores import AreaRanges, load_ground_truth, score
-from ...evaluation.results import Detection, to_coco
-from ...geometry import sizes_px
+from ..config import InputConfig
+from ..data.coco import CocoFolder
+from ..data.prepare import prepare
+from ..data.truth import Truth
+from ..detector.model import TensorMask
+from ..detector.network import NetworkOutput
+from ..evaluation import positives
+from ..evaluation.coco_scores import AreaRanges, load_ground_truth, score
+from ..evaluation.results import Detection, to_coco
+from ..geometry import sizes_px
 from .trunk import SharedTrunk
 
 AT_ONCE = 8  # pictures

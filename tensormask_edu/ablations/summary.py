@@ -1,6 +1,6 @@
 """What tables say: rows and differences over seeds, as JSON, CSV and text.
 
-next: models/shipped.py
+next: learn/texts.py
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ...base.files import write_json, written_whole
-from ...base.machine import machine
-from ...base.tables import text_table
+from ..base.files import write_json, written_whole
+from ..base.machine import machine
+from ..base.tables import text_table
 from .budget import Budget
 from .coverage import all_counts
 from .runs import SHARED, Run, needed

@@ -6,7 +6,7 @@ val2017 of R50-FPN after 72 epochs, as in its arXiv version.
 
 The tables `ancestors` and `roi` compare other detectors, which `DETECTORS` of `runs.py` trains.
 
-next: training/ablations/budget.py
+next: ablations/budget.py
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...base.errors import bad_input
+from ..base.errors import bad_input
 
 Fields = dict[str, Any]  # of a `ModelConfig`
 HEAD_SIDE_BINS = 15  # of the windows of tables 1, 2a and 2b, as in the paper

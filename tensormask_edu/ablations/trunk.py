@@ -6,7 +6,7 @@ so where AP differs, masks differ. The trunk is shaped by all heads together, an
 that agree with the others best: a head that reads features in another way than most, as nearest
 neighbour does, is worse here than alone.
 
-next: training/ablations/scoring.py
+next: ablations/scoring.py
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ...config import ModelConfig
-from ...detector.heads import MaskPredictor, conv_block, start_small
-from ...detector.model import TensorMask
-from ...detector.network import NetworkOutput
-from ...detector.targets import Targets
-from ...geometry import Windows
+from ..config import ModelConfig
+from ..detector.heads import MaskPredictor, conv_block, start_small
+from ..detector.model import TensorMask
+from ..detector.network import NetworkOutput
+from ..detector.targets import Targets
+from ..geometry import Windows
 from .tables import Fields
 
 

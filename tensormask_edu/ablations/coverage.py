@@ -7,7 +7,7 @@ closes. The official code takes a stride off a window's side before it compares,
 overlap by themselves, and a second size has crowds left to help in, where windows that two
 objects claim are lost to both.
 
-next: training/ablations/summary.py
+next: ablations/summary.py
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ...config import ModelConfig
-from ...data.shapes import STANDARD, World, draw
-from ...detector.targets import assign
-from ...masks import tight_boxes
+from ..config import ModelConfig
+from ..data.shapes import STANDARD, World, draw
+from ..detector.targets import assign
+from ..masks import tight_boxes
 
 PICTURES, SIZE_PX = 150, 64
 WORLDS = {

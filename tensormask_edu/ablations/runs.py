@@ -3,7 +3,7 @@
 What is done is read, what was stopped goes on. Beside the figures stand CPU seconds. Another
 detector than TensorMask takes part by a function of its own in `DETECTORS`.
 
-next: training/ablations/coverage.py
+next: ablations/coverage.py
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ...ancestors.tables import TABLES as ANCESTORS
-from ...ancestors.tables import row
-from ...base.files import make_folder, read_json, write_json
-from ...base.machine import machine
-from ...detector.model import build_model
-from ..journal import STATE, read_log
-from ..train import train
+from ..ancestors.tables import TABLES as ANCESTORS
+from ..ancestors.tables import row
+from ..base.files import make_folder, read_json, write_json
+from ..base.machine import machine
+from ..detector.model import build_model
+from ..training.journal import STATE, read_log
+from ..training.train import train
 from .budget import Budget
 from .scoring import Scores, scores
 from .tables import HEADS, MODELS, Table

@@ -3,7 +3,7 @@
 A budget is in steps. CPU seconds stand beside its results: on another machine they are others,
 the figures are the same.
 
-next: training/ablations/trunk.py
+next: ablations/trunk.py
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...base.errors import bad_input
-from ...config import RECIPES, InputConfig, ModelConfig, Recipe, TrainConfig
-from ...data.coco import CocoFolder
-from ...data.shapes import World, write_shapes
-from ...evaluation.coco_scores import AreaRanges
+from ..base.errors import bad_input
+from ..config import RECIPES, InputConfig, ModelConfig, Recipe, TrainConfig
+from ..data.coco import CocoFolder
+from ..data.shapes import World, write_shapes
+from ..evaluation.coco_scores import AreaRanges
 from .tables import HEAD_SIDE_BINS, Fields
 
 # One class: AP then says something after some hundred steps, with four it takes thousands.
