@@ -18,15 +18,20 @@ from urllib.parse import unquote, urlsplit
 
 DOCS = Path(__file__).resolve().parent
 # the pages' own checkout
-sys.path[:0] = [str(DOCS.parent / folder) for folder in ("", "exporters", "notebooks")]
+sys.path[:0] = [str(DOCS.parent / folder) for folder in ("docs", "notebooks", "exporters", "")]
 
 import course as lessons  # noqa: E402
+import make_map  # noqa: E402
+from lesson_pages import page_of  # noqa: E402
 
 from tensormask_edu import __version__  # noqa: E402
 
 project = "tensormask_edu"
 release = __version__
-extensions = ["myst_nb", "sphinx.ext.autodoc"]
+# mathjax-offline: formulas without a network, from the site itself
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton", "sphinx-mathjax-offline"]
+myst_enable_extensions = ["dollarmath"]
+copybutton_selector = "div:not(.output) > div.highlight pre"  # what was printed is not code
 exclude_patterns = ["_build", "explorer"]
 html_theme = "furo"
 html_title = "tensormask_edu"
@@ -43,16 +48,26 @@ autodoc_mock_imports = [name for name in OPTIONAL if find_spec(name) is None]
 
 
 def copy_pages(app: Any) -> None:
-    """Bring notebooks and the plugin page under the site's source, links included."""
-    lessons = DOCS / "lessons"
-    lessons.mkdir(exist_ok=True)
-    for old in lessons.glob("*.ipynb"):
-        old.unlink()
+    """Bring notebooks, docstrings and the plugin page under the site's source."""
+    lessons, rooms = DOCS / "lessons", DOCS / "api"
+    for folder in (lessons, rooms):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+    for name, page in make_map.api().items():
+        (rooms / f"{name}.md").write_text(page, encoding="utf-8")
     for notebook in sorted((DOCS.parent / "notebooks").glob("*.ipynb")):
-        text = notebook.read_text(encoding="utf-8").replace("](../docs/", "](../")
-        (lessons / notebook.name).write_text(text, encoding="utf-8")
+        (lessons / notebook.name).write_text(page_of(notebook), encoding="utf-8")
     text = (DOCS.parent / "plugins" / "README.md").read_text(encoding="utf-8")
     (DOCS / "plugins.md").write_text(text.replace("](../docs/", "]("), encoding="utf-8")
+
+
+def add_notebooks(app: Any, error: Exception | None) -> None:
+    """Copy the notebooks as files, for whoever wants to run one."""
+    if error is None and app.builder.format == "html":
+        folder = Path(app.outdir) / "notebooks"
+        folder.mkdir(exist_ok=True)
+        for notebook in (DOCS.parent / "notebooks").glob("*.ipynb"):
+            shutil.copyfile(notebook, folder / notebook.name)
 
 
 EXPLORER = DOCS / "explorer"
@@ -94,7 +109,7 @@ def inline_figure(app: Any, page: str, source: list[str]) -> None:
 def link_copies(app: Any, page: str, source: list[str]) -> None:
     """Links to what was copied lead to the copy; the table of lessons is filled in."""
     source[0] = source[0].replace("](../plugins/README.md)", "](plugins.md)")
-    if page == "course":
+    if page in ("course", "index"):
         source[0] = source[0].replace(lessons.MAP, lessons.table("lessons/"))
 
 
@@ -177,6 +192,7 @@ def setup(app: Any) -> None:
     app.connect("builder-inited", copy_pages)
     app.connect("source-read", link_copies)
     app.connect("source-read", inline_figure)
+    app.connect("build-finished", add_notebooks)
     app.connect("build-finished", add_explorer)  # before the links are looked at
     app.connect("autodoc-process-docstring", keep_layout)
     app.connect("build-finished", check_links)

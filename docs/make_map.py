@@ -1,10 +1,11 @@
-"""The map of the repository, from the docstrings: the README's tree, reading.md and api.md.
+"""The map of the repository, from the docstrings: the README's tree and reading.md.
 
     python docs/make_map.py            write them
     python docs/make_map.py --check    1 if they are not what the docstrings say
 
 The first line of a module's docstring says what it is; `next: ...` at its end names the module
-to read after it. The chain begins at geometry.py and visits every module once.
+to read after it. The chain begins at geometry.py and visits every module once. The site's pages
+of docstrings, `api()`, follow it.
 """
 
 from __future__ import annotations
@@ -154,34 +155,47 @@ def reading() -> str:
     return "\n".join(parts) + "\n"
 
 
-def api() -> str:
-    """The page of docstrings, room by room; a room that offers names stands for its modules."""
-    parts = [
-        "# API\n\n"
-        "Docstrings as they stand in the source: shapes, units, errors, and the paper's\n"
-        "section. Tensors are named by their axes, `(N, V, U, H, W)`; see the\n"
-        "[glossary](glossary.md). The rooms follow the [reading order](reading.md).\n"
-    ]
+API = """# API
+
+Docstrings as they stand in the source: shapes, units, errors, and the paper's section. Tensors
+are named by their axes, `(N, V, U, H, W)`; see the [glossary](../glossary.md). The rooms follow
+the [reading order](../reading.md).
+
+"""
+
+
+def api() -> dict[str, str]:
+    """Pages of docstrings, name -> text: one for every room, and `index`.
+
+    A room that offers names stands for its modules.
+    """
     known = modules()
     shown: dict[str, list[str]] = {}  # room -> what of it is shown, in the order of reading
     for name in chain():
         room = known[name].parent
         offers = "__all__ = [" in (room / "__init__.py").read_text(encoding="utf-8")
         subject = str(Path(name).parent if offers and room not in PACKAGES.values() else name)
-        shown.setdefault(str(Path(name).parent), []).append(subject)
-    for room, subjects in shown.items():
-        if room in NOT_CALLED:
-            continue
-        parts.append(f"\n## {room}\n\n{sentence(_folder(room))}\n")
-        for subject in dict.fromkeys(subjects):
-            if subject not in NOT_CALLED:
-                dotted = subject.removesuffix(".py").replace("/", ".")
-                imported = "" if subject.endswith(".py") else "   :imported-members:\n"
-                parts.append(
-                    f"\n### {dotted.split('.', 1)[1]}\n\n"
-                    f"```{{eval-rst}}\n.. automodule:: {dotted}\n   :members:\n{imported}```\n"
-                )
-    return "".join(parts)
+        if not {subject, str(Path(name).parent)} & NOT_CALLED:
+            shown.setdefault(str(Path(name).parent), []).append(subject)
+    pages = {
+        room.replace("/", "."): f"# {room}\n\n{sentence(_folder(room))}\n"
+        + "".join(map(_automodule, dict.fromkeys(subjects)))
+        for room, subjects in shown.items()
+    }
+    menu = "```{toctree}\n:hidden:\n\n" + "\n".join(pages) + "\n```\n"
+    rooms = (
+        f"- [{room}]({room.replace('/', '.')}.md): {sentence(_folder(room))}" for room in shown
+    )
+    return pages | {"index": API + "\n".join(rooms) + "\n\n" + menu}
+
+
+def _automodule(subject: str) -> str:
+    dotted = subject.removesuffix(".py").replace("/", ".")
+    imported = "" if subject.endswith(".py") else "   :imported-members:\n"
+    return (
+        f"\n## {dotted.split('.', 1)[1]}\n\n"
+        f"```{{eval-rst}}\n.. automodule:: {dotted}\n   :members:\n{imported}```\n"
+    )
 
 
 def written() -> dict[Path, str]:
@@ -192,7 +206,6 @@ def written() -> dict[Path, str]:
     return {
         readme: f"{head}```text\n{tree()}\n```{rest.split('```', 1)[1]}",
         ROOT / "docs" / "reading.md": reading(),
-        ROOT / "docs" / "api.md": api(),
     }
 
 

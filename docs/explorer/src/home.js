@@ -4,6 +4,7 @@ import { ROW, drawShear, naturalOf } from "./shear.js";
 
 const ROOM_PX = 80; // to scroll, at least; on a screen that holds the whole page it plays once
 const SECONDS = 3;
+const TOP_PX = 40; // left above the picture when it has come to its end
 
 const picture = document.querySelector(".shear-figure svg");
 const values = naturalOf(ROW, 5);
@@ -17,7 +18,7 @@ function range() {
   const { top, height } = picture.getBoundingClientRect();
   const place = top + scrollY;
   const last = document.documentElement.scrollHeight - innerHeight;
-  return [Math.max(place + height - innerHeight, 0), Math.min(place - innerHeight / 5, last)];
+  return [Math.max(place + height - innerHeight, 0), Math.min(place - TOP_PX, last)];
 }
 
 function follow() {

@@ -17,8 +17,9 @@ const MINUTES = 60_000;
 const PATIENCE = 10 * MINUTES; // machines are shared; nothing here is a time limit of the page
 const PICTURES = 20;
 const GESTURES = 200;
+const MOMENT = 5_000; // what a hand waits for before it does something else
 const VIEWS = ["window", "walls", "upscale", "bipyramid", "assignment"];
-const report = { requests: [], console: [], errors: [] };
+const report = { requests: [], console: [], errors: [], hits: 0, misses: 0 };
 
 // --- a plain file server ---------------------------------------------------------------------
 
@@ -108,9 +109,18 @@ async function gestures(page) {
     await page.keyboard.press(key);
   };
   const click = (selector) => async () => {
-    const all = await page.locator(`${selector}:visible:not(:disabled)`).all();
-    if (all.length) await any(all).click();
+    const all = await page.locator(`${selector}:visible:not(:disabled)`).elementHandles();
+    if (all.length) await tried(any(all).click({ timeout: MOMENT }));
   };
+  // What was seen may be gone when the hand arrives: a new result draws the lists anew
+  const tried = (action) =>
+    action.then(
+      () => (report.hits += 1),
+      (error) => {
+        if (!/not attached|Timeout/.test(error.message)) throw error;
+        report.misses += 1;
+      },
+    );
   const drag = (beyond) => async () => {
     await page.mouse.move(...place());
     await page.mouse.down();
@@ -134,8 +144,8 @@ async function gestures(page) {
     click("#tour button"),
     click("#picture .found button"),
     async () => {
-      const canvas = page.locator("#panel canvas:visible").first();
-      if (await canvas.count()) await canvas.hover();
+      const [canvas] = await page.locator("#panel canvas:visible").elementHandles();
+      if (canvas) await tried(canvas.hover({ timeout: MOMENT }));
     },
   ];
   for (let i = 0; i < GESTURES; i++) await any(kinds)();

@@ -1,0 +1,66 @@
+"""Lessons as pages of the site: links at the top, help that unfolds under every exercise.
+
+In a notebook a reader calls `learn.hint` and `learn.solution`. A page has no kernel, so that
+what they print is put there, folded.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tensormask_edu.learn.exercise import EXERCISES
+
+PAPER = "https://arxiv.org/abs/1903.12174"
+
+Cell = dict[str, Any]
+
+
+def page_of(notebook: Path) -> str:
+    """A lesson's notebook as the site shows it, as JSON; links lead to the site's own pages."""
+    text = notebook.read_text(encoding="utf-8").replace("](../docs/", "](../")
+    lesson: dict[str, Any] = json.loads(text)
+    first, *others = lesson["cells"]
+    with_help = (shown for cell in others for shown in (cell, *helped(cell)))
+    lesson["cells"] = [first, markdown("links", links(notebook.name)), *with_help]
+    return json.dumps(lesson, indent=1, ensure_ascii=False)
+
+
+def helped(cell: Cell) -> Iterator[Cell]:
+    """A cell of what unfolds under a code cell, if an exercise is checked there."""
+    if cell["cell_type"] != "code":
+        return
+    for name in checked("".join(cell["source"])):
+        found = EXERCISES[name]
+        parts = [
+            folded(f"Hint {number} of {len(found.hints)}", hint)
+            for number, hint in enumerate(found.hints, start=1)
+        ]
+        parts.append(folded("A solution", f"```python\n{found.solution().strip()}\n```"))
+        yield markdown(f"help-{name}", "\n\n".join(parts))
+
+
+def markdown(name: str, text: str) -> Cell:
+    """A cell of text; its name is new in the notebook."""
+    return {"cell_type": "markdown", "id": name, "metadata": {}, "source": text}
+
+
+def links(name: str) -> str:
+    """Where the notebook is to be had as a file, and the paper."""
+    file = f'<a download href="../notebooks/{name}">This lesson as a notebook</a>'
+    return f'<p>{file} · <a href="{PAPER}">The paper</a></p>'
+
+
+def checked(source: str) -> Iterator[str]:
+    """Names of the exercises in calls of `learn.check`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "learn.check":
+            yield ast.unparse(node.args[0]).strip("'")  # a function, or a name as text
+
+
+def folded(summary: str, inside: str) -> str:
+    """Markdown that unfolds; the empty lines let its inside be Markdown again."""
+    return f'<details class="help"><summary>{summary}</summary>\n\n{inside}\n\n</details>'
