@@ -14,6 +14,7 @@ from typing import Any
 
 from tensormask_edu.learn.exercise import EXERCISES
 
+ENDS = ("learn.check", "learn.explain")  # what is explained is compared by the reader
 PAPER = "https://arxiv.org/abs/1903.12174"
 
 Cell = dict[str, Any]
@@ -55,9 +56,9 @@ def links(name: str) -> str:
 
 
 def checked(source: str) -> Iterator[str]:
-    """Names of the exercises in calls of `learn.check`."""
+    """Names of the exercises that a cell ends."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "learn.check":
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ENDS:
             yield ast.unparse(node.args[0]).strip("'")  # a function, or a name as text
 
 
