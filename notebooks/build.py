@@ -2,6 +2,7 @@
 
     python notebooks/build.py            all lessons, in full
     python notebooks/build.py 04         those whose name begins so
+    python notebooks/build.py --words    the text alone is new: run nothing, outputs stay
     python notebooks/build.py --check    run nothing; 1 if a notebook is not what its twin says
 
 The source of a lesson is `src/NAME.py` (jupytext's percent format); reviews happen there. Lines
@@ -103,6 +104,18 @@ def build(twin: Path) -> None:
     print(f"{notebook_of(twin).name}: {seconds:.0f} s, {size:.0f} kB", flush=True)
 
 
+def reword(twin: Path) -> None:
+    """Bring a twin's text into its notebook, if the code is that of the outputs."""
+    notebook, built = source_of(twin), nbformat.read(notebook_of(twin), as_version=4)
+    if _stored_stamp(built) == stamp(notebook):
+        outputs = iter(_code(built))
+        for number, cell in enumerate(notebook.cells):
+            kept = next(outputs) if cell.cell_type == "code" else cell
+            cell |= kept | {"id": f"cell-{number:02}"}
+        notebook.metadata = built.metadata
+        nbformat.write(notebook, notebook_of(twin))
+
+
 def _code(notebook: Any) -> list[Any]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
@@ -124,13 +137,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     begins = "the beginning of a name, such as 04"
     parser.add_argument("lesson", nargs="?", default="", help=begins)
+    parser.add_argument("--words", action="store_true", help="run nothing, bring in the text")
     parser.add_argument("--check", action="store_true", help="run nothing, compare")
     arguments = parser.parse_args()
     checkout = str(FOLDER.parent)  # that the notebooks lie in
     os.environ.setdefault("PYTHONPATH", checkout)
     if not arguments.check:
         for twin in twins(arguments.lesson):
-            build(twin)
+            reword(twin) if arguments.words else build(twin)
     found = [words for twin in twins(arguments.lesson) for words in problems(twin)]
     print("\n".join(found))
     return 1 if found else 0

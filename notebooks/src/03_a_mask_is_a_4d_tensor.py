@@ -125,7 +125,8 @@ lesson_03.units_at_true_scale(sigma_hw=8, sigmas_vu=(4, 8, 16), side_bins=5)
 # A window's side is $V \sigma_{VU}$ pixels: more bins or larger bins make it larger. The size
 # of the tensor does not know about $\sigma_{VU}$ at all. Now where does a bin look? The window
 # of cell $(y, x)$ is centred at pixel $(\sigma_{HW}\, y,\ \sigma_{HW}\, x)$, and bin $(v, u)$
-# lies $\sigma_{VU}\, v$ below and $\sigma_{VU}\, u$ right of that:
+# lies $\sigma_{VU}\, v$ below and $\sigma_{VU}\, u$ right of that. Pixels are named by whole
+# numbers, their row and column from 0: a cell lies *on* a pixel, and a bin reads one.
 #
 # $$F(v, u, y, x) = M(\sigma_{HW}\, y + \sigma_{VU}\, v,\ \ \sigma_{HW}\, x + \sigma_{VU}\, u)$$
 #

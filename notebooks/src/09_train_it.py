@@ -129,6 +129,8 @@ film.film_strip(picture, panels, "What is there, and what an untrained network f
 #
 # ### Exercise: by hand (10 min, ●●○)
 #
+# Each is what the formulas above give, averaged or weighted no further:
+#
 # - `hit`: one class term, x = 0.3 and y = 1. `miss`: one, x = -1.2 and y = -1.
 # - `box`: the network says (0.3, -0.1, 0.5, 0), right is (0.1, 0.1, 0.2, 0).
 # - `mask`: four bins with logits 2, -1, 0, -3; the first and the third are object.
@@ -206,7 +208,8 @@ viz.loss_curve(log)
 # $$c_x = x + s\,\frac{d_x}{1.5},\quad c_y = y + s\,\frac{d_y}{1.5},\qquad
 # w = s\,e^{d_w / 0.75},\quad h = s\,e^{d_h / 0.75}$$
 #
-# (x, y) is the window's centre, s its side, (c_x, c_y) the box's centre, w and h its size.
+# (x, y) is the window's centre, s its side, (c_x, c_y) the box's centre, w and h its size; its
+# corners are half of them away.
 # Numbers: a window of 20 px at x = 40 with $d_x = 0.3$ and $d_w = 0$ holds a box around
 # 40 + 20 * 0.2 = 44, as wide as the window: from 34 to 54.
 #
@@ -254,8 +257,8 @@ learn.compare(
 #
 # ### Exercise: suppress (15 min, ●●●)
 #
-# Boxes come as COCO writes them: x0, y0, width, height. Careful: a box that was itself dropped
-# drops nobody.
+# Boxes come as COCO writes them: x0, y0, width, height. No two scores are equal, and an IoU of
+# exactly one half drops nobody. Careful: neither does a box that was itself dropped.
 
 
 # %%
