@@ -41,11 +41,15 @@ class Panel:
 
 @dataclass(frozen=True)
 class Mark:
-    """What is lit up at one position. place: a bin (v, u, y, x), or a block (y, x)."""
+    """What is lit up at one position.
+
+    place: a bin (v, u, y, x), or a block (y, x). end: the last one, where it is a rectangle.
+    """
 
     panel: int
     place: tuple[int, ...]
     is_followed: bool  # else it is the marked window
+    end: tuple[int, ...] = ()
 
 
 class Explorer:
@@ -80,7 +84,7 @@ def explore(
     at: dict[str, tuple[list[list[Any]], str]] = {}
     for values in itertools.product(*(range(count) for count in sliders.values())):
         lit, words = marks(*values)
-        boxes = [[*_box(walls[m.panel], m.place, lefts[m.panel]), _kind(m)] for m in lit]
+        boxes = [[*_box(walls[m.panel], m.place, lefts[m.panel], m.end), _kind(m)] for m in lit]
         at[",".join(map(str, values))] = (boxes, words)
     first = ",".join(str(count // 2) for count in sliders.values())
     height = max(_height(w, p) for w, p in zip(walls, panels, strict=True)) + 4 * FONT
@@ -116,16 +120,22 @@ def _height(wall: Wall, panel: Panel) -> float:
     return BIN * wall.block(panel.values.shape[2] - 1, 0)[3]
 
 
-def _box(wall: Wall, place: tuple[int, ...], left: float) -> Box:
-    """x, y, width, height of a bin or a block, in units of the picture."""
-    x0, y0, x1, y1 = wall.bin(*place) if len(place) == 4 else wall.block(*place)
+def _box(wall: Wall, place: tuple[int, ...], left: float, end: tuple[int, ...] = ()) -> Box:
+    """x, y, width, height of a bin or a block, or up to its `end`, in units of the picture."""
+    square = wall.bin if len(place) == 4 else wall.block
+    (x0, y0, _, _), (_, _, x1, y1) = square(*place), square(*(end or place))
     top = 1.5 * FONT
     corner = (left + 2 * FONT + BIN * x0, top + BIN * y0)
-    return (round(corner[0], 1), round(corner[1], 1), BIN * (x1 - x0), BIN * (y1 - y0))
+    return (
+        round(corner[0], 1),
+        round(corner[1], 1),
+        round(BIN * (x1 - x0), 1),
+        round(BIN * (y1 - y0), 1),
+    )
 
 
 def _kind(mark: Mark) -> str:
-    where = "block" if len(mark.place) == 2 else "bin"
+    where = "block" if len(mark.place) == 2 or mark.end else "bin"  # with what is in it seen
     return f"{where} {'followed' if mark.is_followed else 'window'}"
 
 

@@ -1,6 +1,6 @@
 """The exercises of lesson 01: who owns a pixel where shapes overlap, and masks as run lengths.
 
-next: learn/lessons/lesson_03.py
+next: learn/lessons/lesson_02.py
 """
 
 from __future__ import annotations
