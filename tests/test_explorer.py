@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 from tensormask_edu import viz
-from tensormask_edu.learn.lessons import lesson_04
+from tensormask_edu.learn import explorer
+from tensormask_edu.learn.lessons import lesson_02, lesson_04
 from tensormask_edu.viz import gallery
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -43,6 +45,24 @@ def test_the_picture_names_itself_and_follows_the_page_s_colours(page):
 def test_a_value_outside_is_hatched():
     natural = viz.natural_of(np.ones((3, 3)), side_bins=3)
     assert "url(#outside)" in lesson_04.two_ways(natural)._repr_html_()
+
+
+def test_a_rectangle_ends_where_the_picture_does():
+    """A window of 3 x 3 parts of 3 cells: in the corner four of them see the picture."""
+    shapes = lesson_02.moon_and_star()[:, 2:22:2, 2:22:2]
+    page = lesson_02.jigsaw(shapes, (6, 4))._repr_html_()
+    at = json.loads(re.search(r"at = (\{.*\});", page)[1])
+    boxes, words = at["0,0"]
+    sides = [[round(length / explorer.BIN) for length in box[2:4]] for box in boxes[2:]]
+    assert sides == [[2, 2], [3, 2], [2, 3], [3, 3]]
+    assert "a piece of 4 maps. Pixel (6, 4), purple, lies outside." in words
+    boxes, words = at["5,5"]
+    assert [box[4] for box in boxes] == [
+        "block followed",
+        *["block window"] * 10,
+        "bin followed",
+    ]
+    assert "map (1, 1) answers 1." in words
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium to open a page in")

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.text import Text
 
 from tensormask_edu.data import shapes
-from tensormask_edu.learn.lessons import lesson_01, lesson_03, lesson_05
+from tensormask_edu.learn.lessons import lesson_01, lesson_02, lesson_03, lesson_05
 
 PHONE_PX, LEAST_PX = 380, 9.0  # as the site promises
 WHOLE, _ = shapes.whole(0, "train", 16, 64)
@@ -15,10 +15,20 @@ IMAGE = np.full((3, 64, 64), 200, np.uint8)
 WALL = lesson_03.natural_tensor(WHOLE[1].astype(float), 5, 5, 16, 8)
 SHAPES = lesson_05.touching()
 BINS = lesson_05.perfect_natural(SHAPES, 15, 1)[0, :, :, 15, 15]
+MOON = lesson_02.moon_and_star()
+WINDOWS = lesson_02.perfect_windows(MOON, 15)
+STORED = {
+    "vectors": WINDOWS.reshape(225, 24, 24),
+    "coarse": WINDOWS[1::3, 1::3].reshape(25, 24, 24),
+    "fine": MOON.any(0).astype(float),
+    "maps": WINDOWS[1::3, 1::3].reshape(25, 24, 24),
+}
 
 PICTURES = {
     "01 pile": lambda: lesson_01.pile(IMAGE, WHOLE, lesson_01.visible_masks(WHOLE)),
     "01 snake": lambda: lesson_01.snake(lesson_01.SMALL, lesson_01.rle_counts(lesson_01.SMALL)),
+    "02 storages": lambda: lesson_02.storages(MOON, STORED, 12, 11, (4, 7, 16, 19)),
+    "02 points": lambda: lesson_02.points_of_bins(*lesson_02.BY_HAND),
     "03 one window": lambda: lesson_03.one_window(
         IMAGE, WHOLE[1], WALL[:, :, 2, 2], (2, 2), 16, 8
     ),

@@ -14,9 +14,10 @@ from conftest import ROOT
 from test_viz import scene, texts
 
 from tensormask_edu import config
+from tensormask_edu.ancestors import deepmask
 from tensormask_edu.evaluation import coco_scores, results
 from tensormask_edu.learn.kinds import EXERCISES
-from tensormask_edu.learn.lessons import lesson_08, lesson_09
+from tensormask_edu.learn.lessons import lesson_02, lesson_08, lesson_09
 from tensormask_edu.reference.assign import is_positive
 from tensormask_edu.viz import film, reasons, threads
 
@@ -73,6 +74,29 @@ def test_a_map_that_leads_nowhere_would_be_noticed():
 
 
 # --- what the exercises stand for -------------------------------------------------------------
+
+
+def test_a_vector_is_read_as_deepmask_files_it():
+    network, codes = deepmask.DeepMask().eval(), torch.randn(1, deepmask.CODE, 3, 4)
+    with torch.no_grad():
+        vectors, natural = network.mask(codes)[0].numpy(), network.natural(codes)[0].numpy()
+    for y, x in np.ndindex(3, 4):
+        read = lesson_02.read_vector(vectors, deepmask.BINS, deepmask.BINS, y, x)
+        np.testing.assert_array_equal(read, natural[:, :, y, x])
+
+
+def test_out_of_perfect_storages_the_same_mask_is_read():
+    """Where windows look at the moon; next to the star two neighbours may disagree."""
+    shapes = lesson_02.moon_and_star()
+    windows = lesson_02.perfect_windows(shapes, 15)
+    vectors, maps = windows.reshape(225, 24, 24), lesson_02.perfect_maps(windows, 5)
+    for y, x in ((12, 11), (14, 8), (10, 9)):
+        vector = lesson_02.read_vector(vectors, 15, 15, y, x)
+        np.testing.assert_array_equal(lesson_02.read_maps(maps, 15, y, x, 0.0), vector)
+        seen = np.pad(shapes[0], 7)[y : y + 15, x : x + 15]
+        np.testing.assert_array_equal(vector, seen)
+    box = lesson_02.read_box(shapes.any(0).astype(float), (4, 7, 16, 19), 12)
+    np.testing.assert_array_equal(box, shapes[0, 7:19, 4:16])
 
 
 def test_a_window_without_a_reason_is_positive_for_the_package_too():

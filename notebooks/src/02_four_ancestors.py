@@ -13,7 +13,7 @@
 #     needs: >-
 #       PyTorch, and what a mask is ([lesson 01](01_overlap_world.ipynb)). Seed: 0.
 #     minutes: 55
-#     seconds: 10
+#     seconds: 15
 #     objectives:
 #     - say what DeepMask, SharpMask, InstanceFCN and Mask R-CNN each store for a picture;
 #     - read one mask out of a vector, out of score maps and out of a box;
@@ -131,7 +131,8 @@ lesson_05.beside(truth, {"coarse": coarse, "joined": refined})
 # \mathrm{conv}([S, M]) = \mathrm{conv}_S(S) + \mathrm{conv}_M(M)$$
 #
 # The right side saves work: $\mathrm{conv}_S(S)$ is the same for all windows, so it runs once
-# per picture and each window cuts out its part. The package has both forms:
+# per picture and each window cuts out its part. The package has both forms. (Lesson 05 makes
+# coarse masks fine without another look.)
 
 # %%
 torch.manual_seed(0)
@@ -153,7 +154,8 @@ learn.compare(together, cut_out, "per window, and once per picture")
 #
 # Move the window, with the pointer on the left picture or with the sliders. Here k = 3, and
 # windows have 9 x 9 places. Watch the purple pixel: the same pixel, asked through another map
-# wherever the window goes.
+# wherever the window goes. (It answers 0 where the window is nearer to the star, or would be
+# centred outside the picture.)
 
 # %%
 lesson_02.jigsaw(shapes[:, 2:22:2, 2:22:2], pixel=(6, 4))
@@ -244,8 +246,8 @@ learn.check(read_box)
 
 # %% [markdown]
 # The layer before the masks of the package's Mask R-CNN averages 2 x 2 points in each bin: read
-# twice as many bins and average. And it leaves out the $- \tfrac12$, so add a half to the box.
-# (A known trap: two RoIAligns half a cell apart.)
+# twice as many bins and average. And torchvision, whose layer it is, leaves out the
+# $- \tfrac12$ there, so add a half to the box: two RoIAligns may lie half a cell apart.
 
 # %%
 torch.manual_seed(0)
@@ -318,14 +320,14 @@ learn.check("fewest", *counts.values())
 # The first three know one size of window and resize the picture. **TensorMask** takes what is
 # good of each:
 #
-# - a mask at every place, as in DeepMask, but V and U are axes of a tensor, not a list (lesson
-#   03);
-# - numbers filed under the pixel they speak of, as in InstanceFCN (lesson 04), but blended, not
-#   copied (lesson 05): aligned as by RoIAlign, without a crop;
+# - a mask at every place, as in DeepMask, but with V and U as axes of a tensor, not a list
+#   (lesson 03, where this way to file is called *natural*);
+# - numbers filed under the pixel they speak of, as in InstanceFCN (lesson 04: *aligned*), but
+#   blended, not copied (lesson 05): as exact as RoIAlign, without a crop;
 # - larger windows have more bins, and the picture is not resized (lesson 06).
 #
-# It does not beat Mask R-CNN: mask AP is 35.5 against 36.8, with the same backbone. It shows
-# that masks without boxes come that close. Lesson 12 compares what the two cost.
+# It does not beat Mask R-CNN: mask AP on COCO is 35.5 against 36.8, with the same backbone. It
+# shows that masks without boxes come that close. Lesson 12 compares what the two cost.
 #
 # ## If you see this ...
 #
