@@ -39,9 +39,9 @@ from tensormask_edu.learn.lessons import lesson_02, lesson_05
 # one places lie 4 to 16 pixels apart. Here there is one at every pixel, and no network: we
 # write what a perfect one would say.
 #
-# Around every place lies a **window**, here a square of 15 x 15 places. Its mask should show
-# the object nearest to its middle. So the window around place (12, 11) has to show the moon,
-# without the corner of the star.
+# The picture has a moon and a star. Around every place lies a **window**, here a square of
+# 15 x 15 places, and its mask should show the object nearest to its middle. So the window
+# around place (12, 11) has to show the moon, without the corner of the star.
 
 # %%
 shapes = lesson_02.moon_and_star()  # (2, 24, 24)
@@ -93,8 +93,8 @@ learn.check(read_vector)
 # Stuck? Run `learn.hint("read_vector", 1)`, then 2, then 3; `learn.solution("read_vector")`
 # shows a solution. So it is with every exercise.
 #
-# Does it read the real thing? The package has all four detectors, small. This one is untrained;
-# its masks of 12 x 12 are noise, but filed as they should be:
+# The package has all four detectors, small. This one is untrained; its masks of 12 x 12 are
+# noise, but filed as they should be:
 
 # %%
 torch.manual_seed(0)
@@ -147,10 +147,9 @@ learn.compare(together, cut_out, "per window, and once per picture")
 # %% [markdown]
 # ## 4. InstanceFCN (2016): a map for each part of a window
 #
-# Why should one place know a whole window? InstanceFCN asks each pixel about *itself*. It has k
-# x k **score maps** of the whole picture. Map (a, b) answers: "suppose you lie in part (a, b)
-# of a window. Are you on its object?" A window's mask is a jigsaw of k x k pieces, one from
-# each map.
+# Why should one place know a whole window? InstanceFCN asks each pixel about *itself*. It has
+# k x k **score maps** of the whole picture. Map (a, b) answers: "suppose you lie in part (a, b)
+# of a window. Are you on its object?" A window's mask is a jigsaw: a piece of each map.
 #
 # Move the window, with the pointer on the left picture or with the sliders. Here k = 3, and
 # windows have 9 x 9 places. Watch the purple pixel: the same pixel, asked through another map
@@ -227,8 +226,9 @@ lesson_02.points_of_bins(*lesson_02.BY_HAND)
 #
 # ### Exercise: read a box (15 min, ●●●)
 #
-# One map of features; the box lies inside it. Less than half a cell from the edge there are
-# cells on one side only. There $p < 0$ becomes 0 and $p > H - 1$ becomes $H - 1$; $q$ alike.
+# One map of features. The box is given in cells from the map's edge, so row 0 reaches from
+# y = 0 to y = 1; it lies inside the map. Less than half a cell from the edge there are cells on
+# one side only. There $p < 0$ becomes 0 and $p > H - 1$ becomes $H - 1$; $q$ alike.
 
 
 # %%
@@ -287,9 +287,9 @@ lesson_05.beside(truth, readings)
 #
 # ### Exercise: who stores the fewest? (3 min, ●○○)
 #
-# For a picture of 800 x 1280 pixels, who keeps the fewest numbers for masks: "DeepMask", 56 x
-# 56 at a place every 16 pixels; "InstanceFCN", 5 x 5 at a place every 8 pixels; or "Mask
-# R-CNN", 28 x 28 in each of the best 100 boxes?
+# For a picture of 800 x 1280 pixels, who keeps the fewest numbers for masks: "DeepMask",
+# 56 x 56 at a place every 16 pixels; "InstanceFCN", 5 x 5 at a place every 8 pixels; or
+# "Mask R-CNN", 28 x 28 in each of the best 100 boxes?
 
 # %%
 learn.predict("fewest", ...)
@@ -323,18 +323,17 @@ learn.check("fewest", *counts.values())
 # - a mask at every place, as in DeepMask, but with V and U as axes of a tensor, not a list
 #   (lesson 03, where this way to file is called *natural*);
 # - numbers filed under the pixel they speak of, as in InstanceFCN (lesson 04: *aligned*), but
-#   blended, not copied (lesson 05): as exact as RoIAlign, without a crop;
+#   blended, not copied (lesson 05): aligned, as RoIAlign's grid is, without a crop;
 # - larger windows have more bins, and the picture is not resized (lesson 06).
 #
-# It does not beat Mask R-CNN: mask AP on COCO is 35.5 against 36.8, with the same backbone. It
-# shows that masks without boxes come that close. Lesson 12 compares what the two cost.
+# It does not beat Mask R-CNN: mask AP on COCO is 35.5 against 36.8, with the same backbone, and
+# a mask at every place takes longer. It shows that masks without boxes come that close.
 #
 # ## If you see this ...
 #
 # | you see | probably |
 # |---|---|
 # | a mask like woven threads | a vector folded with another row length |
-# | a mask transposed | the vector read down the columns |
 # | a jigsaw with pieces in the wrong places | map b * k + a read for a * k + b |
 # | steps where parts meet | none: two windows disagree, and blocks are copied (lesson 05) |
 # | masks half a cell off | `- 1/2` forgotten in RoIAlign, or there twice |
