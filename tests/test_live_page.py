@@ -16,12 +16,15 @@ from conftest import ROOT
 from tensormask_edu import reference
 from tensormask_edu.commands import check_ops
 from tensormask_edu.config import ModelConfig, from_json
+from tensormask_edu.detector import inference, losses
 from tensormask_edu.detector.model import TensorMask
+from tensormask_edu.masks import iou
 from tensormask_edu.reference.assign import assign
 from tensormask_edu.weights.checkpoint import load_checkpoint, weights_sha256
 
 EXPLORER = ROOT / "docs" / "explorer"
 OPERATORS = EXPLORER / "src" / "operators.js"
+STORED_IOU = 0.01  # float16 logits at the threshold, three decimals
 PATIENCE_S = 1500  # for a script that hangs; a slow machine needs ten minutes
 # JavaScript computes in float64, as the reference does: what is left are orders of summation.
 JS_OP = 1e-6
@@ -134,6 +137,35 @@ def test_the_assignment_of_the_page_is_the_reference(tmp_path):
         f"console.log(JSON.stringify(assign(...{json.dumps([*values, 16.0])})));\n"
     )
     assert json.loads(node(script)) == expected.tolist()
+
+
+# --- stored outputs of trained heads ----------------------------------------------------------
+
+
+@needs_node
+def test_the_page_reads_float16_as_numpy_does():
+    bits = np.arange(0, 2**16, 3, dtype="<u2")  # of both signs; a command has a longest word
+    values = bits.view("<f2")
+    values = values[np.isfinite(values)]
+    text = base64.b64encode(values.tobytes()).decode()
+    packed = (EXPLORER / "src" / "packed.js").as_uri()
+    script = f"import({packed!r}).then(m => console.log(JSON.stringify(m.float16({text!r}))))"
+    np.testing.assert_array_equal(json.loads(node("-e", script)), values.astype(np.float64))
+
+
+def test_the_stored_masks_of_trained_heads_have_the_iou_that_is_shown():
+    objects = json.loads((EXPLORER / "src" / "heads.json").read_text())
+    assert len(objects) == 10
+    for each in objects:
+        size = each["size"]
+        truth = np.unpackbits(np.frombuffer(base64.b64decode(each["truth"]), np.uint8))
+        truth = torch.from_numpy(truth.reshape(1, size, size)).bool()
+        for head in each["heads"].values():
+            bins = np.frombuffer(base64.b64decode(head["bins"]), "<f2").astype(np.float32)
+            logits = torch.from_numpy(bins).view(1, 15, 15)
+            masks = [losses.WindowMasks(torch.tensor([0]), logits)]
+            drawn = inference.paste(masks, torch.tensor([each["window"]]), size, size)
+            assert abs(float(iou(drawn, truth)[0]) - head["iou"]) <= STORED_IOU
 
 
 # --- the page ---------------------------------------------------------------------------------

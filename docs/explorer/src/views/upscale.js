@@ -15,6 +15,7 @@ import {
 import { sigmoid } from "../detections.js";
 import { SIDE_PX, iou } from "../scene.js";
 import { binned, pasted, truthOf } from "../truth.js";
+import { TrainedHeads } from "./heads.js";
 import { chosenOf, missingValues, opened } from "./window.js";
 
 const WIDTH = 200;
@@ -83,6 +84,7 @@ export class UpscaleView {
       h("div", { class: "pair" }, this.bilinear.figure, this.nearest.figure),
       this.note,
     );
+    this.heads = new TrainedHeads(root);
   }
 
   render(state) {
@@ -91,6 +93,7 @@ export class UpscaleView {
     this.controls.show(state.settings);
     if (truth) this.ideal(truth, state.settings);
     this.real(state);
+    this.heads.render();
   }
 
   /** The window around the chosen shape. */
@@ -170,9 +173,7 @@ export class UpscaleView {
       (lam === 1
         ? "This mask lives on level 0, λ = 1, and nothing is enlarged: choose a larger one. "
         : `λ = ${lam} on this mask's level. `) +
-      "The model was trained with bilinear reading; nearest is only put in its place here. " +
-      "What a model trained with nearest says would stand here too: its stored outputs are " +
-      "not made yet.";
+      "The model was trained with bilinear reading; nearest is only put in its place here.";
   }
 }
 
