@@ -64,7 +64,7 @@ def _drawn(name: str, windows: int, objects: int, slack: int) -> Case:
     rng = np.random.default_rng(10 * windows + objects)
     stride = rng.choice([4, 8, 16], windows)
     side = stride * rng.choice([5, 7], windows)
-    just = (side - slack * stride) / 2
+    just = np.concatenate([side - slack * stride, side - slack]) / 2
     length = np.where(rng.random(objects) < 0.5, rng.choice(just, objects), 0)
     length = np.where(length, length, rng.integers(8, 60, objects)).astype(float)
     inside = rng.random((windows, objects)) < 0.35
@@ -150,7 +150,7 @@ def gaps() -> Explorer:
     }
     panels = [
         Panel(title, np.where(counts > 0, counts / most, np.nan)[None, None],
-              "length of the object (px)", "off a cell (px)", **names)
+              "length (px)", "off (px)", **names)
         for title, counts in zip(("one size of windows", "two sizes"), text, strict=True)
     ]  # fmt: skip
 
@@ -172,11 +172,18 @@ def _many(count: int) -> str:
 
 # --- our tables beside the paper's ------------------------------------------------------------
 
-IDEAS = {"1": "aligned,", "2a": "aligned,", "2b": "bilinear,", "2c": "", "2d": "two sizes,"}
+# Words of a row before the difference's own
+IDEAS = {
+    "1": ["aligned,"],
+    "2a": ["aligned,"],
+    "2b": ["bilinear,"],
+    "2c": [],
+    "2d": ["two sizes,"],
+}
 Row = tuple[str, float | None, dict[str, Any]]
 
 
-def beside_the_paper(tables: Tables, score: str = "AP") -> Iterator[Row]:
+def differences(tables: Tables, score: str = "AP") -> Iterator[Row]:
     """Words, the paper's points and ours, form -> one per seed, of every difference."""
     for name, idea in IDEAS.items():
         for number, one in enumerate(TABLES[name].differences):
@@ -185,4 +192,4 @@ def beside_the_paper(tables: Tables, score: str = "AP") -> Iterator[Row]:
                 for form in (TRUNK, ALONE)
                 if (name, form) in tables
             }
-            yield f"{name}  {idea} {one.name}".replace("  ", " "), one.paper, ours
+            yield " ".join([name, *idea, one.name]), one.paper, ours
