@@ -69,7 +69,7 @@ def by_seed(names: tuple[str, str], other: Array, better: Array, score: str) -> 
     """
     gap = better - other
     alt = (
-        f"Left: a line per seed from {names[0]} up to {names[1]}, one above the other and nearly "
+        f"Left: a line per seed from {names[0]} up to {names[1]}, nearly "
         f"parallel. Right: how far each rises, {gap.min():.1f} to {gap.max():.1f} points."
     )
     figure = new_picture(3.4, "Seeds differ more than heads do", alt=alt)
