@@ -69,8 +69,8 @@ def by_seed(names: tuple[str, str], other: Array, better: Array, score: str) -> 
     """
     gap = better - other
     alt = (
-        f"Left: a line per seed from {names[0]} up to {names[1]}, nearly "
-        f"parallel. Right: how far each rises, {gap.min():.1f} to {gap.max():.1f} points."
+        f"Left: a line per seed from {names[0]} to {names[1]}, all nearly parallel. "
+        f"Right: how far each rises, {gap.min():.1f} to {gap.max():.1f} points."
     )
     figure = new_picture(3.4, "Seeds differ more than heads do", alt=alt)
     left, right = figure.subplots(1, 2, width_ratios=[1.5, 1])
