@@ -267,11 +267,11 @@ for name in ("ancestors", "roi"):
 # A second window size gave the paper 1.6 points. Why should it help at all? An idea about
 # windows can be judged without any network: count them.
 #
-# Let every cell have one window of 7 x 7 bins. On level 0 cells lie 4 px apart and windows
-# have 28 px; on level 1 8 px and 56 px. By the paper's text (lesson 08) a window takes objects
-# of at least half its length, if they lie inside it. An object of 26 px is too short for 56. In
-# 28 there is 1 px to spare on either side, so its centre must lie within 1 px of a cell. Most
-# do not. Move an object, and make it longer:
+# Let every cell have one window of 7 x 7 bins. On level 0 cells lie 4 px apart and windows are
+# 28 px long, on level 1 cells lie 8 px apart and windows are 56 px long. By the paper's text
+# (lesson 08) a window takes objects of at least half its length, if they lie inside it. An
+# object of 26 px is too short for 56. In 28 it has 1 px to spare on either side, so its centre
+# must lie within 1 px of a cell, and most do not. Move an object, and make it longer:
 
 # %%
 lesson_10.gaps()
@@ -280,12 +280,12 @@ lesson_10.gaps()
 # *Dark: many windows. Hatched: none, by the paper's text. The object is a square, moved to the
 # right from a place where all levels have a cell.*
 #
-# There is a **gap below every octave**, at 28 and at 56 px: too large for one level, too small
-# for the next. Windows of 5 x 5 bins, 20, 40 and 80 px, lie just between and close it.
+# There is a **gap just below 28 px and just below 56 px**: too large for one level, too small for
+# the next. Windows of 5 x 5 bins, 20, 40 and 80 px long, lie between and close it.
 #
-# The published *code* takes a stride off the window's side before it compares. So 56 px begin
-# at (56 - 8) / 2 = 24 px, the levels overlap, and one size has no gap (the sentence's last
-# numbers).
+# The published *code* takes a stride off the window's side before it compares. So windows of
+# 56 px take objects from (56 - 8) / 2 = 24 px on: the levels overlap, and one size has no gap
+# (the last numbers of the sentence above).
 #
 # ### Exercise: windows per object (15 min, ●●○)
 #
@@ -369,7 +369,7 @@ for words, sides in (("one size", (7,)), ("two sizes", (5, 7))):
 # ### Exercise: one line (5 min, ●○○)
 #
 # Which idea earns what? Replace the dots by one sentence that you would defend before the
-# authors; ours unfolds then.
+# authors. Ours unfolds then.
 
 # %%
 learn.explain("which_earns_what", ...)
