@@ -401,6 +401,6 @@ learn.explain("which_earns_what", ...)
 # | nearest and bilinear, table 2b, section 5 | `stored.tables`, `paired_difference` | 10, parts 1 and 2 |
 # | bipyramid, table 2c, section 5 | `TABLES`, `beside_the_paper` | 10, parts 1 and 4 |
 # | window sizes, table 2d, section 5 | `count_windows`, `coverage.counts` | 10, part 5 |
-# | containment, section 3.3 | `scale_rule`, `Geometry.side_px` | 10, part 5 |
+# | containment, section 3.3 | `scale_rule`, `count_windows` | 10, part 5 |
 #
 # {{ last }}
