@@ -26,7 +26,6 @@ import yaml
 
 FOLDER = Path(__file__).resolve().parent
 PLANNED = {
-    "10 Ablations in miniature": "which idea earns what?",
     "11 Real photos, full model": "does it survive reality?",
     "12 Ship it": "what leaves PyTorch?",
 }

@@ -12,10 +12,10 @@ import torch
 
 from tensormask_edu import viz
 from tensormask_edu.ablations import budget as budgets
-from tensormask_edu.ablations import coverage, runs, scoring, summary, tables
+from tensormask_edu.ablations import coverage, runs, scoring, stored, summary, tables
 from tensormask_edu.ablations.tables import HEADS, MODELS, TABLES
 from tensormask_edu.ablations.trunk import SharedTrunk
-from tensormask_edu.base.files import read_json
+from tensormask_edu.base.files import read_json, write_json
 from tensormask_edu.cli import main
 from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.data.shapes import World, draw, write_shapes
@@ -290,6 +290,45 @@ def test_a_picture_has_a_bar_of_the_paper_and_a_dot_per_seed():
     for ax, values in ((left, [3.0, 4.0]), (right, [1.0, 2.0])):
         dots = [line.get_ydata() for line in ax.lines if line.get_linestyle() == "None"]
         assert len(dots) == 2 and all(list(data) == values for data in dots)
+
+
+# --- what is stored ---------------------------------------------------------------------------
+
+
+def test_stored_tables_are_found_by_name_and_form_the_longest_training_of_each(tmp_path):
+    def store(folder, steps, one_trunk):
+        table = {"one trunk": one_trunk, "differences": []}
+        about = {"budget": {"steps": steps}, "seeds": [0], "tables": {"1": table}}
+        write_json(tmp_path / folder / "tables.json", about)
+
+    store("lesson-700", 700, True)
+    store("laptop-1200", 1200, False)
+    store("laptop-2400", 2400, False)
+    found = stored.tables(tmp_path)
+    steps = {place: table["steps"] for place, table in found.items()}
+    assert steps == {("1", stored.TRUNK): 700, ("1", stored.ALONE): 2400}
+
+
+def test_rows_of_single_detectors_are_paired_by_the_seeds_that_both_have(tmp_path):
+    made = (("DeepMask", 0, 0.4), ("DeepMask", 1, 0.5), ("SharpMask", 1, 0.6))
+    rows = [
+        {"model": model, "seed": seed, "mask_iou": value, "nms": {"AR100": value}}
+        for model, seed, value in made
+    ]
+    write_json(tmp_path / "ancestors.json", {"rows": rows})
+    (one,) = stored.tables(tmp_path)["ancestors", stored.ALONE]["differences"]
+    assert (one["better"], one["other"]) == ("SharpMask", "DeepMask")
+    assert one["points"]["AR100"] == pytest.approx([10])
+
+
+def test_the_stored_tables_of_the_paper_have_a_value_per_seed():
+    found = stored.tables()
+    assert {("1", stored.TRUNK), ("2a", stored.TRUNK), ("2b", stored.TRUNK)} <= set(found)
+    for (name, _), table in found.items():
+        for one in table["differences"]:
+            assert one["better"] in TABLES[name].rows
+            values = one["points"][table["judged"]]
+            assert len(values) == len(table.get("seeds", values)) >= 1
 
 
 # --- table 2d: coverage -----------------------------------------------------------------------

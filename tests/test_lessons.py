@@ -14,14 +14,16 @@ from conftest import ROOT
 from test_viz import scene, texts
 
 from tensormask_edu import config
+from tensormask_edu.ablations import coverage, stored
 from tensormask_edu.ancestors import deepmask
 from tensormask_edu.evaluation import coco_scores, results
 from tensormask_edu.learn.kinds import EXERCISES
-from tensormask_edu.learn.lessons import lesson_02, lesson_08, lesson_09
+from tensormask_edu.learn.lessons import lesson_02, lesson_08, lesson_09, lesson_10
 from tensormask_edu.reference.assign import is_positive
-from tensormask_edu.viz import film, reasons, threads
+from tensormask_edu.viz import ablations, film, reasons, threads
 
-TWINS = sorted((ROOT / "notebooks" / "src").glob("0[789]*.py"))
+TEXTS = ROOT / "notebooks" / "src"
+TWINS = sorted([*TEXTS.glob("0[789]*.py"), *TEXTS.glob("10*.py")])
 SMALLEST_PT = 12  # at 100 dpi and 7 inches: 9 px where a picture is shown 380 px wide
 
 
@@ -150,6 +152,29 @@ def test_average_precision_is_that_of_pycocotools():
     assert own == pytest.approx(theirs, abs=1e-9)
 
 
+@pytest.mark.parametrize("slack", [0, 1])
+@pytest.mark.parametrize("sides", [lesson_10.ONE, lesson_10.TWO])
+def test_windows_per_object_are_those_of_training(sides, slack):
+    config, counts = lesson_10.level_config(sides, slack), []
+    windows = config.geometry.layout([(64, 64)]).windows
+    side = (windows.box_px[:, 2] - windows.box_px[:, 0]).numpy()
+    for box in coverage.boxes(coverage.WORLDS["crowded"], 8, 64):
+        length = (box[:, 2:] - box[:, :2]).amax(1).clamp(min=config.smallest_scale_px / 2)
+        inside = lesson_10.inside_and_central(box.numpy(), windows)
+        facts = inside, length.numpy(), side, windows.stride_px.numpy()
+        counts += lesson_10.count_windows(*facts, slack).tolist()
+    package = coverage.counts(coverage.WORLDS["crowded"], config, 8)
+    assert np.mean(counts) == pytest.approx(package["windows per object"])
+    assert np.mean(np.equal(counts, 0)) == pytest.approx(package["without one"])
+
+
+def test_the_explorer_of_windows_shows_the_gap_below_an_octave():
+    page = lesson_10.gaps()._repr_html_()
+    assert "A square of 27 px, 2 px off a cell, has NO window with one size" in page
+    assert "A square of 27 px, 0 px off a cell, has 1 window with one size" in page
+    assert page.count(">27<") == 0 and page.count(">31<") == 2  # every other length is named
+
+
 # --- pictures ---------------------------------------------------------------------------------
 
 
@@ -165,12 +190,16 @@ def pictures():
         "threads": threads.blocks_and_threads((2, 2, 3, 4), 13),
         "reasons": reasons.windows_by_reason(image, truth["masks"], windows, why, shown),
         "bars": reasons.bars_side_by_side("abc", heights, "Bars", ("x", "y")),
+        "seeds": ablations.by_seed(("one", "other"), overlap, overlap + 1, "AP"),
+        "paper": ablations.beside_the_paper(list(lesson_10.differences(stored.tables()))),
         "film": film.film_strip(image, panels, "One picture"),
         "recall": film.precision_and_recall({"a": overlap}, {"a": 4}),
     }
 
 
-@pytest.mark.parametrize("name", ["maps", "threads", "reasons", "bars", "film", "recall"])
+@pytest.mark.parametrize(
+    "name", ["maps", "threads", "reasons", "bars", "seeds", "paper", "film", "recall"]
+)
 def test_a_lessons_picture_has_a_title_and_text_that_a_phone_can_show(name):
     figure = pictures()[name]
     figure.savefig(io.BytesIO(), dpi=100)  # lays the picture out

@@ -52,6 +52,16 @@ def test_the_wheel_carries_the_models_that_come_along(wheel):
     assert wanted <= set(zipfile.ZipFile(wheel).namelist())
 
 
+def test_the_wheel_carries_every_stored_table(wheel):
+    """A new one needs a line of its own in pyproject.toml: pictures beside it stay out."""
+    room = ROOT / "benchmarks" / "results" / "ablations"
+    stored = [*room.glob("*.json"), *room.glob("*/tables.json")]
+    place = "tensormask_edu/ablations/results"
+    wanted = {f"{place}/{path.relative_to(room).as_posix()}" for path in stored}
+    assert f"{place}/lesson-700/tables.json" in wanted
+    assert wanted <= set(zipfile.ZipFile(wheel).namelist())
+
+
 def test_the_wheel_carries_every_sentence_of_the_lessons(wheel):
     texts = (ROOT / "tensormask_edu").rglob("*.md")
     wanted = {path.relative_to(ROOT).as_posix() for path in texts}

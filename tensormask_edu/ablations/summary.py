@@ -1,6 +1,6 @@
 """What tables say: rows and differences over seeds, as JSON, CSV and text.
 
-next: learn/texts.py
+next: ablations/stored.py
 """
 
 from __future__ import annotations
@@ -54,20 +54,20 @@ def _table(table: Table, budget: Budget, seeds: Sequence[int], output: Path) -> 
         "one trunk": runs[0].name == SHARED,
         "judged": table.judged,
         "rows": {name: {"paper_ap": table.paper.get(name), **rows[name]} for name in rows},
-        "differences": [_difference(one, rows) for one in table.differences],
+        "differences": [difference(one, rows) for one in table.differences],
     }
     if table.name == "2d":
         found["coverage"] = all_counts(budget.model(MODELS["one size"]))
     return found
 
 
-def _difference(difference: Contrast, rows: Rows) -> dict[str, Any]:
+def difference(contrast: Contrast, rows: Rows) -> dict[str, Any]:
     """Paired differences in points, seed by seed."""
-    better, other = rows[difference.better], rows[difference.other]
+    better, other = rows[contrast.better], rows[contrast.other]
     both = [name for name in better if name in other]
     pairs = {name: zip(better[name], other[name], strict=True) for name in both}
     points = {name: [POINTS * (a - b) for a, b in values] for name, values in pairs.items()}
-    return {**asdict(difference), "points": points}
+    return {**asdict(contrast), "points": points}
 
 
 def _seconds(runs: Sequence[Run]) -> dict[str, dict[str, list[float]]]:

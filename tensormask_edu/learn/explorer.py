@@ -31,12 +31,17 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Panel:
-    """A tensor as a wall. values: (V, U, H, W) in [0, 1], or NaN for what lies outside."""
+    """A tensor as a wall. values: (V, U, H, W) in [0, 1], or NaN for what lies outside.
+
+    x_names, y_names: of columns and rows of blocks, where they are not called 0, 1, ...
+    """
 
     title: str
     values: Array
     x_label: str
     y_label: str
+    x_names: Sequence[str] = ()
+    y_names: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -151,12 +156,13 @@ def _panel(wall: Wall, panel: Panel, left: float, follows: bool) -> str:
         if path:
             parts.append(f'<path d="{path}" fill="{fill}" class="bins"/>')
     _, _, rows, columns = values.shape
+    x_names, y_names = panel.x_names or range(columns), panel.y_names or range(rows)
     for x in range(columns):
         bx, by, width, height = _box(wall, (rows - 1, x), left)
-        parts.append(_text(bx + width / 2, by + height + FONT, str(x)))
+        parts.append(_text(bx + width / 2, by + height + FONT, str(x_names[x])))
     for y in range(rows):
         bx, by, _, height = _box(wall, (y, 0), left)
-        parts.append(_text(left + FONT, by + height / 2 + FONT / 3, str(y)))
+        parts.append(_text(left + FONT, by + height / 2 + FONT / 3, str(y_names[y])))
         for x in range(columns) if follows else ():
             corner = 'x="{:g}" y="{:g}" width="{:g}" height="{:g}"'
             place = corner.format(*_box(wall, (y, x), left))

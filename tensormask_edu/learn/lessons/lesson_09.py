@@ -1,6 +1,6 @@
 """The exercises of lesson 09: losses by hand, boxes from deltas, suppression, a score.
 
-next: commands/predict.py
+next: learn/lessons/lesson_10.py
 """
 
 from __future__ import annotations
