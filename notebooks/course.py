@@ -25,9 +25,7 @@ from pathlib import Path
 import yaml
 
 FOLDER = Path(__file__).resolve().parent
-PLANNED = {
-    "12 Ship it": "what leaves PyTorch?",
-}
+PLANNED: dict[str, str] = {}
 # What a text may hold in the place of lines that are made here.
 HEAD, LAST, MAP = "{{ head }}", "{{ last }}", "{{ map }}"
 
