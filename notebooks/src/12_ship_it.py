@@ -387,7 +387,7 @@ lesson_12.apart_by_layer(runs, tolerance, first)
 #
 # `fuse.1` is the normalisation behind the mask branch's last convolution, called once per
 # level; call 2 is level 1's. Its weights are those of call 1, which agrees. So its *input* is
-# wrong. List what the mask branch computes between its layers:
+# wrong. List what `MaskBranch` computes between its layers:
 
 # %%
 between = [
@@ -422,7 +422,6 @@ print("first that differs:", first_diverging(*zip(*mended.values(), strict=True)
 # | you see | probably |
 # |---|---|
 # | "is not a registered function/op" | a node of ours without its function body |
-# | an engine that is right and slow | no plugin was taken: count the plugin layers |
 # | nothing found, no error | pixels of 0 to 255 where the file wants 0 to 1 |
 # | boxes right, masks moved | another convention in a `Resize` |
 # | "equal" for a run full of NaN | asked with `>`: every comparison with NaN is False |
@@ -439,7 +438,8 @@ print("first that differs:", first_diverging(*zip(*mended.values(), strict=True)
 # |---|---|---|
 # | `swap_align2nat`, section 4.2 | `ops.swap_align2nat`, `write.add_bodies` | 12, parts 1 and 2 |
 # | `align2nat`, section 3.3 | `flat_places`, `ops.swap_align2nat_windows` | 12, part 3 |
-# | tensor bipyramid, section 4.2 | `mask_branch` | 12, part 7 |
+# | λ, section 3.4 | `SwapByTwo`, `SwapAlign2Nat` | 12, part 1 |
+# | tensor bipyramid, section 4.2 | `heads.MaskBranch` | 12, part 7 |
 #
 # **You can now** take a model out of PyTorch and prove that it is still the same. More:
 # [deployment](../docs/deployment.md).
