@@ -210,7 +210,8 @@ learn.compare(out, expected, "your places in ONNX Runtime, and the operator")
 # filled.
 
 # %%
-folder = Path(tempfile.mkdtemp())
+scratch = tempfile.TemporaryDirectory()  # gone when the notebook is closed
+folder = Path(scratch.name)
 checkpoint = learn.full_or_smoke("shapes", lesson_12.small_checkpoint(folder))
 short = learn.full_or_smoke({}, {"nms_iterations": 4})
 model, input_config = load_checkpoint(checkpoint)
