@@ -19,10 +19,10 @@ demo: $(VENV)/.demo ## from nothing to outputs/demo/report.html; says beforehand
 	$(BIN)/tensormask-edu demo --output outputs/demo
 
 test: $(VENV)/.dev ## the tests, CPU only; ends with the checks that did not run and why
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not long"
 
 test-all: $(VENV)/.dev ## the long tests as well
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lab: $(VENV)/.learn ## JupyterLab on copies of the lessons, in work; LAB=... goes to Jupyter
 	@$(BIN)/python notebooks/lab.py $(LAB)

@@ -26,7 +26,6 @@ import yaml
 
 FOLDER = Path(__file__).resolve().parent
 PLANNED = {
-    "11 Real photos, full model": "does it survive reality?",
     "12 Ship it": "what leaves PyTorch?",
 }
 # What a text may hold in the place of lines that are made here.

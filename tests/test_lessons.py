@@ -16,14 +16,22 @@ from test_viz import scene, texts
 from tensormask_edu import config
 from tensormask_edu.ablations import coverage, stored
 from tensormask_edu.ancestors import deepmask
-from tensormask_edu.evaluation import coco_scores, results
+from tensormask_edu.data import coco
+from tensormask_edu.evaluation import coco_scores, lost, results
 from tensormask_edu.learn.kinds import EXERCISES
-from tensormask_edu.learn.lessons import lesson_02, lesson_08, lesson_09, lesson_10
+from tensormask_edu.learn.lessons import (
+    lesson_02,
+    lesson_08,
+    lesson_09,
+    lesson_10,
+    lesson_11,
+)
+from tensormask_edu.masks import encode
 from tensormask_edu.reference.assign import is_positive
 from tensormask_edu.viz import ablations, film, reasons, threads
 
 TEXTS = ROOT / "notebooks" / "src"
-TWINS = sorted([*TEXTS.glob("0[789]*.py"), *TEXTS.glob("10*.py")])
+TWINS = sorted([*TEXTS.glob("0[789]*.py"), *TEXTS.glob("1[01]*.py")])
 SMALLEST_PT = 12  # at 100 dpi and 7 inches: 9 px where a picture is shown 380 px wide
 
 
@@ -173,6 +181,36 @@ def test_the_explorer_of_windows_shows_the_gap_below_an_octave():
     assert "A square of 27 px, 2 px off a cell, has NO window with one size" in page
     assert "A square of 27 px, 0 px off a cell, has 1 window with one size" in page
     assert page.count(">27<") == 0 and page.count(">31<") == 2  # every other length is named
+
+
+def test_the_kinds_of_errors_are_those_of_the_package_where_nothing_is_merged():
+    """Discs of 10 px, found moved to the right: the further, the worse the kind."""
+    size, truths, found = (24, 200), [], []
+    for k, moved in enumerate((0, 1, 2, 8)):
+        x = 5 + 50 * k
+        truths.append((7, x + 5, 10, 10))
+        found += [(7, x + 5 + moved, 10, 10)] * (1 + (k == 0))
+    masks = [
+        np.concatenate([lesson_11.nuclei(size, [row]) for row in rows])
+        for rows in (found, truths)
+    ]
+    ious = lesson_11.ious_of(*masks)
+    mine = lesson_11.sort_errors(ious).tolist()
+    rles = [encode(part) for part in masks]
+    judged = lost.judge(lost.Overlap(*rles), np.zeros(len(ious), bool))
+    kinds = ["false" if kind == "poor" else kind for kind in judged.kind]
+    assert [("fine", "coarse", "doubled", "false")[kind] for kind in mine] == kinds
+    assert set(mine) == {0, 1, 2, 3}
+
+
+def test_photos_are_read_back_as_they_were_written(tmp_path):
+    drawn = list(lesson_11.drawn(2, side_px=96))
+    lesson_11.write_photos(tmp_path, drawn)
+    dataset = coco.CocoFolder(tmp_path, "val", keep_empty=True)
+    for k, (pixels, masks) in enumerate(drawn):
+        image, truth = dataset[k]
+        assert np.array_equal(image, pixels)
+        assert np.array_equal(truth["masks"], masks[masks.any((1, 2))])
 
 
 # --- pictures ---------------------------------------------------------------------------------

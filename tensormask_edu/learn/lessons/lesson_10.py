@@ -1,6 +1,6 @@
 """The exercises of lesson 10: an order to bet on, a paired difference, windows per object.
 
-next: commands/predict.py
+next: learn/lessons/lesson_11.py
 """
 
 from __future__ import annotations
