@@ -7,8 +7,8 @@
 
 The first two train into `outputs/ship/NAME` and pack; Ctrl-C pauses, `--resume` goes on. `pack`
 takes a run that was trained already, by `tensormask-edu train` too. Packed are weights,
-configuration, card and six failures, into `tensormask_edu/models/NAME` unless a folder is
-named.
+configuration, card and six failures, into `tensormask_edu/weights/models/NAME` unless a folder
+is named.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from tensormask_edu.data.shapes import write_shapes
 from tensormask_edu.detector.model import TensorMask
 from tensormask_edu.evaluation.ceiling import ceiling
 from tensormask_edu.evaluation.coco_scores import evaluate
-from tensormask_edu.models.shipped import CARD, PAGE, ROOM
 from tensormask_edu.training.journal import STATE, read_log
 from tensormask_edu.training.train import train
 from tensormask_edu.weights.checkpoint import WEIGHTS, load_checkpoint, save_checkpoint
+from tensormask_edu.weights.shipped import CARD, PAGE, ROOM
 
 LARGEST_BYTES = 2_000_000
 PICTURE, COLUMNS = "failures.png", 96

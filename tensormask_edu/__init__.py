@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from .detector.model import build_model as build_model
     from .evaluation.coco_scores import evaluate as evaluate
     from .geometry import Geometry as Geometry
-    from .models.shipped import list_models as list_models
     from .ops import swap_align2nat as swap_align2nat
     from .training.train import train as train
     from .weights.checkpoint import load_checkpoint as load_checkpoint
     from .weights.checkpoint import save_checkpoint as save_checkpoint
+    from .weights.shipped import list_models as list_models
 
 __version__ = "0.1.0"
 
@@ -33,7 +33,7 @@ _PUBLIC = {
     "TensorMask": "detector.model",
     "build_model": "detector.model",
     "evaluate": "evaluation.coco_scores",
-    "list_models": "models.shipped",
+    "list_models": "weights.shipped",
     "load_checkpoint": "weights.checkpoint",
     "save_checkpoint": "weights.checkpoint",
     "swap_align2nat": "ops",

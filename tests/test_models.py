@@ -22,9 +22,9 @@ from tensormask_edu.commands.predict import detect
 from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.data.shapes import CLASS_NAMES, write_shapes
 from tensormask_edu.masks import iou
-from tensormask_edu.models import shipped
-from tensormask_edu.models.shipped import list_models, located, read_card, read_page
+from tensormask_edu.weights import shipped
 from tensormask_edu.weights.checkpoint import build_from, load_checkpoint, save_checkpoint
+from tensormask_edu.weights.shipped import list_models, located, read_card, read_page
 
 NAMES = ("cells", "shapes")
 LARGEST_BYTES = 2_000_000

@@ -48,7 +48,7 @@ def test_the_wheel_carries_kernel_sources_and_type_marks(wheel):
 def test_the_wheel_carries_the_models_that_come_along(wheel):
     room = ROOT / "tensormask_edu" / "models"
     wanted = {path.relative_to(ROOT).as_posix() for path in room.glob("*/*.*")}
-    assert "tensormask_edu/models/cells/model.safetensors" in wanted
+    assert "tensormask_edu/weights/models/cells/model.safetensors" in wanted
     assert wanted <= set(zipfile.ZipFile(wheel).namelist())
 
 

@@ -42,9 +42,8 @@ from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.detector.model import build_model
 from tensormask_edu.evaluation import coco_scores, lost
 from tensormask_edu.learn.lessons import lesson_11
-from tensormask_edu.models import shipped
 from tensormask_edu.viz import reasons
-from tensormask_edu.weights import official
+from tensormask_edu.weights import official, shipped
 
 # %% [markdown]
 # ## 1. The full model, part by part
@@ -219,9 +218,9 @@ for state in (
 #   right; 1 is perfect. **AP**: the mean for 0.5, 0.55, ..., 0.95, so edges count too.
 # - `ceiling_AP`: what true masks score, seen through the bins of windows that learn them.
 #
-# Score it yourself, on photos of yours if the environment variable `TENSORMASK_EDU_PHOTOS`
-# names a COCO folder (`notebooks/data/make_nuclei.py` cuts eight out of a data set). Without
-# any we *draw* nuclei: bright ellipses, out of focus, in noise. They are not reality.
+# Score it yourself, on eight crops of those photos (2018 Data Science Bowl, BBBC038, CC0) or on
+# yours, if the environment variable `TENSORMASK_EDU_PHOTOS` names a COCO folder. Where there
+# are neither we *draw* nuclei: bright ellipses, out of focus, in noise.
 
 # %%
 card = shipped.read_card("cells")
@@ -236,15 +235,14 @@ if not folder.is_dir():
 dataset = CocoFolder(folder, "val", keep_empty=True)
 print(len(dataset), what)
 shown = []
-for k in range(3):
+for k in (k % len(dataset) for k in (1, 3, 5)):
     image, truth = dataset[k]
     found = detect(model, image.numpy(), sizes, score=0.5)
-    part = np.s_[..., :80, :80]
-    shown.append((f"picture {k + 1}", image[part], truth["masks"][part], found["masks"][part]))
+    shown.append((f"picture {k + 1}", image, truth["masks"], found["masks"]))
 lesson_11.panels(shown, f"Three {what}: what the model finds")
 
 # %% [markdown]
-# *A corner of each. Dashed: masks with a **score**, how sure the model is, of at least 0.5.*
+# *Dashed: masks with a **score**, how sure the model is, of at least 0.5.*
 # The AP here, of all masks however unsure:
 
 # %%
@@ -254,8 +252,8 @@ scores = coco_scores.score(ground_truth, detections)
 print({name: round(scores[name], 3) for name in ("AP", "AP50", "AP75")}, "on", what)
 
 # %% [markdown]
-# So few pictures say little, and drawn nuclei have no texture, no dirt and no doubt about where
-# they end. From which score on should one believe a mask? Move the slider:
+# So few pictures say little: the card's 60 say more. From which score on should one believe a
+# mask? Move the slider:
 
 # %%
 image, truth = dataset.image(2)[:, :64, :64].numpy(), dataset.truth(2, (0, 0, 64, 64))

@@ -40,11 +40,11 @@ from ..detector.targets import build_targets
 from ..evaluation import coco_scores as evaluate
 from ..evaluation.ceiling import ceiling
 from ..geometry import sizes_px
-from ..models.shipped import read_card
 from ..training.journal import read_log
 from ..training.train import train
 from ..viz.gallery import method
 from ..weights.checkpoint import load_checkpoint
+from ..weights.shipped import read_card
 from . import doctor
 from .check_ops import GOLDEN_FILE, check_ops, golden_cases, golden_error, scaled_error
 from .expected import CLOCK_SHARE, learning_curve, pace

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..base.tables import text_table
-from ..models.shipped import list_models, read_card, read_page
+from ..weights.shipped import list_models, read_card, read_page
 
 HEAD = ("name", "for", "classes", "mask AP of", "size", "SHA-256", "licence")
 

@@ -3,7 +3,7 @@
 Each object is drawn from its best positive window's target, with score 1. What is lost is lost
 to bins and missing windows of this geometry, not to learning; an AP reads only beside it.
 
-next: models/shipped.py
+next: weights/shipped.py
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A checkpoint is a folder: `model.safetensors` (weights) and `config.json` (model, input).
 
 Nothing is unpickled; the configuration is enough to rebuild the model. A model that comes along
-is loaded by its name (`models.shipped`). Weights of others come in through `load_official` and
+is loaded by its name (`shipped.py`). Weights of others come in through `load_official` and
 `load_torchvision`; `convert` makes a checkpoint of a published file.
 
 next: weights/official.py
@@ -28,8 +28,8 @@ from ..config import (
     to_json,
 )
 from ..detector.model import TensorMask, build_model
-from ..models.shipped import check_weights, list_models, located
 from .official import load_official, load_torchvision, official_state
+from .shipped import check_weights, list_models, located
 
 __all__ = [
     "build_from",

@@ -15,7 +15,7 @@ from typing import Any
 from ..base.errors import bad_input
 from ..base.files import file_sha256, read_json
 
-ROOM = Path(__file__).parent
+ROOM = Path(__file__).parent / "models"
 CARD, PAGE = "card.json", "card.md"
 
 
