@@ -89,7 +89,7 @@ $(EXPLORER)/node_modules/.installed: $(EXPLORER)/package-lock.json
 
 $(VENV)/.learn: $(VENV)/.base
 	@echo "installing into $(VENV): JupyterLab, and PyTorch with the CUDA libraries that it"
-	@echo "brings along: 5.7 GB on the disk when done. It takes some minutes."
+	@echo "brings along: 5.8 GB on the disk when done. It takes some minutes."
 	$(PIP_SHOWN) -e '.[learn]'
 	touch $@
 

@@ -140,8 +140,9 @@ def main() -> int:
     parser.add_argument("--words", action="store_true", help="run nothing, bring in the text")
     parser.add_argument("--check", action="store_true", help="run nothing, compare")
     arguments = parser.parse_args()
-    checkout = str(FOLDER.parent)  # that the notebooks lie in
-    os.environ.setdefault("PYTHONPATH", checkout)
+    checkout = FOLDER.parent  # that the notebooks lie in
+    packages = os.pathsep.join([str(checkout), str(checkout / "exporters")])
+    os.environ.setdefault("PYTHONPATH", packages)
     if not arguments.check:
         for twin in twins(arguments.lesson):
             reword(twin) if arguments.words else build(twin)

@@ -13,7 +13,7 @@ Every lesson's text, `src/NN_name.py`, begins with what is known of it:
     #     exercises: [window_mask, nat2align]
 
 Nothing else lists the lessons: the site's menu and table, the map in lesson 00, previous and
-next, and the tests are made from this. `PLANNED` names those that are not written yet.
+next, and the tests are made from this.
 """
 
 from __future__ import annotations
@@ -25,9 +25,6 @@ from pathlib import Path
 import yaml
 
 FOLDER = Path(__file__).resolve().parent
-PLANNED = {
-    "12 Ship it": "what leaves PyTorch?",
-}
 # What a text may hold in the place of lines that are made here.
 HEAD, LAST, MAP = "{{ head }}", "{{ last }}", "{{ map }}"
 
@@ -80,14 +77,12 @@ def lesson_of(twin: Path) -> Lesson:
 
 
 def table(folder: str = "") -> str:
-    """All thirteen lessons as a Markdown table, those that are planned without a link.
+    """All lessons as a Markdown table.
 
     folder: where the notebooks lie, seen from the page.
     """
-    rows = {each.name: _row(each, folder) for each in lessons()}
-    rows |= {name: f"| {name} | {asks} | | planned |" for name, asks in PLANNED.items()}
     head = "| lesson | question | exercises | work |\n|---|---|---|---|"
-    return "\n".join([head, *(rows[name] for name in sorted(rows))])
+    return "\n".join([head, *(_row(each, folder) for each in lessons())])
 
 
 def _row(lesson: Lesson, folder: str) -> str:

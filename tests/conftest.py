@@ -71,7 +71,7 @@ def small(tmp_path_factory):
 
     def make(folder: Path) -> None:
         model, _ = load_checkpoint(checkpoint(folder, SMALL, InputConfig()))
-        export_onnx(model, folder / "small.onnx", masks="dense")
+        export_onnx(model, folder / "small.onnx", masks="dense", nms_iterations=24)
 
     folder = made_once(tmp_path_factory, "small", make)
     return folder / "checkpoint", folder / "small.onnx"

@@ -12,7 +12,7 @@ import pytest
 
 from tensormask_edu import viz
 from tensormask_edu.learn import explorer
-from tensormask_edu.learn.lessons import lesson_02, lesson_04
+from tensormask_edu.learn.lessons import lesson_02, lesson_04, lesson_12
 from tensormask_edu.viz import gallery
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -40,6 +40,14 @@ def test_every_position_is_in_the_page_and_small(page):
 def test_the_picture_names_itself_and_follows_the_page_s_colours(page):
     assert 'role="img" aria-label="Pixel (3, 3)' in page
     assert "fill:currentColor" in page
+
+
+def test_a_window_is_lit_in_the_wall_and_in_memory():
+    page = lesson_12.places_in_memory()._repr_html_()
+    svg = page[page.index("<svg") : page.index("</svg>")]
+    assert len(re.findall(LIT, svg)) == 2 * 9
+    assert "Window (1, 1) reads places 6, 32, 58; 86, 112, 138; 166, 192, 218." in page
+    assert len(re.findall(r'"\d,\d":', page)) == 9
 
 
 def test_a_value_outside_is_hatched():

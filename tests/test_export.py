@@ -287,6 +287,11 @@ def test_the_metadata_says_what_a_user_must_know(tiny):
     assert report["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def test_the_metadata_says_how_long_nms_iterates(small):
+    detector = read_metadata(read_onnx(small[1]), small[1])[contract.DETECTOR]
+    assert (detector["nms_iterations"], detector["masks"]) == (24, "dense")
+
+
 def test_the_file_is_small_and_names_no_folder_of_this_machine(tiny):
     checkpoint, path, _ = tiny
     assert str(ROOT).encode() not in path.read_bytes()

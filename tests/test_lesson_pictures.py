@@ -7,7 +7,7 @@ import pytest
 from matplotlib.text import Text
 
 from tensormask_edu.data import shapes
-from tensormask_edu.learn.lessons import lesson_01, lesson_02, lesson_03, lesson_05
+from tensormask_edu.learn.lessons import lesson_01, lesson_02, lesson_03, lesson_05, lesson_12
 
 PHONE_PX, LEAST_PX = 380, 9.0  # as the site promises
 WHOLE, _ = shapes.whole(0, "train", 16, 64)
@@ -23,6 +23,7 @@ STORED = {
     "fine": MOON.any(0).astype(float),
     "maps": WINDOWS[1::3, 1::3].reshape(25, 24, 24),
 }
+STEP = ("qix,npqjx->npqji", (1, 6, 6, 4, 5))
 
 PICTURES = {
     "01 pile": lambda: lesson_01.pile(IMAGE, WHOLE, lesson_01.visible_masks(WHOLE)),
@@ -37,6 +38,11 @@ PICTURES = {
     "05 scene": lambda: lesson_05.scene(SHAPES, (15, 15), 15),
     "05 beside": lambda: lesson_05.beside(BINS >= 0.5, {"a": BINS, "b": BINS[1::5, 1::5]}),
     "05 centres": lambda: lesson_05.centres(4, 1.5),
+    "12 body": lambda: lesson_12.node_and_body([("x", (1, 3, 3, 8, 10))] + 4 * [STEP]),
+    "12 staircase": lambda: lesson_12.staircase({"a logit": 6, "a pixel": 2500}),
+    "12 layers": lambda: lesson_12.apart_by_layer(
+        {"the whole file": [1e-7, 2e-6], "the broken file": [0, 0.3]}, 1e-4, 1
+    ),
 }
 
 
@@ -76,3 +82,5 @@ def test_numbers_in_the_words_are_those_of_the_picture(drawn):
     counts = ", ".join(map(str, lesson_01.rle_counts(lesson_01.SMALL)))
     assert counts in drawn["01 snake"].alt
     assert "a 1.00" in drawn["05 beside"].alt
+    assert "at layer 1" in drawn["12 layers"].alt
+    assert np.spacing(np.float16(6)) / np.spacing(np.float32(6)) == 8192

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import itertools
 import re
 
 import jupytext
@@ -31,7 +32,7 @@ from tensormask_edu.reference.assign import is_positive
 from tensormask_edu.viz import ablations, film, reasons, threads
 
 TEXTS = ROOT / "notebooks" / "src"
-TWINS = sorted([*TEXTS.glob("0[789]*.py"), *TEXTS.glob("1[01]*.py")])
+TWINS = sorted([*TEXTS.glob("0[789]*.py"), *TEXTS.glob("1[012]*.py")])
 SMALLEST_PT = 12  # at 100 dpi and 7 inches: 9 px where a picture is shown 380 px wide
 
 
@@ -44,9 +45,10 @@ def markdown_of(twin):
 
 
 def names_of_the_package():
-    """Every function, class, field and argument, and every file of a kernel."""
+    """Every function, class and field of both packages, and every file of a kernel."""
     found = {path.name for path in (ROOT / "plugins").rglob("*")}
-    for path in (ROOT / "tensormask_edu").rglob("*.py"):
+    packages = ROOT / "tensormask_edu", ROOT / "exporters" / "tensormask_export"
+    for path in itertools.chain.from_iterable(each.rglob("*.py") for each in packages):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 found.add(node.name)

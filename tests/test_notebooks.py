@@ -36,7 +36,8 @@ def run_notebook(twin) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "pytest", *options]
     command += ["-c", os.devnull, f"--rootdir={FOLDER}", str(path)]
     environment = {**os.environ, "TENSORMASK_EDU_SMOKE": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    packages = [str(ROOT), str(ROOT / "exporters"), os.environ.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(packages)
     return subprocess.run(
         command, capture_output=True, text=True, cwd=FOLDER, env=environment, check=False
     )
@@ -171,8 +172,6 @@ def test_thirteen_lessons_are_in_the_table_each_once():
     rows = course.table().splitlines()[2:]
     numbers = [re.search(r"\| \[?(\d\d) ", row)[1] for row in rows]
     assert numbers == [f"{number:02}" for number in range(13)]
-    written = {lesson.number for lesson in course.lessons()}
-    assert not written & {name[:2] for name in course.PLANNED}
 
 
 def test_every_lesson_leads_to_the_one_before_and_the_next():
@@ -289,8 +288,8 @@ def test_as_root_jupyter_is_told_so(monkeypatch, capsys):
 def test_make_lab_says_what_it_installs():
     recipe = (ROOT / "Makefile").read_text(encoding="utf-8")
     before = recipe[recipe.index("$(VENV)/.learn:") :]
-    assert before.index("5.7 GB") < before.index("-e '.[learn]'")
-    assert "5.7 GB" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert before.index("5.8 GB") < before.index("-e '.[learn]'")
+    assert "5.8 GB" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @each_lesson
@@ -322,9 +321,6 @@ def test_every_row_of_the_map_leads_to_what_it_names(twin):
             re.split(r"[(\[=]", name)[0].split(".")[-1] for name in re.findall("`(.+?)`", code)
         }
         for number, parts in re.findall(r"(\d\d)(?:, parts? ([\d to and]+))?", where):
-            if number not in written:
-                assert any(name.startswith(number) for name in course.PLANNED)
-                continue
             text = "\n".join(cell.source for cell in written[number])
             before = text.partition("| paper |")[0]
             assert any(re.search(rf"\b{name}\b", before) for name in names), (code, where)

@@ -17,16 +17,26 @@ from tensormask_edu.base.errors import InputError
 from tensormask_edu.config import InputConfig
 from tensormask_edu.data.shapes import write_shapes
 from tensormask_edu.detector.model import build_model
+from tensormask_edu.learn.kinds import EXERCISES
+from tensormask_edu.learn.lessons import lesson_12
 from tensormask_edu.weights.checkpoint import load_checkpoint, save_checkpoint
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from tensormask_export import cli, contract
+from tensormask_export.onnx_file.graph import DetectorGraph
 from tensormask_export.onnx_file.read import read_metadata, read_onnx
 from tensormask_export.runtimes.find import find_sessions
 from tensormask_export.verify import report as report_module
-from tensormask_export.verify.compare import LIMITS, Difference, match, match_pairs
+from tensormask_export.verify.compare import (
+    LIMITS,
+    Difference,
+    difference,
+    match,
+    match_pairs,
+)
+from tensormask_export.verify.layers import both_sides, scope_of
 from tensormask_export.verify.report import VerifyReport, verify
 
 NO_EXTENSIONS = importlib.util.find_spec("onnxruntime_extensions") is None
@@ -218,6 +228,29 @@ def test_the_first_layer_that_differs_is_named(small, tmp_path):
     assert first.output == "class_tower.0"
     assert "layers: the first that differs is class_tower.0," in report.table()
     assert {row.passed for row in report.layers if row.output.startswith("backbone")} == {True}
+
+
+def test_the_file_broken_for_lesson_12_differs_where_only_masks_come_by(small):
+    proto, graph = read_onnx(small[1]), DetectorGraph(load_checkpoint(small[0])[0], "dense")
+    images, found = np.random.default_rng(0).random((1, 3, 32, 48), np.float32), {}
+    for name, file in (("whole", proto), ("broken", lesson_12.broken(proto))):
+        layers, _ = both_sides(file, graph.eval(), images)
+        found[name] = lesson_12.first_diverging(*zip(*layers.values(), strict=True), RAW)
+    names, node = list(layers), lesson_12.broken(proto).graph.node
+    assert found["whole"] == -1 and names[found["broken"]].startswith("mask_branch.fuse.")
+    differ = [one for one, other in zip(node, proto.graph.node, strict=True) if one != other]
+    assert [scope_of(each)[-2] for each in differ] == ["model.network.mask_branch"]
+
+
+def test_lesson_12_asks_of_a_stage_what_verify_asks_of_an_output():
+    for case in EXERCISES["first_diverging"].cases:
+        ours, theirs, tolerance = case.make()
+        passed = [
+            difference(("", ""), "", found, expected, tolerance).passed
+            for expected, found in zip(ours, theirs, strict=True)
+        ]
+        first = passed.index(False) if False in passed else -1
+        assert lesson_12.first_diverging(ours, theirs, tolerance) == first
 
 
 def test_a_mask_that_differs_is_found_though_the_raw_outputs_are_equal(small, tmp_path):

@@ -4,7 +4,8 @@
 
 FOLDER holds photos that may be passed on (those of the 2018 Data Science Bowl are CC0), its
 split `val` those that the model `cells` was not trained on. Eight of them, evenly spaced, are
-cut to the 128 px that hold the most whole nuclei. Lesson 11 draws nuclei where there is no such folder.
+cut to the 128 px that hold the most whole nuclei. Lesson 11 draws nuclei where there is no such
+folder.
 """
 
 from __future__ import annotations

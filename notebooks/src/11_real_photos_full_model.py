@@ -425,7 +425,7 @@ else:
     print("skipped: PyTorch sees no CUDA device. No GPU figure is stored with this lesson.")
 
 # %% [markdown]
-# With a published file (part 2) the full model segments any photo of yours:
+# With a published file (part 2) it segments your photos:
 #
 # ```sh
 # tensormask-edu convert model_final_8f325c.pkl --preset r50_fpn_1x --output outputs/r50_1x
@@ -455,7 +455,7 @@ else:
 # | AP, AP50, AP75, section 5 | `evaluation.coco_scores.score` | 11, part 3 |
 # | errors by kind, in no section | `evaluation.lost.lost` | 11, parts 4 and 5 |
 #
-# **You can now** take a detector apart, load foreign weights with the right doubts, and find
-# out why a mask is wrong.
+# **You can now** take a detector apart, load foreign weights with doubts, and find out why a
+# mask is wrong.
 #
 # {{ last }}

@@ -41,8 +41,8 @@ CURVE_FILES = (
 DEVIATIONS = 4.1
 LEAST_SHARE = 0.5  # of the mean: where seeds differ much the band must still be able to fail
 # Of the band's end, where the clock ends training: its learning rate then falls with time, and
-# steps of uneven length get other shares of the fall than in the curve. A machine that was three
-# times slower at first than later reached 0.77 of the mean of other seeds.
+# steps of uneven length get other shares of the fall than in the curve. A machine three times
+# slower at first than later reached 0.77 of the mean of other seeds.
 CLOCK_SHARE = 0.7
 PACE_STEPS = 4  # timed, after the number of threads is found
 

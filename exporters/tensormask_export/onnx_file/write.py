@@ -38,7 +38,7 @@ from tensormask_edu.weights.checkpoint import weights_sha256
 from .. import contract
 from ..contract import Precision
 from ..shapes import Array
-from .graph import DetectorGraph, MaskMode, padding_colour
+from .graph import NMS_ITERATIONS, DetectorGraph, MaskMode, padding_colour
 from .precision import in_precision
 from .samples import make_samples
 
@@ -95,6 +95,7 @@ def export_onnx(
     *,
     masks: MaskMode = "windows",
     candidates: int | None = None,
+    nms_iterations: int = NMS_ITERATIONS,
     precision: Precision = "float32",
     inner: Collection[contract.Inner] = (),
     input_config: InputConfig | None = None,
@@ -102,7 +103,7 @@ def export_onnx(
     """Write `model` to `path` as ONNX: input `images`, outputs by the names of `contract`.
 
     Args:
-        masks, candidates: see `graph.DetectorGraph`.
+        masks, candidates, nms_iterations: see `graph.DetectorGraph`.
         precision: of weights and activations, see `precision.py`; inputs and outputs stay
             float32.
         inner: kinds of inner tensors among the outputs, see `contract.INNER`: for study.
@@ -115,12 +116,13 @@ def export_onnx(
     start = time.perf_counter()
     if precision not in contract.PRECISIONS:
         raise bad_input("precision", " or ".join(contract.PRECISIONS), repr(precision))
-    graph = DetectorGraph(model, masks, candidates).eval()
+    how = (masks, candidates, nms_iterations)
+    graph = DetectorGraph(model, *how).eval()
     detector, weights = detector_metadata(graph, precision), weights_sha256(model)
     with written_whole(path) as temporary:
         temporary.touch()  # a folder that cannot be written shows at once
         converted = in_precision(model, precision)
-        proto = capture(DetectorGraph(converted, masks, candidates, inner=inner).eval())
+        proto = capture(DetectorGraph(converted, *how, inner=inner).eval())
         add_bodies(proto)
         # PyTorch in float32 says what is right, whatever the file's precision
         samples = make_samples(partial(computed, graph), graph.config.geometry.padding_px)

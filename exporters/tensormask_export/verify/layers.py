@@ -43,6 +43,25 @@ def compare_layers(
     Args:
         kind: of the runtime, one of `KINDS`.
     """
+    layers, title = both_sides(proto, graph, images, kind)
+    where = (title, "first input")
+    return [
+        difference(where, name, found, expected, limits.raw.value)
+        for name, (expected, found) in layers.items()
+    ]
+
+
+def both_sides(
+    proto: onnx.ModelProto, graph: DetectorGraph, images: Array, kind: str = "onnxruntime"
+) -> tuple[dict[str, tuple[Array, Array]], str]:
+    """What every layer gives in PyTorch and in a runtime, in the order of computation.
+
+    Args:
+        kind: of the runtime, one of `KINDS`.
+
+    Returns:
+        layer -> PyTorch's output and the runtime's, of one shape; the runtime's title
+    """
     expected = module_outputs(graph, images)
     tensors = scoped_tensors(proto)
     # a module with a call on one side only made several operations of one call
@@ -50,12 +69,13 @@ def compare_layers(
     tensors = {call: tensor for call, tensor in tensors.items() if call[0] not in unclear}
     opened, threads = expose(proto, tensors.values()), torch.get_num_threads()
     (session,), _ = find_sessions(opened, [kind], threads=threads)
-    found, where = session.all_outputs(images), (session.title, "first input")
-    return [
-        difference(where, _title(call), found[tensors[call]], values, limits.raw.value)
+    found = session.all_outputs(images)
+    layers = {
+        _title(call): (values, found[tensors[call]])
         for call, values in expected.items()
         if call in tensors and found[tensors[call]].shape == values.shape
-    ]
+    }
+    return layers, session.title
 
 
 @torch.no_grad()
@@ -89,8 +109,7 @@ def scoped_tensors(proto: onnx.ModelProto) -> dict[Call, str]:
     # module -> operation -> its last tensor
     calls: dict[str, dict[str, str]] = defaultdict(dict)
     for node in proto.graph.node:
-        notes = [note.value for note in node.metadata_props if note.key == NODE_SCOPE]
-        scope = ast.literal_eval(notes[0]) if notes else []
+        scope = scope_of(node)
         if len(scope) >= 2:
             module, operation = scope[-2:]
             calls[module][operation] = node.output[0]
@@ -99,6 +118,12 @@ def scoped_tensors(proto: onnx.ModelProto) -> dict[Call, str]:
         for module, operations in calls.items()
         for number, tensor in enumerate(operations.values())
     }
+
+
+def scope_of(node: onnx.NodeProto) -> list[str]:
+    """The modules that a node came from, from the outermost, then the operation; or []."""
+    notes = [note.value for note in node.metadata_props if note.key == NODE_SCOPE]
+    return list(ast.literal_eval(notes[0])) if notes else []
 
 
 def _title(call: Call) -> str:

@@ -1,6 +1,6 @@
 """The exercises of lesson 11: parameters of a head, places of weights, kinds of errors.
 
-next: commands/predict.py
+next: learn/lessons/lesson_12.py
 """
 
 from __future__ import annotations
