@@ -85,8 +85,8 @@ learn.check("paper_order", gains)
 # %% [markdown]
 # ## 2. A difference, or luck?
 #
-# No laptop repeats that. So make everything small: shapes of one class on 64 px, 0.7 million
-# weights, 700 steps. Does the *order* survive?
+# No laptop repeats that. So make everything small: shapes of one class on 64 px, less than a
+# million weights, 700 steps. Does the *order* survive?
 #
 # First a trap. Training begins with random weights and shows the pictures in a random order; a
 # **seed** fixes both, and another seed gives another score. Here is B in its mildest form,
@@ -249,9 +249,12 @@ ablations.beside_the_paper(list(lesson_10.differences(tables)))
 #
 # **What the trunk gets wrong**: its features serve all heads, most of which are smooth. Nearest
 # reads them in another way and is served badly: with λ = 5 it falls below natural, and in the
-# paper it lies far above (25.9 and 13.5). So on a trunk compare nearest with bilinear alone.
+# paper it lies far above (25.9 and 13.5). So on a trunk compare nearest with bilinear alone, and
+# trust the sign, not the size.
 #
-# The same question reaches back to lesson 02: what did each step from DeepMask on add?
+# The same question reaches back to lesson 02: what did each step from DeepMask on add? (AR100:
+# the share of objects found by the best 100 masks, averaged over the IoUs that AP asks for. It
+# needs no classes. Where one number stands, one seed is stored: part 2 says what that proves.)
 
 # %%
 for name in ("ancestors", "roi"):
@@ -360,8 +363,8 @@ for words, sides in (("one size", (7,)), ("two sizes", (5, 7))):
 # %% [markdown]
 # By the text the second size saves nearly everything that was lost. By the code there is little
 # to save in the standard world; in crowds there is, because a window that two objects claim is
-# lost to both, and a second size gives each another chance. So the paper's +1.6 is explained by
-# coverage if it was trained by its text. If it was trained with the published code, other
+# lost to both, and a second size gives each another chance. So coverage can explain
+# the paper's +1.6 if it was trained by its text. If it was trained with the published code, other
 # reasons must do: twice the positive windows, finer steps of scale, COCO's crowds. No count
 # tells these apart.
 #

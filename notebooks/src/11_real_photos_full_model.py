@@ -55,8 +55,8 @@ from tensormask_edu.weights import official, shipped
 # - three **heads** read every map: one says the *class* of each window, one its *box*, one its
 #   *mask*.
 #
-# On PyTorch's `meta` device tensors have shapes but no memory, and can be counted. Beside the
-# full model the package's smallest preset, `tiny`.
+# On PyTorch's `meta` device tensors have shapes but no memory, and can be counted. Beside it
+# stands the smallest preset, `tiny`.
 
 # %%
 with torch.device("meta"):
@@ -113,8 +113,7 @@ def head_parameters(before, channels, convs, outputs, kernel):
 learn.check(head_parameters)
 
 # %% [markdown]
-# Stuck? `learn.hint("head_parameters", 1)`, then 2, then 3; `learn.solution("head_parameters")`
-# shows ours. So it is with every exercise.
+# Stuck? `learn.hint("head_parameters", 1)`, then 2, then 3; `learn.solution("head_parameters")`.
 #
 # Two sizes of windows hang at each place, so the class head of 80 classes gives 160 channels
 # and the box head 8. The mask head has a 1 x 1 predictor per size, of 11 x 11 and 15 x 15
@@ -136,8 +135,8 @@ for part, number in mine.items():
 # ## 2. Somebody else's weights
 #
 # The authors published two trained models of this kind, under detectron2's names. Their files
-# are not downloaded here and were never opened for this lesson. What can be shown without them
-# is what goes wrong first: **names and shapes**.
+# were never opened for this lesson. What can be shown without them is what goes wrong first:
+# **names and shapes**. (Norms also hold means and variances, values that are no parameters.)
 
 # %%
 theirs = official.official_state(full)  # their name -> a tensor without memory
@@ -204,9 +203,9 @@ for state in (
         print(error)
 
 # %% [markdown]
-# What this does *not* prove: that the numbers mean the same. A torchvision ResNet has the same
-# shapes and halves its grid in another convolution: every shape fits, and the numbers come out
-# wrong. Only comparing outputs finds that.
+# What this does *not* prove: that the numbers mean the same. A torchvision ResNet halves its
+# grid in another convolution: every shape fits, and the numbers come out wrong. Only comparing
+# outputs finds that.
 #
 # ## 3. Nuclei, and a model that comes along
 #
@@ -214,8 +213,9 @@ for state in (
 # cells, in microscope photos. Its card has scores of 60 photos that it was not trained on:
 #
 # - **IoU**: the pixels that a mask and an object both have over those that either has.
-# - **AP50**: the area under a curve of precision against recall, if an IoU of 0.5 makes a mask
-#   right; 1 is perfect. **AP**: the mean for 0.5, 0.55, ..., 0.95, so edges count too.
+# - **AP50**: the area under a curve of precision (how many masks are right) against recall (how
+#   many objects are found), if an IoU of 0.5 makes a mask right; 1 is perfect. **AP**: the mean
+#   for 0.5, 0.55, ..., 0.95, so edges count too.
 # - `ceiling_AP`: what true masks score, seen through the bins of windows that learn them.
 #
 # Score it yourself, on eight crops of those photos (2018 Data Science Bowl, BBBC038, CC0) or on
@@ -252,8 +252,7 @@ scores = coco_scores.score(ground_truth, detections)
 print({name: round(scores[name], 3) for name in ("AP", "AP50", "AP75")}, "on", what)
 
 # %% [markdown]
-# So few pictures say little: the card's 60 say more. From which score on should one believe a
-# mask? Move the slider:
+# So few pictures say little. From which score on should one believe a mask? Move the slider:
 
 # %%
 image, truth = dataset.image(2)[:, :64, :64].numpy(), dataset.truth(2, (0, 0, 64, 64))
@@ -265,8 +264,7 @@ lesson_11.by_threshold(image, detect(model, image, sizes), truth["masks"].numpy(
 #
 # ## 4. Which error is it?
 #
-# An AP does not say what to mend. So sort the errors. A detection is **fine** if
-# its IoU with its object is at least 0.75, **coarse** from 0.5 on, **doubled** if its object
+# An AP does not say what to mend, so sort the errors. A detection is **fine** if its IoU with its object is at least 0.75, **coarse** from 0.5 on, **doubled** if its object
 # has a better one already, **false** if it has none.
 #
 # ### Exercise: sort them (15 min, ●●●)
@@ -295,7 +293,7 @@ def sort_errors(ious):
 learn.check(sort_errors)
 
 # %% [markdown]
-# On all pictures, detections with a score of at least 0.5:
+# On all pictures, masks with scores from 0.5 on:
 
 # %%
 kinds, objects = [], 0
@@ -310,8 +308,9 @@ print(f"missed   {objects - kinds.count(0) - kinds.count(1):4} of {objects} nucl
 
 # %% [markdown]
 # The package sorts further. **Merged**: a mask that swallowed several objects; yours called it
-# right for one and the others missed. **Poor**: an IoU of 0.1 to 0.5. And it asks what a kind
-# *costs*: the AP if that kind alone were mended.
+# right for one, or false, and the others missed. **Poor**: an IoU of 0.1 to 0.5. And it asks what
+# a kind *costs*: the AP if that kind alone were mended. (Of the sure masks alone, so the AP is
+# lower than above. Small: under 32 x 32 px.)
 
 # %%
 sure = [row for row in detections if row["score"] >= 0.5]
@@ -341,7 +340,7 @@ cut = lesson_11.failures(ground_truth, sure, images)
 lesson_11.panels(cut, f"Failures in {what}, the largest of each kind")
 
 # %% [markdown]
-# *The failure is in the middle.* A gallery invites stories: too dim, too close, too large?
+# *The failure is in the middle, or where the photo ends.* A gallery invites stories: too dim, too close, too large?
 # Drawn nuclei can test a story: nothing else changes. First the gap, for small nuclei and
 # larger ones:
 
@@ -379,17 +378,17 @@ axes = ("length of a nucleus (px)", "percent found")
 reasons.bars_side_by_side(lengths, share, "Found, by length and light", axes)
 
 # %% [markdown]
-# Three causes, apart from each other:
+# Three causes, one by one:
 #
 # - **Small**: 4 px are two bins.
 # - **Dim**: contrast is stretched once per picture, so one bright neighbour keeps the others in
-#   the dark.
+#   the dark; small ones are lost first.
 # - **Large**: the largest window is 112 px of the photo, so one of 96 px has a window. But nine
 #   in ten nuclei that the model learnt from were 6 to 46 px wide: it was never taught.
 #
 # ## 6. The same on real photos
 #
-# Six failures from the 60 photos, stored with the model:
+# Six failures from the 60 photos:
 
 # %%
 for number, failure in enumerate(card["failures"]["shown"], start=1):
@@ -409,7 +408,7 @@ Image(packed.getvalue(), alt="Six parts of photos: true outlines above, found on
 #
 # ## 7. The full model needs a GPU
 #
-# With random weights its masks mean nothing, but its time does. A photo of 800 x 1344 px:
+# With random weights masks mean nothing, but time does. A photo of 800 x 1344 px:
 
 # %%
 if torch.cuda.is_available():
@@ -445,8 +444,8 @@ else:
 #
 # ## Recap
 #
-# - Two thirds of the full model are a body that knows nothing of masks; the mask head has 3 %.
-# - Names and shapes are the first test of foreign weights, and not the last.
+# - Two thirds of the full model are a body without masks; the mask head has 3 %.
+# - Names and shapes are the first test of foreign weights, not the last.
 # - Sort errors before you mend them; then change one thing at a time.
 #
 # | paper | code | lesson |

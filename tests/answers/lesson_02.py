@@ -277,7 +277,7 @@ def read_box__wrong__weights_the_other_way(features, box, bins):
 
 
 def read_box__wrong__zero_beyond(features, box, bins):
-    """says: blend with nothing"""
+    """says: beyond the outermost centres"""
     x0, y0, x1, y1 = box
     inner = blended(np.pad(features, 1), (x0 + 1, y0 + 1, x1 + 1, y1 + 1), bins)
     return inner

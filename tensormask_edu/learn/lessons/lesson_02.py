@@ -84,6 +84,8 @@ BY_HAND = (SMALL, (1.1, 0.6, 3.7, 3.0), 2)
 BOXES = {
     "a box of whole cells": ((1, 2, 5, 6), 4),
     "a box taller than wide": ((2.2, 0.7, 4.6, 6.1), 3),
+    "a box in the first corner": ((0, 0, 2.4, 1.8), 3),
+    "a box at the last column": ((5.3, 2, 8, 4.5), 3),
     "the whole grid": ((0, 0, 8, 7), 9),
 }
 

@@ -56,10 +56,17 @@ NAMES = "res2.0.conv1.weight res3.3.conv3.weight res4.5.conv2.norm.running_var"
 NAMES += " res5.2.conv1.norm.bias res2.0.shortcut.weight res4.0.shortcut.norm.running_mean"
 
 
+def _gives_text(answer: Any) -> dict[str, Any] | None:
+    """One of the four is a piece of the name: "0" counts as true where 0 does not."""
+    texts = [each for each in answer(f"{BODY}res2.0.shortcut.weight") if isinstance(each, str)]
+    return {"text": texts[0]} if texts else None
+
+
 @loops(
     "* -> k",
     by_hand=(f"{BODY}res3.1.conv2.norm.weight",),
     more=[case_of("a name", (BODY + name,), tensor=BODY + name) for name in NAMES.split()],
+    extras={"numbers": _gives_text},
 )
 def our_place(name: str) -> list[int]:
     """Where a tensor of the official body stands here: [stage, block, conv, is it of a norm].
@@ -186,7 +193,7 @@ def panels(shown: Sequence[Cut], title: str) -> Figure:
 
 def failures(truth: COCO, detections: Sequence[Any], images: Mapping[int, Array]) -> list[Cut]:
     """The largest failure of each kind of `evaluation.lost`, cut out. images: by id."""
-    kinds, side = ("missed", "merged", "doubled", "false", "poor", "coarse"), 48
+    kinds = ("missed", "merged", "doubled", "false", "poor", "coarse")
     worst: dict[str, Any] = dict.fromkeys(kinds)
     for number, image in images.items():
         mine = [row for row in detections if row["image_id"] == number]
@@ -196,7 +203,9 @@ def failures(truth: COCO, detections: Sequence[Any], images: Mapping[int, Array]
             for row in itertools.chain(*scene.of_kind(kind)):
                 mask = decode([scene.rle(row)], scene.size)[0]
                 if not held or mask.sum() > held[0]:
-                    middle = np.argwhere(mask).mean(0) - side / 2
+                    places = np.argwhere(mask)
+                    side = min(max(48, 24 + np.ptp(places, axis=0).max()), *scene.size)
+                    middle = places.mean(0) - side / 2
                     y, x = middle.clip(0, np.subtract(scene.size, side)).astype(int)
                     cut = np.s_[..., y : y + side, x : x + side]
                     both = [decode(part, scene.size)[cut] for part in rles]

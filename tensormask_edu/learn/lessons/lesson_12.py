@@ -142,6 +142,9 @@ def _stages(*apart: float, value: float = 1.0) -> tuple[list[Array], list[Array]
 
 
 OTHER_SHAPE = ([np.ones((1, 2)), np.ones((2, 2))], [np.ones((1, 2)), np.ones((2, 1))])
+TURNED = ([np.ones(2), np.ones((2, 3))], [np.ones(2), np.ones((3, 2))])  # nothing to stretch
+ONE_LARGE = [np.array([1.0, 500, 1])] * 2
+OFF_BESIDE_IT = [np.array([1.0, 500, 1 + gap]) for gap in (3e-3, 6e-3)]
 TRIED = {
     "none is further apart than the tolerance": (*_stages(0.0, 5e-5, 9e-5), 1e-4),
     "theirs are smaller than ours": (*_stages(0.0, -0.5, 0.5), 1e-4),
@@ -153,6 +156,9 @@ TRIED = {
     "values of -500 allow 50 times the tolerance": (*_stages(0, 3e-3, 6e-3, value=-5e2), 1e-4),
     "values of 10 allow the tolerance itself": (*_stages(0.0, 9e-5, 1.5e-4, value=10.0), 1e-4),
     "exactly the tolerance, then more": (*_stages(0.0, 0.25, 0.5), 0.25),
+    "stage 1 has another shape and as many values": (*TURNED, 1e-4),
+    "values of 1 beside one of 500": (ONE_LARGE, OFF_BESIDE_IT, 1e-4),
+    "theirs are larger than ours, of 10": (*_stages(0.5, 1.05, value=10.0), 1.0),
 }
 
 
