@@ -227,8 +227,8 @@ lesson_02.points_of_bins(*lesson_02.BY_HAND)
 # ### Exercise: read a box (15 min, ●●●)
 #
 # One map of features; `bins` is $m$. The box is given in cells from the map's edge, so row 0
-# reaches from y = 0 to y = 1. Less than half a cell from the edge, or beyond it, there are cells
-# on one side only. There $p < 0$ becomes 0 and $p > H - 1$ becomes $H - 1$, whose row
+# reaches from y = 0 to y = 1. Less than half a cell from the edge, or beyond it, there are
+# cells on one side only. There $p < 0$ becomes 0 and $p > H - 1$ becomes $H - 1$, whose row
 # $\lfloor p \rfloor + 1$ is outside and weighs 0; $q$ alike.
 
 

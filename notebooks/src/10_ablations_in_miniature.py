@@ -17,7 +17,8 @@
 #     seconds: 150
 #     objectives:
 #     - tell a difference between two networks from the luck of their seeds;
-#     - say what each idea of the paper is worth, there and in small, and where the two disagree;
+#     - say what each idea of the paper is worth, there and in small, and where the two
+#       disagree;
 #     - count, before any training, whether a second window size can help.
 #     exercises: [paper_order, paired_difference, count_windows, which_earns_what]
 # ---
@@ -51,9 +52,9 @@ from tensormask_edu.viz import ablations, film, reasons
 # %% [markdown]
 # ## 1. Four ideas, and a bet
 #
-# To learn what an idea is worth, take it out and train again: an **ablation**. The paper does so
-# with a large network on COCO's photos, and scores masks by AP (lesson 09) in points, which are
-# hundredths.
+# To learn what an idea is worth, take it out and train again: an **ablation**. The paper does
+# so with a large network on COCO's photos, and scores masks by AP (lesson 09) in points, which
+# are hundredths.
 #
 # | | the idea | instead of | lesson |
 # |---|---|---|---|
@@ -105,9 +106,9 @@ ablations.by_seed(("nearest", "bilinear"), nearest, bilinear, "AP")
 # %% [markdown]
 # *Left: AP of both heads, a line per seed. Right: how far each line rises, on the same scale.*
 #
-# The luckiest nearest head beats two of the bilinear ones: one run of each would prove anything.
-# But the lines are nearly parallel. A seed that is good for one head is good for the other. So
-# compare **in pairs**, seed by seed, and what the two share cancels:
+# The luckiest nearest head beats two of the bilinear ones: one run of each would prove
+# anything. But the lines are nearly parallel. A seed that is good for one head is good for the
+# other. So compare **in pairs**, seed by seed, and what the two share cancels:
 #
 # $$d_s = 100\,(a_s - b_s), \qquad \bar d = \frac1S \sum_s d_s, \qquad
 # e = \frac{1}{\sqrt S} \sqrt{\frac{1}{S-1} \sum_s (d_s - \bar d)^2}$$
@@ -159,8 +160,8 @@ for name in ("1", "2a", "2b"):
 # classes; several mask heads sit on it side by side, and the mask loss is the mean of theirs.
 # All draw masks for the *same* detections, so only masks differ.
 #
-# Train one yourself, in a minute or two: idea A, two heads with nine channels each, λ = 5, and a
-# new seed.
+# Train one yourself, in a minute or two: idea A, two heads with nine channels each, λ = 5, and
+# a new seed.
 
 # %%
 folder, seed = Path(tempfile.mkdtemp()), 3
@@ -199,8 +200,8 @@ for score in ("IoU", "AP"):
     print(f"{score:3} aligned - natural: stored {gaps.round(1)}, yours {yours:+.1f} points")
 
 # %% [markdown]
-# Your trunk carries two heads and saw 1,200 pictures, the stored ones eleven and 3,000; the sign
-# is the same. What it looks like in one held-out picture, a window per object:
+# Your trunk carries two heads and saw 1,200 pictures, the stored ones eleven and 3,000; the
+# sign is the same. What it looks like in one held-out picture, a window per object:
 
 # %%
 picture, truth = held_out[5 % len(held_out)]
@@ -239,8 +240,8 @@ ablations.beside_the_paper(list(lesson_10.differences(tables)))
 # *Grey: the paper, on COCO. Marks: ours, one per seed. Table 1 compares heads that upscale
 # nothing.*
 #
-# **What agrees**, on the trunk: every sign, in every seed, and the growth with λ. That is what a
-# miniature can show.
+# **What agrees**, on the trunk: every sign, in every seed, and the growth with λ. That is what
+# a miniature can show.
 #
 # **What does not**: sizes. The paper's natural head falls off a cliff at λ = 5, ours down a
 # slope. The paper finds natural and aligned within 0.2 points where nothing is upscaled
@@ -249,8 +250,8 @@ ablations.beside_the_paper(list(lesson_10.differences(tables)))
 #
 # **What the trunk gets wrong**: its features serve all heads, most of which are smooth. Nearest
 # reads them in another way and is served badly: with λ = 5 it falls below natural, and in the
-# paper it lies far above (25.9 and 13.5). So on a trunk compare nearest with bilinear alone, and
-# trust the sign, not the size.
+# paper it lies far above (25.9 and 13.5). So on a trunk compare nearest with bilinear alone,
+# and trust the sign, not the size.
 #
 # The same question reaches back to lesson 02: what did each step from DeepMask on add? (AR100:
 # the share of objects found by the best 100 masks, averaged over the IoUs that AP asks for. It
@@ -284,8 +285,8 @@ lesson_10.gaps()
 # *Dark: many windows. Hatched: none, by the paper's text. The object is a square, moved to the
 # right from a place where all levels have a cell.*
 #
-# There is a **gap just below 28 px and just below 56 px**: too large for one level, too small for
-# the next. Windows of 5 x 5 bins, 20, 40 and 80 px long, lie between and close it.
+# There is a **gap just below 28 px and just below 56 px**: too large for one level, too small
+# for the next. Windows of 5 x 5 bins, 20, 40 and 80 px long, lie between and close it.
 #
 # The published *code* takes a stride off the window's side before it compares. So windows of
 # 56 px take objects from (56 - 8) / 2 = 24 px on: the levels overlap, and one size has no gap
@@ -364,9 +365,9 @@ for words, sides in (("one size", (7,)), ("two sizes", (5, 7))):
 # By the text the second size saves nearly everything that was lost. By the code there is little
 # to save in the standard world; in crowds there is, because a window that two objects claim is
 # lost to both, and a second size gives each another chance. So coverage can explain
-# the paper's +1.6 if it was trained by its text. If it was trained with the published code, other
-# reasons must do: twice the positive windows, finer steps of scale, COCO's crowds. No count
-# tells these apart.
+# the paper's +1.6 if it was trained by its text. If it was trained with the published code,
+# other reasons must do: twice the positive windows, finer steps of scale, COCO's crowds. No
+# count tells these apart.
 #
 # ## 6. Your conclusion
 #

@@ -113,7 +113,8 @@ def head_parameters(before, channels, convs, outputs, kernel):
 learn.check(head_parameters)
 
 # %% [markdown]
-# Stuck? `learn.hint("head_parameters", 1)`, then 2, then 3; `learn.solution("head_parameters")`.
+# Stuck? `learn.hint("head_parameters", 1)`, then 2, then 3;
+# `learn.solution("head_parameters")`.
 #
 # Two sizes of windows hang at each place, so the class head of 80 classes gives 160 channels
 # and the box head 8. The mask head has a 1 x 1 predictor per size, of 11 x 11 and 15 x 15
@@ -264,8 +265,9 @@ lesson_11.by_threshold(image, detect(model, image, sizes), truth["masks"].numpy(
 #
 # ## 4. Which error is it?
 #
-# An AP does not say what to mend, so sort the errors. A detection is **fine** if its IoU with its object is at least 0.75, **coarse** from 0.5 on, **doubled** if its object
-# has a better one already, **false** if it has none.
+# An AP does not say what to mend, so sort the errors. A detection is **fine** if its IoU with
+# its object is at least 0.75, **coarse** from 0.5 on, **doubled** if its object has a better
+# one already, **false** if it has none.
 #
 # ### Exercise: sort them (15 min, ●●●)
 #
@@ -308,9 +310,9 @@ print(f"missed   {objects - kinds.count(0) - kinds.count(1):4} of {objects} nucl
 
 # %% [markdown]
 # The package sorts further. **Merged**: a mask that swallowed several objects; yours called it
-# right for one, or false, and the others missed. **Poor**: an IoU of 0.1 to 0.5. And it asks what
-# a kind *costs*: the AP if that kind alone were mended. (Of the sure masks alone, so the AP is
-# lower than above. Small: under 32 x 32 px.)
+# right for one, or false, and the others missed. **Poor**: an IoU of 0.1 to 0.5. And it asks
+# what a kind *costs*: the AP if that kind alone were mended. (Of the sure masks alone, so the
+# AP is lower than above. Small: under 32 x 32 px.)
 
 # %%
 sure = [row for row in detections if row["score"] >= 0.5]
@@ -340,9 +342,9 @@ cut = lesson_11.failures(ground_truth, sure, images)
 lesson_11.panels(cut, f"Failures in {what}, the largest of each kind")
 
 # %% [markdown]
-# *The failure is in the middle, or where the photo ends.* A gallery invites stories: too dim, too close, too large?
-# Drawn nuclei can test a story: nothing else changes. First the gap, for small nuclei and
-# larger ones:
+# *The failure is in the middle, or where the photo ends.* A gallery invites stories: too dim,
+# too close, too large? Drawn nuclei can test a story: nothing else changes. First the gap, for
+# small nuclei and larger ones:
 
 # %%
 shown = []

@@ -205,9 +205,9 @@ learn.compare(out, expected, "your places in ONNX Runtime, and the operator")
 #
 # ## 4. The detector leaves
 #
-# Now everything: normalisation, network, suppression of doubles (NMS), masks. Sizes in a graph must not depend
-# on what is seen: there are always 100 places for detections, and `count` says how many are
-# filled.
+# Now everything: normalisation, network, suppression of doubles (NMS), masks. Sizes in a graph
+# must not depend on what is seen: there are always 100 places for detections, and `count` says
+# how many are filled.
 
 # %%
 scratch = tempfile.TemporaryDirectory()  # gone when the notebook is closed
