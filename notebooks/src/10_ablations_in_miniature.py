@@ -251,7 +251,7 @@ ablations.beside_the_paper(list(lesson_10.differences(tables)))
 # **What the trunk gets wrong**: its features serve all heads, most of which are smooth. Nearest
 # reads them in another way and is served badly: with λ = 5 it falls below natural, and in the
 # paper it lies far above (25.9 and 13.5). So on a trunk compare nearest with bilinear alone,
-# and trust the sign, not the size.
+# and trust the sign, not the size. Each trained by itself, it is above natural in every seed.
 #
 # The same question reaches back to lesson 02: what did each step from DeepMask on add? (AR100:
 # the share of objects found by the best 100 masks, averaged over the IoUs that AP asks for. It
