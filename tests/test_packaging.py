@@ -46,7 +46,7 @@ def test_the_wheel_carries_kernel_sources_and_type_marks(wheel):
 
 
 def test_the_wheel_carries_the_models_that_come_along(wheel):
-    room = ROOT / "tensormask_edu" / "models"
+    room = ROOT / "tensormask_edu" / "weights" / "models"
     wanted = {path.relative_to(ROOT).as_posix() for path in room.glob("*/*.*")}
     assert "tensormask_edu/weights/models/cells/model.safetensors" in wanted
     assert wanted <= set(zipfile.ZipFile(wheel).namelist())
