@@ -35,7 +35,6 @@ def read_vector__wrong__fortran_order(vectors, num_v, num_u, y, x):
 
 
 def read_vector__wrong__turned_into_shape(vectors, num_v, num_u, y, x):
-    """says: columns"""
     return vectors[:, y, x].reshape(num_u, num_v).T
 
 
@@ -52,7 +51,6 @@ def read_vector__wrong__channels_at_the_end(vectors, num_v, num_u, y, x):
 
 
 def read_vector__wrong__row_by_v(vectors, num_v, num_u, y, x):
-    """says: numbers to a row"""
     place = vectors[:, y, x]
     return np.array([[place[v * num_v + u] for u in range(num_u)] for v in range(num_v)])
 
@@ -247,13 +245,11 @@ def read_box__wrong__cell_that_holds_the_point(features, box, bins):
 
 
 def read_box__wrong__box_is_yxyx(features, box, bins):
-    """says: x first"""
     y0, x0, y1, x1 = box
     return blended(features, (x0, y0, x1, y1), bins)
 
 
 def read_box__wrong__align_corners(features, box, bins):
-    """says: edge to edge"""
     (h, w), (x0, y0, x1, y1) = features.shape, box
     rows = np.clip(y0 - 0.5 + np.arange(bins) * (y1 - y0) / max(bins - 1, 1), 0, h - 1)
     columns = np.clip(x0 - 0.5 + np.arange(bins) * (x1 - x0) / max(bins - 1, 1), 0, w - 1)

@@ -61,7 +61,6 @@ def head_parameters__wrong__channels_without_tower(before, channels, convs, outp
 
 
 def head_parameters__wrong__kernel_once(before, channels, convs, outputs, kernel):
-    """says: kernel x kernel"""
     widths = [before] + [channels] * convs
     tower = sum(conv(3, a, b) for a, b in zip(widths, widths[1:], strict=False))
     return tower + outputs * (kernel * widths[-1] + 1)
@@ -228,7 +227,6 @@ def sort_errors__wrong__doubled_as_false(ious):
 
 
 def sort_errors__wrong__any_overlap(ious):
-    """says: asks for half"""
     kinds = sort_errors__right__crossed_out(ious)
     return np.where((kinds == 3) & (ious > 0).any(1), 2, kinds)
 
@@ -238,7 +236,6 @@ def sort_errors__wrong__ascending(ious):
 
 
 def sort_errors__wrong__first_that_will_do(ious):
-    """says: not the first that will do"""
     kinds, free = np.full(len(ious), 3), np.ones(ious.shape[1], bool)
     for d, row in enumerate(ious):
         good = [g for g in range(len(row)) if free[g] and row[g] >= 0.5]
