@@ -245,14 +245,14 @@ ablations.beside_the_paper(list(lesson_10.differences(tables)))
 #
 # **What does not**: sizes. The paper's natural head falls off a cliff at λ = 5, ours down a
 # slope. The paper finds natural and aligned within 0.2 points where nothing is upscaled
-# (table 1); on our trunk aligned leads clearly. Short training is the suspect: a natural head
-# has to say every pixel of a window from the features at its middle, which it learns slowly.
-# With twice the steps a third of the gap in IoU is gone, in every seed.
+# (table 1); ours are far apart. Short training is the suspect: a natural head says every pixel
+# of a window from the features at its middle, and learns that slowly. Twice the steps take a
+# third off the gap in IoU, in every seed.
 #
 # **What the trunk gets wrong**: its features serve all heads, most of which are smooth. Nearest
 # reads them in another way and is served badly: with λ = 5 it falls below natural, and in the
 # paper it lies far above (25.9 and 13.5). So on a trunk compare nearest with bilinear alone,
-# and trust the sign, not the size. Each trained by itself, it is above natural in every seed.
+# and trust the sign. Trained by itself, nearest is above natural in every seed.
 #
 # The same question reaches back to lesson 02: what did each step from DeepMask on add? (AR100:
 # the share of objects found by the best 100 masks, averaged over the IoUs that AP asks for. It
