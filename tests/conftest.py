@@ -90,7 +90,9 @@ def seeded():
 # --- a run ------------------------------------------------------------------------------------
 
 # Whole files go to one process, as most of them share what is slow to make: long ones first
-FIRST = "test_notebooks test_engine test_export_detector test_deployment test_ancestors".split()
+FIRST = (
+    "test_notebooks test_engine test_export_detector test_distributed test_ancestors".split()
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -28,10 +28,10 @@ from tensormask_edu.ablations.budget import WORLD, budget
 from tensormask_edu.base.files import write_json
 from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.data.shapes import write_shapes
-from tensormask_edu.data.truth import Truth
 from tensormask_edu.detector import inference
 from tensormask_edu.detector.model import TensorMask
 from tensormask_edu.detector.targets import assign
+from tensormask_edu.geometry import Windows
 from tensormask_edu.masks import iou
 from tensormask_edu.weights.checkpoint import load_checkpoint
 
@@ -66,33 +66,29 @@ def seen(models: dict[str, TensorMask], pictures: CocoFolder) -> Iterator[dict[s
         largest = int(truth["masks"].sum((1, 2)).argmax())
         its = pairs[pairs[:, 1] == largest, 0]
         if len(its):
-            window = its[len(its) // 2].view(1)
+            window = layout.windows[its[len(its) // 2].view(1)]
+            mask = truth["masks"][largest]  # (H, W)
             yield {
                 "picture": jpeg(picture),
                 "size": picture.shape[1],
-                "window": layout.windows.box_px[window][0].tolist(),
-                "truth": text(np.packbits(truth["masks"][largest].numpy())),
+                "window": window.box_px[0].tolist(),
+                "truth": text(np.packbits(mask.numpy())),
                 "heads": {
-                    name: said(each, picture, truth, largest, window)
-                    for name, each in models.items()
+                    name: said(each, picture, mask, window) for name, each in models.items()
                 },
             }
 
 
-def said(
-    model: TensorMask, picture: Tensor, truth: Truth, which: int, window: Tensor
-) -> dict[str, Any]:
-    """A head's logits of one window, float16, and IoU with the object, as training sees it."""
-    images = model.batch([picture / 255])
-    windows = model.config.geometry.layout([tuple(picture.shape[1:])]).windows[window]
-    output = model.network(images)
-    logits = list(model.network.mask_logits(output, torch.zeros_like(window), windows))
-    height, width = picture.shape[1:]
-    drawn = inference.paste(logits, windows.box_px, height, width, model.config.mask_threshold)
+def said(model: TensorMask, picture: Tensor, mask: Tensor, window: Windows) -> dict[str, Any]:
+    """A head's logits of one window, float16, and IoU with the object's mask (H, W)."""
+    output = model.network(model.batch([picture / 255]))
+    first = torch.zeros(1, dtype=torch.int64)  # the only picture of the batch
+    logits = list(model.network.mask_logits(output, first, window))
+    drawn = inference.paste(logits, window.box_px, *mask.shape, model.config.mask_threshold)
     ((_, bins),) = logits  # (1, V, U)
     return {
         "bins": text(bins[0].numpy().astype("<f2")),
-        "iou": round(float(iou(drawn, truth["masks"][which : which + 1])[0]), 3),
+        "iou": round(float(iou(drawn, mask[None])[0]), 3),
     }
 
 
