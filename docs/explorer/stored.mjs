@@ -24,13 +24,13 @@ export async function stored(model, wasm) {
     const found = detections(outputs, new Geometry(config), config.mask_threshold);
     const shown = found.filter(({ score }) => score >= SHOWN);
     results.push(
-      shown.map(({ box, score, label, window, canvas }) => ({
+      shown.map(({ box, score, label, window, canvas, columns }) => ({
         box: box.map((value) => Number(value.toFixed(2))),
         score: Number(score.toFixed(4)),
         label,
         window,
         canvas: Buffer.from(canvas.map((p) => Math.round(255 * p))).toString("base64"),
-        columns: outputs.masks.dims[3],
+        columns,
       })),
     );
   }

@@ -4,7 +4,7 @@
 
 import { SIDE_PX } from "./scene.js";
 
-/** [{box, score, label, window: {level, sizeId, y, x}, canvas, mask}], best first.
+/** [{box, score, label, window: {level, sizeId, y, x}, canvas, columns, mask}], best first.
  *
  *  outputs: by the names of the exporter's contract, {dims, data}. */
 export function detections(outputs, geometry, threshold = 0.5) {
@@ -22,6 +22,7 @@ export function detections(outputs, geometry, threshold = 0.5) {
       label: Number(outputs.labels.data[d]),
       window,
       canvas,
+      columns: Q,
       mask: paste(canvas, Q, window, geometry, threshold),
     };
   }).filter(({ box: [x0, y0, x1, y1] }) => x1 > x0 && y1 > y0);
@@ -42,6 +43,19 @@ export function paste(canvas, Q, window, geometry, threshold) {
     }
   }
   return mask;
+}
+
+/** bin(v, u): how surely a bin of a detection's window is object, out of its canvas. */
+export function binsOf({ canvas, columns, window: { level, sizeId, y, x } }, geometry) {
+  const first = (cell) =>
+    cell * geometry.lam(level) - Math.floor(geometry.sideBins(level, sizeId) / 2) + 1;
+  const [top, left] = [first(y), first(x)];
+  const rows = canvas.length / columns;
+  const inside = (i, count) => i >= 0 && i < count;
+  return (v, u) => {
+    const [row, column] = [top + v, left + u];
+    return inside(row, rows) && inside(column, columns) ? canvas[row * columns + column] : 0;
+  };
 }
 
 /** Along one axis: the pixels inside a window, and between which bins each of them lies. */

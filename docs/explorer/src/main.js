@@ -9,6 +9,7 @@ import { Tour } from "./tour.js";
 import { EXAMPLES } from "./examples.js";
 import { SHAPES } from "./geometry.js";
 import { paste } from "./detections.js";
+import { byDetection, byShape } from "./match.js";
 import { randomScene, render, truths } from "./scene.js";
 
 const SETTINGS = {
@@ -19,9 +20,9 @@ const SETTINGS = {
   side: 5,
   lam: 4,
   up: "bilinear", // of the pixels for free
-  level: 1,
+  level: null, // null: where the object is learnt
   sizeId: 0,
-  cell: null, // of the bipyramid and the assignment
+  cell: null, // {level, place: [y, x]}; of the bipyramid and the assignment
 };
 
 // `make demo` puts the model that it trained in the place of the one the results are stored of.
@@ -30,21 +31,23 @@ const OWN_MODEL = Boolean(document.querySelector("#model\\.onnx[data-own]"));
 const status = document.getElementById("status");
 const store = new Store({ shape: null, detection: 0, view: "window", settings: SETTINGS });
 // A result may be late by a picture, while the hand moves: better than none.
-const model = new Model(tell, (result, resultOf) =>
-  store.set({ result, resultOf, stored: null }),
-);
+const model = new Model(tell, (result, resultOf) => {
+  store.set({ result, resultOf, stored: null });
+  store.set(byShape(store.state, store.state.shape)); // scores, and so the order, change
+});
 
 /** Shows a scene; its result follows. */
 function change(scene, known = null) {
   const { rgb, numbers } = render(scene);
   const picture = { scene, rgb, numbers, truths: truths(numbers, scene.shapes) };
   store.set({ ...picture, ...(known ? { stored: known, result: null } : {}) });
-  model.see({ scene, rgb });
+  model.see(picture);
 }
 
 function example(number) {
-  store.set({ shape: null, detection: 0, settings: { ...store.state.settings, bin: null } });
+  store.settings({ bin: null });
   change(EXAMPLES[number].scene, OWN_MODEL ? [] : unpacked(stored[number]));
+  store.set(byDetection(store.state, 0));
 }
 
 /** Stored detections with their masks drawn. */

@@ -13,11 +13,15 @@ import {
   randomScene,
 } from "./scene.js";
 import { EXAMPLES } from "./examples.js";
+import { byDetection, byShape, shownOf } from "./match.js";
 import { photoPixels } from "./photo.js";
 
 const STEP_PX = 2; // of an arrow key
 const TURN = Math.PI / 24;
 const MOST_SHAPES = 40;
+const KEYS =
+  "N next shape, arrows move it, plus and minus resize, brackets turn, C colour, A add, " +
+  "Delete remove, M next mask.";
 
 export class Picture {
   /** actions: {change(scene), example(number)}. */
@@ -33,9 +37,7 @@ export class Picture {
         viewBox: `0 0 ${SIDE_PX} ${SIDE_PX}`,
         tabindex: 0,
         role: "application",
-        "aria-label":
-          "Picture. N next shape, arrows move it, plus and minus resize, brackets turn, " +
-          "C colour, A add, Delete remove, M next mask.",
+        "aria-label": `Picture. ${KEYS}`,
         onpointerdown: (event) => this.down(event),
         onpointermove: (event) => this.move(event),
         onpointerup: () => (this.drag = null),
@@ -46,12 +48,16 @@ export class Picture {
       this.layer,
       this.handles,
     );
+    // A finger on a shape moves it; beside all shapes it scrolls the page
+    const hold = (event) => this.drag && event.preventDefault();
+    this.stage.addEventListener("touchstart", hold, { passive: false });
     this.says = h("p", { class: "says", role: "status" });
     this.list = h("div", { class: "found", role: "group", "aria-label": "Detections" });
     root.append(
       this.examples(),
       h("div", { class: "stage" }, this.canvas, this.stage),
       this.tools(),
+      h("p", { class: "keys", "aria-hidden": "true" }, `Keys: ${KEYS}`),
       this.says,
       this.list,
     );
@@ -69,7 +75,7 @@ export class Picture {
       "button",
       {
         type: "button",
-        onclick: () => this.actions.change(randomScene(this.seed++)),
+        onclick: () => this.show(randomScene(this.seed++)),
       },
       "Surprise me",
     );
@@ -87,9 +93,12 @@ export class Picture {
         "button",
         {
           type: "button",
-          title: `Add a ${name}`,
-          "aria-label": `Add a ${name}`,
-          onclick: () => this.add(kind),
+          title: `Add ${withArticle(name)}`,
+          "aria-label": `Add ${withArticle(name)}`,
+          onclick: () => {
+            this.add(kind);
+            this.stage.focus({ preventScroll: true }); // where the keys move and remove it
+          },
         },
         icon(kind),
       ),
@@ -101,6 +110,7 @@ export class Picture {
     });
     const remove = h("button", { type: "button", onclick: () => this.remove() }, "Remove");
     const front = h("button", { type: "button", onclick: () => this.toFront() }, "To front");
+    this.ofChosen = [this.colour, front, remove];
     this.file = h("input", {
       type: "file",
       accept: "image/*",
@@ -127,7 +137,7 @@ export class Picture {
     if (!file) return;
     try {
       const { rgb, size } = await photoPixels(file);
-      this.actions.change({ ...this.store.state.scene, shapes: [], photo: rgb });
+      this.show({ ...this.store.state.scene, shapes: [], photo: rgb });
       this.say(
         `Scaled from ${size} px to 128 px, the middle square of it. The model has seen ` +
           "nothing but drawn shapes: what it says of a photo is a guess.",
@@ -136,6 +146,12 @@ export class Picture {
       this.say(`${file.name} is no picture that this browser reads: try a PNG or a JPEG.`);
     }
     this.file.value = "";
+  }
+
+  /** Another picture: nothing in it is chosen. */
+  show(scene) {
+    this.store.set(byShape(this.store.state, null));
+    this.actions.change(scene);
   }
 
   say(text) {
@@ -176,7 +192,7 @@ export class Picture {
   remove() {
     const { scene, shape } = this.store.state;
     if (shape == null) return this.say("Choose a shape first: tap it.");
-    this.store.set({ shape: null });
+    this.store.set(byShape(this.store.state, null));
     this.actions.change({ ...scene, shapes: scene.shapes.filter((_, i) => i !== shape) });
   }
 
@@ -207,22 +223,27 @@ export class Picture {
   }
 
   choose([x, y]) {
-    const { numbers, scene, result, stored } = this.store.state;
+    const { state } = this.store;
     const pixel = Math.floor(y) * SIDE_PX + Math.floor(x);
+    const shape = state.numbers[pixel] - 1;
     this.tap?.([x, y]);
-    // Beside all shapes a tap lets go, unless the view took it
-    const beside = this.tap ? this.store.state.shape : null;
-    const shape = numbers[pixel] ? numbers[pixel] - 1 : beside;
-    const found = (result ?? { detections: stored })?.detections ?? [];
-    // The smallest mask under the finger: a large one would hide it
-    const under = found.map((d, i) => [d, i]).filter(([d]) => d.mask[pixel] && d.score >= 0.5);
-    const areas = under.map(([d, i]) => [d.mask.reduce((a, b) => a + b, 0), i]);
-    areas.sort((a, b) => a[0] - b[0]);
-    this.store.set({
-      shape,
-      detection: areas.length ? areas[0][1] : this.store.state.detection,
-    });
-    if (numbers[pixel]) this.drag = { role: "move", start: [x, y], shape: scene.shapes[shape] };
+    if (shape >= 0) {
+      this.store.set(byShape(state, shape));
+      this.drag = { role: "move", start: [x, y], shape: state.scene.shapes[shape] };
+    } else if (!this.tap) {
+      this.store.set(this.beside(pixel)); // unless the view took the tap
+    }
+  }
+
+  /** Beside all shapes a tap lets go; a mask that lies there opens, as in a photo all do. */
+  beside(pixel) {
+    const { state } = this.store;
+    const under = shownOf(state)
+      .map(({ mask }, i) => [mask, i])
+      .filter(([mask]) => mask[pixel])
+      .map(([mask, i]) => [mask.reduce((a, b) => a + b, 0), i]);
+    under.sort((a, b) => a[0] - b[0]); // a large mask would hide a small one
+    return under.length ? { shape: null, detection: under[0][1] } : byShape(state, null);
   }
 
   move(event) {
@@ -240,7 +261,8 @@ export class Picture {
   }
 
   key(event) {
-    const { scene, shape, detection } = this.store.state;
+    const { state } = this.store;
+    const { scene, shape, detection } = state;
     const chosen = this.chosen;
     const next = (number, count) => (count ? ((number ?? -1) + 1) % count : null);
     const changes = {
@@ -254,8 +276,8 @@ export class Picture {
       "]": () => ({ angle: chosen.angle + TURN }),
     }[event.key];
     const others = {
-      n: () => this.store.set({ shape: next(shape, scene.shapes.length) }),
-      m: () => this.store.set({ detection: next(detection, this.shown?.length) }),
+      n: () => this.store.set(byShape(state, next(shape, scene.shapes.length))),
+      m: () => this.store.set(byDetection(state, next(detection, this.shown.length))),
       a: () => this.add((chosen?.kind ?? 0) % 4),
       c: () => this.colour.click(),
       Delete: () => this.remove(),
@@ -274,14 +296,14 @@ export class Picture {
     const found = state.result?.detections ?? state.stored ?? [];
     if (found !== this.found) {
       this.found = found;
-      this.shown = found.filter(({ score }) => score >= 0.5);
+      this.shown = shownOf(state);
     }
     const { shown } = this;
     this.masks.replaceChildren(...shown.map((d, i) => this.maskOf(d, i === state.detection)));
     const chosen = this.chosen;
     this.handles.replaceChildren(...(chosen ? handlesOf(chosen) : []));
     if (chosen) this.colour.value = hexOf(chosen.colour);
-    this.colour.disabled = !chosen;
+    for (const control of this.ofChosen) control.disabled = !chosen;
     this.drawList(shown, state.detection);
   }
 
@@ -309,7 +331,7 @@ export class Picture {
         {
           type: "button",
           "aria-pressed": String(i === chosen),
-          onclick: () => this.store.set({ detection: i, view: "window" }),
+          onclick: () => this.store.set(byDetection(this.store.state, i)),
         },
         text,
       ),
@@ -330,6 +352,8 @@ function icon(kind) {
   );
 }
 
+const withArticle = (name) => `${/^[aeiou]/.test(name) ? "an" : "a"} ${name}`;
+
 /** A shape that can be seen and held: centre inside the picture, sides of a few pixels. */
 function limited(shape) {
   const within = (value, low, high) => Math.min(Math.max(value, low), high);
@@ -347,17 +371,21 @@ function handlesOf(shape) {
   const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
   const [ax, ay] = [cx + (cos * long) / 2, cy + (sin * long) / 2];
   const [bx, by] = [cx - (sin * long * aspect) / 2, cy + (cos * long * aspect) / 2];
-  const dot = (handle, x, y) => [
-    svg("circle", { cx: x, cy: y, r: 5, class: "grip", "data-handle": handle }),
-    svg("circle", { cx: x, cy: y, r: 1.8, class: "knob", "data-handle": handle }),
+  const dot = (handle, words, x, y) => [
+    svg("circle", { cx: x, cy: y, r: 1.8, class: "knob" }),
+    svg(
+      "circle",
+      { cx: x, cy: y, r: 5, class: "grip", "data-handle": handle },
+      svg("title", {}, words),
+    ),
   ];
   const points = outline(shape)
     .map((point) => point.map((v) => v.toFixed(1)).join())
     .join(" ");
   return [
     svg("polygon", { points, class: "outline" }),
-    ...dot("long", ax, ay),
-    ...dot("aspect", bx, by),
+    ...dot("long", "Turn and resize", ax, ay),
+    ...dot("aspect", "Flatten", bx, by),
   ];
 }
 

@@ -1,6 +1,7 @@
 // The bar of the guided tour: one step at a time, over the live page.
 
-import { h } from "./dom.js";
+import { h, still } from "./dom.js";
+import { byShape } from "./match.js";
 import { STEPS } from "./steps.js";
 
 export class Tour {
@@ -20,24 +21,51 @@ export class Tour {
       { type: "button", class: "next", onclick: () => this.show(this.number + 1) },
       "Next",
     );
+    this.close = h(
+      "button",
+      { type: "button", "aria-label": "Close the tour", onclick: () => this.fold(true) },
+      "×",
+    );
+    const open = { type: "button", hidden: true, onclick: () => this.fold(false) };
+    this.take = h("button", open, "Take the tour");
     root.append(
       h("div", { class: "step" }, this.title, this.text),
-      h("div", { class: "controls" }, this.back, this.count, this.next),
+      h("div", { class: "controls" }, this.back, this.count, this.next, this.close, this.take),
     );
     this.write();
+    // The bar stays in sight: what scrolls stops below it
+    new ResizeObserver(() =>
+      document.documentElement.style.setProperty("--tour", `${root.offsetHeight}px`),
+    ).observe(root);
   }
 
   show(number) {
     this.number = (number + STEPS.length) % STEPS.length;
-    const { example, view, shape, settings } = STEPS[this.number];
+    const { example, view, shape, settings, at } = STEPS[this.number];
     if (example != null) this.example(example);
-    const state = this.store.state;
-    this.store.set({
-      view,
-      shape: shape ?? state.shape,
-      settings: { ...state.settings, ...settings },
-    });
+    const { state } = this.store;
+    this.store.set({ view, ...(shape == null ? {} : byShape(state, shape)) });
+    this.store.settings(settings ?? {});
     this.write();
+    // Two frames: in the first the views are drawn, and then things lie where they stay
+    requestAnimationFrame(() => requestAnimationFrame(() => this.pointAt(at)));
+  }
+
+  /** Brings into sight what the step speaks of, and marks it until the next step. */
+  pointAt(selector) {
+    document.querySelector(".pointed")?.classList.remove("pointed");
+    const element = document.querySelector(selector);
+    element.classList.add("pointed");
+    element.scrollIntoView({ block: "nearest", behavior: still() ? "auto" : "smooth" });
+  }
+
+  /** Folds the bar away, or takes the tour up where it was left. */
+  fold(folded) {
+    this.root.classList.toggle("folded", folded);
+    this.close.hidden = folded;
+    this.take.hidden = !folded;
+    (folded ? this.take : this.close).focus();
+    if (folded) document.querySelector(".pointed")?.classList.remove("pointed");
   }
 
   write() {

@@ -37,12 +37,10 @@ export class AssignmentView {
   render(state) {
     this.state = state;
     this.truth = truthOf(state);
-    this.controls.show(state.settings);
     if (!this.truth) {
       this.says.textContent = "No shape is to be seen: add one.";
       return this.list.replaceChildren();
     }
-    const { level, sizeId } = state.settings;
     this.geometry = geometryOf(state);
     this.windows = [...this.geometry.windows(SIDE_PX, SIDE_PX)];
     this.owners = assign(
@@ -58,7 +56,10 @@ export class AssignmentView {
     this.says.textContent =
       `Positive windows of this ${name}: ${positive} of ${this.windows.length}` +
       (positive ? "." : ". None fits, so training would pass it by.");
-    this.explain(this.windowAt(state.settings.cell, level, sizeId));
+    const { sizeId, cell } = state.settings;
+    this.level = state.settings.level ?? this.levelOf(sizeId);
+    this.controls.show({ level: this.level, sizeId });
+    this.explain(this.windowAt(cell, this.level, sizeId));
     this.writeTable();
   }
 
@@ -72,20 +73,35 @@ export class AssignmentView {
     };
   }
 
+  /** How many windows of a level and size are positive for the object. */
+  count(level, sizeId) {
+    return this.windows.filter(
+      (w, m) => w.level === level && w.sizeId === sizeId && this.owners[m] === this.mine,
+    ).length;
+  }
+
+  /** The level on which most windows learn the object. */
+  levelOf(sizeId) {
+    const counts = LEVELS.map(([level]) => this.count(level, sizeId));
+    return counts.indexOf(Math.max(...counts));
+  }
+
   /** The window at a cell; without one the nearest to the object. */
   windowAt(cell, level, sizeId) {
     const [x0, y0, x1, y1] = this.truth.box;
     const stride = this.geometry.stridesPx[level];
     const last = Math.ceil(SIDE_PX / stride) - 1;
     const near = (middle) => Math.min(Math.round(middle / stride), last);
-    const [y, x] = cell ?? [near((y0 + y1) / 2), near((x0 + x1) / 2)];
+    const nearest = [near((y0 + y1) / 2), near((x0 + x1) / 2)];
+    const [y, x] = cell?.level === level ? cell.place : nearest;
     const place = { level, sizeId, y: Math.min(y, last), x: Math.min(x, last) };
     return (this.shown = { ...place, box: this.geometry.window(place) });
   }
 
   layer(state) {
     if (!this.truth) return [];
-    const { level, sizeId } = state.settings;
+    const { level } = this;
+    const { sizeId } = state.settings;
     const [bx0, by0, bx1, by1] = this.truth.box;
     const [x0, y0, x1, y1] = this.shown.box;
     const parts = [
@@ -108,9 +124,9 @@ export class AssignmentView {
   /** A tap on the picture chooses the window whose centre is nearest. */
   tap([x, y]) {
     if (!this.truth) return;
-    const { level } = this.state.settings;
-    const stride = this.geometry.stridesPx[level];
-    this.store.settings({ cell: [Math.round(y / stride), Math.round(x / stride)] });
+    const stride = this.geometry.stridesPx[this.level];
+    const place = [Math.round(y / stride), Math.round(x / stride)];
+    this.store.settings({ cell: { level: this.level, place } });
   }
 
   explain(window) {
@@ -128,12 +144,14 @@ export class AssignmentView {
       (truth) =>
         truth !== this.truth && rules(window.box, unit, slack, truth.box, smallest).positive,
     );
+    const twice = 2 * longest >= smallest ? `2 × ${longest}` : `${smallest}`;
+    const allowed = `${twice} + ${slack} px, a cell more`;
     const lines = [
       [found.contained, "contains the box", "some of the box lies outside"],
       [
         found.fits,
-        `not too long: ${side} − ${slack} ≤ ${Math.max(2 * longest, smallest)} px`,
-        `too long: ${side} − ${slack} > 2 × ${longest} px`,
+        `not too long: ${side} px, at most ${allowed}`,
+        `too long: ${side} px, more than ${allowed}`,
       ],
       [
         found.central,
@@ -161,12 +179,8 @@ export class AssignmentView {
   }
 
   writeTable() {
-    const count = (level, sizeId) =>
-      this.windows.filter(
-        (w, m) => w.level === level && w.sizeId === sizeId && this.owners[m] === this.mine,
-      ).length;
     const cell = (level, sizeId) => {
-      const number = count(level, sizeId);
+      const number = this.count(level, sizeId);
       const side = this.geometry.sidePx(level, sizeId);
       return h(
         "td",

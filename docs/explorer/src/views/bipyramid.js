@@ -33,7 +33,8 @@ export class BipyramidView {
         {},
         "How well can the chosen shape be drawn at all? Its true mask, cut into the bins of ",
         "the nearest window and pasted back. One level up doubles the window: in a feature ",
-        "pyramid its bins double with it, in the bipyramid they stay 4 px, and λ doubles.",
+        "pyramid its bins double with it, in the bipyramid they stay 4 px, and there are λ ",
+        "times as many. IoU: the shared area over the joint one, 1 at best.",
       ),
       level.element,
       sizeId.element,
@@ -50,7 +51,9 @@ export class BipyramidView {
 
   render(state) {
     const truth = (this.truth = truthOf(state));
-    this.controls.show(state.settings);
+    const { sizeId } = state.settings;
+    const level = state.settings.level ?? 2; // where most shapes fit
+    this.controls.show({ level, sizeId });
     if (!truth)
       return this.table.replaceChildren(h("caption", {}, "No shape is to be seen: add one."));
     const { stridesPx, sidesBins } = geometryOf(state);
@@ -61,7 +64,6 @@ export class BipyramidView {
         new Geometry({ ...config, bipyramid: name === "bipyramid" }),
       ]),
     );
-    const { level, sizeId } = state.settings;
     this.found = {};
     for (const [name] of KINDS) this.draw(name, level, sizeId);
     this.writeTable(level, sizeId);

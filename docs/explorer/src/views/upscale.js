@@ -13,10 +13,11 @@ import {
   upNearest,
 } from "../operators.js";
 import { sigmoid } from "../detections.js";
+import { chosenOf } from "../match.js";
 import { SIDE_PX, iou } from "../scene.js";
 import { binned, pasted, truthOf } from "../truth.js";
 import { TrainedHeads } from "./heads.js";
-import { chosenOf, missingValues, opened } from "./window.js";
+import { missingValues, notFound, opened } from "./window.js";
 
 const WIDTH = 200;
 const READS = { bilinear: taps, nearest: nearestTap };
@@ -65,21 +66,25 @@ export class UpscaleView {
         "p",
         {},
         "A perfect model with V × V values per window, and a mask λ times as fine. The number ",
-        "below each: IoU with the true outline of the chosen shape, the ",
+        "below each is the IoU with the true outline, the ",
         h("span", { class: "word truth" }, "blue line"),
-        ".",
+        ": the shared area over the joint one, 1 at best.",
       ),
-      side.element,
-      lam.element,
-      up.element,
       h(
-        "div",
-        { class: "triple" },
-        this.coarse.figure,
-        this.natural.figure,
-        this.aligned.figure,
+        "section",
+        { class: "lam-part" },
+        side.element,
+        lam.element,
+        up.element,
+        h(
+          "div",
+          { class: "triple" },
+          this.coarse.figure,
+          this.natural.figure,
+          this.aligned.figure,
+        ),
+        this.total,
       ),
-      this.total,
       h("h3", {}, "The real model, the same values read twice"),
       h("div", { class: "pair" }, this.bilinear.figure, this.nearest.figure),
       this.note,
@@ -151,7 +156,7 @@ export class UpscaleView {
     const detection = chosenOf(state);
     const missing = missingValues(state);
     if (!detection || missing) {
-      this.note.textContent = missing ?? "Nothing is found here: add a shape.";
+      this.note.textContent = missing ?? notFound(state);
       return;
     }
     const { aligned, lam, cell, logits, side, padValue } = opened(detection, state.result);
@@ -159,16 +164,9 @@ export class UpscaleView {
       bilinear: logits,
       nearest: swapAlign2natWindow(aligned, lam, cell, padValue, nearestTap),
     };
-    const colours = pens();
-    for (const [name, values] of Object.entries(read)) {
-      const px = WIDTH / side;
-      paint(this[name].canvas, WIDTH, WIDTH, (context) => {
-        values.forEach((logit, i) => {
-          context.fillStyle = shade(sigmoid(logit), colours);
-          context.fillRect((i % side) * px, Math.floor(i / side) * px, px - 0.25, px - 0.25);
-        });
-      });
-    }
+    const window = state.result.geometry.window(detection.window);
+    for (const [name, values] of Object.entries(read))
+      this.draw(this[name], values.map(sigmoid), side, window, this.truth?.mask);
     this.note.textContent =
       (lam === 1
         ? "This mask lives on level 0, λ = 1, and nothing is enlarged: choose a larger one. "

@@ -6,7 +6,8 @@ import { pens, shade } from "../look.js";
 import { align2nat, valueAt } from "../operators.js";
 import { sigmoid } from "../detections.js";
 import { ROW, drawShear, naturalOf } from "../shear.js";
-import { chosenOf, missingValues } from "./window.js";
+import { chosenOf } from "../match.js";
+import { missingValues } from "./window.js";
 
 const CELLS = 7; // of each wall, along both sides
 const WIDTH = 320;
@@ -50,22 +51,27 @@ export class WallsView {
       h(
         "p",
         {},
-        "One tensor, real values of this picture (level 0, 5 × 5), filed in two ways. ",
-        "Point at a value: the same number is marked in both walls, and with it all that ",
-        "speaks of its pixel.",
+        "One tensor, real values of the framed piece of the picture (level 0, windows of 5 × 5 ",
+        "bins), filed in two ways. Point at a value: the same number is marked in both walls, ",
+        "and with it all that speaks of its pixel.",
       ),
-      h("div", { class: "pair" }, this.natural.figure, this.aligned.figure),
+      h("div", { class: "pair walls" }, this.natural.figure, this.aligned.figure),
       this.says,
-      h("h3", {}, "The step between is a shear"),
       h(
-        "p",
-        {},
-        "One row of pixels, five bins. Every value moves sideways by α·v: what stood on a ",
-        "diagonal, all that the windows say of one pixel, comes to stand in one column.",
+        "section",
+        { class: "shear-part" },
+        h("h3", {}, "The step between is a shear"),
+        h(
+          "p",
+          {},
+          "One row of pixels, five bins. A row is a bin v, from −2 to 2; a column is a window, ",
+          "and in the end a pixel. Every value moves sideways by α·v: what stood on a diagonal, ",
+          "all that the windows say of one pixel, comes to stand in one column.",
+        ),
+        this.shear,
+        h("div", { class: "row" }, play, share.element),
+        alpha.element,
       ),
-      this.shear,
-      h("div", { class: "row" }, play, share.element),
-      alpha.element,
     );
   }
 
@@ -112,7 +118,10 @@ export class WallsView {
     const window = { level: LEVEL, sizeId: 0, y, x };
     const [x0, y0, x1, y1] = state.result.geometry.window(window);
     const [px, py] = [4 * (x + u - 2), 4 * (y + v - 2)]; // a cell every 4 px
+    const [top, left] = this.first.map((cell) => 4 * cell - 2);
+    const piece = { x: left, y: top, width: 4 * CELLS, height: 4 * CELLS, class: "piece" };
     return [
+      svg("rect", piece),
       svg("rect", { x: x0, y: y0, width: x1 - x0, height: y1 - y0, class: "window" }),
       svg("rect", { x: px - 2, y: py - 2, width: 4, height: 4, class: "bin" }),
     ];

@@ -2,9 +2,10 @@
 
 import { arrowStep, h, paint, svg } from "../dom.js";
 import { SHAPES } from "../geometry.js";
+import { chosenOf } from "../match.js";
 import { pens, shade } from "../look.js";
 import { contributions, swapAlign2natWindow, valueAt } from "../operators.js";
-import { sigmoid } from "../detections.js";
+import { binsOf, sigmoid } from "../detections.js";
 import { CLASS_NAMES } from "../scene.js";
 
 const WIDTH = 320; // of both figures, CSS pixels before they are fitted to the screen
@@ -30,8 +31,9 @@ export class WindowView {
       h(
         "p",
         {},
-        "A mask lives in a window, a square that slides over the picture. Every bin of ",
-        "the window is one number, read from the aligned tensor of its level.",
+        "A mask lives in a window, a square around a cell. Cells are the points of a grid, fine ",
+        "for small objects and coarse for large ones: a level. A bin is one part of a window, ",
+        "and one number, read from the aligned tensor of that level.",
       ),
       this.title,
       h(
@@ -39,9 +41,14 @@ export class WindowView {
         { class: "pair" },
         h(
           "figure",
-          {},
+          { class: "window-bins" },
           this.bins,
-          h("figcaption", {}, "The window, bin by bin: a full shade is surely object."),
+          h(
+            "figcaption",
+            {},
+            "The window. A full shade is surely object; point at a bin, and see on the right and ",
+            "below what it is read from.",
+          ),
         ),
         h(
           "figure",
@@ -50,7 +57,8 @@ export class WindowView {
           h(
             "figcaption",
             {},
-            "The cells around, each with its V × U aligned values; marked: what is read.",
+            "The aligned tensor: the cells around the bin, each with its V × U values. Framed: ",
+            "what the bin is read from.",
           ),
         ),
       ),
@@ -61,14 +69,13 @@ export class WindowView {
   render(state) {
     const detection = chosenOf(state);
     const missing = missingValues(state);
-    this.title.textContent = detection
-      ? titleOf(detection, state)
-      : "Nothing is found here: add a shape.";
+    this.title.textContent = detection ? titleOf(detection, state) : notFound(state);
     this.detection = detection;
     if (!detection || missing) {
       this.open = null;
       this.sum.replaceChildren(h("p", {}, detection ? missing : ""));
       for (const canvas of [this.bins, this.cells]) paint(canvas, WIDTH, WIDTH, () => {});
+      if (detection) this.drawStored(detection, geometryOf(state));
       return;
     }
     this.open = opened(detection, state.result);
@@ -124,16 +131,17 @@ export class WindowView {
     const colours = pens();
     const px = WIDTH / side;
     paint(this.bins, WIDTH, WIDTH, (context) => {
-      for (let v = 0; v < side; v++) {
-        for (let u = 0; u < side; u++) {
-          context.fillStyle = shade(sigmoid(logits[v * side + u]), colours);
-          const gap = side > 30 ? 0.25 : 0.5;
-          context.fillRect(u * px, v * px, px - gap, px - gap);
-        }
-      }
+      fill(context, side, (v, u) => sigmoid(logits[v * side + u]), colours);
       const [v, u] = this.bin;
       mark(context, [u * px, v * px, px, px], colours.followed);
     });
+  }
+
+  /** The bins alone, of a result that was stored without its tensors. */
+  drawStored(detection, geometry) {
+    const side = geometry.sideBins(detection.window.level, detection.window.sizeId);
+    const bin = binsOf(detection, geometry);
+    paint(this.bins, WIDTH, WIDTH, (context) => fill(context, side, bin, pens()));
   }
 
   drawCells() {
@@ -201,7 +209,8 @@ export class WindowView {
         {},
         `Bin (${v}, ${u}) is the sum of ` +
           (terms.length === 1 ? "1 aligned value" : `${terms.length} aligned values`) +
-          `${outside > 1e-9 ? " and the pad" : ""}:`,
+          `${outside > 1e-9 ? " and the pad" : ""}, weight × value. Below each: v and u, which ` +
+          "value of a cell; y and x, which cell.",
       ),
       h("ol", {}, rows),
       h(
@@ -232,21 +241,32 @@ function share(weight) {
   return weight.toFixed(3);
 }
 
+/** All bins of a window as shades; bin(v, u) says how surely each is object, 0 to 1. */
+function fill(context, side, bin, colours) {
+  const px = WIDTH / side;
+  const gap = side > 30 ? 0.25 : 0.5;
+  for (let v = 0; v < side; v++) {
+    for (let u = 0; u < side; u++) {
+      context.fillStyle = shade(bin(v, u), colours);
+      context.fillRect(u * px, v * px, px - gap, px - gap);
+    }
+  }
+}
+
 function mark(context, [left, top, width, height], colour) {
   context.strokeStyle = colour;
   context.lineWidth = 2;
   context.strokeRect(left + 0.5, top + 0.5, width - 1.5, height - 1.5);
 }
 
-export const shownOf = ({ result, stored }) =>
-  (result?.detections ?? stored ?? []).filter(({ score }) => score >= 0.5);
-
-export function chosenOf(state) {
-  const shown = shownOf(state);
-  return shown[Math.min(state.detection ?? 0, shown.length - 1)];
-}
-
 export const geometryOf = ({ result }) => result?.geometry ?? SHAPES;
+
+/** What to say where no detection is open. */
+export function notFound({ shape }) {
+  return shape == null
+    ? "Nothing is found here: add a shape."
+    : "The model does not find the chosen shape: move it, or choose another.";
+}
 
 /** Why there are no aligned values to show; null where there are. */
 export function missingValues({ result }) {
@@ -272,9 +292,9 @@ function titleOf({ label, score, window: { level, sizeId } }, state) {
   const side = geometry.sideBins(level, sizeId);
   const coarse = geometry.sidesBins[sizeId];
   return (
-    `${CLASS_NAMES[label]}, score ${score.toFixed(2)}: level ${level} (a cell every ` +
-    `${geometry.stridesPx[level]} px, λ = ${geometry.lam(level)}), a window of ` +
-    `${geometry.sidePx(level, sizeId)} px, ${side} × ${side} bins of ` +
-    `${geometry.binPx(level)} px, out of ${coarse} × ${coarse} aligned values per cell`
+    `${CLASS_NAMES[label]}, score ${score.toFixed(2)}. Level ${level}: a cell every ` +
+    `${geometry.stridesPx[level]} px holds ${coarse} × ${coarse} values; its window, ` +
+    `${geometry.sidePx(level, sizeId)} px wide, has λ = ${geometry.lam(level)} times as many ` +
+    `bins along each side, ${side} × ${side}, each ${geometry.binPx(level)} px wide.`
   );
 }
