@@ -1,13 +1,16 @@
-"""Lessons as pages of the site: links at the top, help that unfolds under every exercise.
+"""Lessons as pages of the site: links at the top, help that unfolds, figures that move.
 
 In a notebook a reader calls `learn.hint` and `learn.solution`. A page has no kernel, so that
-what they print is put there, folded.
+what they print is put there, folded. A lesson's link to a part of the explorer,
+`[words](../docs/explorer.md#PART)`, leads to the explorer's page, which says how to build it;
+where it was built the link opens that part, and three parts stand in the page as well.
 """
 
 from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,11 +22,34 @@ PAPER = "https://arxiv.org/abs/1903.12174"
 
 Cell = dict[str, Any]
 
+TO_PART = re.compile(r"\[([^\]]+)\]\(\.\./docs/explorer\.md#(\w+)\)")
+EMBEDDED = ("shear", "lam", "assignment")  # where a slider is the lesson; none loads the model
+# Frames cannot fit their height to what they hold: narrow ones are taller. What lies in a frame
+# is light or dark as the site's switch says.
+STYLE = """\
+<style>
+iframe.live { width: 100%; border: 1px solid var(--color-background-border); }
+iframe.shear { height: 27rem; } iframe.lam { height: 40rem; }
+iframe.assignment { height: 43rem; }
+@media (max-width: 33rem) {
+  iframe.shear { height: 33rem; } iframe.lam { height: 58rem; }
+  iframe.assignment { height: 62rem; }
+}
+body[data-theme="light"] iframe.live { color-scheme: light; }
+body[data-theme="dark"] iframe.live { color-scheme: dark; }
+</style>"""
 
-def page_of(notebook: Path) -> str:
-    """A lesson's notebook as the site shows it, as JSON; links lead to the site's own pages."""
-    text = notebook.read_text(encoding="utf-8").replace("](../docs/", "](../")
-    lesson: dict[str, Any] = json.loads(text)
+
+def page_of(notebook: Path, explorer: bool = False) -> str:
+    """A lesson's notebook as the site shows it, as JSON; links lead to the site's own pages.
+
+    explorer: whether the site holds the explorer.
+    """
+    lesson: dict[str, Any] = json.loads(notebook.read_text(encoding="utf-8"))
+    for cell in lesson["cells"]:
+        if cell["cell_type"] == "markdown":
+            text = with_parts("".join(cell["source"]), explorer)
+            cell["source"] = text.replace("](../docs/", "](../")
     first, *others = lesson["cells"]
     with_help = (shown for cell in others for shown in (cell, *helped(cell)))
     lesson["cells"] = [first, markdown("links", links(notebook.name)), *with_help]
@@ -42,6 +68,26 @@ def helped(cell: Cell) -> Iterator[Cell]:
         ]
         parts.append(folded("A solution", f"```python\n{found.solution().strip()}\n```"))
         yield markdown(f"help-{name}", "\n\n".join(parts))
+
+
+def with_parts(text: str, explorer: bool) -> str:
+    """Text with its links to parts of the explorer, which may stand below the paragraph."""
+    if not explorer:
+        return TO_PART.sub(r"[\1](../docs/explorer.md)", text)
+    paragraphs = []
+    for paragraph in text.split("\n\n"):
+        linked = TO_PART.sub(r'<a href="../explorer/index.html#\2">\1</a>', paragraph)
+        parts = [part for _, part in TO_PART.findall(paragraph) if part in EMBEDDED]
+        paragraphs += [linked, *map(frame, parts)]
+    return "\n\n".join(paragraphs)
+
+
+def frame(part: str) -> str:
+    """A part of the explorer in the page; a browser without frames shows a link."""
+    page = f"../explorer/index.html#{part}"
+    inside = f'<a href="{page}">The explorer: {part}</a>'
+    attributes = f'class="live {part}" src="{page}/embed" title="The explorer: {part}"'
+    return f'{STYLE}\n<iframe {attributes} loading="lazy">{inside}</iframe>'
 
 
 def markdown(name: str, text: str) -> Cell:

@@ -50,3 +50,56 @@ def test_hints_and_a_solution_unfold_under_every_exercise_of_a_page():
         for each in here:
             first_line = each.solution().strip().splitlines()[0]
             assert json.dumps(first_line, ensure_ascii=False)[1:-1] in page, each.name
+
+
+# --- the explorer in the lessons --------------------------------------------------------------
+
+PANEL = ROOT / "docs" / "explorer" / "src" / "panel.js"
+
+
+def explorer_links() -> dict[str, list[str]]:
+    """Lesson -> the parts of the explorer that its text links to."""
+    to_part = lesson_pages()["TO_PART"]
+    return {
+        twin.stem: [part for _, part in to_part.findall(twin.read_text(encoding="utf-8"))]
+        for twin in sorted((ROOT / "notebooks" / "src").glob("*.py"))
+    }
+
+
+def test_lessons_link_to_parts_that_the_explorer_has():
+    page = PANEL.read_text(encoding="utf-8")
+    views = re.findall(r"^  (\w+): \[", page, flags=re.M)
+    (line,) = re.findall(r"^const PARTS = (.*);", page, flags=re.M)
+    parts = re.findall(r"(\w+): \"", line)
+    assert len(views) == 5 and len(parts) == 2
+    linked = explorer_links()
+    assert {part for parts in linked.values() for part in parts} <= {*views, *parts}
+    assert {name[:2] for name, parts in linked.items() if parts} == {
+        *("03", "04", "05", "06", "08", "12")
+    }
+
+
+def test_a_link_into_the_explorer_says_how_to_build_it_where_it_is_not():
+    pages = lesson_pages()
+    text = pages["with_parts"]("Move it: [the\nexplorer](../docs/explorer.md#shear).", False)
+    assert text == "Move it: [the\nexplorer](../docs/explorer.md)."
+    assert "make explorer" in (ROOT / "docs" / "explorer.md").read_text(encoding="utf-8")
+
+
+def test_a_part_stands_below_the_paragraph_that_links_to_it():
+    text = "[here](../docs/explorer.md#lam).\n\nThen [there](../docs/explorer.md#walls)."
+    first, framed, last = lesson_pages()["with_parts"](text, True).split("\n\n")
+    assert first == '<a href="../explorer/index.html#lam">here</a>.'
+    assert 'src="../explorer/index.html#lam/embed"' in framed and 'loading="lazy"' in framed
+    assert last == 'Then <a href="../explorer/index.html#walls">there</a>.'
+
+
+def test_three_lessons_hold_a_part():
+    pages = lesson_pages()
+    for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        held = {"04": ["shear"], "05": ["lam"], "08": ["assignment"]}.get(notebook.name[:2], [])
+        for explorer in (True, False):
+            page = pages["page_of"](notebook, explorer)
+            framed = re.findall(r"explorer/index\.html#(\w+)/embed", page)
+            assert framed == (held if explorer else [])
+            assert "docs/explorer.md" not in page

@@ -77,6 +77,7 @@ lesson_03.wall_over_image(image, wall, (4, 5), 16, 8)
 # | $W$ | columns of cells in the image | `x` | right |
 #
 # Fix `y` and `x` and a window's mask is left, V x U. Several images put an axis N in front.
+# [The explorer](../docs/explorer.md#walls) shows a trained model's wall, of a picture you draw.
 
 # %%
 learn.peek(wall=wall)

@@ -225,6 +225,8 @@ viz.diagonal_shear()
 #
 # (If αv is no whole number, the value between two entries is interpolated linearly. The package
 # does that; here α is whole.)
+#
+# To see the rows slide, for α = 1, 2, 3: [the explorer](../docs/explorer.md#shear).
 
 # %%
 names = 10.0 * np.arange(7)[:, None] + np.arange(7)  # every value names its pixel

@@ -288,6 +288,8 @@ for lam, side in ((1, 15), (3, 5), (5, 3)):
 # From $\lambda = 1.5$ to 5 the aligned form with blends loses 0.6 points and saves nine
 # channels out of ten. The natural form falls apart. Lesson 10 lets you repeat this in small.
 #
+# V and $\lambda$ as sliders, and a shape to drag: [the explorer](../docs/explorer.md#lam).
+#
 # ## 6. The package's own, and 1.5
 #
 # `ops.up_align2nat` does the same fast, with gradients, for every $\lambda$ with whole

@@ -101,6 +101,8 @@ viz.reachable_iou([round((low * high) ** 0.5) for low, high in groups], means)
 # curve is a *ceiling*: a trained network reaches less. In the paper the bipyramid lifts mask AP
 # (COCO's score, see the glossary) from 29.7 to 33.8, for large objects from 40.7 to 47.7.
 #
+# The same of a shape that you drag: [the explorer](../docs/explorer.md#bipyramid).
+#
 # ## 2. True scale
 
 # %%
@@ -347,8 +349,8 @@ for words, way in ways.items():
 #   bins it does not.
 # - `swap_align2nat` = `subsample` after `align2nat` after `up_bilinear`: coarse bins on a fine
 #   grid become fine bins on a coarse grid, without the tensor between.
-# - Each output reads at most 16 inputs. Even λV: half cells. Outside: `pad_value`, hence the
-#   rim.
+# - Each output reads at most 16 inputs, [listed live](../docs/explorer.md#window) for any bin.
+#   Even λV: half cells. Outside: `pad_value`, hence the rim.
 #
 # | paper | code | lesson |
 # |---|---|---|

@@ -109,6 +109,9 @@ reasons.windows_by_reason(image, target["masks"][thing : thing + 1], windows, fi
 # The 8 is there for tiny objects. The smallest window has 20 px; an object of 3 px would be too
 # small for all of them and never be learnt. So whatever is shorter than 8 px counts as 8 px.
 #
+# Drag an object, and its windows change: [the explorer](../docs/explorer.md#assignment) says of
+# each window which question fails.
+#
 # ### Exercise: the reason (15 min, ●●○)
 #
 # Return 0 for a positive window, else the number of the first question that fails: 1, 2 or 3.

@@ -132,7 +132,7 @@ for name, out in ways.items():
 #
 # | | function body | plugin |
 # |---|---|---|
-# | runs in | every runtime: ONNX Runtime, a browser, TensorRT | TensorRT with our library |
+# | runs in | every runtime: ONNX Runtime, [a browser](../docs/explorer.md#window), TensorRT | TensorRT with our library |
 # | to ship | nothing | a library per system, in the version of the build |
 # | in memory | tensors between, up to `lam` times the input | none |
 # | TensorRT-RTX | supported | not promised |

@@ -4,7 +4,7 @@ import stored from "stored-results";
 import { Store } from "./store.js";
 import { Model } from "./model.js";
 import { Picture } from "./picture.js";
-import { Panel } from "./panel.js";
+import { Panel, placeOf } from "./panel.js";
 import { Tour } from "./tour.js";
 import { EXAMPLES } from "./examples.js";
 import { SHAPES } from "./geometry.js";
@@ -71,18 +71,25 @@ function tell({ state, share, seconds, text }) {
 }
 
 const picture = new Picture(document.getElementById("picture"), store, { change, example });
-const panel = new Panel(document.getElementById("panel"), store, picture);
-new Tour(document.getElementById("tour"), store, { example, panel });
+new Panel(document.getElementById("panel"), store, picture);
+const tour = new Tour(document.getElementById("tour"), store, { example });
 example(0);
-model.load();
 openAsked();
 addEventListener("hashchange", openAsked);
 
-/** #walls opens a view; #walls/embed shows it without what stands around, in a frame. */
+/** #walls opens a view, #shear a part of one; #shear/embed shows it alone, in a frame. */
 function openAsked() {
-  const [view, how] = location.hash.slice(1).split("/");
-  if (panel.has(view)) store.set({ view });
-  document.body.classList.toggle("embed", how === "embed");
+  const [name, how] = location.hash.slice(1).split("/");
+  const { view, part, geometry } = placeOf(name) ?? {};
+  const embedded = Boolean(view) && how === "embed";
+  const { classList, dataset } = document.body;
+  classList.toggle("embed", embedded);
+  classList.toggle("geometry", embedded && geometry);
+  dataset.part = embedded ? (part ?? "") : "";
+  if (view) store.set({ view });
+  if (embedded) store.set(byShape(store.state, 1)); // the star: its tips tell more
+  if (part && !embedded) tour.bringIntoSight(`.${part}-part`);
+  if (!(embedded && geometry)) model.load();
 }
 
 // For the tests of the page, and for whoever is curious.

@@ -20,7 +20,12 @@ export class Model {
     Object.assign(this, { tell, found, busy: true, next: null, id: 0 });
   }
 
-  async load() {
+  /** Loads once; what is asked meanwhile is computed then. */
+  load() {
+    this.loading ??= this.fetch();
+  }
+
+  async fetch() {
     if (!wasmWorks()) return this.tell({ state: "failed", text: NO_WASM });
     try {
       const [wasm, model] = await Promise.all([

@@ -17,6 +17,18 @@ const VIEWS = {
   assignment: ["Who learns it", AssignmentView],
 };
 
+// A part of a view has an address of its own: its class, in a section.
+const PARTS = { shear: "walls", lam: "upscale" };
+// What needs no model, so that a frame with nothing else loads none
+const GEOMETRY = ["shear", "lam", "bipyramid", "assignment"];
+
+/** {view, part, geometry} of a name in an address; null if there is none of that name. */
+export function placeOf(name) {
+  const view = PARTS[name] ?? name;
+  if (!(view in VIEWS)) return null;
+  return { view, part: name in PARTS ? name : null, geometry: GEOMETRY.includes(name) };
+}
+
 export class Panel {
   constructor(root, store, picture) {
     Object.assign(this, { store, picture, views: {}, pages: {} });
@@ -47,10 +59,6 @@ export class Panel {
       this.views[name] = new View(page, store);
     }
     store.listen((state) => this.render(state));
-  }
-
-  has(name) {
-    return name in VIEWS;
   }
 
   key(event, name) {

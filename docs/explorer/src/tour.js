@@ -47,16 +47,23 @@ export class Tour {
     this.store.set({ view, ...(shape == null ? {} : byShape(state, shape)) });
     this.store.settings(settings ?? {});
     this.write();
-    // Two frames: in the first the views are drawn, and then things lie where they stay
-    requestAnimationFrame(() => requestAnimationFrame(() => this.pointAt(at)));
+    this.bringIntoSight(at);
   }
 
-  /** Brings into sight what the step speaks of, and marks it until the next step. */
-  pointAt(selector) {
+  /** Brings an element into sight once it is drawn, and marks it until the next step. */
+  bringIntoSight(selector) {
+    const pointAt = () => {
+      this.unmark();
+      const element = document.querySelector(selector);
+      element.classList.add("pointed");
+      element.scrollIntoView({ block: "nearest", behavior: still() ? "auto" : "smooth" });
+    };
+    // Two frames: in the first the views are drawn, and then things lie where they stay
+    requestAnimationFrame(() => requestAnimationFrame(pointAt));
+  }
+
+  unmark() {
     document.querySelector(".pointed")?.classList.remove("pointed");
-    const element = document.querySelector(selector);
-    element.classList.add("pointed");
-    element.scrollIntoView({ block: "nearest", behavior: still() ? "auto" : "smooth" });
   }
 
   /** Folds the bar away, or takes the tour up where it was left. */
@@ -65,7 +72,7 @@ export class Tour {
     this.close.hidden = folded;
     this.take.hidden = !folded;
     (folded ? this.take : this.close).focus();
-    if (folded) document.querySelector(".pointed")?.classList.remove("pointed");
+    if (folded) this.unmark();
   }
 
   write() {

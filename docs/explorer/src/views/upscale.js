@@ -63,16 +63,16 @@ export class UpscaleView {
     this.total = h("p", { class: "fact" });
     root.append(
       h(
-        "p",
-        {},
-        "A perfect model with V × V values per window, and a mask λ times as fine. The number ",
-        "below each is the IoU with the true outline, the ",
-        h("span", { class: "word truth" }, "blue line"),
-        ": the shared area over the joint one, 1 at best.",
-      ),
-      h(
         "section",
         { class: "lam-part" },
+        h(
+          "p",
+          {},
+          "A perfect model with V × V values per window, and a mask λ times as fine. The number ",
+          "below each is the IoU with the true outline, the ",
+          h("span", { class: "word truth" }, "blue line"),
+          ": the shared area over the joint one, 1 at best.",
+        ),
         side.element,
         lam.element,
         up.element,
