@@ -255,6 +255,30 @@ def test_gestures_of_all_kinds_leave_the_page_alive(browsed):
 
 
 @in_browser
+def test_a_chosen_shape_opens_its_own_mask(browsed):
+    kinds = [kind for kind, _ in browsed["choices"]]
+    assert sorted(kinds) == [0, 1, 3]
+    assert [label for _, label in browsed["choices"]] == kinds
+
+
+@in_browser
+def test_what_the_tour_speaks_of_is_in_sight_on_a_phone(browsed):
+    assert len(browsed["tour"]) == 9
+    assert min(browsed["tour"]) > 0.95
+
+
+@in_browser
+def test_a_frame_shows_one_part_and_loads_the_model_only_for_what_needs_it(browsed):
+    frames = browsed["frames"]
+    assert frames == {
+        "shear": {"places": [".shear-part"], "model": False},
+        "lam": {"places": ["#picture", ".lam-part"], "model": False},
+        "assignment": {"places": ["#picture", ".rules"], "model": False},
+        "walls": {"places": ["#picture", ".walls", ".shear-part"], "model": True},
+    }
+
+
+@in_browser
 def test_the_page_fits_a_narrow_screen(browsed):
     assert set(browsed["widths"].values()) == {NARROW_PX}
 

@@ -98,9 +98,8 @@ async function gestures(page) {
   const random = randomFrom(7);
   const any = (list) => list[Math.floor(random() * list.length)];
   const stage = page.locator("#picture .stage svg");
-  const box = await stage.boundingBox();
   const within = (low, high) => low + (high - low) * random();
-  const place = (beyond = 0) => [
+  const place = (box, beyond = 0) => [
     box.x + within(-beyond, box.width + beyond),
     box.y + within(-beyond, box.height + beyond),
   ];
@@ -122,9 +121,11 @@ async function gestures(page) {
       },
     );
   const drag = (beyond) => async () => {
-    await page.mouse.move(...place());
+    await stage.scrollIntoViewIfNeeded(); // the tour moves the page
+    const box = await stage.boundingBox();
+    await page.mouse.move(...place(box));
     await page.mouse.down();
-    for (let i = 0; i < 4; i++) await page.mouse.move(...place(beyond));
+    for (let i = 0; i < 4; i++) await page.mouse.move(...place(box, beyond));
     await page.mouse.up();
   };
   const kinds = [
@@ -187,6 +188,70 @@ async function extremes(page) {
   };
 }
 
+// --- what is chosen, what the tour points at, what a frame shows -----------------------------
+
+/** Chooses every shape of the first example; the class of each and of the mask then open. */
+async function choices(page) {
+  await page.evaluate(() => window.explorer.example(0));
+  await settled(page);
+  const found = [];
+  for (let i = 0; i < 3; i++) {
+    await page.locator("#picture .stage svg").press("n");
+    found.push(
+      await page.evaluate(() => {
+        const { scene, shape, detection, result } = window.explorer.store.state;
+        return [scene.shapes[shape].kind, result.detections[detection]?.label ?? null];
+      }),
+    );
+  }
+  return found;
+}
+
+/** Walks through the tour; per step the share of what it marks that is in sight. */
+async function tour(page) {
+  const steps = Number((await page.textContent("#tour .count")).split(" ").at(-1));
+  const shares = [];
+  for (let i = 1; i < steps; i++) {
+    await page.click("#tour .next");
+    await page.evaluate(() => new Promise((r) => setTimeout(r, 300))); // drawn and scrolled
+    shares.push(
+      await page.evaluate(() => {
+        const { top, bottom } = document.querySelector(".pointed").getBoundingClientRect();
+        const under = document.getElementById("tour").getBoundingClientRect().bottom;
+        const seen = Math.min(bottom, innerHeight) - Math.max(top, under);
+        return seen / Math.min(bottom - top, innerHeight - under);
+      }),
+    );
+  }
+  return shares;
+}
+
+const PLACES = ["header", "#tour", "footer", ".tabs", ".tools", "#picture"];
+const INSIDE = [".walls", ".shear-part", ".lam-part", ".four", ".rules"];
+
+/** Per address: which of these places a frame shows, and which files it fetched. */
+async function frames() {
+  const shown = {};
+  for (const name of ["shear", "lam", "assignment", "walls"]) {
+    const page = await opened(`${origin}/#${name}/embed`, {
+      viewport: { width: 700, height: 600 },
+    });
+    await page.waitForSelector("#panel [role=tabpanel]:not([hidden])");
+    shown[name] = await page.evaluate(
+      (places) => {
+        const fetched = performance.getEntriesByType("resource").map((e) => e.name);
+        return {
+          places: places.filter((place) => document.querySelector(place).checkVisibility()),
+          model: fetched.some((url) => url.includes("model.onnx")),
+        };
+      },
+      [...PLACES, ...INSIDE],
+    );
+    await page.context().close();
+  }
+  return shown;
+}
+
 /** Bytes that the page holds, arrays and elements included, with every view drawn once. */
 async function memory(page) {
   await page.evaluate(() => window.explorer.example(0));
@@ -224,6 +289,7 @@ report.seconds.live = since();
 report.seconds.runtimeStart = await live.evaluate(() => window.explorer.model.startSeconds);
 await live.context().setOffline(true); // from here on nothing could come even if it asked
 report.numbers = await numbers(live);
+report.choices = await choices(live);
 report.memoryBefore = await memory(live);
 await gestures(live);
 report.extremes = await extremes(live);
@@ -231,13 +297,18 @@ report.memoryAfter = await memory(live);
 report.stateAfter = await state(live);
 await live.context().close();
 
-const narrow = await opened(`${origin}/`, { viewport: { width: 390, height: 800 } });
+report.frames = await frames();
+
+const phone = { viewport: { width: 390, height: 800 }, reducedMotion: "reduce" };
+const narrow = await opened(`${origin}/`, phone);
 await narrow.waitForSelector(".masks .mask");
 report.widths = {};
 for (const view of VIEWS) {
   await show(narrow, view);
   report.widths[view] = await narrow.evaluate(() => document.documentElement.scrollWidth);
 }
+await until(narrow, "live");
+report.tour = await tour(narrow);
 await narrow.context().close();
 
 const policy = await browser.newContext();
