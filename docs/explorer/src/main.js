@@ -89,7 +89,9 @@ function openAsked() {
   if (view) store.set({ view });
   if (embedded) store.set(byShape(store.state, 1)); // the star: its tips tell more
   if (part && !embedded) tour.bringIntoSight(`.${part}-part`);
-  if (!(embedded && geometry)) model.load();
+  if (embedded && geometry) return;
+  // After the first frame: to unpack the model would take the stored picture's core
+  requestAnimationFrame(() => setTimeout(() => model.load()));
 }
 
 // For the tests of the page, and for whoever is curious.
