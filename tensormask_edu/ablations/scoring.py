@@ -56,7 +56,7 @@ def scores(
                 mine += to_coco(truth["image_id"], on_cpu, dataset.category_ids)
             values = positives.measure(model, output, layout, truths)
             measured.setdefault(head, []).append(values)
-    truth = load_ground_truth(dataset.ground_truth_path)
+    truth = load_ground_truth(dataset)
     return {
         head: positives.summary(measured[head], areas) | score(truth, detections, "segm", areas)
         for head, detections in found.items()

@@ -62,7 +62,7 @@ def judge(
         raw += objects
         single += [objects[k] for k in kept(found, torch.zeros_like(found.labels))]
         by_class += [objects[k] for k in kept(found, found.labels)] if several else []
-    truth = coco_scores.load_ground_truth(dataset.ground_truth_path)
+    truth = coco_scores.load_ground_truth(dataset)
     figures: dict[str, Any] = {
         name: coco_scores.proposal_scores(truth, detections, area_ranges)
         for name, detections in (("raw", raw), ("nms", single))

@@ -1,4 +1,4 @@
-"""What both command lines share: how a command is added, and how errors end it.
+"""What both command lines share: how a command is added, how errors end it and warnings look.
 
 next: viz/look.py
 """
@@ -6,12 +6,15 @@ next: viz/look.py
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO
 
-from .errors import InputError
+from .errors import InputError, InputWarning
 
 Parser = argparse.ArgumentParser
 
@@ -44,7 +47,8 @@ def run_command(
     """Parse and run; the exit code: the command's own, 2 for bad input, 130 for Ctrl-C."""
     args = parser.parse_args(arguments)
     try:
-        code: int = args.run(args)
+        with warnings_in_a_line():
+            code: int = args.run(args)
         return code
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -52,3 +56,27 @@ def run_command(
     except KeyboardInterrupt:
         print(when_interrupted, file=sys.stderr)
         return 130
+
+
+@contextmanager
+def warnings_in_a_line() -> Iterator[None]:
+    """Show an `InputWarning` as `warning: ...`, once, by the first of several processes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", InputWarning)
+        others = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not issubclass(category, InputWarning):
+                others(message, category, filename, lineno, file, line)
+            elif os.environ.get("RANK", "0") == "0":  # torchrun's
+                print(f"warning: {message}", file=sys.stderr)
+
+        warnings.showwarning = show
+        yield

@@ -13,7 +13,7 @@ from ..base import distributed
 from ..base.errors import bad_input, require
 from ..base.files import refuse_overwriting, write_json
 from ..data.coco import CocoFolder
-from ..data.instances import find_split
+from ..data.layouts import find_split
 from ..detector.views import check_views, in_views
 from ..evaluation import coco_scores, lost
 from ..evaluation.ceiling import ceiling
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
         show(scores, args.json)
     elif all(trained) and not any(files):
         if args.json:
-            data = find_split(Path(args.folder), args.split)
+            data = find_split(args.folder, args.split)[:2]
             refuse_overwriting("json", args.json, *data, *checkpoint_files(args.checkpoint))
         with distributed.processes():
             scores = evaluate_checkpoint(*trained, args.split, args.losses, args.views)
@@ -89,6 +89,6 @@ def evaluate_checkpoint(
         scores = coco_scores.score_all(dataset, found, images)
         scores["ceiling"] = ceiling(model.config, dataset, input_config, speaks)
         if losses and speaks:
-            truth = coco_scores.load_ground_truth(dataset.ground_truth_path)
+            truth = coco_scores.load_ground_truth(dataset)
             scores["losses"] = lost.lost(truth, found)
         return scores

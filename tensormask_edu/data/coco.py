@@ -1,12 +1,11 @@
 """Any folder of pictures with COCO instances, read with pycocotools' masks.
 
-Two layouts are understood, for `split` = "train", "val", ...:
+`layouts.py` knows how tools lay it out; ours is
 
-    images/                 instances_train.json  instances_val.json
-    train2017/  val2017/    annotations/instances_train2017.json  ...      (COCO's own)
+    images/  instances_train.json  instances_val.json
 
-Everything in the JSON is checked once, at construction, by the rule of `instances.py`. Pictures
-and masks are read when asked for.
+Everything in the JSON is checked once, at construction, by the rule of `instances.py`, which
+warns of what it mends. Pictures and masks are read when asked for.
 
 next: data/augment.py
 """
@@ -21,17 +20,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..base.errors import bad_input
+from ..base.errors import bad_input, warn_of_input
 from ..masks import decode, meet, polygons_of, to_rle
-from .instances import (
-    boxes_of,
-    check_files_exist,
-    check_polygons,
-    find_split,
-    have_extent,
-    is_target,
-    read_ground_truth,
-)
+from .instances import GroundTruth, boxes_of, check_polygons, is_target, read_ground_truth
+from .layouts import Data, find_pictures, find_split, ids_of_part
 from .prepare import read_image
 from .truth import Region, Truth, crop_truth
 
@@ -47,12 +39,12 @@ class CocoFolder(Dataset[tuple[Tensor, Truth]]):
 
     The box of a run-length mask is the mask's own tight box, its last pixel included (x1 = last
     + 1); the box of a polygon is the annotation's, clipped to the picture (as the official code
-    trains). Crowds, polygons of fewer than three points and instances with an empty box are
-    left out of truths; evaluation sees the whole JSON.
+    trains). Truths hold no crowds; `ground_truth`, which evaluation uses, does. What else is
+    left out, of both, says `instances.RULES`.
 
     Args:
-        folder: the data set; see the module for its layouts.
-        split: "train", "val" or what the file name says.
+        data: the folder of the data set in one of `layouts.LAYOUTS`, or `layouts.Files`.
+        split: "train", "val" or what the file name says; "all" of one file.
         keep_empty: keep pictures without any instance (evaluation needs them, training does
             not).
         cache: keep decoded pictures and run-length masks in memory.
@@ -65,32 +57,41 @@ class CocoFolder(Dataset[tuple[Tensor, Truth]]):
 
     def __init__(
         self,
-        folder: str | Path,
+        data: Data,
         split: str,
         keep_empty: bool = False,
         cache: bool = False,
         polygons: bool = False,
     ) -> None:
-        self.ground_truth_path, self.image_folder = find_split(Path(folder), split)
-        dataset = read_ground_truth(self.ground_truth_path)
-        check_files_exist(dataset["images"], self.image_folder, self.ground_truth_path)
+        place = find_split(data, split)
+        self.ground_truth_path, self.image_folder = place.annotations, place.images
+        truth = read_ground_truth(place.annotations)
+        if place.part != "all":
+            truth = truth.of_images(ids_of_part(truth.images, place.part))
+            kept, name = len(truth.images), place.annotations.name
+            warn_of_input(f"{name} holds all pictures: {kept} of them are {place.part}")
+        self._other_names = find_pictures(truth.images, place.images, place.annotations)
+        for image_id in self._other_names:
+            truth.findings.add("renamed", image_id)
+        truth.findings.tell(place.annotations.name)
         if polygons:
-            check_polygons(dataset["annotations"])
+            check_polygons(truth.annotations)
+        self.ground_truth: GroundTruth = truth
         self.keep_empty, self.polygons = keep_empty, polygons
 
         # A label is a category's place among the ascending ids, which may have gaps.
-        categories = sorted(dataset["categories"], key=lambda category: category["id"])
+        categories = sorted(truth.categories, key=lambda category: category["id"])
         self.category_ids: list[int] = [category["id"] for category in categories]
         self.class_names: tuple[str, ...] = tuple(category["name"] for category in categories)
         self._label = {number: label for label, number in enumerate(self.category_ids)}
 
         self._annotations: dict[int, list[dict[str, Any]]] = {
-            image["id"]: [] for image in dataset["images"]
+            image["id"]: [] for image in truth.images
         }
-        for annotation in filter(is_target, dataset["annotations"]):
+        for annotation in filter(is_target, truth.annotations):
             self._annotations[annotation["image_id"]].append(annotation)
         self._images: list[dict[str, Any]] = [
-            image for image in dataset["images"] if keep_empty or self._annotations[image["id"]]
+            image for image in truth.images if keep_empty or self._annotations[image["id"]]
         ]
         self.image_ids: list[int] = [image["id"] for image in self._images]
         self._image_cache: dict[int, Tensor] | None = {} if cache else None
@@ -108,7 +109,8 @@ class CocoFolder(Dataset[tuple[Tensor, Truth]]):
 
     def path(self, index: int) -> Path:
         """The file of picture `index`."""
-        return self.image_folder / self._images[index]["file_name"]
+        image = self._images[index]
+        return self.image_folder / self._other_names.get(image["id"], image["file_name"])
 
     def image(self, index: int) -> Tensor:
         """Picture `index`: uint8 (3, H, W) RGB. With `cache`, do not write into it."""
@@ -132,7 +134,7 @@ class CocoFolder(Dataset[tuple[Tensor, Truth]]):
         annotations = self._annotations[self.image_ids[index]]
         rles, size = self._rles(index), self.size(index)
         boxes = boxes_of(annotations, rles, size)  # (annotations, 4)
-        kept = np.flatnonzero(have_extent(boxes))  # (m,)
+        kept = np.arange(len(boxes))  # (m,)
         if region is not None:
             top, left, height, width = region
             kept = kept[meet(boxes[kept], np.array([left, top, left + width, top + height]))]

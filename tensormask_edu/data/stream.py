@@ -49,7 +49,8 @@ class TrainingSet(Dataset[tuple[Tensor, Truth]]):
         group_size: int | None = None,
     ) -> None:
         if not len(dataset):
-            raise bad_input("dataset", "at least one picture with an instance", "none")
+            why = "; ".join(["none", *dataset.ground_truth.findings.lines()])
+            raise bad_input("dataset", "at least one picture with an instance", why)
         self.dataset, self.input_config, self.augment = dataset, input_config, Augment(augment)
         self.seed, self.group_size = seed, group_size
         sizes = [dataset.size(index) for index in range(len(dataset))] if group_size else []

@@ -57,7 +57,8 @@ def ceiling(
     found = distributed.joined(found)
     detections = [detection for drawn, _ in found for detection in drawn]
     objects = sum(number for _, number in found)
-    scores = coco_scores.score(dataset.ground_truth_path, detections, "segm", area_ranges)
+    truth = coco_scores.load_ground_truth(dataset)
+    scores = coco_scores.score(truth, detections, "segm", area_ranges)
     return {"segm": scores, "windowed": len(detections) / max(objects, 1), "objects": objects}
 
 

@@ -1,0 +1,384 @@
+"""Files that other tools and machines wrote: what is mended, what is left out, what is refused.
+
+Each case is one small picture file or one edit of a small whole data set.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tensormask_edu.base.errors import InputError, InputWarning
+from tensormask_edu.config import AugmentConfig, InputConfig
+from tensormask_edu.data.coco import CocoFolder
+from tensormask_edu.data.instances import RULES
+from tensormask_edu.data.outlines import FAR
+from tensormask_edu.data.stream import TrainingSet
+from tensormask_edu.evaluation import coco_scores
+
+HEIGHT, WIDTH = 48, 64
+SQUARE = [16, 12, 48, 12, 48, 36, 16, 36]  # x 16..48, y 12..36
+BOX, AREA = [16, 12, 32, 24], 32 * 24
+EXACT = 1e-9  # sums of a few numbers of float64
+
+Json = dict[str, Any]
+Edit = Callable[[Json], Any]
+
+
+def picture(seed: int = 0) -> np.ndarray:
+    """A bright rectangle on dark noise."""
+    pixels = np.random.default_rng(seed).integers(0, 90, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    pixels[12:36, 16:48] = 200
+    return pixels
+
+
+def whole(count: int = 3) -> Json:
+    """The JSON of `count` pictures p1.png, ..., one whole object in each."""
+    numbers = range(1, count + 1)
+    size = {"height": HEIGHT, "width": WIDTH}
+    of_all = {"category_id": 1, "iscrowd": 0, "area": AREA, "bbox": BOX}
+    return {
+        "images": [{"id": n, "file_name": f"p{n}.png"} | size for n in numbers],
+        "annotations": [
+            {"id": 10 * n, "image_id": n, "segmentation": [SQUARE]} | of_all for n in numbers
+        ],
+        "categories": [{"id": 1, "name": "thing"}],
+    }
+
+
+def write(folder: Path, edit: Edit | None = None, count: int = 3) -> Path:
+    """A folder with these pictures; `edit` changes the JSON of both splits."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    for number in range(1, count + 1):
+        Image.fromarray(picture(number)).save(folder / f"images/p{number}.png")
+    data = whole(count)
+    if edit:
+        edit(data)
+    for split in ("train", "val"):
+        (folder / f"instances_{split}.json").write_text(json.dumps(data))
+    return folder
+
+
+def first(**fields: Any) -> Edit:
+    """Change fields of the first annotation."""
+    return lambda data: data["annotations"][0].update(fields)
+
+
+def drop(*names: str) -> Edit:
+    """Remove fields of the first annotation."""
+    return lambda data: [data["annotations"][0].pop(name) for name in names]
+
+
+def loaded(folder: Path) -> CocoFolder:
+    """The data set, whatever it warns of."""
+    with pytest.warns(InputWarning):
+        return CocoFolder(folder, "val")
+
+
+# --- the rule ---------------------------------------------------------------------------------
+
+PAIRS = [[x, y] for x, y in zip(SQUARE[::2], SQUARE[1::2], strict=True)]
+SHIFTED = [x + 30 if k % 2 == 0 else x for k, x in enumerate(SQUARE)]  # x 46..78 of 64
+RLE = {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}
+NAN, INF = float("nan"), float("inf")
+
+MENDED: dict[str, tuple[str, Edit]] = {  # what came: the rule, the edit
+    "ids as text": ("text", first(image_id="1", category_id="1")),
+    "iscrowd null": ("crowd", first(iscrowd=None)),
+    "iscrowd text": ("crowd", first(iscrowd="0")),
+    "iscrowd false as text": ("crowd", first(iscrowd="False")),
+    "area null": ("area", first(area=None)),
+    "area text": ("area", first(area="768")),
+    "area zero": ("area", first(area=0)),
+    "area not a number": ("area", first(area=NAN)),
+    "area infinite": ("area", first(area=INF)),
+    "bbox null": ("no box", first(bbox=None)),
+    "bbox empty": ("no box", first(bbox=[])),
+    "bbox of three": ("no box", first(bbox=BOX[:3])),
+    "bbox not a number": ("no box", first(bbox=[NAN, 0, 1, 1])),
+    "bbox text": ("no box", first(bbox=["16", "12", "32", "24"])),
+    "bbox zero": ("other box", first(bbox=[0, 0, 0, 0])),
+    "bbox with corners": ("other box", first(bbox=[16, 12, 48, 36])),
+    "bbox y first": ("other box", first(bbox=[12, 16, 24, 32])),
+    "bbox in shares": ("other box", first(bbox=[0.25, 0.25, 0.5, 0.5])),
+    "bbox of centre": ("other box", first(bbox=[32, 24, 32, 24])),
+    "one list": ("pairs", first(segmentation=SQUARE)),
+    "points in pairs": ("pairs", first(segmentation=PAIRS)),
+    "polygon of pairs": ("pairs", first(segmentation=[PAIRS])),
+    "a click beside": ("parts", first(segmentation=[SQUARE, [3, 3]])),
+    "a line beside": ("parts", first(segmentation=[[3, 3, 9, 9], SQUARE])),
+    "nothing beside": ("parts", first(segmentation=[SQUARE, []])),
+}
+
+
+@pytest.mark.parametrize("rule, edit", MENDED.values(), ids=MENDED)
+def test_what_has_a_plain_meaning_is_mended_and_said(rule: str, edit: Edit, tmp_path: Path):
+    folder = write(tmp_path, edit)
+    with pytest.warns(InputWarning, match=r"1 annotations repaired: .* \(ids 10\)") as said:
+        dataset = CocoFolder(folder, "val")
+    assert len(said) == 1 and RULES[rule].why in str(said[0].message)
+    assert len(dataset) == 3
+    mended, other = dataset.truth(0), dataset.truth(1)
+    for name in ("boxes", "masks", "labels"):
+        assert mended[name].tolist() == other[name].tolist(), name
+    annotations = dataset.ground_truth.annotations
+    assert annotations[0]["bbox"] == pytest.approx(BOX, abs=EXACT)
+    assert annotations[0]["area"] == AREA and annotations[0]["iscrowd"] == 0
+
+
+@pytest.mark.parametrize("name", ["area", "bbox", "iscrowd", "id"])
+def test_fields_that_coco_can_do_without_are_filled_without_a_word(name: str, tmp_path: Path):
+    dataset = CocoFolder(write(tmp_path, drop(name)), "val")  # a warning would be an error
+    assert dataset.truth(0)["boxes"].tolist() == dataset.truth(1)["boxes"].tolist()
+    assert coco_scores.score(coco_scores.load_ground_truth(dataset), [])["AP"] == 0
+
+
+LEFT_OUT: dict[str, tuple[str, Edit]] = {
+    "no segmentation": ("no outline", drop("segmentation")),
+    "segmentation null": ("no outline", first(segmentation=None)),
+    "no polygon": ("no outline", first(segmentation=[])),
+    "empty polygon": ("no outline", first(segmentation=[[]])),
+    "a click": ("no outline", first(segmentation=[[10, 10]])),
+    "two clicks": ("no outline", first(segmentation=[[10, 10], [20, 20]])),
+    "two points": ("no outline", first(segmentation=[[10, 10, 30, 30]])),
+    "beside the picture": ("outside", first(segmentation=[[x + 100 for x in SQUARE]])),
+    "above the picture": ("outside", first(segmentation=[[x - 60 for x in SQUARE]])),
+    "no pixel in the mask": ("empty", first(segmentation=RLE)),
+    "smaller than a pixel": (
+        "empty", first(segmentation=[[5.1, 5.1, 5.6, 5.1, 5.6, 5.7, 5.1, 5.7]]),
+    ),
+    "three points in one": ("empty", first(segmentation=[[5, 5, 5, 5, 5, 5]])),
+    "a needle": ("empty", first(segmentation=[[5.6, 5, 5.61, 5, 5.61, 40, 5.6, 40]])),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule, edit", LEFT_OUT.values(), ids=LEFT_OUT)
+def test_what_draws_nothing_is_left_out_of_training_and_evaluation_alike(
+    rule: str, edit: Edit, tmp_path: Path
+):
+    folder = write(tmp_path, edit)
+    with pytest.warns(InputWarning, match=r"1 annotations left out: .* \(ids 10\)") as said:
+        dataset = CocoFolder(folder, "val")
+    assert len(said) == 1 and RULES[rule].why in str(said[0].message)
+    assert dataset.image_ids == [2, 3]
+    with pytest.warns(InputWarning, match="1 annotations left out"):
+        truth = coco_scores.load_ground_truth(folder / "instances_val.json")
+    assert [each["image_id"] for each in truth.dataset["annotations"]] == [2, 3]
+    assert len(coco_scores.load_ground_truth(dataset).dataset["annotations"]) == 2
+    found = [
+        {"image_id": n, "category_id": 1, "score": 1.0, "segmentation": [SQUARE]}
+        for n in (2, 3)
+    ]
+    assert coco_scores.score(truth, found)["AP"] == pytest.approx(1, abs=EXACT)
+
+
+def test_an_outline_is_cut_at_the_border_and_that_is_said(tmp_path: Path):
+    folder = write(tmp_path, first(segmentation=[SHIFTED], bbox=[46, 12, 32, 24]))
+    dataset = loaded(folder)
+    lines = dataset.ground_truth.findings.lines()
+    assert len(lines) == 2 and "cut at the picture's border" in lines[1]
+    assert dataset.truth(0)["boxes"].tolist() == [[46, 12, 64, 36]]
+    assert dataset.truth(0)["masks"].sum() == 18 * 24
+
+
+FAR_PX = FAR * WIDTH + 1.0
+REFUSED: dict[str, tuple[Edit, str]] = {
+    "a point that is no number": (first(segmentation=[[*SQUARE[:-1], NAN]]), "10: .* got nan"),
+    "an infinite point": (first(segmentation=[[INF, *SQUARE[1:]]]), "10: .* got inf"),
+    "minus infinity": (first(segmentation=[[-INF, *SQUARE[1:]]]), "10: .* got -inf"),
+    "a point far away": (first(segmentation=[[3.5e8, *SQUARE[1:]]]), "within 640 px"),
+    "a point beyond float32": (first(segmentation=[[1e300, *SQUARE[1:]]]), "within 640 px"),
+    "a point just too far": (first(segmentation=[[-FAR_PX, *SQUARE[1:]]]), "within 640 px"),
+    "an integer without end": (first(segmentation=[[10**30, *SQUARE[1:]]]), "10: expected"),
+    "a point of a short part": (first(segmentation=[SQUARE, [NAN, 1]]), "10: .* got nan"),
+    "null among points": (first(segmentation=[[None, *SQUARE[1:]]]), "10: expected RLE or pol"),
+    "text among points": (first(segmentation=[["1", *SQUARE[1:]]]), "10: expected RLE or pol"),
+    "true among points": (first(segmentation=[[True] * 8]), "10: expected RLE or polygons"),
+    "an odd number": (first(segmentation=[SQUARE[:-1]]), "10: expected RLE or polygons"),
+    "segmentation a number": (first(segmentation=5), "10: expected RLE or polygons"),
+    "run lengths with a fraction": (
+        first(segmentation=RLE | {"counts": [0.5, HEIGHT * WIDTH - 0.5]}), "10: expected RLE c",
+    ),
+    "run lengths null": (first(segmentation=RLE | {"counts": None}), "10: expected RLE counts"),
+    "shares of the picture": (
+        lambda d: [
+            a.update(segmentation=[[0.25, 0.25, 0.75, 0.25, 0.75, 0.75]])
+            for a in d["annotations"]
+        ],
+        "polygons in pixels, got none above 1.*multiply x by the width",
+    ),
+    "iscrowd 2": (first(iscrowd=2), "10 with iscrowd 0 or 1, got 2"),
+    "iscrowd a word": (first(iscrowd="perhaps"), "10 with iscrowd 0 or 1, got 'perhaps'"),
+    "iscrowd a list": (first(iscrowd=[]), "10 with iscrowd 0 or 1"),
+    "image_id null": (first(image_id=None), "10: expected a field 'image_id'"),
+    "image_id a word": (first(image_id="p1"), "10: expected a field 'image_id'"),
+    "no category_id": (drop("category_id"), "10: expected a field 'category_id'"),
+    "annotation without id": (
+        lambda d: d["annotations"][1].update(id=None, image_id=77), "number 2 .*unknown image",
+    ),
+    "annotation null": (lambda d: d["annotations"].append(None), "annotation number 4"),
+    "height null": (lambda d: d["images"][0].update(height=None), "image 1: .*'height'"),
+    "width a word": (lambda d: d["images"][0].update(width="wide"), "image 1: .*'width'"),
+    "name of a file empty": (lambda d: d["images"][0].update(file_name=""), "'file_name'"),
+    "category without a name": (
+        lambda d: d["categories"][0].update(name=None), "category 1: expected a field 'name'",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("edit, message", REFUSED.values(), ids=REFUSED)
+@pytest.mark.filterwarnings("ignore::tensormask_edu.base.errors.InputWarning")
+def test_what_no_rule_mends_is_refused_at_load_by_its_id(
+    edit: Edit, message: str, tmp_path: Path
+):
+    folder = write(tmp_path, edit)
+    with pytest.raises(InputError, match=message):
+        CocoFolder(folder, "train")
+    with pytest.raises(InputError, match=message):
+        coco_scores.load_ground_truth(folder / "instances_val.json")
+
+
+def test_sizes_and_names_as_other_types_are_mended(tmp_path: Path):
+    def edit(data: Json) -> None:
+        data["images"][0].update(id="1", height=str(HEIGHT), width=float(WIDTH))
+        data["categories"][0].update(id="1", name=7)
+
+    dataset = loaded(write(tmp_path, edit))
+    assert dataset.class_names == ("7",) and dataset.category_ids == [1]
+    assert dataset.size(0) == (HEIGHT, WIDTH) and dataset.image_ids == [1, 2, 3]
+
+
+def test_crowds_alone_teach_nothing_and_count_nothing(tmp_path: Path):
+    def edit(data: Json) -> None:
+        for annotation in data["annotations"]:
+            annotation["iscrowd"] = 1
+
+    dataset = CocoFolder(write(tmp_path, edit), "train")
+    with pytest.raises(InputError, match="at least one picture .* got none; 3 .* crowd"):
+        TrainingSet(dataset, InputConfig(), AugmentConfig(), seed=0)
+    assert coco_scores.score(coco_scores.load_ground_truth(dataset), [])["AP"] == -1
+
+
+def test_a_warning_names_the_first_ids_and_how_many(tmp_path: Path):
+    def edit(data: Json) -> None:
+        for annotation in data["annotations"]:
+            annotation["area"] = None
+
+    with pytest.warns(InputWarning, match=r"7 ann.*\(ids 10, 20, 30, 40, 50, ...\)"):
+        CocoFolder(write(tmp_path, edit, count=7), "train")
+
+
+def test_every_rule_has_a_case():
+    tried = {rule for rule, _ in (MENDED | LEFT_OUT).values()}
+    others = {"beyond", "is crowd", "renamed", "text of a picture", "text of a category"}
+    assert tried | others == set(RULES)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_json_of_other_encodings_is_read(encoding: str, tmp_path: Path):
+    folder = write(tmp_path)
+    (folder / "instances_val.json").write_bytes(json.dumps(whole()).encode(encoding))
+    assert len(CocoFolder(folder, "val")) == 3
+
+
+def test_json_that_is_nested_too_deep_is_refused(tmp_path: Path):
+    folder = write(tmp_path)
+    (folder / "instances_val.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match="ground truth: expected valid JSON"):
+        CocoFolder(folder, "val")
+
+
+@pytest.mark.parametrize(
+    "field, shape",
+    [
+        ("segmentation", []),
+        ("segmentation", [[]]),
+        ("segmentation", [[1, 2, 3, 4]]),
+        ("segmentation", [1, 2, 3, 4]),
+        ("segmentation", None),
+        ("segmentation", [[NAN, *SQUARE[1:]]]),
+        ("segmentation", [[1e300, *SQUARE[1:]]]),
+        ("bbox", [NAN, 0, 1, 1]),
+        ("bbox", [0, 0, INF, 1]),
+        ("bbox", [0, 0, -5, 1]),
+        ("bbox", []),
+        ("bbox", None),
+    ],
+)
+def test_detections_that_are_no_mask_or_box_are_refused(field: Any, shape: Any, tmp_path: Path):
+    truth = write(tmp_path) / "instances_val.json"
+    found = [{"image_id": 1, "category_id": 1, "score": 0.5, field: shape}]
+    iou = "segm" if field == "segmentation" else "bbox"
+    with pytest.raises(InputError, match="detection 0: expected"):
+        coco_scores.score(truth, found, iou)
+
+
+# --- names of files ---------------------------------------------------------------------------
+
+NAMES = {  # as the JSON has it: as the disk has it
+    "composed": ("B\u00e4r.png", "Ba\u0308r.png"),
+    "decomposed": ("Ba\u0308r.png", "B\u00e4r.png"),
+    "upper case": ("P1.PNG", "p1.png"),
+    "Windows' slashes": ("deep\\p1.png", "deep/p1.png"),
+    "a folder of another machine": ("C:\\photos\\cells\\p1.png", "p1.png"),
+    "an absolute path": ("/data/photos/p1.png", "p1.png"),
+    "upwards": ("../../media/upload/p1.png", "p1.png"),
+    "percent signs": ("a%20b%C3%A4.png", "a b\u00e4.png"),
+    "another folder": ("upload/1/p1.png", "p1.png"),
+}
+
+
+@pytest.mark.parametrize("written, stored", NAMES.values(), ids=NAMES)
+def test_a_file_is_found_by_other_forms_of_its_name(written: str, stored: str, tmp_path: Path):
+    folder = write(tmp_path, lambda data: data["images"][0].update(file_name=written))
+    target = folder / "images" / stored
+    target.parent.mkdir(exist_ok=True)
+    (folder / "images" / "p1.png").rename(target)
+    with pytest.warns(InputWarning, match=r"1 pictures repaired: .* form of its name \(ids 1"):
+        dataset = CocoFolder(folder, "val")
+    assert dataset.path(0).samefile(target)
+    assert dataset.image(0).shape == (3, HEIGHT, WIDTH)
+
+
+def test_a_name_that_two_files_have_is_refused(tmp_path: Path):
+    folder = write(tmp_path, lambda data: data["images"][0].update(file_name="old/p.png"))
+    for place in ("a", "b"):
+        (folder / "images" / place).mkdir()
+        Image.fromarray(picture()).save(folder / "images" / place / "p.png")
+    with pytest.raises(InputError, match="image file: .*several that it may be"):
+        CocoFolder(folder, "val")
+
+
+def test_one_file_is_not_two_pictures(tmp_path: Path):
+    def edit(data: Json) -> None:
+        data["images"][0]["file_name"] = "left/q.png"
+        data["images"][1]["file_name"] = "right/q.png"
+
+    folder = write(tmp_path, edit)
+    (folder / "images" / "p1.png").rename(folder / "images" / "q.png")
+    with pytest.raises(InputError, match="image file: expected right/q.png"):
+        CocoFolder(folder, "val")
+
+
+def test_no_name_leads_out_of_the_folder(tmp_path: Path):
+    Image.fromarray(picture()).save(tmp_path / "secret.png")
+    for name in ("../secret.png", str(tmp_path / "secret.png"), "x/../../secret.png"):
+        folder = write(tmp_path / "data", lambda d: d["images"][0].update(file_name=name))  # noqa: B023
+        with pytest.raises(InputError, match="image file: .* no such file"):
+            CocoFolder(folder, "val")
+
+
+@pytest.mark.parametrize("kind", ["folder", "dead link"])
+def test_what_is_no_file_is_missed_at_load(kind: str, tmp_path: Path):
+    folder = write(tmp_path)
+    place = folder / "images" / "p1.png"
+    place.unlink()
+    place.mkdir() if kind == "folder" else place.symlink_to("/nowhere")
+    with pytest.raises(InputError, match="image file: expected p1.png"):
+        CocoFolder(folder, "val")
