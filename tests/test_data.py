@@ -22,8 +22,8 @@ from trainer import write_pictures
 
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.config import RECIPES, AugmentConfig, InputConfig
+from tensormask_edu.data import pictures, shapes
 from tensormask_edu.data import prepare as preparing
-from tensormask_edu.data import shapes
 from tensormask_edu.data.augment import Augment, change_light, flip, flip_vertical, transpose
 from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.data.prepare import input_size
@@ -45,7 +45,7 @@ def tight_boxes(masks: torch.Tensor) -> torch.Tensor:
 
 
 def read_image(path: Path) -> torch.Tensor:
-    return torch.from_numpy(preparing.read_image(path))
+    return torch.from_numpy(pictures.read_image(path))
 
 
 def prepare(image: torch.Tensor, config: InputConfig) -> torch.Tensor:

@@ -6,19 +6,24 @@ Each case is one small picture file or one edit of a small whole data set.
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
+from tensormask_edu.base import errors
 from tensormask_edu.base.errors import InputError, InputWarning
 from tensormask_edu.config import AugmentConfig, InputConfig
 from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.data.instances import RULES
+from tensormask_edu.data.layouts import Files, data_named, ids_of_part
 from tensormask_edu.data.outlines import FAR
+from tensormask_edu.data.pictures import read_image
 from tensormask_edu.data.stream import TrainingSet
 from tensormask_edu.evaluation import coco_scores
 
@@ -382,3 +387,319 @@ def test_what_is_no_file_is_missed_at_load(kind: str, tmp_path: Path):
     place.mkdir() if kind == "folder" else place.symlink_to("/nowhere")
     with pytest.raises(InputError, match="image file: expected p1.png"):
         CocoFolder(folder, "val")
+
+
+# --- picture files ----------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def nothing_told_yet() -> None:
+    """What is said once in a process is said anew in each test."""
+    errors.SAID.clear()
+
+
+TALL = (HEIGHT, WIDTH)[::-1]
+
+
+def turned(orientation: int, suffix: str, folder: Path, side: int | None = None) -> Path:
+    """An asymmetric picture whose file asks viewers to turn it."""
+    pixels = picture()[:side, :side]
+    pixels[:9, :5] = 255
+    path = folder / f"turned{orientation}{suffix}"
+    if suffix == ".tif":
+        tags = {274: orientation}
+        Image.fromarray(pixels).save(path, tiffinfo=tags)
+    else:
+        exif = Image.Exif()
+        exif[274] = orientation
+        Image.fromarray(pixels).save(path, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_the_annotated_size_decides_about_the_orientation(
+    orientation: int, suffix: str, tmp_path: Path
+):
+    path = turned(orientation, suffix, tmp_path)
+    stored = np.asarray(picture())
+    stored[:9, :5] = 255
+    with Image.open(path) as opened:
+        upright = np.asarray(ImageOps.exif_transpose(opened))
+    np.testing.assert_array_equal(read_image(path), upright.transpose(2, 0, 1))
+    if orientation < 5:  # the sizes are the same
+        with pytest.warns(InputWarning, match=f"EXIF orientation {orientation}; its size does"):
+            read = read_image(path, (HEIGHT, WIDTH))
+        np.testing.assert_array_equal(read, upright.transpose(2, 0, 1))
+        return
+    np.testing.assert_array_equal(read_image(path, TALL), upright.transpose(2, 0, 1))
+    with pytest.warns(InputWarning, match="annotated as stored"):
+        read = read_image(path, (HEIGHT, WIDTH))
+    np.testing.assert_array_equal(read, stored.transpose(2, 0, 1))
+
+
+def test_a_square_photo_that_is_turned_is_said(tmp_path: Path):
+    path = turned(6, ".png", tmp_path, side=HEIGHT)
+    with pytest.warns(InputWarning, match="EXIF orientation 6") as said:
+        read_image(path, (HEIGHT, HEIGHT))
+        read_image(path, (HEIGHT, HEIGHT))
+    assert len(said) == 1  # however many pictures of the kind there are
+
+
+def png16(path: Path, values: np.ndarray) -> Path:
+    """A PNG of 16 bits per colour, (H, W, colours), which Pillow does not write."""
+    height, width, colours = values.shape
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[colours]
+    # every row is preceded by its filter: 1, the difference to the pixel before
+    raw = values.astype(">u2").view(np.uint8).reshape(height, width, 2 * colours)
+    left = np.pad(raw, ((0, 0), (1, 0), (0, 0)))[:, :-1]
+    rows = b"".join(b"\1" + row.tobytes() for row in raw - left)
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        crc = zlib.crc32(name + body)
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", crc)
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))
+    end = chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + end)
+    return path
+
+
+def tiff16(path: Path, values: np.ndarray, order: str, packed: bool) -> Path:
+    """A TIFF of 16 bits per colour, (H, W, colours), in either byte order."""
+    height, width, colours = values.shape
+    data = values.astype(f"{order}u2").tobytes()
+    data = zlib.compress(data) if packed else data
+    tags = [
+        (256, 3, 1, width), (257, 3, 1, height), (259, 3, 1, 8 if packed else 1),
+        (262, 3, 1, 2), (273, 4, 1, 8),
+        (277, 3, 1, colours), (278, 3, 1, height), (279, 4, 1, len(data)),
+    ]  # fmt: skip
+    bits_at = 8 + len(data)
+    tags.insert(2, (258, 3, colours, bits_at))
+    if colours == 4:
+        tags.append((338, 3, 1, 0))
+    body = b"MM\0*" if order == ">" else b"II*\0"
+    ifd_at = bits_at + 2 * colours
+    body += struct.pack(f"{order}I", ifd_at) + data
+    body += struct.pack(f"{order}{colours}H", *[16] * colours)
+    body += struct.pack(f"{order}H", len(tags))
+    for tag, kind, count, value in tags:
+        pads = f"{order}HHIHxx" if kind == 3 and count == 1 else f"{order}HHII"
+        body += struct.pack(pads, tag, kind, count, value)
+    path.write_bytes(body + bytes(4))
+    return path
+
+
+def sixteen(colours: int) -> np.ndarray:
+    """A 12-bit camera's picture: 300 and, within a rectangle, up to 900, of 65535."""
+    values = np.full((HEIGHT, WIDTH, colours), 300)
+    values[12:36, 16:48] = np.arange(599, 901, 2)[:24, None, None] + np.arange(colours) * 100
+    values[0, 0], values[20, 20] = 300, 900
+    return values
+
+
+@pytest.mark.parametrize(
+    "kind, colours",
+    [("png", n) for n in (1, 2, 3, 4)]
+    + [(kind, n) for kind in ("tif", "tif backwards", "tif packed") for n in (3, 4)],
+)
+@pytest.mark.filterwarnings("ignore::tensormask_edu.base.errors.InputWarning")
+def test_all_sixteen_bits_are_used(kind: str, colours: int, tmp_path: Path):
+    values = sixteen(colours)
+    if kind == "png":
+        path = png16(tmp_path / "a.png", values)
+    else:
+        order = ">" if "backwards" in kind else "<"
+        path = tiff16(tmp_path / "a.tif", values, order, packed="packed" in kind)
+    shown = values[..., :3] if colours > 2 else np.repeat(values[..., :1], 3, axis=2)
+    expected = np.round((shown - 300) * (255 / (shown.max() - 300)))
+    # float32 rounds a value halfway between two to either
+    assert np.abs(read_image(path).transpose(1, 2, 0) - expected).max() <= 1
+    assert int(read_image(path).min()) == 0 and int(read_image(path).max()) == 255
+
+
+def test_the_range_of_deep_colours_is_said_once(tmp_path: Path):
+    path = png16(tmp_path / "a.png", sixteen(3))
+    with pytest.warns(InputWarning, match="a.png has more than 8 bits, 300 to 900") as said:
+        read_image(path)
+        read_image(path)
+    assert len(said) == 1
+
+
+def float_tiff(path: Path, *odd: float, **tags: Any) -> tuple[Path, np.ndarray]:
+    """A float TIFF from 0 to 200 whose first pixels are `odd`; and the same without them."""
+    values = picture().mean(2).astype(np.float32)
+    clean = path.with_name("clean.tif")
+    values[0, : len(odd)] = 0
+    Image.fromarray(values).save(clean)
+    values[0, : len(odd)] = odd
+    Image.fromarray(values).save(path, **tags)
+    return path, read_image(clean)
+
+
+@pytest.mark.parametrize(
+    "odd, shown",
+    [
+        ((NAN,), [0]),
+        ((INF, -INF), [255, 0]),
+        ((NAN, NAN, INF), [0, 0, 255]),
+        ((1e30,), [255]),
+        ((-3.4e38, 3.4e38), [0, 255]),
+        ((65535, 65535), [255, 255]),
+    ],
+    ids=["nan", "infinite", "both", "hot", "no data", "hot pixels"],
+)
+def test_values_that_are_none_do_not_eat_the_others(
+    odd: tuple[float, ...], shown: list[int], tmp_path: Path
+):
+    with pytest.warns(InputWarning, match="no number are black|outliers are cut"):
+        path, clean = float_tiff(tmp_path / "a.tif", *odd)
+        image = read_image(path)
+    assert image[0, 0, : len(odd)].tolist() == shown
+    # without the outermost thousandth on both sides
+    assert np.abs(image[:, 1:].astype(int) - clean[:, 1:]).max() <= 8
+
+
+def test_no_data_of_geographers_is_none(tmp_path: Path):
+    values = picture().mean(2).astype(np.float32)
+    values[:20] = -9999  # much of the picture
+    Image.fromarray(values).save(tmp_path / "a.tif", tiffinfo={42113: "-9999"})
+    with pytest.warns(InputWarning, match="1280 values that are no number are black"):
+        image = read_image(tmp_path / "a.tif")
+    assert (image[:, :20] == 0).all() and image.max() == 255 and image[0, 30].std() > 50
+
+
+def test_a_picture_without_a_number_is_refused(tmp_path: Path):
+    Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match="image: expected a picture with values"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_white_may_be_zero(dtype: Any, tmp_path: Path):
+    values = np.arange(24, dtype=dtype).reshape(4, 6) * 10
+    Image.fromarray(values).save(tmp_path / "black.tif", tiffinfo={262: 1})
+    black = tmp_path / "black.tif"
+    # the same file, but for the tag: 262, short, once, its value
+    for word in (b"\x06\x01\x03\x00\x01\x00\x00\x00", b"\x06\x01\x04\x00\x01\x00\x00\x00"):
+        content = black.read_bytes()
+        white = content.replace(word + b"\1", word + b"\0")
+        if white != content:
+            (tmp_path / "white.tif").write_bytes(white)
+    inverted = read_image(tmp_path / "white.tif")
+    assert inverted[0, 0, 0] == 255 and (np.diff(inverted[0, 0].astype(int)) < 0).all()
+    np.testing.assert_array_equal(inverted, 255 - read_image(black))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.bmp", "a.webp"])
+def test_a_cut_file_is_one_clear_error(name: str, tmp_path: Path):
+    Image.fromarray(picture()).save(tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    for share in (0, 0.01, 0.3, 0.9):
+        (tmp_path / name).write_bytes(content[: int(share * len(content))])
+        with pytest.raises(InputError, match=f"image: expected a picture .*{name}"):
+            read_image(tmp_path / name)
+
+
+def test_the_next_picture_stands_in_for_a_bad_one(tmp_path: Path):
+    folder = write(tmp_path)
+    place = folder / "images" / "p2.png"
+    place.write_bytes(place.read_bytes()[:300])
+    words = (CocoFolder(folder, "train"), InputConfig(), AugmentConfig(), 0)
+    stream = TrainingSet(*words, skip_bad=True)
+    position = next(p for p in range(3) if stream.index(p) == 1)
+    with pytest.warns(InputWarning, match="skipped: image: .*p2.png"):
+        assert stream[position][1]["image_id"] == 3
+    with pytest.raises(InputError, match="p2.png"):
+        TrainingSet(*words)[position]
+    for file in (folder / "images").iterdir():
+        file.write_bytes(b"")
+    with (
+        pytest.warns(InputWarning, match="skipped"),
+        pytest.raises(InputError, match="dataset: expected a picture that can be read, got no"),
+    ):
+        stream[position]
+
+
+# --- layouts of tools -------------------------------------------------------------------------
+
+WHOLE_FILE = {  # tool: its one JSON, the folder of the pictures, their names in the JSON
+    "CVAT": ("annotations/instances_default.json", "images", "{}"),
+    "CVAT, subset": ("annotations/instances_default.json", "images/default", "{}"),
+    "Label Studio": ("result.json", "images", "images/{}"),
+    "Label Studio on Windows": ("result.json", "images", "images\\{}"),
+    "FiftyOne": ("labels.json", "data", "{}"),
+    "Roboflow, one split": ("_annotations.coco.json", ".", "{}"),
+    "labelme2coco": ("dataset.json", ".", "{}"),
+    "labelme's example": ("annotations.json", "JPEGImages", "JPEGImages/{}"),
+    "another name": ("annotations/cells_2024.json", "images", "{}"),
+}
+BY_SPLIT = {  # tool: the JSON and the pictures of the held-out split
+    "CVAT": ("annotations/instances_val.json", "images/val"),
+    "CVAT, in capitals": ("annotations/instances_Validation.json", "images/Validation"),
+    "Roboflow": ("valid/_annotations.coco.json", "valid"),
+    "FiftyOne": ("validation/labels.json", "validation/data"),
+    "labelme2coco": ("val.json", "."),
+    "others": ("annotations/val.json", "val"),
+}
+
+
+def lay_out(folder: Path, path: str, images: str, name: str = "{}", count: int = 5) -> Path:
+    """Pictures and their JSON in these places."""
+    (folder / images).mkdir(parents=True, exist_ok=True)
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    data = whole(count)
+    for number, image in enumerate(data["images"], start=1):
+        Image.fromarray(picture(number)).save(folder / images / image["file_name"])
+        image["file_name"] = name.format(image["file_name"])
+    (folder / path).write_text(json.dumps(data))
+    return folder
+
+
+@pytest.mark.parametrize("path, images, name", WHOLE_FILE.values(), ids=WHOLE_FILE)
+@pytest.mark.filterwarnings("ignore:.*another form of its name")
+def test_of_one_file_a_fifth_is_held_out(path: str, images: str, name: str, tmp_path: Path):
+    lay_out(tmp_path, path, images, name)
+    (tmp_path / "p1.json").write_text('{"shapes": [], "imagePath": "p1.png"}')  # labelme's
+    with pytest.warns(InputWarning, match="holds all pictures: 4 of them are train"):
+        train = CocoFolder(tmp_path, "train")
+    with pytest.warns(InputWarning, match="holds all pictures: 1 of them are val"):
+        held_out = CocoFolder(tmp_path, "val")
+    everything = CocoFolder(tmp_path, "all")
+    assert sorted(train.image_ids + held_out.image_ids) == everything.image_ids
+    assert everything.image(0).shape == (3, HEIGHT, WIDTH)
+    files = Files(tmp_path / path, tmp_path / images)
+    with pytest.warns(InputWarning, match="holds all pictures"):
+        assert CocoFolder(files, "val").image_ids == held_out.image_ids
+
+
+@pytest.mark.parametrize("path, images", BY_SPLIT.values(), ids=BY_SPLIT)
+def test_a_file_for_each_split_is_found(path: str, images: str, tmp_path: Path):
+    lay_out(tmp_path, path, images)
+    assert len(CocoFolder(tmp_path, "val")) == 5
+    with pytest.raises(InputError, match="instances_train.json .*--annotations FILE --images"):
+        CocoFolder(tmp_path, "train")  # the held-out pictures are not trained on
+
+
+def test_what_is_held_out_stays_so_when_pictures_are_added():
+    few, many = (whole(n)["images"] for n in (50, 60))
+    before, after = (set(ids_of_part(images, "val")) for images in (few, many))
+    assert (len(before), len(after)) == (10, 12)
+    assert len(after - before - set(range(51, 61))) <= 2  # the share has grown by two
+
+
+def test_a_data_set_is_named_in_one_way(tmp_path: Path):
+    for words in (("a", "b", None), (None, "a", None), (None, None, "b"), ("a", "b", "c")):
+        with pytest.raises(InputError, match="data: expected FOLDER, or --annotations"):
+            data_named(*words)
+    folder = lay_out(tmp_path, "x.json", "y")
+    with pytest.raises(InputError, match="split: expected train, val, all of one file"):
+        CocoFolder(Files(folder / "x.json", folder / "y"), "test")
+    with pytest.raises(InputError, match="annotations: expected an existing COCO file"):
+        CocoFolder(Files(folder / "z.json", folder / "y"), "val")
+    with pytest.raises(InputError, match="images: expected an existing folder"):
+        CocoFolder(Files(folder / "x.json", folder / "z"), "val")
+    lay_out(tmp_path / "one", "x.json", "images", count=1)
+    with pytest.raises(InputError, match="two pictures at least"):
+        CocoFolder(tmp_path / "one", "train")

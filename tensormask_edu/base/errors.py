@@ -36,3 +36,13 @@ def require(holds: bool, argument: str, expected: str, got: object) -> None:
 def warn_of_input(text: str) -> None:
     """Say in a line what was mended or left out; the same line is shown once."""
     warnings.warn(text, InputWarning, stacklevel=3)
+
+
+SAID: set[str] = set()  # kinds of which a case was told
+
+
+def warn_once(kind: str, text: str) -> None:
+    """Say the first case of a kind that many files of a folder may share."""
+    if kind not in SAID:
+        SAID.add(kind)
+        warnings.warn(text, InputWarning, stacklevel=3)

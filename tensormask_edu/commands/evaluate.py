@@ -13,7 +13,7 @@ from ..base import distributed
 from ..base.errors import bad_input, require
 from ..base.files import refuse_overwriting, write_json
 from ..data.coco import CocoFolder
-from ..data.layouts import find_split
+from ..data.layouts import Data, data_named, find_split
 from ..detector.views import check_views, in_views
 from ..evaluation import coco_scores, lost
 from ..evaluation.ceiling import ceiling
@@ -22,7 +22,8 @@ from ..weights.checkpoint import checkpoint_files, load_checkpoint
 
 def run(args: argparse.Namespace) -> int:
     """Print the scores, write the JSON if asked: once, of however many processes."""
-    files, trained = (args.ground_truth, args.detections), (args.checkpoint, args.folder)
+    data = data_named(args.folder, args.annotations, args.images)
+    files, trained = (args.ground_truth, args.detections), (args.checkpoint, data)
     if all(files) and not any(trained):
         require(args.views == 1, "views", "a CHECKPOINT that sees pictures", "a file")
         refuse_overwriting("json", args.json, *files)
@@ -31,12 +32,13 @@ def run(args: argparse.Namespace) -> int:
             truth = coco_scores.load_ground_truth(args.ground_truth)
             scores["losses"] = lost.lost(truth, args.detections)
         show(scores, args.json)
-    elif all(trained) and not any(files):
+    elif data is not None and args.checkpoint and not any(files):
         if args.json:
-            data = find_split(args.folder, args.split)[:2]
-            refuse_overwriting("json", args.json, *data, *checkpoint_files(args.checkpoint))
+            read = [*find_split(data, args.split)[:2], *checkpoint_files(args.checkpoint)]
+            refuse_overwriting("json", args.json, *read)
         with distributed.processes():
-            scores = evaluate_checkpoint(*trained, args.split, args.losses, args.views)
+            options = (args.split, args.losses, args.views)
+            scores = evaluate_checkpoint(args.checkpoint, data, *options)
             if distributed.rank() == 0:
                 show(scores, args.json)
     else:
@@ -56,7 +58,7 @@ def show(scores: dict[str, Any], file: str | None) -> None:
 
 def evaluate_checkpoint(
     checkpoint: str | Path,
-    folder: str | Path,
+    data: Data,
     split: str = "val",
     losses: bool = False,
     views: int = 1,
@@ -74,11 +76,11 @@ def evaluate_checkpoint(
     check_views(views)
     with distributed.processes() as device:
         model, input_config = load_checkpoint(checkpoint)
-        dataset = CocoFolder(folder, split, keep_empty=True)
+        dataset = CocoFolder(data, split, keep_empty=True)
         if tuple(dataset.class_names) != model.config.class_names:
             raise bad_input(
                 "checkpoint",
-                f"one trained on the classes of {folder}: {list(dataset.class_names)[:5]}",
+                f"one trained on the data's classes, {list(dataset.class_names)[:5]}",
                 f"classes {list(model.config.class_names)[:5]}",
             )
         speaks = distributed.rank() == 0

@@ -23,7 +23,8 @@ from ..base.errors import InputError, bad_input
 from ..base.files import refuse_overwriting, write_json
 from ..base.threads import Threads, choose
 from ..config import PRECISIONS, InputConfig
-from ..data.prepare import Pixels, prepare, read_image
+from ..data.pictures import Pixels, read_image
+from ..data.prepare import prepare
 from ..evaluation.results import to_coco
 
 if TYPE_CHECKING:

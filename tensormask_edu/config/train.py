@@ -15,6 +15,7 @@ from .images import AugmentConfig
 # also PyTorch's.
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+BadPictures = Literal["stop", "skip"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class TrainConfig:
     # Data
     polygons: bool = False  # mask targets drawn from polygons (official), else from bitmaps
     group_by_aspect: bool = False  # wide pictures with wide ones, tall with tall: less padding
+    bad_pictures: BadPictures = "stop"  # that cannot be read; skip: the next one instead
     cache: bool = True  # keep decoded pictures in memory
     workers: int | None = None  # processes that prepare batches; None: 0 on a CPU, 4 on a GPU
     # of the CPU; None: as many as turn out quickest (base/threads.py). A run repeats bit for
@@ -62,6 +64,8 @@ class TrainConfig:
         require(known, "optimizer", "adamw or sgd", self.optimizer)
         known = self.precision in PRECISIONS
         require(known, "precision", ", ".join(PRECISIONS), self.precision)
+        known = self.bad_pictures in get_args(BadPictures)
+        require(known, "bad_pictures", "stop or skip", self.bad_pictures)
         fractions = all(0 < fraction < 1 for fraction in self.decay_at)
         rising = fractions and list(self.decay_at) == sorted(self.decay_at)
         require(rising, "decay_at", "rising fractions between 0 and 1", self.decay_at)

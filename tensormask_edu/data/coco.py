@@ -24,7 +24,7 @@ from ..base.errors import bad_input, warn_of_input
 from ..masks import decode, meet, polygons_of, to_rle
 from .instances import GroundTruth, boxes_of, check_polygons, is_target, read_ground_truth
 from .layouts import Data, find_pictures, find_split, ids_of_part
-from .prepare import read_image
+from .pictures import read_image
 from .truth import Region, Truth, crop_truth
 
 
@@ -116,7 +116,7 @@ class CocoFolder(Dataset[tuple[Tensor, Truth]]):
         """Picture `index`: uint8 (3, H, W) RGB. With `cache`, do not write into it."""
         if self._image_cache is not None and index in self._image_cache:
             return self._image_cache[index]
-        image = torch.from_numpy(read_image(self.path(index)))  # (3, H, W)
+        image = torch.from_numpy(read_image(self.path(index), self.size(index)))  # (3, H, W)
         if tuple(image.shape[1:]) != self.size(index):
             expected = f"(height, width) {self.size(index)} as in the JSON"
             stored = f"{self.path(index)} with (height, width) {tuple(image.shape[1:])}"

@@ -80,6 +80,16 @@ HELD_OUT = 1 / 5
 _OF_A_SPLIT = re.compile("train|val|test")
 
 
+def data_named(folder: str | None, annotations: str | None, images: str | None) -> Data | None:
+    """The data set that a command line names: one folder, or the two places; None if none."""
+    if annotations is None and images is None:
+        return folder
+    if annotations is None or images is None or folder is not None:
+        got = [word for word in (folder, annotations, images) if word is not None]
+        raise bad_input("data", "FOLDER, or --annotations FILE --images FOLDER", got)
+    return Files(Path(annotations), Path(images))
+
+
 # --- the two places ---------------------------------------------------------------------------
 
 

@@ -27,6 +27,7 @@ from ..base import distributed
 from ..base.threads import Threads
 from ..config import ModelConfig, Recipe, TrainConfig
 from ..data.coco import CocoFolder
+from ..data.layouts import Data
 from ..data.stream import TrainingSet
 from ..detector.model import TensorMask, build_model
 from ..weights.checkpoint import build_from, save_checkpoint
@@ -155,14 +156,15 @@ class Run:
 
 def train(
     recipe: Recipe,
-    folder: str | Path,
+    data: Data,
     output: str | Path,
     resume: bool = False,
     weights: str | Path | None = None,
     overwrite: bool = False,
     build: Callable[[ModelConfig], TensorMask] = build_model,
+    split: str = "train",
 ) -> TensorMask:
-    """Train on `folder`'s train split; `output` gets checkpoint, log.jsonl and resume.pt.
+    """Train on a split of a data set; `output` gets checkpoint, log.jsonl and resume.pt.
 
     The class names come from the data. Ctrl-C saves a usable checkpoint and returns, SIGTERM
     and SIGHUP save and end the program. The model is a new one of `build`'s or starts from
@@ -175,7 +177,7 @@ def train(
     """
     output, config = Path(output), recipe.train
     journal.check_place(output, weights, resume, overwrite)
-    dataset = CocoFolder(folder, "train", cache=config.cache, polygons=config.polygons)
+    dataset = CocoFolder(data, split, cache=config.cache, polygons=config.polygons)
     recipe = replace(recipe, model=replace(recipe.model, class_names=dataset.class_names))
     with distributed.processes() as device:
         torch.manual_seed(config.seed)
@@ -184,7 +186,9 @@ def train(
         model = model.to(device).to(memory_format=torch.channels_last).train()
         recipe = replace(recipe, model=model.config)  # that of `weights`, where given
         group_size = config.batch_size if config.group_by_aspect else None
-        stream = TrainingSet(dataset, recipe.input, config.augment, config.seed, group_size)
+        skip = config.bad_pictures == "skip"
+        order = (config.augment, config.seed, group_size, skip)
+        stream = TrainingSet(dataset, recipe.input, *order)
         batches = Batches(stream, recipe.model, config.batch_size, config.accumulate)
         run = Run(model, config, output)
         if resume:

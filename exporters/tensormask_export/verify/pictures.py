@@ -14,7 +14,8 @@ import torch
 from tensormask_edu.base.errors import bad_input
 from tensormask_edu.config import InputConfig, ModelConfig
 from tensormask_edu.data.coco import CocoFolder
-from tensormask_edu.data.prepare import Pixels, prepare, read_image
+from tensormask_edu.data.pictures import Pixels, read_image
+from tensormask_edu.data.prepare import prepare
 
 from ..shapes import Array, Size
 
