@@ -118,6 +118,7 @@ def _train(commands: Any) -> None:
     )
     weights = "start from a checkpoint, a model that comes along or torchvision's ImageNet .pth"
     precision = "float32; bfloat16 or float16 where the processor is quick at it"
+    cache = "memory for decoded pictures (default: a quarter of what is free, 0: none)"
     bad = "at a picture that cannot be read: stop and save (default), or take the next"
     workers = "processes that prepare batches (default 0, 4 on a GPU)"
     _data(add, "train")
@@ -134,6 +135,7 @@ def _train(commands: Any) -> None:
     add("--precision", help=precision)
     add("--normaliser", help="whose positives divide the losses: process or global")
     add("--workers", type=int, help=workers)
+    add("--cache", type=int, metavar="MB", dest="cache_mb", help=cache)
     add("--bad-pictures", choices=("stop", "skip"), help=bad)
     add("--threads", type=int, help="of the CPU (default: tried out; same number, same bits)")
     add("--resume", action="store_true", help="continue the run in --output")
@@ -150,7 +152,8 @@ def _data(add: Any, split: str) -> None:
 
 # Options of `train` that stand in for the recipe's own values
 TRAIN_OPTIONS = (
-    "steps minutes batch_size accumulate lr seed precision workers threads bad_pictures".split()
+    "steps minutes batch_size accumulate lr seed precision workers threads bad_pictures "
+    "cache_mb".split()
 )
 
 

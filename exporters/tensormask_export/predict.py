@@ -63,9 +63,11 @@ def predict(
     check_score(score)
     files = image_files(Path(source), output)
     with open_session(model, **engine_options) as session:
-        class_names = session.metadata[contract.CLASS_NAMES]
+        names = session.metadata[contract.CLASS_NAMES]
+        stored = session.metadata[contract.MODEL_CONFIG].get("category_ids")
+        classes = dict(zip(stored or range(1, len(names) + 1), names, strict=True))
         found = write_predictions(
-            files, lambda image: detect_image(session, image, score), class_names, output
+            files, lambda image: detect_image(session, image, score), classes, output
         )
     pictures, listed = [str(each) for each in found.pictures], str(Path(output) / DETECTIONS)
     return PredictReport(str(model), session.name, pictures, listed, found.failed)

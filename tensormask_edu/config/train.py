@@ -15,6 +15,8 @@ from .images import AugmentConfig
 # also PyTorch's.
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+SEEDS = 2**63  # beyond that no generator of PyTorch goes
+
 BadPictures = Literal["stop", "skip"]
 
 
@@ -48,7 +50,8 @@ class TrainConfig:
     polygons: bool = False  # mask targets drawn from polygons (official), else from bitmaps
     group_by_aspect: bool = False  # wide pictures with wide ones, tall with tall: less padding
     bad_pictures: BadPictures = "stop"  # that cannot be read; skip: the next one instead
-    cache: bool = True  # keep decoded pictures in memory
+    cache: bool = True  # keep decoded pictures in memory, a quarter of what is free ...
+    cache_mb: int | None = None  # ... or so many MB of all processes together; 0: none
     workers: int | None = None  # processes that prepare batches; None: 0 on a CPU, 4 on a GPU
     # of the CPU; None: as many as turn out quickest (base/threads.py). A run repeats bit for
     # bit only with the same number of them.
@@ -59,6 +62,10 @@ class TrainConfig:
             require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         allowed = self.minutes is None or self.minutes > 0
         require(allowed, "minutes", "a positive number", self.minutes)
+        allowed = 0 <= self.seed < SEEDS
+        require(allowed, "seed", f"from 0 to {SEEDS - 1}", self.seed)
+        allowed = self.cache_mb is None or self.cache_mb >= 0
+        require(allowed, "cache_mb", "at least 0", self.cache_mb)
         require(self.lr > 0, "lr", "a positive number", self.lr)
         known = self.optimizer in ("adamw", "sgd")
         require(known, "optimizer", "adamw or sgd", self.optimizer)

@@ -12,6 +12,8 @@ next: data/augment.py
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..base.errors import bad_input, warn_of_input
+from ..config import ModelConfig
 from ..masks import decode, meet, polygons_of, to_rle
 from .instances import GroundTruth, boxes_of, check_polygons, is_target, read_ground_truth
 from .layouts import Data, find_pictures, find_split, ids_of_part
@@ -47,7 +50,8 @@ class CocoFolder(Dataset[tuple[Tensor, Truth]]):
         split: "train", "val" or what the file name says; "all" of one file.
         keep_empty: keep pictures without any instance (evaluation needs them, training does
             not).
-        cache: keep decoded pictures and run-length masks in memory.
+        cache: keep decoded pictures and run-length masks in memory; a number: of the pictures
+            at most so many bytes.
         polygons: add ``truth["polygons"]``: per instance a list of float64 arrays x0, y0, x1,
             y1, ... in pixels. A crop moves them, and does not cut them.
 
@@ -60,7 +64,7 @@ class CocoFolder(Dataset[tuple[Tensor, Truth]]):
         data: Data,
         split: str,
         keep_empty: bool = False,
-        cache: bool = False,
+        cache: bool | int = False,
         polygons: bool = False,
     ) -> None:
         place = find_split(data, split)
@@ -94,8 +98,15 @@ class CocoFolder(Dataset[tuple[Tensor, Truth]]):
             image for image in truth.images if keep_empty or self._annotations[image["id"]]
         ]
         self.image_ids: list[int] = [image["id"] for image in self._images]
-        self._image_cache: dict[int, Tensor] | None = {} if cache else None
+        self._image_cache: dict[int, Tensor] = {}
+        self._room = math.inf if cache is True else int(cache)  # bytes for more pictures
         self._rle_cache: dict[int, list[dict[str, Any]]] | None = {} if cache else None
+
+    def named(self, config: ModelConfig) -> ModelConfig:
+        """A model's configuration with the classes of this data set."""
+        usual = self.category_ids == list(range(1, len(self.category_ids) + 1))
+        ids = () if usual else tuple(self.category_ids)
+        return replace(config, class_names=self.class_names, category_ids=ids)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -114,15 +125,15 @@ class CocoFolder(Dataset[tuple[Tensor, Truth]]):
 
     def image(self, index: int) -> Tensor:
         """Picture `index`: uint8 (3, H, W) RGB. With `cache`, do not write into it."""
-        if self._image_cache is not None and index in self._image_cache:
+        if index in self._image_cache:
             return self._image_cache[index]
         image = torch.from_numpy(read_image(self.path(index), self.size(index)))  # (3, H, W)
         if tuple(image.shape[1:]) != self.size(index):
             expected = f"(height, width) {self.size(index)} as in the JSON"
             stored = f"{self.path(index)} with (height, width) {tuple(image.shape[1:])}"
             raise bad_input("image", expected, stored)
-        if self._image_cache is not None:
-            self._image_cache[index] = image
+        if image.nbytes <= self._room:  # the first that come stay: a run sees all as often
+            self._image_cache[index], self._room = image, self._room - image.nbytes
         return image
 
     def truth(self, index: int, region: Region | None = None) -> Truth:

@@ -13,6 +13,7 @@ next: data/truth.py
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -115,6 +116,13 @@ class GroundTruth:
         images = [image for image in self.images if image["id"] in chosen]
         annotations = [each for each in self.annotations if each["image_id"] in chosen]
         return replace(self, images=images, annotations=annotations)
+
+    def fingerprint(self) -> str:
+        """A hash that tells data sets apart: which pictures, and which objects where."""
+        pictures = [(image["id"], image["file_name"]) for image in self.images]
+        names = ("image_id", "category_id", "iscrowd", "bbox")
+        objects = [[each[name] for name in names] for each in self.annotations]
+        return hashlib.sha256(repr((pictures, objects)).encode()).hexdigest()
 
     def to_coco(self) -> dict[str, Any]:
         """The same as the JSON object that COCO's tools read."""

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from ..base import distributed
 from ..base.errors import InputError, bad_input
 from ..base.files import read_json
+from ..base.progress import Progress
 from ..config import InputConfig
 from ..data.coco import CocoFolder
 from ..data.instances import read_ground_truth
@@ -119,7 +119,7 @@ def evaluate_model(
     model.eval()
     try:
         share = distributed.share(batches)
-        for batch in tqdm(share, desc="evaluating", unit="batch", disable=not progress):
+        for batch in Progress(share, desc="evaluating", unit="batch", disable=not progress):
             results = _detections(model, dataset, batch, input_config, device)
             found.append([])
             for index, result in zip(batch, results, strict=True):

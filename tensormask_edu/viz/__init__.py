@@ -13,6 +13,7 @@ A fifth, wine red with a dot, follows one value through the transforms. Function
 shows itself as the last line of a notebook cell. `save` writes it whole.
 
     look.py     the code itself: pens, sizes, saving
+    fonts.py    names in any script
     images.py   instances and windows on images
     tensors.py  the (V, U, H, W) tensor and what the transforms do to it
     curves.py   training, reachable IoU

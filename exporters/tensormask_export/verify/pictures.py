@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from tensormask_edu.base.errors import bad_input
-from tensormask_edu.config import InputConfig, ModelConfig
+from tensormask_edu.base.errors import bad_input, require
+from tensormask_edu.config import SEEDS, InputConfig, ModelConfig
 from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.data.pictures import Pixels, read_image
 from tensormask_edu.data.prepare import prepare
@@ -47,8 +47,9 @@ def random_pictures(
     They have edges and flat parts, as pictures have.
 
     Raises:
-        InputError: sides that are no multiples of the model's padding.
+        InputError: sides that are no multiples of the model's padding, no such seed.
     """
+    require(0 <= seed < SEEDS, "seed", f"from 0 to {SEEDS - 1}", seed)
     return [
         Pictures("x".join(map(str, size)), _blobs(config, size, seed), (size[-2], size[-1]))
         for size in sizes
