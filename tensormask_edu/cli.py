@@ -37,8 +37,8 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in (
-        _demo, _models, _shapes, _train, _evaluate, _predict, _ablate, _convert, _check_ops,
-        _doctor,
+        _demo, _models, _shapes, _inspect, _train, _evaluate, _predict, _ablate, _convert,
+        _check_ops, _doctor,
     ):  # fmt: skip
         command(commands)
     return parser
@@ -98,6 +98,32 @@ def _run_shapes(args: Args) -> int:
     return 0
 
 
+def _inspect(commands: Any) -> None:
+    text = (
+        "A data set as the model will see it: how many pictures and objects, how large, which\n"
+        "annotations are repaired or left out and why, which pictures cannot be read, and a\n"
+        "page of pictures with their objects. What training would refuse is refused here,\n"
+        "with the first id. Look at the page: are masks on their objects, objects whole?\n"
+        "Exit code 1: a picture cannot be read; 2: a split is refused."
+    )
+    example = (
+        "inspect FOLDER --recipe cells\n"
+        "  tensormask-edu inspect --annotations labels.json --images photos"
+    )
+    add = add_command(commands, "inspect", _run_inspect, text, example).add_argument
+    _data(add, None)
+    add("--recipe", default="shapes", help="of the training to come: sizes in its model")
+    add("--output", default="outputs/inspected", metavar="DIR", help="gets a page per split")
+    add("--pictures", type=int, default=12, metavar="N", help="on a page (default 12, 0: none)")
+    add("--json", metavar="FILE", help="also write the findings here")
+
+
+def _run_inspect(args: Args) -> int:
+    from .commands import inspect
+
+    return inspect.run(args)
+
+
 def _train(commands: Any) -> None:
     text = (
         "Train on a COCO folder, as this program, CVAT, Roboflow, Label Studio, FiftyOne\n"
@@ -142,12 +168,13 @@ def _train(commands: Any) -> None:
     add("--overwrite", action="store_true", help="begin anew, though --output holds a run")
 
 
-def _data(add: Any, split: str) -> None:
+def _data(add: Any, split: str | None) -> None:
     """What names a data set, and a part of it."""
+    usual = split or "each there is"
     add("folder", nargs="?", metavar="FOLDER", help="the data set")
     add("--annotations", metavar="JSON", help="instead of FOLDER: a COCO instances file ...")
     add("--images", metavar="DIR", help="... and the folder of its pictures")
-    add("--split", default=split, help=f"train, val, ...; all of one file (default {split})")
+    add("--split", default=split, help=f"train, val, ...; all of one file (default {usual})")
 
 
 # Options of `train` that stand in for the recipe's own values

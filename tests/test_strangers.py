@@ -5,27 +5,54 @@ Each case is one small picture file or one edit of a small whole data set.
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import resource
+import shutil
 import struct
+import subprocess
+import sys
+import tempfile
+import warnings
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from conftest import ROOT
 from PIL import Image, ImageOps
+from trainer import small_recipe
 
-from tensormask_edu.base import errors
+from tensormask_edu import viz
+from tensormask_edu.base import command_line, errors, progress
 from tensormask_edu.base.errors import InputError, InputWarning
-from tensormask_edu.config import AugmentConfig, InputConfig
+from tensormask_edu.base.machine import allow_open_files, free_memory
+from tensormask_edu.base.progress import Progress
+from tensormask_edu.cli import build_parser, main
+from tensormask_edu.commands import inspect
+from tensormask_edu.commands.predict import predict
+from tensormask_edu.config import AugmentConfig, InputConfig, ModelConfig, TrainConfig
 from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.data.instances import RULES
 from tensormask_edu.data.layouts import Files, data_named, ids_of_part
 from tensormask_edu.data.outlines import FAR
 from tensormask_edu.data.pictures import read_image
 from tensormask_edu.data.stream import TrainingSet
+from tensormask_edu.detector.model import build_model
 from tensormask_edu.evaluation import coco_scores
+from tensormask_edu.ops import build
+from tensormask_edu.training import batches, journal
+from tensormask_edu.training.train import train
+from tensormask_edu.viz import fonts, look
+from tensormask_edu.weights.checkpoint import save_checkpoint
+from tensormask_edu.weights.official import read_state
 
 HEIGHT, WIDTH = 48, 64
 SQUARE = [16, 12, 48, 12, 48, 36, 16, 36]  # x 16..48, y 12..36
@@ -703,3 +730,297 @@ def test_a_data_set_is_named_in_one_way(tmp_path: Path):
     lay_out(tmp_path / "one", "x.json", "images", count=1)
     with pytest.raises(InputError, match="two pictures at least"):
         CocoFolder(tmp_path / "one", "train")
+
+
+# --- inspect ----------------------------------------------------------------------------------
+
+
+def command(*words: Any) -> int:
+    return main([str(word) for word in words])
+
+
+def test_inspect_shows_a_data_set_as_a_model_will_see_it(tmp_path: Path, capsys: Any):
+    def edit(data: Json) -> None:
+        data["annotations"][0]["bbox"] = [0, 0, 0, 0]
+        data["annotations"][1]["segmentation"] = [[5, 5]]
+
+    folder, page, file = write(tmp_path / "data", edit), tmp_path / "seen", tmp_path / "s.json"
+    words = ("inspect", folder, "--recipe", "cells", "--output", page, "--json", file)
+    assert command(*words) == 0
+    shown = capsys.readouterr().out
+    sizes = "3, 48 px high, 64 px wide; 1 without objects"
+    for line in (sizes, "thing 2", "1 annotations repaired"):
+        assert line in shown
+    assert "32 / 32 / 32 px at 5" in shown and "64 / 64 / 64 px; its windows have 20" in shown
+    assert "(ids 20)" in shown  # the click is left out
+    train, held_out = json.loads(file.read_text())
+    assert train["pictures"]["number"] == 3 and train["objects"] == {"thing": 2}
+    assert len(train["said"]) == len(held_out["said"]) == 2
+    for split in ("train", "val"):
+        with Image.open(page / f"{split}.png") as drawn:
+            assert min(drawn.size) > 100
+
+
+def test_inspect_says_what_is_refused_and_what_cannot_be_read(tmp_path: Path, capsys: Any):
+    folder = write(tmp_path / "data")
+    bad = json.loads((folder / "instances_val.json").read_text())
+    bad["annotations"][1]["image_id"] = 9
+    (folder / "instances_val.json").write_text(json.dumps(bad))
+    (folder / "images/p2.png").write_bytes(b"")
+    words = ("inspect", folder, "--output", tmp_path / "seen")
+    assert command(*words, "--pictures", 0) == 2
+    shown = capsys.readouterr()
+    assert "unreadable" in shown.out and "p2.png" in shown.out
+    assert "val: refused" in shown.err and "annotation 20" in shown.err
+    assert command(*words, "--split", "train") == 1
+    assert (tmp_path / "seen" / "train.png").is_file()  # the others
+    assert not (tmp_path / "seen" / "val.png").exists()
+    with pytest.raises(InputError, match="would replace"):
+        drawn_here = ["inspect", folder, "--output", folder / "images"]
+        inspect.run(build_parser().parse_args([str(word) for word in drawn_here]))
+    assert command("inspect", tmp_path / "nowhere") == 2
+    assert command("inspect") == 2
+
+
+# --- machines ---------------------------------------------------------------------------------
+
+
+def started(*words: Any, **environment: str | None) -> subprocess.CompletedProcess[bytes]:
+    """The command line in a process of its own; None removes a variable."""
+    changed = {name: value for name, value in environment.items() if value is not None}
+    kept = {name: value for name, value in os.environ.items() if name not in environment}
+    command = [sys.executable, "-m", "tensormask_edu", *map(str, words)]
+    return subprocess.run(command, capture_output=True, env=kept | changed, cwd=ROOT)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    Image.fromarray(picture()).save(folder / "\u7d30\u80de $5_and_$6.png")
+    return folder
+
+
+STRANGE = {
+    "all at once": {"PYTHONIOENCODING": "latin-1", "MPLBACKEND": "bogus", "HOME": "/none"},
+    "ascii": {"PYTHONIOENCODING": "ascii", "MPLBACKEND": "module://none.such"},
+    "no home": {"HOME": None, "USER": None, "MPLCONFIGDIR": None, "XDG_CACHE_HOME": None},
+}
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        pytest.param(each, marks=[pytest.mark.long] * (name != "all at once"), id=name)
+        for name, each in STRANGE.items()
+    ],
+)
+def test_predict_runs_on_strange_machines(
+    environment: dict[str, str | None], photos: Path, tmp_path: Path
+):
+    run = started("predict", "shapes", photos, "--output", tmp_path, **environment)
+    assert run.returncode == 0, run.stderr
+    assert len(list(tmp_path.glob("*.png"))) == 1
+    assert json.loads((tmp_path / "detections.json").read_text()) is not None
+    assert b"Traceback" not in run.stderr
+
+
+def test_without_a_home_caches_go_to_a_folder_that_nobody_else_writes(
+    tmp_path: Path, monkeypatch: Any
+):
+    monkeypatch.setenv("HOME", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("MPLBACKEND", "bogus")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    command_line.settle_environment()
+    home = Path(os.environ["HOME"])
+    assert home.parent == tmp_path and home.stat().st_mode & 0o777 == 0o700
+    assert os.environ["MPLBACKEND"] == "agg"
+    assert command_line.own_temporary_folder() == str(home)  # the same again
+    home.chmod(0o777)
+    assert command_line.own_temporary_folder() != str(home)  # open to others
+
+
+@pytest.mark.parametrize(
+    "closed",
+    ["0<&- 2>&-", *(pytest.param(each, marks=pytest.mark.long) for each in ("2>&-", "1>&-"))],
+)
+def test_a_service_without_streams_gets_its_results(closed: str, tmp_path: Path):
+    folder, file = write(tmp_path / "data"), tmp_path / "seen.json"
+    words = [sys.executable, "-m", "tensormask_edu", "inspect", folder, "--pictures", "0"]
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *map(str, words), "--json", str(file)]
+    run = subprocess.run(shell, cwd=ROOT, capture_output=True)
+    assert run.returncode == 0 and len(json.loads(file.read_text())) == 2
+    assert file.read_text().startswith("[")  # nothing was printed into it
+
+
+@pytest.mark.long
+def test_who_reads_may_stop_reading(tmp_path: Path):
+    folder = write(tmp_path / "data")
+    words = f"{sys.executable} -m tensormask_edu inspect {folder} --pictures 0 | true"
+    run = subprocess.run(["bash", "-o", "pipefail", "-c", words], cwd=ROOT, capture_output=True)
+    assert run.returncode in (0, 141) and b"Traceback" not in run.stderr
+    assert b"Exception ignored" not in run.stderr
+
+
+def test_progress_in_a_file_is_a_line_now_and_then(monkeypatch: Any):
+    file = io.StringIO()
+    for _ in Progress(range(1000), desc="work", file=file, mininterval=0):
+        pass
+    assert file.getvalue().count("\n") == 1 and "1000/1000" in file.getvalue()
+    monkeypatch.setattr(progress, "EVERY_S", 0.0)
+    file = io.StringIO()
+    for _ in Progress(range(5), file=file, mininterval=0, miniters=1):
+        pass
+    assert 5 <= file.getvalue().count("\n") <= 7 and "\r" not in file.getvalue()
+
+
+def test_names_are_drawn_as_they_are(tmp_path: Path):
+    shown = {
+        "boxes": np.array([BOX]),
+        "labels": [0],
+        "masks": np.ones((1, HEIGHT, WIDTH), bool),
+    }
+    for name in ("$a_or_$b_", "$\\frac$", "\u00fcml\u00e4ut \u0416", "tab\there"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InputWarning)  # a tab is spelled out
+            figure = viz.draw_instances(picture().transpose(2, 0, 1), shown, [name], title=name)
+            viz.save(figure, tmp_path / "a.png")  # matplotlib's warnings would be errors
+        words = [text.get_text() for text in figure.axes[0].texts]
+        assert words == [name.replace("\t", "\\t")] and figure.axes[0].get_title() == words[0]
+
+
+def test_signs_without_a_font_are_spelled_out_once_said(monkeypatch: Any):
+    monkeypatch.setattr(fonts, "_font_with", lambda signs: "")
+    with pytest.warns(InputWarning, match="no font here has all signs") as said:
+        assert look.styled(fonts.drawable)("\u7d30 cell") == "\\u7d30 cell"
+        assert look.styled(fonts.drawable)("\udce4.png") == "\\udce4.png"
+    assert len(said) == 1
+
+
+def test_a_font_that_has_the_signs_is_used():
+    import matplotlib
+
+    def families() -> tuple[str, list[str]]:
+        return fonts.drawable("\u2a0c"), list(matplotlib.rcParams["font.family"])
+
+    # an integral that the main font lacks, but one that matplotlib brings has
+    assert not fonts._has(fonts.MAIN, "\U0001d49c")
+    font = fonts._font_with(frozenset("\U0001d49c"))
+    assert font and not font.startswith(fonts.NO_SIGNS)
+    assert look.styled(families)()[0] == "\u2a0c"
+
+
+def test_workers_want_room_for_their_files(tmp_path: Path, monkeypatch: Any):
+    monkeypatch.setattr(batches, "allow_open_files", lambda number: 40)
+    with pytest.raises(InputError, match="workers: expected a machine that allows .* got 40"):
+        next(batches.load(SimpleNamespace(batch_size=4), range(1), 2, torch.device("cpu")))
+
+
+def test_files_are_allowed_up_to_the_hard_limit():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+        assert allow_open_files(100) == 100
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (100, hard)
+        assert allow_open_files(80) == 100
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_the_cache_of_pictures_has_a_bound(tmp_path: Path):
+    folder, size = write(tmp_path), 3 * HEIGHT * WIDTH
+    for room, kept in ((2 * size, 2), (2 * size - 1, 1), (0, 0), (True, 3), (False, 0)):
+        dataset = CocoFolder(folder, "train", cache=room)
+        first = [dataset.image(index) for index in range(3)]
+        again = [dataset.image(index) for index in range(3)]
+        assert sum(a is b for a, b in zip(first, again, strict=True)) == kept
+    config = TrainConfig(workers=0)
+    assert 0 < batches.cache_bytes(config) <= free_memory()
+    assert batches.cache_bytes(replace(config, cache_mb=4, workers=2)) == 2e6
+    assert batches.cache_bytes(replace(config, cache_mb=0)) == 0
+    assert batches.cache_bytes(replace(config, cache=False)) == 0
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**70])
+def test_a_seed_that_no_generator_takes_is_refused(seed: int, tmp_path: Path, capsys: Any):
+    folder = write(tmp_path / "data")
+    words = ("train", folder, "--output", tmp_path / "run", "--steps", 1, "--seed", seed)
+    assert command(*words) == 2
+    assert "error: seed: expected from 0 to" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_categories_keep_their_ids_from_the_data_to_the_detections(tmp_path: Path):
+    def edit(data: Json) -> None:
+        names = {90: "c", 3: "a", 7: "b"}
+        data["categories"] = [{"id": n, "name": name} for n, name in names.items()]
+        for annotation in data["annotations"]:
+            annotation["category_id"] = 90
+
+    config = CocoFolder(write(tmp_path, edit), "train").named(ModelConfig(prior=0.5))
+    assert config.class_names == ("a", "b", "c") and config.categories == (3, 7, 90)
+    assert ModelConfig(class_names=("x", "y")).categories == (1, 2)
+    with pytest.raises(InputError, match="category_ids: expected 1 whole numbers"):
+        ModelConfig(category_ids=(1, 2))
+    save_checkpoint(tmp_path / "model", build_model(config), InputConfig())
+    photo = tmp_path / "images" / "p1.png"
+    predict(tmp_path / "model", photo, tmp_path / "seen", score=0)
+    found = json.loads((tmp_path / "seen" / "detections.json").read_text())
+    assert found and {each["category_id"] for each in found} <= {3, 7, 90}
+
+
+def test_a_run_goes_on_with_its_own_data_and_no_fewer_steps(tmp_path: Path):
+    folder, output = write(tmp_path / "data"), tmp_path / "run"
+    recipe = small_recipe(steps=4)
+    train(recipe, folder, output)
+
+    def go_on(data: Path, steps: int) -> None:
+        longer = replace(recipe, train=replace(recipe.train, steps=steps))
+        train(longer, data, output, resume=True)
+
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    go_on(moved, 5)
+    with pytest.raises(InputError, match="steps: expected at least the 5 that are done, got 3"):
+        go_on(folder, 3)
+    for other in (
+        write(tmp_path / "boxes", first(bbox=[17, 12, 31, 24])),
+        write(tmp_path / "fewer", count=2),
+    ):
+        with pytest.raises(InputError, match="resume: expected the run's pictures and annot"):
+            go_on(other, 6)
+
+
+def test_a_shorter_schedule_is_said(tmp_path: Path, monkeypatch: Any):
+    recipe = small_recipe(steps=9)
+    journal.write_state(tmp_path, {"step": 2, "steps": 9, "data": "these"}, recipe)
+    shorter = replace(recipe, train=replace(recipe.train, steps=5))
+    with pytest.warns(InputWarning, match="steps: 5 now, 9 before"):
+        journal.read_state(tmp_path, shorter, "these")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x7fELF"], ids=["empty", "cut off"])
+def test_a_broken_library_in_the_cache_is_made_anew(
+    content: bytes, tmp_path: Path, monkeypatch: Any
+):
+    compiler = build.find_compiler()
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    monkeypatch.setenv("TENSORMASK_CACHE", str(tmp_path / "cache"))
+    source = tmp_path / "a.cpp"
+    source.write_text('extern "C" int answer() { return 42; }')
+    make = partial(build.library, compiler, source, "test", [("-shared", "-fPIC")])
+    make().write_bytes(content)
+    assert build.loaded(make).answer() == 42
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["zip", "before 1.6"])
+def test_weights_of_both_file_formats_are_read_and_run_no_code(old: bool, tmp_path: Path):
+    path = tmp_path / "a.pth"
+    torch.save({"x": torch.ones(2)}, path, _use_new_zipfile_serialization=not old)
+    assert read_state(path)["x"].tolist() == [1, 1]
+    torch.save({"x": Path}, path, _use_new_zipfile_serialization=not old)
+    with pytest.raises(InputError, match="holds more than weights"):
+        read_state(path)
+    torch.save({"x": torch.ones(2000)}, path, _use_new_zipfile_serialization=not old)
+    path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(InputError):
+        read_state(path)

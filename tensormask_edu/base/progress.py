@@ -5,6 +5,7 @@ next: base/distributed.py
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ class Progress(tqdm):  # type: ignore[type-arg]
     """tqdm, but that a file or a pipe gets a line now and then, and one at the end."""
 
     leave: bool | None
+    fp: Any
 
     @staticmethod
     def status_printer(file: Any) -> Callable[[str], None]:
@@ -41,5 +43,5 @@ class Progress(tqdm):  # type: ignore[type-arg]
         if not self.disable and not self.fp.isatty():
             if self.leave:
                 self.fp.write(f"{self}\n")
-            self.leave = False  # it is said
+            self.leave, self.fp = False, io.StringIO()  # nothing of a terminal's to clear
         super().close()

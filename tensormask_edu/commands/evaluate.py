@@ -1,6 +1,6 @@
 """Scores of a checkpoint on a data set, or of a file of detections on a file of the truth.
 
-next: commands/ablate.py
+next: commands/inspect.py
 """
 
 from __future__ import annotations

@@ -118,6 +118,10 @@ class CocoFolder(Dataset[tuple[Tensor, Truth]]):
         """Height and width of picture `index` in pixels, without reading it."""
         return self._images[index]["height"], self._images[index]["width"]
 
+    def count(self, index: int) -> int:
+        """How many instances picture `index` has."""
+        return len(self._annotations[self.image_ids[index]])
+
     def path(self, index: int) -> Path:
         """The file of picture `index`."""
         image = self._images[index]

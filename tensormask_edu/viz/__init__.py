@@ -32,6 +32,7 @@ from .images import (
     draw_instances,
     save_instances,
     truth_and_prediction,
+    truths_page,
     windows_on_image,
 )
 from .look import (
@@ -76,6 +77,7 @@ __all__ = [
     "save_instances",
     "sixteen_taps",
     "truth_and_prediction",
+    "truths_page",
     "two_representations",
     "window_wall",
     "windows_on_image",

@@ -33,7 +33,7 @@ def drawable(text: str) -> str:
 
 
 def _spelled(sign: str) -> str:
-    return sign.encode("ascii", "backslashreplace").decode()
+    return sign.encode("unicode_escape").decode()
 
 
 @lru_cache

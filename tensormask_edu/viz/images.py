@@ -159,6 +159,37 @@ def truth_and_prediction(
     return figure
 
 
+@look.styled
+def truths_page(
+    images: Sequence[Any],
+    truths: Sequence[Instances],
+    class_names: Sequence[str],
+    titles: Sequence[str],
+    columns: int = 3,
+) -> Figure:
+    """A page of images with their truth.
+
+    Args:
+        images: B images (3, H, W), one at least; sizes may differ.
+        truths: one dict per image, as in `draw_instances`.
+        titles: one per image.
+        columns: images side by side.
+    """
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    figure = look.new_picture(rows * (look.WIDTH_INCHES / columns + 0.3))
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    labels = []
+    for ax, image, truth, title in zip(axes, images, truths, titles, strict=False):
+        labels.append(_draw_instances(ax, image, truth, class_names, TRUTH, boxes=False))
+        ax.set_title(drawable(title), fontsize=look.SMALL)
+        ax.set(xlabel="", ylabel="")
+    for ax in axes[len(images) :]:
+        ax.axis("off")
+    place_labels(figure, labels)
+    return figure
+
+
 # --- in the image's own pixels ----------------------------------------------------------------
 
 
