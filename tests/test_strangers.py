@@ -401,7 +401,11 @@ def test_one_file_is_not_two_pictures(tmp_path: Path):
 def test_no_name_leads_out_of_the_folder(tmp_path: Path):
     Image.fromarray(picture()).save(tmp_path / "secret.png")
     for name in ("../secret.png", str(tmp_path / "secret.png"), "x/../../secret.png"):
-        folder = write(tmp_path / "data", lambda d: d["images"][0].update(file_name=name))  # noqa: B023
+
+        def edit(data: Json, name: str = name) -> None:
+            data["images"][0]["file_name"] = name
+
+        folder = write(tmp_path / "data", edit)
         with pytest.raises(InputError, match="image file: .* no such file"):
             CocoFolder(folder, "val")
 
@@ -1024,3 +1028,9 @@ def test_weights_of_both_file_formats_are_read_and_run_no_code(old: bool, tmp_pa
     path.write_bytes(path.read_bytes()[:900])
     with pytest.raises(InputError):
         read_state(path)
+
+
+def test_the_rules_stand_in_the_guide():
+    guide = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    for rule in RULES.values():
+        assert rule.why.removesuffix(" or counted") in guide.replace("\n", " "), rule

@@ -6,7 +6,7 @@ earlier ones, and a mask is the part that stays visible. The background is a col
 noise lies over everything. An instance of fewer than 20 px, or with under 30 % of its shape
 visible, is not annotated.
 
-next: data/instances.py
+next: data/layouts.py
 """
 
 from __future__ import annotations

@@ -181,7 +181,10 @@ def truths_page(
     axes = figure.subplots(rows, columns, squeeze=False).flat
     labels = []
     for ax, image, truth, title in zip(axes, images, truths, titles, strict=False):
-        labels.append(_draw_instances(ax, image, truth, class_names, TRUTH, boxes=False))
+        drawn = _draw_instances(ax, image, truth, class_names, TRUTH, boxes=False)
+        for label in drawn if len(class_names) == 1 else ():
+            label.text.remove()  # they say nothing, and hide small objects
+        labels.append(drawn if len(class_names) > 1 else [])
         ax.set_title(drawable(title), fontsize=look.SMALL)
         ax.set(xlabel="", ylabel="")
     for ax in axes[len(images) :]:
