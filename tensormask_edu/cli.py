@@ -234,6 +234,8 @@ def _evaluate(commands: Any) -> None:
     add("--detections", metavar="JSON", help="a COCO results file")
     add("--iou", choices=("segm", "bbox"), default="segm", help="overlap of masks or boxes")
     add("--views", type=int, default=1, metavar="N", help=VIEWS)
+    bad = "pictures that cannot be read: stop before the work (default), or leave them out"
+    add("--bad-pictures", choices=("stop", "skip"), default="stop", help=bad)
     add("--losses", action="store_true", help="also show where mask AP is lost")
     add("--json", metavar="FILE", help="also write the scores here")
 

@@ -37,6 +37,7 @@ from tensormask_edu.base.machine import allow_open_files, free_memory
 from tensormask_edu.base.progress import Progress
 from tensormask_edu.cli import build_parser, main
 from tensormask_edu.commands import inspect
+from tensormask_edu.commands.evaluate import evaluate_checkpoint
 from tensormask_edu.commands.predict import predict
 from tensormask_edu.config import AugmentConfig, InputConfig, ModelConfig, TrainConfig
 from tensormask_edu.data.coco import CocoFolder
@@ -801,6 +802,7 @@ def started(*words: Any, **environment: str | None) -> subprocess.CompletedProce
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos")
     Image.fromarray(picture()).save(folder / "\u7d30\u80de $5_and_$6.png")
+    Image.fromarray(picture()).save(folder / os.fsdecode(b"B\xe4r.png"))  # Latin-1, not UTF-8
     return folder
 
 
@@ -823,7 +825,7 @@ def test_predict_runs_on_strange_machines(
 ):
     run = started("predict", "shapes", photos, "--output", tmp_path, **environment)
     assert run.returncode == 0, run.stderr
-    assert len(list(tmp_path.glob("*.png"))) == 1
+    assert len(list(tmp_path.glob("*.png"))) == 2
     assert json.loads((tmp_path / "detections.json").read_text()) is not None
     assert b"Traceback" not in run.stderr
 
@@ -1034,3 +1036,45 @@ def test_the_rules_stand_in_the_guide():
     guide = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     for rule in RULES.values():
         assert rule.why.removesuffix(" or counted") in guide.replace("\n", " "), rule
+
+
+def test_evaluation_names_bad_pictures_before_the_work_or_goes_without(tmp_path: Path):
+    folder = write(tmp_path / "data")
+    (folder / "images" / "p2.png").write_bytes(b"")
+    model = ModelConfig(class_names=("thing",))
+    save_checkpoint(tmp_path / "model", build_model(model), InputConfig())
+    with pytest.raises(InputError, match="p2.png.* 1 of 3, --bad-pictures skip"):
+        evaluate_checkpoint(tmp_path / "model", folder)
+    with pytest.warns(InputWarning, match="left out: image: .*p2.png"):
+        scores = evaluate_checkpoint(tmp_path / "model", folder, skip_bad=True, losses=True)
+    assert scores["images"] == 2 and scores["ceiling"]["objects"] == 2
+    assert len(scores["left out"]) == 1
+    words = ("evaluate", tmp_path / "model", folder, "--bad-pictures", "skip")
+    assert command(*words) == 1
+
+
+def test_a_worker_that_died_is_one_clear_error():
+    with (
+        pytest.raises(InputError, match="workers: expected processes that live, .*Bus error"),
+        batches.workers_alive(),
+    ):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is\n")
+    with pytest.raises(RuntimeError, match="another"), batches.workers_alive():
+        raise RuntimeError("another")
+
+
+def test_class_names_in_two_unicode_forms_are_one(tmp_path: Path):
+    classes = []
+    for name in ("B\u00e4r", "Ba\u0308r"):
+        folder = write(tmp_path / ascii(name))
+        data = whole() | {"categories": [{"id": 1, "name": name}]}
+        (folder / "instances_val.json").write_text(json.dumps(data))
+        classes.append(CocoFolder(folder, "val").class_names)
+    assert classes[0] == classes[1]
+
+
+def test_broken_exif_does_not_keep_a_picture_from_being_read(tmp_path: Path):
+    Image.fromarray(picture()).save(
+        tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xffcut"
+    )
+    assert read_image(tmp_path / "a.jpg").shape == (3, HEIGHT, WIDTH)

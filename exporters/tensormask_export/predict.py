@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tensormask_edu.base.errors import bad_input
 from tensormask_edu.commands.predict import (
     DETECTIONS,
     check_score,
@@ -24,6 +25,9 @@ from . import contract
 from .runtimes.find import open_session
 from .runtimes.session import Session
 from .shapes import Named
+
+# A picture's masks are made whole, a byte per pixel
+MASK_BYTES = 4e9
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,16 @@ def predict(
 
 
 def detect_image(session: Session, image: Pixels, score: float = 0.0) -> Named:
-    """Detections (boxes, scores, labels, masks) of one uint8 image (3, H, W), in its pixels."""
+    """Detections (boxes, scores, labels, masks) of one uint8 image (3, H, W), in its pixels.
+
+    Raises:
+        InputError: a picture so large that its masks would fill the memory.
+    """
+    most = session.metadata[contract.DETECTOR]["detections"]
+    if most * image.shape[1] * image.shape[2] > MASK_BYTES:
+        expected = f"a picture whose {most} masks fit in {MASK_BYTES / 1e9:g} GB"
+        fix = "`tensormask-edu predict` sees large pictures in tiles"
+        raise bad_input("image", expected, f"{image.shape[1]} x {image.shape[2]} px", fix)
     input_config = from_json(InputConfig, session.metadata[contract.INPUT_CONFIG], "metadata")
     prepared = prepare(image, input_config)
     (found,) = session.detect([prepared], [(image.shape[1], image.shape[2])])

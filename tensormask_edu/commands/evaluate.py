@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..base import distributed
-from ..base.errors import bad_input, require
+from ..base.errors import InputError, bad_input, require, warn_of_input
 from ..base.files import refuse_overwriting, write_json
+from ..base.progress import Progress
 from ..data.coco import CocoFolder
 from ..data.layouts import Data, data_named, find_split
 from ..detector.views import check_views, in_views
@@ -37,14 +38,14 @@ def run(args: argparse.Namespace) -> int:
             read = [*find_split(data, args.split)[:2], *checkpoint_files(args.checkpoint)]
             refuse_overwriting("json", args.json, *read)
         with distributed.processes():
-            options = (args.split, args.losses, args.views)
+            options = (args.split, args.losses, args.views, args.bad_pictures == "skip")
             scores = evaluate_checkpoint(args.checkpoint, data, *options)
             if distributed.rank() == 0:
                 show(scores, args.json)
     else:
         either = "either CHECKPOINT FOLDER or --ground-truth A --detections B"
         raise bad_input("evaluate", either, [a for a in (*trained, *files) if a] or "nothing")
-    return 0
+    return 1 if scores.get("left out") else 0
 
 
 def show(scores: dict[str, Any], file: str | None) -> None:
@@ -62,16 +63,18 @@ def evaluate_checkpoint(
     split: str = "val",
     losses: bool = False,
     views: int = 1,
+    skip_bad: bool = False,
 ) -> dict[str, Any]:
     """Scores of a checkpoint on a data set's split: masks, boxes, and the ceiling beside them.
 
     Args:
         losses: also where mask AP is lost, see `evaluation/lost.py`.
         views: 1, or 2, 4 or 8 mirrored views that vote, see `detector/views.py`.
+        skip_bad: leave out pictures that cannot be read; the scores are of the others.
 
     Raises:
-        InputError: no checkpoint, no data set, classes that differ between the two, or another
-            number of views.
+        InputError: no checkpoint, no data set, classes that differ between the two, another
+            number of views, or pictures that cannot be read.
     """
     check_views(views)
     with distributed.processes() as device:
@@ -84,13 +87,31 @@ def evaluate_checkpoint(
                 f"classes {list(model.config.class_names)[:5]}",
             )
         speaks = distributed.rank() == 0
+        left_out = _without_bad(dataset, skip_bad, speaks)
         model.to(device)
         found, images = coco_scores.evaluate_model(
             in_views(model, views), dataset, input_config, progress=speaks
         )
         scores = coco_scores.score_all(dataset, found, images)
         scores["ceiling"] = ceiling(model.config, dataset, input_config, speaks)
+        if left_out:
+            scores["left out"] = left_out
         if losses and speaks:
             truth = coco_scores.load_ground_truth(dataset)
             scores["losses"] = lost.lost(truth, found)
         return scores
+
+
+def _without_bad(dataset: CocoFolder, skip: bool, speaks: bool) -> list[str]:
+    """The reasons why pictures were left out; all are read before a model sees the first."""
+    mine = distributed.share(range(len(dataset)))
+    words = {"desc": "reading", "unit": "image", "disable": not speaks}
+    reasons = distributed.joined([dataset.problem(index) for index in Progress(mine, **words)])
+    bad = {index: reason for index, reason in enumerate(reasons) if reason}
+    if bad and not skip:
+        fix = "--bad-pictures skip leaves such pictures out"
+        raise InputError(f"{next(iter(bad.values()))}; {len(bad)} of {len(dataset)}, {fix}")
+    for reason in bad.values():
+        warn_of_input(f"left out: {reason}")
+    dataset.leave_out(bad)
+    return list(bad.values())

@@ -116,11 +116,8 @@ def inspect(data: Data, split: str, chosen: Recipe) -> tuple[Seen, CocoFolder]:
         warnings.simplefilter("always", InputWarning)
         dataset = CocoFolder(data, split, keep_empty=True)
         seen = Seen(split, str(dataset.ground_truth_path), str(dataset.image_folder))
-        for index in Progress(range(len(dataset)), desc=f"reading {split}", unit="picture"):
-            try:
-                dataset.image(index)
-            except InputError as error:
-                seen.unreadable.append(str(error))
+        pictures = Progress(range(len(dataset)), desc=f"reading {split}", unit="image")
+        seen.unreadable = [reason for n in pictures if (reason := dataset.problem(n))]
     messages = dict.fromkeys(str(warning.message) for warning in said)
     seen.said = [*messages, *dataset.ground_truth.findings.lines("crowd")]
     _measure(seen, dataset, chosen)
@@ -213,7 +210,9 @@ def draw_page(dataset: CocoFolder, chosen: Recipe, number: int, path: Path) -> N
         if dataset.count(index) * height * width > PAGE_BYTES:
             continue
         size = scaled((height, width), min(1.0, PAGE_PX / max(height, width)))
-        shown = resize(stretch(image, intensity_range(image, chosen.input)), size)
+        step = max(1, max(height, width) // (4 * PAGE_PX))  # of a large one few pixels are seen
+        values = intensity_range(image, chosen.input)
+        shown = resize(stretch(image[:, ::step, ::step], values), size)
         images.append(torch.from_numpy(shown))
         truths.append(resize_truth(dataset.truth(index), size))
         star = " (mended)" if dataset.image_ids[index] in mended else ""

@@ -13,6 +13,7 @@ next: data/augment.py
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..base.errors import bad_input, warn_of_input
+from ..base.errors import InputError, bad_input, warn_of_input
 from ..config import ModelConfig
 from ..masks import decode, meet, polygons_of, to_rle
 from .instances import GroundTruth, boxes_of, check_polygons, is_target, read_ground_truth
@@ -126,6 +127,23 @@ class CocoFolder(Dataset[tuple[Tensor, Truth]]):
         """The file of picture `index`."""
         image = self._images[index]
         return self.image_folder / self._other_names.get(image["id"], image["file_name"])
+
+    def problem(self, index: int) -> str:
+        """Why picture `index` cannot be read; "" if it can."""
+        try:
+            self.image(index)
+        except InputError as error:
+            return str(error)
+        return ""
+
+    def leave_out(self, indices: Collection[int]) -> None:
+        """Go on without some pictures, and without their annotations."""
+        self._images = [each for n, each in enumerate(self._images) if n not in indices]
+        self.image_ids = [image["id"] for image in self._images]
+        self.ground_truth = self.ground_truth.of_images(self.image_ids)
+        for cache in (self._image_cache, self._rle_cache):  # whose keys are indices
+            if cache is not None:
+                cache.clear()
 
     def image(self, index: int) -> Tensor:
         """Picture `index`: uint8 (3, H, W) RGB. With `cache`, do not write into it."""

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,7 +184,8 @@ def _categories(items: list[Any], findings: Findings) -> list[dict[str, Any]]:
             findings.add("text of a category", number)
             name = str(name)
         _text({"name": name}, "name", f"category {number}")
-        categories.append(item | {"id": number, "name": name})
+        # One form of letters, or a model's classes could differ from the data's by it
+        categories.append(item | {"id": number, "name": normalize("NFC", name)})
     ids = {category["id"] for category in categories}
     _require(bool(ids), "at least one category", "none")
     _require(len(ids) == len(categories), "different category ids", "one id twice")

@@ -81,7 +81,7 @@ def _upright(path: Path, size: tuple[int, int] | None) -> Values:
         tags = dict(getattr(opened, "tag_v2", {}))  # a TIFF's; Pillow turns it while it loads
         deep = _deep_mode(opened)
         opened.load()
-        orientation: Any = tags.get(ORIENTATION) or opened.getexif().get(ORIENTATION)
+        orientation: Any = tags.get(ORIENTATION) or _exif_orientation(opened)
         pixels = _to_rgb(opened, path, tags, deep)
     if orientation not in TURNS:
         return pixels
@@ -97,6 +97,13 @@ def _upright(path: Path, size: tuple[int, int] | None) -> Values:
         why = "its size does not say whether it was annotated upright, as is assumed"
         warn_once("upright", f"{named}; {why} of all such pictures")
     return upright
+
+
+def _exif_orientation(opened: Image.Image) -> Any:
+    try:
+        return opened.getexif().get(ORIENTATION)
+    except Exception:  # what it says of the camera is broken, its pixels are not
+        return None
 
 
 # --- colours and bits -------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,11 +161,18 @@ def load(
         worker_init_fn=_ignore_interrupts,
         timeout=PATIENCE_S if workers else 0,
     )
-    try:
+    with workers_alive():
         for batch in loader:
             if isinstance(batch, InputError):
                 raise batch
             yield batch
+
+
+@contextmanager
+def workers_alive() -> Iterator[None]:
+    """One clear error for a worker that died or hangs; PyTorch may raise it in any line."""
+    try:
+        yield
     except RuntimeError as error:
         if not re.match(r"DataLoader (worker \(pid|timed out)", str(error)):
             raise

@@ -31,7 +31,7 @@ from ..data.layouts import Data
 from ..detector.model import TensorMask, build_model
 from ..weights.checkpoint import build_from, save_checkpoint
 from . import journal
-from .batches import Batch, batches_of, cache_bytes, load
+from .batches import Batch, batches_of, cache_bytes, load, workers_alive
 from .schedule import build_optimizer, lr_at
 
 KEPT = ("model", "optimizer", "scaler")  # what has a state of its own
@@ -201,7 +201,7 @@ def _loop(run: Run, batches: Iterator[list[Batch]], recipe: Recipe) -> None:
     quiet = distributed.rank() > 0
     bar = Progress(None, "train", config.steps, initial=run.step, unit="step", disable=quiet)
     threads = Threads(distributed.threads(config.threads, run.device), bar.write)
-    with bar, journal.interrupts(run.interrupt):
+    with bar, journal.interrupts(run.interrupt), workers_alive():
         for batch in journal.kept(batches, partial(run.save, recipe)):
             if run.stop or (progress := run.progress) >= 1:
                 break
