@@ -23,7 +23,7 @@ from measure import facts, script_parser
 from tensormask_edu.base.files import make_folder, write_json
 from tensormask_edu.commands.evaluate import evaluate_checkpoint
 from tensormask_edu.config import RECIPES, AugmentConfig, InputConfig, Recipe, to_json
-from tensormask_edu.data.instances import find_split, read_ground_truth
+from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.training.journal import read_log
 from tensormask_edu.training.train import train
 
@@ -33,17 +33,14 @@ WANTED = 0.8  # of the ceiling
 
 def chosen_photos(source: Path, folder: Path) -> list[int]:
     """Make `folder` a data set of the chosen photos, for both splits; returns their ids."""
-    truth_path, images = find_split(source, "val")
-    truth = read_ground_truth(truth_path)
-    with_objects = {a["image_id"] for a in truth["annotations"] if not a.get("iscrowd")}
-    ids = sorted(with_objects & {image["id"] for image in truth["images"]})[:PHOTOS]
-    part = truth | {"images": [image for image in truth["images"] if image["id"] in ids]}
-    part["annotations"] = [a for a in truth["annotations"] if a["image_id"] in ids]
+    dataset = CocoFolder(source, "val")  # those with objects
+    ids = sorted(dataset.image_ids)[:PHOTOS]
+    part = dataset.ground_truth.of_images(ids).to_coco()
     make_folder(folder)
     for split in ("train", "val"):
         write_json(folder / f"instances_{split}.json", part)
     if not (folder / "images").is_symlink():
-        os.symlink(images.resolve(), folder / "images")
+        os.symlink(dataset.image_folder.resolve(), folder / "images")
     return ids
 
 

@@ -37,8 +37,8 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in (
-        _demo, _models, _shapes, _train, _evaluate, _predict, _ablate, _convert, _check_ops,
-        _doctor,
+        _demo, _models, _shapes, _inspect, _train, _evaluate, _predict, _ablate, _convert,
+        _check_ops, _doctor,
     ):  # fmt: skip
         command(commands)
     return parser
@@ -98,9 +98,37 @@ def _run_shapes(args: Args) -> int:
     return 0
 
 
+def _inspect(commands: Any) -> None:
+    text = (
+        "A data set as the model will see it: how many pictures and objects, how large, which\n"
+        "annotations are repaired or left out and why, which pictures cannot be read, and a\n"
+        "page of pictures with their objects. What training would refuse is refused here,\n"
+        "with the first id. Look at the page: are masks on their objects, objects whole?\n"
+        "Exit code 1: a picture cannot be read; 2: a split is refused."
+    )
+    example = (
+        "inspect FOLDER --recipe cells\n"
+        "  tensormask-edu inspect --annotations labels.json --images photos"
+    )
+    add = add_command(commands, "inspect", _run_inspect, text, example).add_argument
+    _data(add, None)
+    add("--recipe", default="shapes", help="of the training to come: sizes in its model")
+    add("--output", default="outputs/inspected", metavar="DIR", help="gets a page per split")
+    add("--pictures", type=int, default=12, metavar="N", help="on a page (default 12, 0: none)")
+    add("--json", metavar="FILE", help="also write the findings here")
+
+
+def _run_inspect(args: Args) -> int:
+    from .commands import inspect
+
+    return inspect.run(args)
+
+
 def _train(commands: Any) -> None:
     text = (
-        "Train on a COCO folder (images/ with instances_train.json, or COCO's own layout).\n"
+        "Train on a COCO folder, as this program, CVAT, Roboflow, Label Studio, FiftyOne\n"
+        "or labelme2coco lay it out, or on --annotations and --images. Of one file for\n"
+        "everything a fifth of the pictures is held out. `inspect` shows what is learnt.\n"
         "Ctrl-C keeps a usable checkpoint; --resume goes on from it. On several GPUs or\n"
         "machines, start it with `torchrun --nproc-per-node 8 -m tensormask_edu train ...`\n"
         "(docs/training.md)."
@@ -116,8 +144,10 @@ def _train(commands: Any) -> None:
     )
     weights = "start from a checkpoint, a model that comes along or torchvision's ImageNet .pth"
     precision = "float32; bfloat16 or float16 where the processor is quick at it"
+    cache = "memory for decoded pictures (default: a quarter of what is free, 0: none)"
+    bad = "at a picture that cannot be read: stop and save (default), or take the next"
     workers = "processes that prepare batches (default 0, 4 on a GPU)"
-    add("folder", metavar="FOLDER", help="the data set")
+    _data(add, "train")
     add("--output", required=True, metavar="DIR", help="gets checkpoint/ and log.jsonl")
     add("--recipe", default="shapes", help=recipes)
     add("--preset", help="another model than the recipe's")
@@ -131,18 +161,34 @@ def _train(commands: Any) -> None:
     add("--precision", help=precision)
     add("--normaliser", help="whose positives divide the losses: process or global")
     add("--workers", type=int, help=workers)
+    add("--cache", type=int, metavar="MB", dest="cache_mb", help=cache)
+    add("--bad-pictures", choices=("stop", "skip"), help=bad)
     add("--threads", type=int, help="of the CPU (default: tried out; same number, same bits)")
     add("--resume", action="store_true", help="continue the run in --output")
     add("--overwrite", action="store_true", help="begin anew, though --output holds a run")
 
 
+def _data(add: Any, split: str | None) -> None:
+    """What names a data set, and a part of it."""
+    usual = split or "each there is"
+    add("folder", nargs="?", metavar="FOLDER", help="the data set")
+    add("--annotations", metavar="JSON", help="instead of FOLDER: a COCO instances file ...")
+    add("--images", metavar="DIR", help="... and the folder of its pictures")
+    add("--split", default=split, help=f"train, val, ...; all of one file (default {usual})")
+
+
 # Options of `train` that stand in for the recipe's own values
-TRAIN_OPTIONS = "steps minutes batch_size accumulate lr seed precision workers threads".split()
+TRAIN_OPTIONS = (
+    "steps minutes batch_size accumulate lr seed precision workers threads bad_pictures "
+    "cache_mb".split()
+)
 
 
 def _run_train(args: Args) -> int:
     from .base import distributed
+    from .base.errors import bad_input
     from .config import recipe
+    from .data.layouts import data_named
     from .training.train import Diverged, train
 
     given = {
@@ -152,10 +198,13 @@ def _run_train(args: Args) -> int:
     chosen = replace(chosen, train=replace(chosen.train, **given))
     if args.normaliser:
         chosen = replace(chosen, model=replace(chosen.model, normaliser=args.normaliser))
+    data = data_named(args.folder, args.annotations, args.images)
+    if data is None:
+        raise bad_input("train", "FOLDER, or --annotations FILE --images FOLDER", "neither")
+    again = (args.resume, args.weights, args.overwrite)
     with distributed.processes():
         try:
-            places = (args.folder, args.output)
-            train(chosen, *places, args.resume, args.weights, args.overwrite)
+            train(chosen, data, args.output, *again, split=args.split)
         except Diverged as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
@@ -180,12 +229,13 @@ def _evaluate(commands: Any) -> None:
     example = "evaluate outputs/run/checkpoint outputs/shapes --json outputs/scores.json"
     add = add_command(commands, "evaluate", _run_evaluate, text, example).add_argument
     add("checkpoint", nargs="?", metavar="CHECKPOINT", help=CHECKPOINT)
-    add("folder", nargs="?", metavar="FOLDER", help="the data set")
-    add("--split", default="val", help="which split of the data set (default val)")
+    _data(add, "val")
     add("--ground-truth", metavar="JSON", help="a COCO instances file")
     add("--detections", metavar="JSON", help="a COCO results file")
     add("--iou", choices=("segm", "bbox"), default="segm", help="overlap of masks or boxes")
     add("--views", type=int, default=1, metavar="N", help=VIEWS)
+    bad = "pictures that cannot be read: stop before the work (default), or leave them out"
+    add("--bad-pictures", choices=("stop", "skip"), default="stop", help=bad)
     add("--losses", action="store_true", help="also show where mask AP is lost")
     add("--json", metavar="FILE", help="also write the scores here")
 

@@ -252,7 +252,7 @@ def test_recall_of_proposals_is_pycocotools_own(world):
         scores = torch.from_numpy(generator.random(len(masks)))
         detection = truth | {"masks": masks, "scores": scores}
         found += results.to_coco(dataset.image_ids[number], detection, dataset.category_ids)
-    truth = coco_scores.load_ground_truth(dataset.ground_truth_path)
+    truth = coco_scores.load_ground_truth(dataset)
     for annotation in truth.dataset["annotations"]:
         annotation["category_id"] = dataset.category_ids[0]
     truth.createIndex()

@@ -323,8 +323,8 @@ def test_results_are_not_written_over_what_they_come_from(world, tmp_path, capsy
 
 
 COMMANDS = (
-    "demo", "shapes", "train", "evaluate", "predict", "ablate", "convert", "check-ops",
-    "doctor",
+    "demo", "shapes", "inspect", "train", "evaluate", "predict", "ablate", "convert",
+    "check-ops", "doctor",
 )  # fmt: skip
 
 

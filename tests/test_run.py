@@ -31,6 +31,7 @@ pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
 from tensormask_export import bench, cli, contract
+from tensormask_export import predict as exported_predict
 from tensormask_export.engine.build import build_engine
 from tensormask_export.engine.device import Device
 from tensormask_export.engine.manifest import read_engine
@@ -110,6 +111,28 @@ def test_buffers_have_the_shapes_that_the_model_gives(folder, shape):
     for name, values in expected.items():
         assert plan[name] == (values.shape, values.dtype), name
         np.testing.assert_array_equal(found[name], values)
+
+
+def test_a_file_is_onnx_in_capitals_too(folder, tmp_path):
+    shutil.copy(folder / "model.onnx", tmp_path / "Model.ONNX")
+    with open_session(tmp_path / "Model.ONNX") as session:
+        assert isinstance(session, OnnxSession)
+    assert not bench.Subject("model", tmp_path / "Model.ONNX").needs_torch
+
+
+def test_a_picture_whose_masks_would_fill_the_memory_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(exported_predict, "MASK_BYTES", 1000)
+    with pytest.raises(InputError, match="image: expected a picture whose .* tiles"):
+        predict(folder / "model.onnx", folder / "photos" / "0.png", folder / "never")
+    assert not (folder / "never").exists()
+
+
+def test_without_a_compiler_torch_compile_is_named_as_not_run(folder, monkeypatch):
+    model = load_checkpoint(folder / "checkpoint")[0]
+    proto = read_onnx(folder / "model.onnx")
+    monkeypatch.setattr("tensormask_edu.ops.build.find_compiler", lambda: None)
+    sessions, not_run = find_sessions(proto, ["compiled"], model)
+    assert not sessions and "no C++ compiler found" in not_run["torch.compile"]
 
 
 def test_a_run_allocates_no_new_outputs_and_a_shape_keeps_its_own(folder):

@@ -17,7 +17,7 @@ from tensormask_edu import viz
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.commands.predict import detect
 from tensormask_edu.config import MODELS, InputConfig
-from tensormask_edu.data.prepare import read_image
+from tensormask_edu.data.pictures import read_image
 from tensormask_edu.data.shapes import draw
 from tensormask_edu.detector import tiles
 from tensormask_edu.detector.model import build_model

@@ -33,7 +33,7 @@ from .engine.device import find_device
 from .engine.manifest import read_engine
 from .runtimes.find import open_session
 from .runtimes.onnxruntime import OnnxSession
-from .runtimes.session import Session, check_model, check_shape
+from .runtimes.session import Session, check_model, check_shape, is_onnx
 from .shapes import Array, Shape, shape_name
 
 Result = TypeVar("Result")
@@ -54,7 +54,7 @@ class Subject:
 
     @property
     def needs_torch(self) -> bool:
-        return self.kind != "model" or Path(self.path).suffix != ".onnx"
+        return self.kind != "model" or not is_onnx(self.path)
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def bench(
 def described(model: str | Path) -> tuple[Any, dict[str, str], Any]:
     """Metadata, SHA-256 by file, and profile of a model, without running it."""
     check_model(model)
-    if Path(model).suffix == ".onnx":
+    if is_onnx(model):
         return OnnxSession(model).metadata, {"model": file_sha256(model)}, None
     file = read_engine(model)
     parts = {name: file.manifest[name].get("sha256") for name in ("engine", "model", "plugin")}

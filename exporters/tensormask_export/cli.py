@@ -153,14 +153,14 @@ def _verify(commands: Any) -> None:
 
 
 def _run_verify(args: argparse.Namespace) -> int:
-    from tensormask_edu.data.instances import find_split
+    from tensormask_edu.data.layouts import find_split
     from tensormask_edu.weights.checkpoint import checkpoint_files
 
     from .runtimes.find import DEFAULT_NAMES
     from .verify.report import DEFAULT_SIZES, verify
 
     read = [*checkpoint_files(args.checkpoint)] if args.checkpoint else []
-    read += find_split(Path(args.coco), args.split) if args.coco and args.json else []
+    read += find_split(args.coco, args.split)[:2] if args.coco and args.json else []
     engines = [file for engine in args.engine for file in _files_of(engine)]
     refuse_overwriting("json", args.json, args.model, *args.image, *engines, *read)
     report = verify(

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tensormask_edu.base.errors import bad_input
 from tensormask_edu.commands.predict import (
     DETECTIONS,
     check_score,
@@ -24,6 +25,9 @@ from . import contract
 from .runtimes.find import open_session
 from .runtimes.session import Session
 from .shapes import Named
+
+# A picture's masks are made whole, a byte per pixel
+MASK_BYTES = 4e9
 
 
 @dataclass(frozen=True)
@@ -63,16 +67,27 @@ def predict(
     check_score(score)
     files = image_files(Path(source), output)
     with open_session(model, **engine_options) as session:
-        class_names = session.metadata[contract.CLASS_NAMES]
+        names = session.metadata[contract.CLASS_NAMES]
+        stored = session.metadata[contract.MODEL_CONFIG].get("category_ids")
+        classes = dict(zip(stored or range(1, len(names) + 1), names, strict=True))
         found = write_predictions(
-            files, lambda image: detect_image(session, image, score), class_names, output
+            files, lambda image: detect_image(session, image, score), classes, output
         )
     pictures, listed = [str(each) for each in found.pictures], str(Path(output) / DETECTIONS)
     return PredictReport(str(model), session.name, pictures, listed, found.failed)
 
 
 def detect_image(session: Session, image: Pixels, score: float = 0.0) -> Named:
-    """Detections (boxes, scores, labels, masks) of one uint8 image (3, H, W), in its pixels."""
+    """Detections (boxes, scores, labels, masks) of one uint8 image (3, H, W), in its pixels.
+
+    Raises:
+        InputError: a picture so large that its masks would fill the memory.
+    """
+    most = session.metadata[contract.DETECTOR]["detections"]
+    if most * image.shape[1] * image.shape[2] > MASK_BYTES:
+        expected = f"a picture whose {most} masks fit in {MASK_BYTES / 1e9:g} GB"
+        fix = "`tensormask-edu predict` sees large pictures in tiles"
+        raise bad_input("image", expected, f"{image.shape[1]} x {image.shape[2]} px", fix)
     input_config = from_json(InputConfig, session.metadata[contract.INPUT_CONFIG], "metadata")
     prepared = prepare(image, input_config)
     (found,) = session.detect([prepared], [(image.shape[1], image.shape[2])])

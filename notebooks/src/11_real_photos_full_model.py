@@ -248,7 +248,7 @@ lesson_11.panels(shown, f"Three {what}: what the model finds")
 
 # %%
 detections, _ = coco_scores.evaluate_model(model, dataset, sizes, progress=False)
-ground_truth = coco_scores.load_ground_truth(dataset.ground_truth_path)
+ground_truth = coco_scores.load_ground_truth(dataset)
 scores = coco_scores.score(ground_truth, detections)
 print({name: round(scores[name], 3) for name in ("AP", "AP50", "AP75")}, "on", what)
 

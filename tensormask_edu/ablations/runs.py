@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from ..ancestors.tables import TABLES as ANCESTORS
 from ..ancestors.tables import row
 from ..base.files import make_folder, read_json, write_json
 from ..base.machine import machine
+from ..base.progress import Progress
 from ..detector.model import build_model
 from ..training.journal import STATE, read_log
 from ..training.train import train
@@ -110,7 +110,7 @@ def perform_all(runs: Sequence[Run], pictures: Path, jobs: int) -> None:
         Stopped: by Ctrl-C; what was done stays.
     """
     missing = [run for run in runs if not run.done]
-    bar = tqdm(total=len(runs), initial=len(runs) - len(missing), desc="runs", unit="run")
+    bar = Progress(total=len(runs), initial=len(runs) - len(missing), desc="runs", unit="run")
     with bar:
         for _ in _performed(missing, pictures, jobs):
             bar.update()

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from tqdm import tqdm
 
+from ..base.progress import Progress
 from ..config import InputConfig
 from ..data.coco import CocoFolder
 from ..data.prepare import prepare
@@ -43,7 +43,9 @@ def scores(
     found: dict[str, list[Detection]] = {}
     measured: dict[str, list[positives.Measured]] = {}
     batches = range(0, len(dataset), AT_ONCE)
-    for first in tqdm(batches, desc="scoring", unit="batch", leave=False, disable=not progress):
+    for first in Progress(
+        batches, desc="scoring", unit="batch", leave=False, disable=not progress
+    ):
         images, truths = _batch(dataset, first, model.pixel_mean.device)
         sizes = sizes_px(images)
         layout = model.config.geometry.layout(sizes, images[0].device)
@@ -56,7 +58,7 @@ def scores(
                 mine += to_coco(truth["image_id"], on_cpu, dataset.category_ids)
             values = positives.measure(model, output, layout, truths)
             measured.setdefault(head, []).append(values)
-    truth = load_ground_truth(dataset.ground_truth_path)
+    truth = load_ground_truth(dataset)
     return {
         head: positives.summary(measured[head], areas) | score(truth, detections, "segm", areas)
         for head, detections in found.items()

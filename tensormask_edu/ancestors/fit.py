@@ -16,9 +16,9 @@ from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
-from tqdm import tqdm
 
 from ..base.errors import require
+from ..base.progress import Progress
 from ..config import AugmentConfig, InputConfig, TrainConfig
 from ..data.coco import CocoFolder
 from ..data.stream import TrainingSet
@@ -108,7 +108,7 @@ def fit(
     optimizer = build_optimizer(model, config)
     generator = Generator().manual_seed(config.seed)
     model.train()
-    bar = tqdm(range(config.steps), desc="train", unit="step", disable=not progress)
+    bar = Progress(range(config.steps), desc="train", unit="step", disable=not progress)
     for step in bar:
         first = step * config.batch_size
         samples = [stream[position] for position in range(first, first + config.batch_size)]

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..base.errors import require
+from ..base.progress import Progress
 from ..config import InputConfig
 from ..data.coco import CocoFolder
 from ..data.prepare import input_size, prepare
@@ -56,13 +56,13 @@ def judge(
     raw: Found = []
     single: Found = []  # without duplicates
     by_class: Found = []
-    for number in tqdm(range(len(dataset)), desc="judging", disable=not progress):
+    for number in Progress(range(len(dataset)), desc="judging", disable=not progress):
         found = model.propose(prepared(dataset, number, input_config), MOST)
         objects = in_file(found, dataset, number)
         raw += objects
         single += [objects[k] for k in kept(found, torch.zeros_like(found.labels))]
         by_class += [objects[k] for k in kept(found, found.labels)] if several else []
-    truth = coco_scores.load_ground_truth(dataset.ground_truth_path)
+    truth = coco_scores.load_ground_truth(dataset)
     figures: dict[str, Any] = {
         name: coco_scores.proposal_scores(truth, detections, area_ranges)
         for name, detections in (("raw", raw), ("nms", single))

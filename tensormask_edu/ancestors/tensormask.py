@@ -86,6 +86,6 @@ def train(
     Raises:
         InputError, FloatingPointError: see `fit`.
     """
-    model_config = replace(model_config, class_names=dataset.class_names)
+    model_config = replace(model_config, class_names=dataset.class_names, category_ids=())
     build = partial(TensorMaskBeside, model_config)
     return fit(build, dataset, config, input_config, progress)

@@ -1,4 +1,4 @@
-"""What both command lines share: how a command is added, and how errors end it.
+"""What both command lines share: how a command is added, how errors end it and warnings look.
 
 next: viz/look.py
 """
@@ -6,12 +6,21 @@ next: viz/look.py
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import re
+import stat
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
 
-from .errors import InputError
+from .errors import InputError, InputWarning
+
+with suppress(ImportError):  # Windows has none
+    import pwd
 
 Parser = argparse.ArgumentParser
 
@@ -42,9 +51,12 @@ def run_command(
     parser: Parser, arguments: Sequence[str] | None, when_interrupted: str = "stopped"
 ) -> int:
     """Parse and run; the exit code: the command's own, 2 for bad input, 130 for Ctrl-C."""
+    settle_streams()
+    settle_environment()
     args = parser.parse_args(arguments)
     try:
-        code: int = args.run(args)
+        with warnings_in_a_line():
+            code: int = args.run(args)
         return code
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -52,3 +64,82 @@ def run_command(
     except KeyboardInterrupt:
         print(when_interrupted, file=sys.stderr)
         return 130
+    except BrokenPipeError:  # who read what is printed has gone: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13  # as shells call a process that SIGPIPE ended
+
+
+# --- strange machines -------------------------------------------------------------------------
+
+
+def settle_streams() -> None:
+    """Let every text be printed: what a terminal's encoding lacks is spelled out.
+
+    A service may start a program without stdin, stdout or stderr: the place of those that are
+    missing is taken, before a file of ours gets their number.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def settle_environment() -> None:
+    """Give libraries what they expect of a machine: a home, a user's name, a way to draw.
+
+    Pictures are drawn to files alone, whatever a notebook that started us draws with. Without
+    a home that can be written, as in a container of another user, caches go to a folder of
+    this user among the temporary files.
+    """
+    os.environ["MPLBACKEND"] = "agg"
+    if not hasattr(os, "getuid"):  # Windows
+        return
+    home = os.path.expanduser("~")
+    if not (os.path.isabs(home) and os.path.isdir(home) and os.access(home, os.W_OK | os.X_OK)):
+        os.environ["HOME"] = own_temporary_folder()
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        os.environ.setdefault("USER", f"user{os.getuid()}")
+        os.environ.setdefault("LOGNAME", os.environ["USER"])
+
+
+def own_temporary_folder() -> str:
+    """A folder among the temporary files that no other user can write; the same each time."""
+    path = os.path.join(tempfile.gettempdir(), f"tensormask_edu-{os.getuid()}")
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    found = os.lstat(path)
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o22:
+        return path
+    return tempfile.mkdtemp(prefix="tensormask_edu-")  # another user's came first
+
+
+@contextmanager
+def warnings_in_a_line() -> Iterator[None]:
+    """Show an `InputWarning` as `warning: ...`, once, by the first of several processes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", InputWarning)
+        others = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not issubclass(category, InputWarning):
+                others(message, category, filename, lineno, file, line)
+            elif os.environ.get("RANK", "0") == "0":  # torchrun's
+                print(f"warning: {message}", file=sys.stderr)
+
+        warnings.showwarning = show
+        yield

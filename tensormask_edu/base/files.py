@@ -97,15 +97,18 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path, what: str = "JSON file") -> Any:
-    """Read JSON; a missing or broken file is an `InputError` naming the place."""
+    """Read JSON; a missing or broken file is an `InputError` naming the place.
+
+    A byte order mark, and UTF-16 and UTF-32, as Windows tools write them, are understood.
+    """
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_bytes())  # of bytes it finds the encoding
     except FileNotFoundError:
         raise bad_input(what, "an existing file", path, "check the path") from None
     except OSError as error:
         raise bad_input(what, "a readable file", f"{path} ({error.strerror})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the second: nested a thousand deep
         got = f"{path} ({error})"
         raise bad_input(what, "valid JSON", got, "the file may be cut off") from None
 

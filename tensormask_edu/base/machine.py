@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import sys
+from contextlib import suppress
 from datetime import date
 from importlib import metadata
 from pathlib import Path
@@ -51,6 +52,39 @@ def in_words() -> dict[str, str]:
         "C++ compiler": next(compilers, "none (only needed for plugins)"),
         "GPU": _gpu_in_words(),
     }
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take: of the machine, and of its container."""
+    known = []
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        available = next(line for line in lines if line.startswith("MemAvailable:"))
+        known.append(int(available.split()[1]) * 1024)
+    for most, used in (("memory.max", "memory.current"), _CGROUP_1):
+        with suppress(OSError, ValueError):  # "max": no limit
+            limit, taken = (int((_CGROUPS / name).read_text()) for name in (most, used))
+            known.append(max(limit - taken, 0))
+    return min(known, default=4 * 2**30)
+
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_CGROUP_1 = ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")
+
+
+def allow_open_files(number: int) -> int:
+    """Let this process have so many open files, if it may; how many it may have."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return number
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = hard == resource.RLIM_INFINITY
+    wanted = number if unlimited else min(number, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return number if soft == resource.RLIM_INFINITY else soft
 
 
 def gpu() -> str | None:

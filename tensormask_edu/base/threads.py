@@ -6,7 +6,7 @@ Which it is cannot be known beforehand, and changes. So the first pieces of work
 one thread, then with more, as long as more are quicker; and anew when the work has become
 slower, or some time has gone by.
 
-next: base/distributed.py
+next: base/progress.py
 """
 
 from __future__ import annotations

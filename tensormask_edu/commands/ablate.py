@@ -17,6 +17,7 @@ from ..ablations.budget import Budget, budget
 from ..ablations.runs import needed, perform_all
 from ..ablations.tables import Table, chosen
 from ..base.errors import require
+from ..config import SEEDS
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,7 +26,8 @@ def run(args: argparse.Namespace) -> int:
     share = None if args.form is None else args.form == "shared"
     spent, seeds = budget(args.budget, args.steps, share), list(dict.fromkeys(args.seeds))
     require(spent.steps >= 1, "steps", "at least 1", spent.steps)
-    require(min(seeds) >= 0, "seeds", "at least 0", seeds)
+    allowed = min(seeds) >= 0 and max(seeds) < SEEDS
+    require(allowed, "seeds", f"from 0 to {SEEDS - 1}", seeds)
     require(args.jobs is None or args.jobs >= 1, "jobs", "at least 1", args.jobs)
     place = ablate(tables, spent, seeds, Path(args.output), args.jobs or _jobs())
     print(f"{place}: tables.json, tables.csv and a picture per table")

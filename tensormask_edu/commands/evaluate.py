@@ -1,6 +1,6 @@
 """Scores of a checkpoint on a data set, or of a file of detections on a file of the truth.
 
-next: commands/ablate.py
+next: commands/inspect.py
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ..base import distributed
-from ..base.errors import bad_input, require
+from ..base.errors import InputError, bad_input, require, warn_of_input
 from ..base.files import refuse_overwriting, write_json
+from ..base.progress import Progress
 from ..data.coco import CocoFolder
-from ..data.instances import find_split
+from ..data.layouts import Data, data_named, find_split
 from ..detector.views import check_views, in_views
 from ..evaluation import coco_scores, lost
 from ..evaluation.ceiling import ceiling
@@ -22,7 +23,8 @@ from ..weights.checkpoint import checkpoint_files, load_checkpoint
 
 def run(args: argparse.Namespace) -> int:
     """Print the scores, write the JSON if asked: once, of however many processes."""
-    files, trained = (args.ground_truth, args.detections), (args.checkpoint, args.folder)
+    data = data_named(args.folder, args.annotations, args.images)
+    files, trained = (args.ground_truth, args.detections), (args.checkpoint, data)
     if all(files) and not any(trained):
         require(args.views == 1, "views", "a CHECKPOINT that sees pictures", "a file")
         refuse_overwriting("json", args.json, *files)
@@ -31,18 +33,19 @@ def run(args: argparse.Namespace) -> int:
             truth = coco_scores.load_ground_truth(args.ground_truth)
             scores["losses"] = lost.lost(truth, args.detections)
         show(scores, args.json)
-    elif all(trained) and not any(files):
+    elif data is not None and args.checkpoint and not any(files):
         if args.json:
-            data = find_split(Path(args.folder), args.split)
-            refuse_overwriting("json", args.json, *data, *checkpoint_files(args.checkpoint))
+            read = [*find_split(data, args.split)[:2], *checkpoint_files(args.checkpoint)]
+            refuse_overwriting("json", args.json, *read)
         with distributed.processes():
-            scores = evaluate_checkpoint(*trained, args.split, args.losses, args.views)
+            options = (args.split, args.losses, args.views, args.bad_pictures == "skip")
+            scores = evaluate_checkpoint(args.checkpoint, data, *options)
             if distributed.rank() == 0:
                 show(scores, args.json)
     else:
         either = "either CHECKPOINT FOLDER or --ground-truth A --detections B"
         raise bad_input("evaluate", either, [a for a in (*trained, *files) if a] or "nothing")
-    return 0
+    return 1 if scores.get("left out") else 0
 
 
 def show(scores: dict[str, Any], file: str | None) -> None:
@@ -56,39 +59,59 @@ def show(scores: dict[str, Any], file: str | None) -> None:
 
 def evaluate_checkpoint(
     checkpoint: str | Path,
-    folder: str | Path,
+    data: Data,
     split: str = "val",
     losses: bool = False,
     views: int = 1,
+    skip_bad: bool = False,
 ) -> dict[str, Any]:
     """Scores of a checkpoint on a data set's split: masks, boxes, and the ceiling beside them.
 
     Args:
         losses: also where mask AP is lost, see `evaluation/lost.py`.
         views: 1, or 2, 4 or 8 mirrored views that vote, see `detector/views.py`.
+        skip_bad: leave out pictures that cannot be read; the scores are of the others.
 
     Raises:
-        InputError: no checkpoint, no data set, classes that differ between the two, or another
-            number of views.
+        InputError: no checkpoint, no data set, classes that differ between the two, another
+            number of views, or pictures that cannot be read.
     """
     check_views(views)
     with distributed.processes() as device:
         model, input_config = load_checkpoint(checkpoint)
-        dataset = CocoFolder(folder, split, keep_empty=True)
+        dataset = CocoFolder(data, split, keep_empty=True)
         if tuple(dataset.class_names) != model.config.class_names:
             raise bad_input(
                 "checkpoint",
-                f"one trained on the classes of {folder}: {list(dataset.class_names)[:5]}",
+                f"one trained on the data's classes, {list(dataset.class_names)[:5]}",
                 f"classes {list(model.config.class_names)[:5]}",
             )
         speaks = distributed.rank() == 0
+        left_out = _without_bad(dataset, skip_bad, speaks)
         model.to(device)
         found, images = coco_scores.evaluate_model(
             in_views(model, views), dataset, input_config, progress=speaks
         )
         scores = coco_scores.score_all(dataset, found, images)
         scores["ceiling"] = ceiling(model.config, dataset, input_config, speaks)
+        if left_out:
+            scores["left out"] = left_out
         if losses and speaks:
-            truth = coco_scores.load_ground_truth(dataset.ground_truth_path)
+            truth = coco_scores.load_ground_truth(dataset)
             scores["losses"] = lost.lost(truth, found)
         return scores
+
+
+def _without_bad(dataset: CocoFolder, skip: bool, speaks: bool) -> list[str]:
+    """The reasons why pictures were left out; all are read before a model sees the first."""
+    mine = distributed.share(range(len(dataset)))
+    words = {"desc": "reading", "unit": "image", "disable": not speaks}
+    reasons = distributed.joined([dataset.problem(index) for index in Progress(mine, **words)])
+    bad = {index: reason for index, reason in enumerate(reasons) if reason}
+    if bad and not skip:
+        fix = "--bad-pictures skip leaves such pictures out"
+        raise InputError(f"{next(iter(bad.values()))}; {len(bad)} of {len(dataset)}, {fix}")
+    for reason in bad.values():
+        warn_of_input(f"left out: {reason}")
+    dataset.leave_out(bad)
+    return list(bad.values())

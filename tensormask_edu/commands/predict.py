@@ -16,14 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from .. import viz
 from ..base.errors import InputError, bad_input
 from ..base.files import refuse_overwriting, write_json
+from ..base.progress import Progress
 from ..base.threads import Threads, choose
 from ..config import PRECISIONS, InputConfig
-from ..data.prepare import Pixels, prepare, read_image
+from ..data.pictures import Pixels, read_image
+from ..data.prepare import prepare
 from ..evaluation.results import to_coco
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def predict(
     model, input_config = load_checkpoint(checkpoint)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)
-    names = model.config.class_names
+    classes = dict(zip(model.config.categories, model.config.class_names, strict=True))
     found: Callable[[Pixels], Arrays] = partial(
         detect,
         model,
@@ -82,12 +82,12 @@ def predict(
     if device == "cpu":
         found = _timed(found, alone=len(files) == 1)
     with torch.autocast(device, getattr(torch, precision), enabled=precision != "float32"):
-        return write_predictions(files, found, names, output)
+        return write_predictions(files, found, classes, output)
 
 
 def _timed(found: Callable[[Pixels], Arrays], alone: bool) -> Callable[[Pixels], Arrays]:
     """`found` with as many threads as are quickest: tried on it, or beforehand if alone."""
-    threads = choose() if alone else Threads(say=partial(tqdm.write, file=sys.stderr))
+    threads = choose() if alone else Threads(say=partial(Progress.write, file=sys.stderr))
 
     def timed(image: Pixels) -> Arrays:
         with threads.timed():
@@ -107,7 +107,7 @@ class Predictions:
 def write_predictions(
     files: Sequence[Path],
     detect: Callable[[Pixels], Arrays],
-    class_names: Sequence[str],
+    classes: Mapping[int, str],
     output: str | Path,
 ) -> Predictions:
     """Draw detections on pictures and list them in `output/detections.json`.
@@ -117,17 +117,18 @@ def write_predictions(
 
     Args:
         files: what `image_files` found.
+        classes: the category id and the name of each label.
         detect: boxes (d, 4), scores, labels (d,) and masks (d, H, W) or d cutouts of a uint8
             image (3, H, W), whatever computes them.
 
     Raises:
         InputError: a single file that cannot be read, a place that cannot be written.
     """
-    category_ids = list(range(1, len(class_names) + 1))
+    category_ids, class_names = list(classes), list(classes.values())
     written, failed, found = [], [], []
     alone = len(files) == 1
     names = zip(files, picture_names(files), strict=True)
-    for file, name in tqdm(names, "predict", len(files), unit="image", disable=alone):
+    for file, name in Progress(names, "predict", len(files), unit="image", disable=alone):
         try:
             image = read_image(file)
         except InputError as error:

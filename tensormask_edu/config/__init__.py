@@ -9,6 +9,7 @@ from .images import AugmentConfig, InputConfig
 from .json_form import from_json, to_json
 from .model import BACKBONES, ModelConfig
 from .presets import (
+    COCO_CATEGORY_IDS,
     COCO_CLASS_NAMES,
     COCO_INPUT,
     MODELS,
@@ -18,15 +19,17 @@ from .presets import (
     model_config,
     recipe,
 )
-from .train import PRECISIONS, Precision, TrainConfig
+from .train import PRECISIONS, SEEDS, Precision, TrainConfig
 
 __all__ = [
     "BACKBONES",
+    "COCO_CATEGORY_IDS",
     "COCO_CLASS_NAMES",
     "COCO_INPUT",
     "MODELS",
     "PRECISIONS",
     "RECIPES",
+    "SEEDS",
     "AugmentConfig",
     "InputConfig",
     "ModelConfig",

@@ -25,6 +25,8 @@ class ModelConfig:
 
     preset: str = "tiny"
     class_names: tuple[str, ...] = ("object",)
+    # The data set's category of each label; none: 1, 2, ... K
+    category_ids: tuple[int, ...] = ()
 
     # Windows
     strides_px: tuple[int, ...] = (4, 8, 16, 32)
@@ -88,6 +90,9 @@ class ModelConfig:
     def __post_init__(self) -> None:
         names, groups = self.class_names, self.tower_norm_groups
         require(len(names) >= 1, "class_names", "at least one class", names)
+        ids = self.category_ids
+        numbers = not ids or (len(ids) == len(names) and all(isinstance(n, int) for n in ids))
+        require(numbers, "category_ids", f"{len(names)} whole numbers, or none", ids)
         require(self.backbone in BACKBONES, "backbone", f"one of {BACKBONES}", self.backbone)
         require(0 < self.prior < 1, "prior", "a probability between 0 and 1", self.prior)
         threshold, power = self.mask_threshold, self.mask_score_power
@@ -130,6 +135,11 @@ class ModelConfig:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def categories(self) -> tuple[int, ...]:
+        """The category id of each label, in files of detections."""
+        return self.category_ids or tuple(range(1, self.num_classes + 1))
 
     @property
     def geometry(self) -> Geometry:

@@ -26,6 +26,8 @@ COCO_CLASS_NAMES = (
     "keyboard", "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "book",
     "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
 )  # fmt: skip
+_UNUSED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)  # numbers that COCO gave to no category
+COCO_CATEGORY_IDS = tuple(number for number in range(1, 91) if number not in _UNUSED)
 # How pictures entered the published models
 COCO_INPUT = InputConfig(short_side_px=800, long_side_px=1333)
 

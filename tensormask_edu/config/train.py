@@ -15,6 +15,9 @@ from .images import AugmentConfig
 # also PyTorch's.
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+SEEDS = 2**63  # beyond that no generator of PyTorch goes
+
+BadPictures = Literal["stop", "skip"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,9 @@ class TrainConfig:
     # Data
     polygons: bool = False  # mask targets drawn from polygons (official), else from bitmaps
     group_by_aspect: bool = False  # wide pictures with wide ones, tall with tall: less padding
-    cache: bool = True  # keep decoded pictures in memory
+    bad_pictures: BadPictures = "stop"  # that cannot be read; skip: the next one instead
+    cache: bool = True  # keep decoded pictures in memory, a quarter of what is free ...
+    cache_mb: int | None = None  # ... or so many MB of all processes together; 0: none
     workers: int | None = None  # processes that prepare batches; None: 0 on a CPU, 4 on a GPU
     # of the CPU; None: as many as turn out quickest (base/threads.py). A run repeats bit for
     # bit only with the same number of them.
@@ -57,11 +62,17 @@ class TrainConfig:
             require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         allowed = self.minutes is None or self.minutes > 0
         require(allowed, "minutes", "a positive number", self.minutes)
+        allowed = 0 <= self.seed < SEEDS
+        require(allowed, "seed", f"from 0 to {SEEDS - 1}", self.seed)
+        allowed = self.cache_mb is None or self.cache_mb >= 0
+        require(allowed, "cache_mb", "at least 0", self.cache_mb)
         require(self.lr > 0, "lr", "a positive number", self.lr)
         known = self.optimizer in ("adamw", "sgd")
         require(known, "optimizer", "adamw or sgd", self.optimizer)
         known = self.precision in PRECISIONS
         require(known, "precision", ", ".join(PRECISIONS), self.precision)
+        known = self.bad_pictures in get_args(BadPictures)
+        require(known, "bad_pictures", "stop or skip", self.bad_pictures)
         fractions = all(0 < fraction < 1 for fraction in self.decay_at)
         rising = fractions and list(self.decay_at) == sorted(self.decay_at)
         require(rising, "decay_at", "rising fractions between 0 and 1", self.decay_at)

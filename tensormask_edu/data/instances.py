@@ -1,72 +1,141 @@
 """COCO's JSON, and the one rule for what is refused, repaired or left out.
 
-Training, evaluation and the ceiling read the same file and go by this:
-
-- **Refused**, with an error that names the annotation: a missing field, an unknown image or
-  category, an id used twice, a size that is none, a segmentation that is neither polygons nor
-  run lengths of the whole picture, a box that is not four numbers, a picture file that is not
-  there. A file that was read can be used without further questions.
-- **Repaired**: a polygon's box is clipped to the picture; a mask's box is its own tight box,
-  whatever the annotation says; a polygon's box that is missing is drawn from the polygon.
-- **Left out** of training and of the ceiling: crowds, polygons of fewer than three points,
-  boxes without extent. Evaluation hands the whole file to pycocotools, which has its own rule
-  for crowds (`evaluation/coco_scores.py` fills in the fields that pycocotools reads).
+Training, evaluation and the ceiling use the same `GroundTruth`, read and mended once, before
+any work. `RULES` lists what is mended and what is left out; a warning says how many of each,
+and the first ids. Refused, with an error that names the annotation, is what no rule mends: an
+unknown image or category, an id used twice, a size that is none, a segmentation that is neither
+polygons nor run lengths of the whole picture, points that are no numbers or far from their
+picture, coordinates that are all fractions. Crowds are left out of training and of the ceiling
+without a word, as COCO wants it; the evaluator knows what to do with them.
 
 next: data/truth.py
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base.errors import InputError, bad_input
+from ..base.errors import InputError, bad_input, warn_of_input
 from ..base.files import read_json
-from ..masks import polygons_of, run_lengths
+from .outlines import Shape, area_of, four_numbers, shape_of, whole_number
 
-# Compressed run lengths: numbers of at most seven characters, all but the last of which have
-# bit 5 set.
-_COMPRESSED = re.compile("([P-o]{0,6}[0-O])+")
+# --- the rules --------------------------------------------------------------------------------
 
 
-# --- where it lies ----------------------------------------------------------------------------
+class Rule(NamedTuple):
+    """What happens to what, and why."""
+
+    does: Literal["repaired", "left out", "crowd"]
+    what: Literal["annotations", "pictures", "categories"]
+    why: str
 
 
-def find_split(folder: Path, split: str) -> tuple[Path, Path]:
-    """The ground truth file and the image folder of a split."""
-    if not folder.is_dir():
-        raise bad_input("folder", "an existing folder", folder, "check the path")
-    files = [
-        folder / f"instances_{split}.json",
-        folder / "annotations" / f"instances_{split}.json",
-        folder / "annotations" / f"instances_{split}2017.json",
-    ]
-    path = next((file for file in files if file.is_file()), None)
-    if path is None:
-        wanted = " or ".join(str(file.relative_to(folder)) for file in files)
-        fix = f"is {split!r} the name of the split?"
-        raise bad_input("folder", f"{wanted} in it", folder, fix)
-    folders = [folder / "images", folder / split, folder / f"{split}2017"]
-    image_folder = next((candidate for candidate in folders if candidate.is_dir()), None)
-    if image_folder is None:
-        wanted = f"pictures in images/, {split}/ or {split}2017/ in it"
-        raise bad_input("folder", wanted, folder)
-    return path, image_folder
+RULES = {
+    "text": Rule("repaired", "annotations", "a number is written as text"),
+    "crowd": Rule("repaired", "annotations", "iscrowd is null or text, read as 0 or 1"),
+    "area": Rule("repaired", "annotations", "area is no positive number, the mask's is taken"),
+    "no box": Rule("repaired", "annotations", "bbox is not four numbers, the mask's is taken"),
+    "other box": Rule(
+        "repaired", "annotations", "bbox contradicts the mask, the mask's is taken"
+    ),
+    "pairs": Rule("repaired", "annotations", "points are listed otherwise than COCO does"),
+    "parts": Rule("repaired", "annotations", "a part has fewer than three points, it goes"),
+    "beyond": Rule("repaired", "annotations", "the outline is cut at the picture's border"),
+    "no outline": Rule("left out", "annotations", "a box or a click, not three points or more"),
+    "outside": Rule("left out", "annotations", "the outline lies outside the picture"),
+    "empty": Rule("left out", "annotations", "the mask has no pixel, or is smaller than one"),
+    "is crowd": Rule("crowd", "annotations", "a crowd, which is neither learnt nor counted"),
+    "text of a picture": Rule("repaired", "pictures", "a number is written as text"),
+    "text of a category": Rule("repaired", "categories", "an id is text, or a name a number"),
+    "renamed": Rule("repaired", "pictures", "the file was found by another form of its name"),
+}
+FIRST = 5  # ids that a warning names
+
+# A box fits its mask if each side is at most this far off: of the box's extent, and in px at
+# least, for programs that round.
+FIT, FIT_PX = 0.05, 2.0
 
 
-# --- what is refused --------------------------------------------------------------------------
+@dataclass
+class Findings:
+    """Which rules were needed: the ids that each of them met."""
+
+    ids: dict[str, list[Any]] = field(default_factory=dict)
+
+    def add(self, rule: str, number: Any) -> None:
+        """A rule of `RULES` was needed for what has this id."""
+        ids = self.ids.setdefault(rule, [])
+        if ids[-1:] != [number]:  # it may be needed for two fields of one
+            ids.append(number)
+
+    def lines(self, *does: str) -> list[str]:
+        """A line per rule that does one of these (default: all of them)."""
+        return [
+            f"{len(ids)} {rule.what} {rule.does}: {rule.why} (ids {_some(ids)})"
+            for name, rule in RULES.items()
+            if (ids := self.ids.get(name)) and (not does or rule.does in does)
+        ]
+
+    def tell(self, where: str | Path) -> None:
+        """Warn of what was repaired and left out, a line for each rule."""
+        for line in self.lines("repaired", "left out"):
+            warn_of_input(f"{where}: {line}")
 
 
-def read_ground_truth(path: Path) -> dict[str, Any]:
-    """The COCO instances JSON at `path`, checked: every annotation can be used as it is.
+def _some(ids: Sequence[Any]) -> str:
+    return ", ".join(map(str, ids[:FIRST])) + (", ..." if len(ids) > FIRST else "")
+
+
+# --- reading ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """A COCO instances file, checked and mended: every annotation can be used as it is.
+
+    An annotation has id, image_id, category_id, iscrowd (0 or 1), segmentation, bbox (x, y,
+    width, height) and area.
+    """
+
+    path: Path
+    images: list[dict[str, Any]]
+    categories: list[dict[str, Any]]
+    annotations: list[dict[str, Any]]
+    findings: Findings
+
+    def of_images(self, ids: Iterable[int]) -> GroundTruth:
+        """The part about some pictures."""
+        chosen = set(ids)
+        images = [image for image in self.images if image["id"] in chosen]
+        annotations = [each for each in self.annotations if each["image_id"] in chosen]
+        return replace(self, images=images, annotations=annotations)
+
+    def fingerprint(self) -> str:
+        """A hash that tells data sets apart: which pictures, and which objects where."""
+        pictures = [(image["id"], image["file_name"]) for image in self.images]
+        names = ("image_id", "category_id", "iscrowd", "bbox")
+        objects = [[each[name] for name in names] for each in self.annotations]
+        return hashlib.sha256(repr((pictures, objects)).encode()).hexdigest()
+
+    def to_coco(self) -> dict[str, Any]:
+        """The same as the JSON object that COCO's tools read."""
+        names = ("images", "categories", "annotations")
+        return {name: [dict(each) for each in getattr(self, name)] for name in names}
+
+
+def read_ground_truth(path: Path) -> GroundTruth:
+    """The COCO instances JSON at `path`, checked and mended.
 
     Raises:
-        InputError: the first thing that is wrong with it.
+        InputError: the first thing that is wrong with it and that no rule mends.
     """
     dataset = read_json(path, "ground truth")
     lists = ("images", "annotations", "categories")
@@ -75,118 +144,185 @@ def read_ground_truth(path: Path) -> dict[str, Any]:
     ):
         expected = f"a JSON object with the lists {', '.join(lists)}"
         raise bad_input("ground truth", expected, path)
+    findings = Findings()
     try:
-        sizes = _check_images(dataset["images"])
-        category_ids = _check_categories(dataset["categories"])
-        for annotation in dataset["annotations"]:
-            _check_annotation(annotation, sizes, category_ids)
+        images = _images(dataset["images"], findings)
+        categories = _categories(dataset["categories"], findings)
+        reader = _Annotations(images, categories, findings)
+        read = [reader.read(item, n) for n, item in enumerate(dataset["annotations"], 1)]
+        reader.check_unit()
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    return dataset
+    annotations = [annotation for annotation in read if annotation is not None]
+    return GroundTruth(path, images, categories, annotations, findings)
 
 
-def _check_images(images: list[Any]) -> dict[int, tuple[int, int]]:
-    """Height and width by image id."""
-    sizes: dict[int, tuple[int, int]] = {}
-    for image in images:
-        image_id = _field(image, "id", int, "an image")
+def _images(items: list[Any], findings: Findings) -> list[dict[str, Any]]:
+    images, seen = [], set()
+    for item in items:
+        image_id = _number(item, "id", "an image", "text of a picture", findings)
         what = f"image {image_id}"
-        _field(image, "file_name", str, what)
-        height, width = _field(image, "height", int, what), _field(image, "width", int, what)
+        _text(item, "file_name", what)
+        height, width = (
+            _number(item, name, what, "text of a picture", findings, image_id)
+            for name in ("height", "width")
+        )
         got = f"height {height}, width {width}"
         _require(min(height, width) > 0, f"{what} of at least 1 x 1 pixels", got)
-        _require(image_id not in sizes, "different image ids", f"{image_id} twice")
-        sizes[image_id] = height, width
-    return sizes
+        _require(image_id not in seen, "different image ids", f"{image_id} twice")
+        seen.add(image_id)
+        images.append(item | {"id": image_id, "height": height, "width": width})
+    return images
 
 
-def _check_categories(categories: list[Any]) -> set[int]:
-    ids = {_field(category, "id", int, "a category") for category in categories}
-    for category in categories:
-        _field(category, "name", str, f"category {category['id']}")
+def _categories(items: list[Any], findings: Findings) -> list[dict[str, Any]]:
+    categories = []
+    for item in items:
+        number = _number(item, "id", "a category", "text of a category", findings)
+        name = item.get("name")
+        if type(name) in (int, float):  # "1", "2", ... for want of names
+            findings.add("text of a category", number)
+            name = str(name)
+        _text({"name": name}, "name", f"category {number}")
+        # One form of letters, or a model's classes could differ from the data's by it
+        categories.append(item | {"id": number, "name": normalize("NFC", name)})
+    ids = {category["id"] for category in categories}
     _require(bool(ids), "at least one category", "none")
     _require(len(ids) == len(categories), "different category ids", "one id twice")
-    return ids
+    return categories
 
 
-def _check_annotation(
-    annotation: Any, sizes: dict[int, tuple[int, int]], category_ids: set[int]
-) -> None:
-    what = "an annotation"
-    if isinstance(annotation, dict):
-        what = f"annotation {annotation.get('id', '')}"
-    image_id = _field(annotation, "image_id", int, what)
-    got = f"unknown image {image_id}"
-    _require(image_id in sizes, f"{what} to be of an image in the list", got)
-    category_id = _field(annotation, "category_id", int, what)
-    got = f"unknown category {category_id}"
-    _require(category_id in category_ids, f"{what} to be of a category in the list", got)
-    drawn, fix = "segmentation" in annotation, "boxes alone teach no masks"
-    _require(drawn, f"{what} with a segmentation", "none", fix)
-    check_segmentation(annotation["segmentation"], sizes[image_id], what)
-    if "bbox" in annotation:
-        box = annotation["bbox"]
-        _require(are_numbers(box, 4), f"{what} with bbox x, y, width, height", box)
+class _Annotations:
+    """Reads annotations of some pictures and categories, one after the other."""
 
+    def __init__(
+        self, images: list[dict[str, Any]], categories: list[dict[str, Any]], findings: Findings
+    ) -> None:
+        self.sizes = {image["id"]: (image["height"], image["width"]) for image in images}
+        self.category_ids = {category["id"] for category in categories}
+        self.findings = findings
+        self.drawn, self.fractions = 0, 0  # polygons, and those all of whose points are in 0..1
 
-def check_segmentation(segmentation: Any, size: tuple[int, int], what: str) -> None:
-    """Polygons or RLE of a picture of `size`, or an error that begins with `what`."""
-    if isinstance(segmentation, dict):
-        given, expected = segmentation.get("size"), list(size)
-        _require(given == expected, f"{what} with RLE size [height, width] = {expected}", given)
-        _check_counts(segmentation.get("counts"), size[0] * size[1], what)
-        return
-    polygons = isinstance(segmentation, list) and all(map(are_numbers, segmentation))
-    even = polygons and all(len(points) % 2 == 0 for points in segmentation)
-    expected_forms = f"{what} with RLE or polygons [[x, y, x, y, ...], ...]"
-    _require(even, expected_forms, str(segmentation)[:60])
-
-
-def _check_counts(counts: Any, area_px: int, what: str) -> None:
-    """pycocotools trusts run lengths: a wrong sum gives random pixels or an endless loop."""
-    if isinstance(counts, str | bytes):
-        text = counts.decode("latin-1") if isinstance(counts, bytes) else counts
-        runs = run_lengths(text) if _COMPRESSED.fullmatch(text) else None
-        holds = runs is not None and runs.min() >= 0 and runs.sum() == area_px
-    else:
-        whole = isinstance(counts, list) and all(
-            isinstance(run, int) and run >= 0 for run in counts
+    def read(self, item: Any, place: int) -> dict[str, Any] | None:
+        """The annotation mended, None if a rule leaves it out; `place` names one without id."""
+        if not isinstance(item, dict):
+            raise bad_input(f"annotation number {place}", "a JSON object", repr(item)[:60])
+        number = item["id"] if item.get("id") is not None else f"number {place}"
+        what = f"annotation {number}"
+        image_id, category_id = (
+            _number(item, name, what, "text", self.findings, number)
+            for name in ("image_id", "category_id")
         )
-        holds = whole and sum(counts) == area_px
-    _require(holds, f"{what} with RLE counts that fill {area_px} pixels", repr(counts)[:60])
+        got = f"unknown image {image_id}"
+        _require(image_id in self.sizes, f"{what} to be of an image in the list", got)
+        got = f"unknown category {category_id}"
+        _require(
+            category_id in self.category_ids, f"{what} to be of a category in the list", got
+        )
+        size = self.sizes[image_id]
+        segmentation = item.get("segmentation")
+        self._note_unit(segmentation)
+        shape = shape_of(segmentation, size, what)
+        if isinstance(shape, str):
+            self.findings.add(shape, number)
+            return None
+        for rule in shape.rules:
+            self.findings.add(rule, number)
+        return item | {
+            "id": number,
+            "image_id": image_id,
+            "category_id": category_id,
+            "iscrowd": self._crowd(item, number, what),
+            "segmentation": shape.segmentation,
+            "bbox": self._box(item, shape, number),
+            "area": self._area(item, shape, size, number),
+        }
+
+    def _crowd(self, item: dict[str, Any], number: Any, what: str) -> int:
+        value = item.get("iscrowd", 0)
+        if value is None or isinstance(value, str):
+            self.findings.add("crowd", number)
+            value = _SAID.get(str(value).strip().lower(), value)
+        expected = f"{what} with iscrowd 0 or 1"
+        _require(value in (0, 1), expected, repr(value)[:60])
+        if value:
+            self.findings.add("is crowd", number)
+        return int(value)
+
+    def _box(self, item: dict[str, Any], shape: Shape, number: Any) -> list[float]:
+        """The file's box x, y, width, height if it fits the mask, else the mask's own."""
+        given: Any = item.get("bbox")
+        if four_numbers(given):
+            x, y, width, height = given
+            box = np.array([x, y, x + width, y + height])
+            sides = shape.box[2:] - shape.box[:2]  # (2,) width, height
+            near = np.abs(box - shape.box) <= np.tile((FIT * sides).clip(FIT_PX), 2)
+            if near.all() and width > 0 and height > 0:
+                return list(given)
+            self.findings.add("other box", number)
+        elif "bbox" in item:  # COCO's tools may leave it away
+            self.findings.add("no box", number)
+        x0, y0, x1, y1 = shape.box.tolist()
+        return [x0, y0, x1 - x0, y1 - y0]
+
+    def _area(
+        self, item: dict[str, Any], shape: Shape, size: tuple[int, int], number: Any
+    ) -> float:
+        value: Any = item.get("area")
+        if type(value) in (int, float) and 0 < value < float("inf"):
+            return value
+        if "area" in item:
+            self.findings.add("area", number)
+        return area_of(shape.segmentation, size)
+
+    def _note_unit(self, segmentation: Any) -> None:
+        if not isinstance(segmentation, list) or next(_leaves(segmentation), None) is None:
+            return
+        self.drawn += 1
+        self.fractions += all(
+            type(value) in (int, float) and 0 <= value <= 1 for value in _leaves(segmentation)
+        )
+
+    def check_unit(self) -> None:
+        """Raise InputError where all polygons are in shares of the picture, not pixels."""
+        got = "none above 1: shares of the picture's sides?"
+        fix = "multiply x by the width and y by the height"
+        _require(self.fractions < max(self.drawn, 1), "polygons in pixels", got, fix)
 
 
-def check_polygons(annotations: Iterable[dict[str, Any]]) -> None:
-    """Only polygons among the targets, or an error: a stored mask has no outline to draw."""
-    for annotation in filter(is_target, annotations):
-        if isinstance(annotation["segmentation"], dict):
-            got = f"annotation {annotation.get('id', '')} stored as a mask"
-            fix = "leave it False and use masks"
-            raise bad_input("polygons", "a data set of polygons", got, fix)
+# What iscrowd says in text, in lower case
+_SAID = {"none": 0, "": 0, "0": 0, "false": 0, "no": 0, "1": 1, "true": 1, "yes": 1}
 
 
-def check_files_exist(images: Iterable[dict[str, Any]], folder: Path, json_path: Path) -> None:
-    """A file for every picture, or an error that names the first that is missing."""
-    names = {entry.name for entry in folder.iterdir()}  # one call, not one per picture
-    for image in images:
-        name = image["file_name"]
-        if name not in names and not (folder / name).is_file():  # it may lie deeper
-            expected = f"{name} (named in {json_path.name}) in {folder}"
-            raise bad_input("image file", expected, "no such file")
+# --- fields -----------------------------------------------------------------------------------
 
 
-def are_numbers(values: Any, length: int | None = None) -> bool:
-    """Whether `values` is a JSON list of numbers, `length` of them if given."""
-    if not isinstance(values, list) or length not in (None, len(values)):
-        return False
-    return all(isinstance(value, int | float) for value in values)
+def _number(
+    item: Any, name: str, what: str, rule: str, findings: Findings, of: Any = None
+) -> int:
+    """A field that holds a whole number, or text that says one, which is noted."""
+    value = item.get(name) if isinstance(item, dict) else None
+    number = whole_number(value)
+    if number is None:
+        got = value if isinstance(item, dict) else item
+        raise bad_input(what, f"a field {name!r} (a whole number)", repr(got)[:60])
+    if isinstance(value, str):
+        findings.add(rule, number if of is None else of)
+    return number
 
 
-def _field(item: Any, name: str, kind: type, what: str) -> Any:
-    if not isinstance(item, dict) or not isinstance(item.get(name), kind):
-        got = item.get(name) if isinstance(item, dict) else item
-        raise bad_input(what, f"a field {name!r} ({kind.__name__})", repr(got)[:60])
-    return item[name]
+def _text(item: dict[str, Any], name: str, what: str) -> None:
+    if not isinstance(item.get(name), str) or not item[name]:
+        raise bad_input(what, f"a field {name!r} (text)", repr(item.get(name))[:60])
+
+
+def _leaves(nested: Any) -> Iterator[Any]:
+    """What stands in nested lists, one after the other."""
+    for entry in nested:
+        if isinstance(entry, list):
+            yield from _leaves(entry)
+        else:
+            yield entry
 
 
 def _require(holds: bool, expected: str, got: object, fix: str = "") -> None:
@@ -194,7 +330,21 @@ def _require(holds: bool, expected: str, got: object, fix: str = "") -> None:
         raise bad_input("ground truth", expected, got, fix)
 
 
-# --- what is repaired -------------------------------------------------------------------------
+# --- what training makes of it ----------------------------------------------------------------
+
+
+def is_target(annotation: dict[str, Any]) -> bool:
+    """Whether an annotation is something to learn: no crowd."""
+    return not annotation["iscrowd"]
+
+
+def check_polygons(annotations: Iterable[dict[str, Any]]) -> None:
+    """Only polygons among the targets, or an error: a stored mask has no outline to draw."""
+    for annotation in filter(is_target, annotations):
+        if isinstance(annotation["segmentation"], dict):
+            got = f"annotation {annotation['id']} stored as a mask"
+            fix = "leave it False and use masks"
+            raise bad_input("polygons", "a data set of polygons", got, fix)
 
 
 def boxes_of(
@@ -208,24 +358,8 @@ def boxes_of(
     boxes = mask_utils.toBbox(list(rles)).astype(np.float64)  # (m, 4) x, y, width, height
     for k, annotation in enumerate(annotations):
         # The official code trains on a polygon's annotated box, which is finer than pixels.
-        if "bbox" in annotation and not isinstance(annotation["segmentation"], dict):
+        if not isinstance(annotation["segmentation"], dict):
             boxes[k] = annotation["bbox"]
     boxes[:, 2:] += boxes[:, :2]  # now xyxy
     height, width = size
     return boxes.clip(0, [width, height, width, height])
-
-
-# --- what is left out -------------------------------------------------------------------------
-
-
-def is_target(annotation: dict[str, Any]) -> bool:
-    """Whether an annotation is something to learn: no crowd, and a mask or a real polygon."""
-    segmentation = annotation["segmentation"]
-    return not annotation.get("iscrowd") and (
-        isinstance(segmentation, dict) or bool(polygons_of(segmentation))
-    )
-
-
-def have_extent(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which boxes (m, 4) xyxy hold anything at all: (m,)."""
-    return (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])

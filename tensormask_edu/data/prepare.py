@@ -1,4 +1,4 @@
-"""From a picture file to the model's input: reading, contrast, size.
+"""From pixels to the model's input: contrast, size.
 
 Every picture goes through this, in training, evaluation and prediction alike, whatever computes
 the model: arrays are NumPy's, and no torch is loaded.
@@ -8,61 +8,15 @@ next: data/coco.py
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from ..base.errors import bad_input
 from ..config import InputConfig
+from .pictures import Pixels
 
-Pixels = NDArray[np.uint8]  # (3, H, W) RGB
 Floats = NDArray[np.float32]  # (3, H, W) RGB in [0, 1]
-
-
-# --- reading ----------------------------------------------------------------------------------
-
-
-def read_image(path: str | Path) -> Pixels:
-    """A picture file as uint8 (3, H, W) RGB.
-
-    It is turned upright as its EXIF orientation says, as viewers show it. Grey and palette
-    become RGB, transparency is ignored. Pictures of more than 8 bits per grey value are scaled
-    from their own minimum and maximum to 0 and 255. Of several frames the first is read.
-
-    Raises:
-        InputError: no such file, or none that Pillow reads.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise bad_input("image", "an existing file", path, "check the path")
-    try:
-        with Image.open(path) as opened:
-            rgb = _to_rgb(ImageOps.exif_transpose(opened))  # (H, W, 3)
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-    ) as error:
-        raise bad_input("image", "a picture that Pillow reads", f"{path} ({error})") from None
-    return np.ascontiguousarray(rgb.transpose(2, 0, 1))  # (3, H, W)
-
-
-def _to_rgb(picture: Image.Image) -> NDArray[np.uint8]:
-    if picture.mode.startswith(("I", "F")):  # 16 and 32 bits, integer or float
-        values = np.asarray(picture).astype(np.float64)
-        span = max(float(values.max() - values.min()), 1e-12)
-        grey = ((values - values.min()) * (255 / span)).round().astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if "transparency" in picture.info:  # a palette with transparent entries
-        picture = picture.convert("RGBA")
-    return np.array(picture.convert("RGB"))
-
-
-# --- contrast and size ------------------------------------------------------------------------
 
 
 def prepare(image: Pixels, config: InputConfig) -> Floats:

@@ -6,7 +6,7 @@ earlier ones, and a mask is the part that stays visible. The background is a col
 noise lies over everything. An instance of fewer than 20 px, or with under 30 % of its shape
 visible, is not annotated.
 
-next: data/instances.py
+next: data/layouts.py
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from tqdm import tqdm
 
 from ..base.errors import InputError, bad_input
 from ..base.files import make_folder, write_json
+from ..base.progress import Progress
 from ..masks import encode
 
 CLASS_NAMES = ("ellipse", "rectangle", "triangle", "star")
@@ -247,7 +247,7 @@ def write_shapes(
         got = f"{folder}, which holds {other}"
         raise bad_input("folder", "a new folder", got, "choose another")
 
-    with tqdm(total=train + val, desc="drawing", unit="image", disable=not progress) as bar:
+    with Progress(total=train + val, desc="drawing", unit="image", disable=not progress) as bar:
         datasets = {
             split: _write_split(folder, infos[split], world, bar) for split in reversed(SPLITS)
         }

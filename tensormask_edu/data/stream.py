@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
-from ..base.errors import bad_input
+from ..base.errors import InputError, bad_input, warn_of_input
 from ..config import AugmentConfig, InputConfig
 from .augment import Augment
 from .coco import CocoFolder
@@ -38,6 +38,7 @@ class TrainingSet(Dataset[tuple[Tensor, Truth]]):
     Args:
         group_size: batches of this many positions hold wide pictures or tall ones, at most two
             an epoch hold both; None leaves the order as it was shuffled.
+        skip_bad: the next picture of the data set stands in for one that cannot be read.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class TrainingSet(Dataset[tuple[Tensor, Truth]]):
         augment: AugmentConfig,
         seed: int,
         group_size: int | None = None,
+        skip_bad: bool = False,
     ) -> None:
         if not len(dataset):
-            raise bad_input("dataset", "at least one picture with an instance", "none")
+            why = "; ".join(["none", *dataset.ground_truth.findings.lines()])
+            raise bad_input("dataset", "at least one picture with an instance", why)
         self.dataset, self.input_config, self.augment = dataset, input_config, Augment(augment)
-        self.seed, self.group_size = seed, group_size
+        self.seed, self.group_size, self.skip_bad = seed, group_size, skip_bad
         sizes = [dataset.size(index) for index in range(len(dataset))] if group_size else []
         self.wide = torch.tensor([width > height for height, width in sizes], dtype=torch.bool)
         # Two numbers a picture, which would take longer to find than the crop takes to stretch
@@ -61,7 +64,15 @@ class TrainingSet(Dataset[tuple[Tensor, Truth]]):
         self._order = torch.empty(0, dtype=torch.int64)
 
     def __getitem__(self, position: int) -> tuple[Tensor, Truth]:
-        return self.sample(self.index(position), generator_at(self.seed, position))
+        first, length = self.index(position), len(self.dataset)
+        for index in range(first, first + length):
+            try:
+                return self.sample(index % length, generator_at(self.seed, position))
+            except InputError as error:  # the same each time, so a resumed run repeats it
+                if not self.skip_bad:
+                    raise
+                warn_of_input(f"skipped: {error}")
+        raise bad_input("dataset", "a picture that can be read", f"none of {length}")
 
     def sample(self, index: int, generator: Generator) -> tuple[Tensor, Truth]:
         """Picture `index`, prepared and augmented: float32 (3, h, w) in [0, 1], and its truth.

@@ -3,7 +3,7 @@
 Here is what a crop and another size do to it. Functions return a new truth, and share with the
 old one what did not change.
 
-next: data/prepare.py
+next: data/pictures.py
 """
 
 from __future__ import annotations

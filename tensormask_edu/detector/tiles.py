@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from ..base.errors import require
+from ..base.progress import Progress
 from ..config import InputConfig
 from ..data.prepare import Pixels, input_size, intensity_range, resize, scaled, stretch
 from ..masks import Box, Cutout, Cutouts, cut_out, iou_within, meet, union
@@ -96,7 +96,7 @@ def detect_in_tiles(
     boxes = tile_boxes(size, side, side // OVERLAP, grid)
     values = intensity_range(image, config)  # of the whole picture
     pieces = []
-    for box in tqdm(boxes, desc="tiles", unit="tile", leave=False):
+    for box in Progress(boxes, desc="tiles", unit="tile", leave=False):
         x0, y0, x1, y1 = box
         part = image[:, y0:y1, x0:x1]
         tile = resize(stretch(part, values), scaled((y1 - y0, x1 - x0), factor))

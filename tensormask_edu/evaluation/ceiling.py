@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..base import distributed
+from ..base.progress import Progress
 from ..config import InputConfig, ModelConfig
 from ..data.coco import CocoFolder
 from ..data.prepare import input_size
@@ -43,7 +43,7 @@ def ceiling(
     # Per picture: what is drawn, and how many objects it has
     found: list[tuple[list[results.Detection], int]] = []
     pictures = distributed.share(range(len(dataset)))
-    for index in tqdm(pictures, desc="ceiling", unit="image", disable=not progress):
+    for index in Progress(pictures, desc="ceiling", unit="image", disable=not progress):
         image, truth = dataset[index]
         best, masks = best_windows(config, image, truth, input_config)
         detection = {
@@ -57,7 +57,8 @@ def ceiling(
     found = distributed.joined(found)
     detections = [detection for drawn, _ in found for detection in drawn]
     objects = sum(number for _, number in found)
-    scores = coco_scores.score(dataset.ground_truth_path, detections, "segm", area_ranges)
+    truth = coco_scores.load_ground_truth(dataset)
+    scores = coco_scores.score(truth, detections, "segm", area_ranges)
     return {"segm": scores, "windowed": len(detections) / max(objects, 1), "objects": objects}
 
 

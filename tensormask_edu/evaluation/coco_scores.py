@@ -11,20 +11,21 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from ..base import distributed
 from ..base.errors import InputError, bad_input
 from ..base.files import read_json
+from ..base.progress import Progress
 from ..config import InputConfig
 from ..data.coco import CocoFolder
-from ..data.instances import are_numbers, check_segmentation, read_ground_truth
+from ..data.instances import read_ground_truth
+from ..data.outlines import check_segmentation, four_numbers
 from ..data.prepare import prepare
 from ..detector.tiles import detect_in_tiles, tiled
 from ..masks import to_rle
@@ -84,7 +85,7 @@ def score_all(
     """The scores of `evaluate`, of what `evaluate_model` found: in all processes alike."""
     scores = {}
     if distributed.rank() == 0:
-        truth = load_ground_truth(dataset.ground_truth_path)
+        truth = load_ground_truth(dataset)
         scores = {iou: score(truth, detections, iou, area_ranges) for iou in ("segm", "bbox")}
     scores = distributed.from_first(scores)
     return {**scores, "images": images, "detections": len(detections)}
@@ -118,7 +119,7 @@ def evaluate_model(
     model.eval()
     try:
         share = distributed.share(batches)
-        for batch in tqdm(share, desc="evaluating", unit="batch", disable=not progress):
+        for batch in Progress(share, desc="evaluating", unit="batch", disable=not progress):
             results = _detections(model, dataset, batch, input_config, device)
             found.append([])
             for index, result in zip(batch, results, strict=True):
@@ -266,31 +267,22 @@ def three_decimals(value: float) -> str:
     return "-" if value < 0 else f"{value:.3f}"  # -1: no object in the range
 
 
-def load_ground_truth(path: str | Path) -> COCO:
-    """The instances JSON at `path`, checked and completed, for pycocotools."""
-    dataset = read_ground_truth(Path(path))
-    sizes = {image["id"]: (image["height"], image["width"]) for image in dataset["images"]}
-    annotations = [
-        _completed(annotation, number, sizes[annotation["image_id"]])
-        for number, annotation in enumerate(dataset["annotations"], start=1)
-    ]
-    return indexed(dataset | {"annotations": annotations})
+def load_ground_truth(
+    source: str | Path | CocoFolder, image_ids: Iterable[int] | None = None
+) -> COCO:
+    """The truth of a data set, or of an instances JSON, checked and mended, for pycocotools.
 
-
-def _completed(
-    annotation: dict[str, Any], number: int, size: tuple[int, int]
-) -> dict[str, Any]:
-    """An annotation with every field pycocotools reads.
-
-    Numbers begin at 1: it takes id 0 for "no match".
+    image_ids: of these pictures alone.
     """
-    from pycocotools import mask as mask_utils
-
-    if not {"area", "bbox"} <= annotation.keys():
-        rle = to_rle(annotation["segmentation"], *size)
-        drawn = {"area": float(mask_utils.area(rle)), "bbox": mask_utils.toBbox(rle).tolist()}
-        annotation = drawn | annotation  # what the file says comes first
-    return {"iscrowd": 0} | annotation | {"id": number}
+    if isinstance(source, CocoFolder):
+        truth = source.ground_truth  # said already what was mended
+    else:
+        truth = read_ground_truth(Path(source))
+        truth.findings.tell(truth.path.name)
+    dataset = (truth if image_ids is None else truth.of_images(image_ids)).to_coco()
+    for number, annotation in enumerate(dataset["annotations"], start=1):
+        annotation["id"] = number  # not from 0 on: pycocotools takes id 0 for "no match"
+    return indexed(dataset)
 
 
 def load_detections(
@@ -326,7 +318,7 @@ def _check_detection(detection: Any, what: str, ground_truth: COCO, field: str) 
     if field == "segmentation":
         image = ground_truth.imgs[detection["image_id"]]
         check_segmentation(detection[field], (image["height"], image["width"]), what)
-    elif not are_numbers(detection[field], 4):
+    elif not four_numbers(detection[field]) or min(detection[field][2:]) < 0:
         raise bad_input(what, "a bbox x, y, width, height", repr(detection[field])[:60])
 
 

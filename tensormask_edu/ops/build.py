@@ -9,6 +9,7 @@ next: ops/kernel.py
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import platform
@@ -58,13 +59,26 @@ def key(*texts: str) -> str:
 
 
 def kept(name: str, build: Callable[[Path], None]) -> Path:
-    """The file of this name in the cache; if it is not there, `build(path)` writes it."""
+    """The file of this name in the cache; if it is not there, `build(path)` writes it.
+
+    One without content, as a full disk or a crash leaves it, is not there.
+    """
     path = cache_folder() / name
     with _lock:  # of this process: else two threads would build the same at once
-        if not path.is_file():
+        if not path.is_file() or not path.stat().st_size:
             with written_whole(path) as temporary:
                 build(temporary)
     return path
+
+
+def loaded(build: Callable[[], Path]) -> ctypes.CDLL:
+    """The shared library that `build` finds or makes; one that does not load is made anew."""
+    path = build()
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:
+        path.unlink(missing_ok=True)  # cut off, or of a machine that only seems the same
+        return ctypes.CDLL(str(build()))
 
 
 # --- with the machine's C++ compiler ----------------------------------------------------------

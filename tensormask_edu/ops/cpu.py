@@ -18,7 +18,7 @@ from __future__ import annotations
 import ctypes
 import re
 import subprocess
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -134,12 +134,14 @@ def _load(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, str]:
     source = build.kernel_folder() / "cpu" / "kernels.cpp"
     name, only = f"cpu-{str(dtype).removeprefix('torch.')}", f"-DSWAP_DTYPE={DTYPES[dtype]}"
     try:
-        path = build.library(compiler, source, name, [(*flags, only) for flags in FLAG_SETS])
-        library = _declared(ctypes.CDLL(str(path)))
+        flag_sets = [(*flags, only) for flags in FLAG_SETS]
+        library = _declared(
+            build.loaded(partial(build.library, compiler, source, name, flag_sets))
+        )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         return None, f"compiling with {compiler} failed: {error}"
     library.swap_use_threads(_threads_of_torch())
-    return library, f"compiled with {compiler}, cached in {path}"
+    return library, f"compiled with {compiler}, cached in {library._name}"
 
 
 def _declared(library: ctypes.CDLL) -> ctypes.CDLL:

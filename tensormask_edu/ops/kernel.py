@@ -12,7 +12,7 @@ next: ops/plain.py
 from __future__ import annotations
 
 import ctypes
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ def _emulated(text: str, name: str) -> ctypes.CDLL:
     if compiler is None:
         raise OSError("no C++ compiler found: the emulator needs one")
     flags = (*FLAGS, f"-I{build.kernel_folder()}")
-    return ctypes.CDLL(str(build.library(compiler, source, name, [flags])))
+    return build.loaded(partial(build.library, compiler, source, name, [flags]))
 
 
 def _write(path: Path, text: str) -> None:

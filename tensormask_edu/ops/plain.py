@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import shutil
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -64,7 +64,7 @@ def _call(
 @cache
 def _library() -> ctypes.CDLL:
     source = build.kernel_folder() / "plain.cu"
-    return ctypes.CDLL(str(build.library("g++", source, "plain", [FLAGS])))
+    return build.loaded(partial(build.library, "g++", source, "plain", [FLAGS]))
 
 
 def compiled(architecture: str) -> Any:

@@ -9,8 +9,10 @@ next: training/train.py
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +22,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..base import distributed
 from ..base.errors import InputError, bad_input
-from ..config import ModelConfig
+from ..base.machine import allow_open_files, free_memory
+from ..config import ModelConfig, Recipe, TrainConfig
+from ..data.coco import CocoFolder
 from ..data.stream import TrainingSet, collate
 from ..detector.targets import Targets, build_targets
 from ..geometry import sizes_px
@@ -29,6 +33,14 @@ from .journal import SIGNALS
 # A GPU would wait for a single worker: a picture of COCO takes longer to read than to learn
 # from.
 GPU_WORKERS = 4
+
+# Of the memory that is free when a run begins, for decoded pictures
+CACHED_SHARE = 1 / 4
+
+# A worker hands each tensor over as an open file. Beside the pictures of a batch there are at
+# most so many tensors, and beside the batches so many files.
+TENSORS, FILES = 40, 64
+PATIENCE_S = 900.0  # for a batch: a worker that takes longer will never send one
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,30 @@ class Batches(Dataset[list[Batch]]):
         return Batch(images, targets, [truth["image_id"] for truth in truths])
 
 
+def batches_of(dataset: CocoFolder, recipe: Recipe) -> Batches:
+    """The batches of a run."""
+    config = recipe.train
+    group_size = config.batch_size if config.group_by_aspect else None
+    order = (config.augment, config.seed, group_size, config.bad_pictures == "skip")
+    stream = TrainingSet(dataset, recipe.input, *order)
+    return Batches(stream, recipe.model, config.batch_size, config.accumulate)
+
+
+def cache_bytes(config: TrainConfig) -> int:
+    """How much of the pictures a process may keep in memory; each worker keeps its own."""
+    total = 0.0
+    if config.cache_mb is not None:
+        total = config.cache_mb * 1e6
+    elif config.cache:
+        total = free_memory() * CACHED_SHARE
+    processes = distributed.count() * max(1, _workers(config.workers))
+    return int(total / processes)
+
+
+def _workers(asked: int | None) -> int:
+    return (GPU_WORKERS if torch.cuda.is_available() else 0) if asked is None else asked
+
+
 class _Tried(Dataset[list[Batch] | InputError]):
     """Batches, or why there is none: raised in a worker, the reason would get a traceback."""
 
@@ -111,11 +147,11 @@ def load(
     """The batches of `steps` in order, prepared ahead by `workers` processes, or here if 0.
 
     Raises:
-        InputError: a picture that cannot be read.
+        InputError: a picture that cannot be read, a machine without room for workers.
     """
-    on_gpu = device.type == "cuda"
-    if workers is None:
-        workers = GPU_WORKERS if on_gpu else 0
+    on_gpu, workers = device.type == "cuda", _workers(workers)
+    if workers:
+        _check_open_files(workers, batches.batch_size)
     loader = DataLoader(
         _Tried(batches),
         batch_size=None,  # what `batches` holds are whole batches
@@ -123,11 +159,34 @@ def load(
         num_workers=workers,
         pin_memory=on_gpu,
         worker_init_fn=_ignore_interrupts,
+        timeout=PATIENCE_S if workers else 0,
     )
-    for batch in loader:
-        if isinstance(batch, InputError):
-            raise batch
-        yield batch
+    with workers_alive():
+        for batch in loader:
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+
+
+@contextmanager
+def workers_alive() -> Iterator[None]:
+    """One clear error for a worker that died or hangs; PyTorch may raise it in any line."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not re.match(r"DataLoader (worker \(pid|timed out)", str(error)):
+            raise
+        fix = "more memory or /dev/shm, fewer --workers, or --workers 0"
+        got = str(error).splitlines()[0]
+        raise bad_input("workers", "processes that live", got, fix) from None
+
+
+def _check_open_files(workers: int, batch_size: int) -> None:
+    """Raise InputError where workers could not send their batches, and all would wait."""
+    needed = FILES + (2 * workers + 1) * (TENSORS + batch_size)  # two batches of each wait
+    if (allowed := allow_open_files(needed)) < needed:
+        fix = "raise `ulimit -n`, take fewer --workers, or --workers 0"
+        raise bad_input("workers", f"a machine that allows {needed} open files", allowed, fix)
 
 
 def _ignore_interrupts(worker: int) -> None:

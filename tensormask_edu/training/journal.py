@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..base.errors import InputError, bad_input, require
+from ..base.errors import InputError, bad_input, require, warn_of_input
 from ..base.files import make_folder, refuse_overwriting, remove_leftovers, written_whole
 from ..config import Recipe, to_json
 
@@ -92,11 +92,15 @@ def write_state(output: Path, state: dict[str, Any], recipe: Recipe) -> None:
     store(output / STATE, state | {"recipe": _fixed(recipe)})
 
 
-def read_state(output: Path, recipe: Recipe) -> dict[str, Any]:
+def read_state(output: Path, recipe: Recipe, data: str) -> dict[str, Any]:
     """The state of the run in `output`, which must have been trained as `recipe` says.
 
+    Args:
+        data: the fingerprint of what it is to go on with.
+
     Raises:
-        InputError: no run, a broken file, or another run.
+        InputError: no run, a broken file, another run, other data, or fewer steps than it has
+            done.
     """
     path, fix = output / STATE, "train without it"
     if not path.is_file():
@@ -106,7 +110,7 @@ def read_state(output: Path, recipe: Recipe) -> dict[str, Any]:
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0]
         raise bad_input("resume", "a whole file of tensors", f"{path} ({reason})") from None
-    if not isinstance(state, dict) or "recipe" not in state:
+    if not isinstance(state, dict) or not {"recipe", "data"} <= set(state):
         raise bad_input("resume", "the state of a run of this version", path, fix)
     before, now = state.pop("recipe"), _fixed(recipe)
     if changed := sorted(name for name in now if before.get(name) != now[name]):
@@ -114,6 +118,14 @@ def read_state(output: Path, recipe: Recipe) -> dict[str, Any]:
         got = _shown({name: now[name] for name in changed})
         fix = "pass the same, or train without resume"
         raise bad_input("resume", f"the run's {expected}", got, fix)
+    if state.pop("data") != data:
+        fix = f"pass the same, or begin another run with --weights {output / 'checkpoint'}"
+        raise bad_input("resume", "the run's pictures and annotations", "others", fix)
+    planned, steps = state.pop("steps"), recipe.train.steps
+    if steps < state["step"]:
+        raise bad_input("steps", f"at least the {state['step']} that are done", steps)
+    if steps < planned:
+        warn_of_input(f"steps: {steps} now, {planned} before: the learning rate jumps ahead")
     return state
 
 

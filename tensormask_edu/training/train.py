@@ -21,17 +21,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from tqdm import tqdm
 
 from ..base import distributed
+from ..base.progress import Progress
 from ..base.threads import Threads
 from ..config import ModelConfig, Recipe, TrainConfig
 from ..data.coco import CocoFolder
-from ..data.stream import TrainingSet
+from ..data.layouts import Data
 from ..detector.model import TensorMask, build_model
 from ..weights.checkpoint import build_from, save_checkpoint
 from . import journal
-from .batches import Batch, Batches, load
+from .batches import Batch, batches_of, cache_bytes, load, workers_alive
 from .schedule import build_optimizer, lr_at
 
 KEPT = ("model", "optimizer", "scaler")  # what has a state of its own
@@ -48,6 +48,7 @@ class Run:
     model: TensorMask
     config: TrainConfig
     output: Path
+    data: str = ""  # the fingerprint of what it learns
     step: int = 0
     seconds: float = 0.0
     recent: list[dict[str, float]] = field(default_factory=list)  # losses not yet in the log
@@ -73,7 +74,8 @@ class Run:
     def state(self) -> dict[str, Any]:
         """For `load_state`, as plain values and tensors."""
         parts = {name: getattr(self, name).state_dict() for name in KEPT}
-        return parts | {"step": self.step, "seconds": self.seconds, "recent": self.recent}
+        kept = {name: getattr(self, name) for name in ("step", "seconds", "recent", "data")}
+        return parts | kept | {"steps": self.config.steps}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned."""
@@ -155,40 +157,38 @@ class Run:
 
 def train(
     recipe: Recipe,
-    folder: str | Path,
+    data: Data,
     output: str | Path,
     resume: bool = False,
     weights: str | Path | None = None,
     overwrite: bool = False,
     build: Callable[[ModelConfig], TensorMask] = build_model,
+    split: str = "train",
 ) -> TensorMask:
-    """Train on `folder`'s train split; `output` gets checkpoint, log.jsonl and resume.pt.
+    """Train on a split of a data set; `output` gets checkpoint, log.jsonl and resume.pt.
 
-    The class names come from the data. Ctrl-C saves a usable checkpoint and returns, SIGTERM
-    and SIGHUP save and end the program. The model is a new one of `build`'s or starts from
-    `weights` (`build_from`). A run in `output` goes on (`resume`) or is replaced (`overwrite`).
+    The classes are the data's. Ctrl-C, SIGTERM and SIGHUP end it with a checkpoint. The model
+    is `build`'s or starts from `weights`. A run in `output` goes on or is replaced, if asked.
 
     Raises:
-        InputError: no data set, a run in `output` and neither of the two, nothing to resume, a
-            full disk; a broken picture, after a save.
+        InputError: no data set, a run in `output` and neither of the two, nothing to resume,
+            a full disk; a broken picture, after a save.
         Diverged: the loss is not finite; the batch is saved, the last checkpoint stays.
     """
     output, config = Path(output), recipe.train
     journal.check_place(output, weights, resume, overwrite)
-    dataset = CocoFolder(folder, "train", cache=config.cache, polygons=config.polygons)
-    recipe = replace(recipe, model=replace(recipe.model, class_names=dataset.class_names))
+    dataset = CocoFolder(data, split, False, cache_bytes(config), config.polygons)
+    recipe = replace(recipe, model=dataset.named(recipe.model))
     with distributed.processes() as device:
         torch.manual_seed(config.seed)
         model = build_from(weights, recipe.model) if weights else build(recipe.model)
         # channels_last: the order of memory in which convolutions are quickest
         model = model.to(device).to(memory_format=torch.channels_last).train()
         recipe = replace(recipe, model=model.config)  # that of `weights`, where given
-        group_size = config.batch_size if config.group_by_aspect else None
-        stream = TrainingSet(dataset, recipe.input, config.augment, config.seed, group_size)
-        batches = Batches(stream, recipe.model, config.batch_size, config.accumulate)
-        run = Run(model, config, output)
+        batches = batches_of(dataset, recipe)
+        run = Run(model, config, output, dataset.ground_truth.fingerprint())
         if resume:
-            run.load_state(journal.read_state(output, recipe))
+            run.load_state(journal.read_state(output, recipe, run.data))
         if distributed.rank() == 0:
             journal.go_on(output, run.step) if resume else journal.begin(output)
         _loop(run, load(batches, range(run.step, config.steps), config.workers, device), recipe)
@@ -199,9 +199,9 @@ def _loop(run: Run, batches: Iterator[list[Batch]], recipe: Recipe) -> None:
     """Step after step, until the schedule ends or a signal stops it; then a save."""
     config, began = run.config, time.perf_counter() - run.seconds
     quiet = distributed.rank() > 0
-    bar = tqdm(total=config.steps, initial=run.step, desc="train", unit="step", disable=quiet)
+    bar = Progress(None, "train", config.steps, initial=run.step, unit="step", disable=quiet)
     threads = Threads(distributed.threads(config.threads, run.device), bar.write)
-    with bar, journal.interrupts(run.interrupt):
+    with bar, journal.interrupts(run.interrupt), workers_alive():
         for batch in journal.kept(batches, partial(run.save, recipe)):
             if run.stop or (progress := run.progress) >= 1:
                 break

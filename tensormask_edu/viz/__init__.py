@@ -13,6 +13,7 @@ A fifth, wine red with a dot, follows one value through the transforms. Function
 shows itself as the last line of a notebook cell. `save` writes it whole.
 
     look.py     the code itself: pens, sizes, saving
+    fonts.py    names in any script
     images.py   instances and windows on images
     tensors.py  the (V, U, H, W) tensor and what the transforms do to it
     curves.py   training, reachable IoU
@@ -31,6 +32,7 @@ from .images import (
     draw_instances,
     save_instances,
     truth_and_prediction,
+    truths_page,
     windows_on_image,
 )
 from .look import (
@@ -75,6 +77,7 @@ __all__ = [
     "save_instances",
     "sixteen_taps",
     "truth_and_prediction",
+    "truths_page",
     "two_representations",
     "window_wall",
     "windows_on_image",

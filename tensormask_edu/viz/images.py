@@ -16,6 +16,7 @@ from ..base.files import written_whole
 from ..geometry import Windows
 from ..masks import Cutout, Cutouts, cut_out
 from . import look
+from .fonts import drawable
 from .look import POSITIVE, PREDICTION, TRUTH, Array, Pen, as_array, draw_box
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def draw_instances(
     ax = ax or look.new_picture(_height_inches(image)).add_subplot()
     pen = pen or (PREDICTION if "scores" in instances else TRUTH)
     labels = _draw_instances(ax, image, instances, class_names, pen, boxes)
-    ax.set_title(title)
+    ax.set_title(drawable(title))
     figure = cast("Figure", ax.figure)
     place_labels(figure, [labels])
     return figure
@@ -101,7 +102,7 @@ def _cutouts(masks: Any) -> list[Cutout]:
 
 def _words(instances: Instances, class_names: Sequence[str]) -> list[str]:
     """Per instance its class name and score."""
-    names = [class_names[int(label)] for label in as_array(instances["labels"])]
+    names = [drawable(class_names[int(label)]) for label in as_array(instances["labels"])]
     if "scores" not in instances:
         return names
     scores = as_array(instances["scores"])
@@ -141,7 +142,7 @@ def truth_and_prediction(
     ]
     labels = []
     for k, (upper, lower) in enumerate(pairs[: len(images)]):
-        title = titles[k] if titles else f"image {k + 1}"
+        title = drawable(titles[k]) if titles else f"image {k + 1}"
         for ax, objects, pen in (
             (upper, truths[k], TRUTH),
             (lower, predictions[k], PREDICTION),
@@ -153,6 +154,40 @@ def truth_and_prediction(
                 ax.set_ylabel("")
         upper.set_xlabel("")
     for ax in (ax for pair in pairs[len(images) :] for ax in pair):
+        ax.axis("off")
+    place_labels(figure, labels)
+    return figure
+
+
+@look.styled
+def truths_page(
+    images: Sequence[Any],
+    truths: Sequence[Instances],
+    class_names: Sequence[str],
+    titles: Sequence[str],
+    columns: int = 3,
+) -> Figure:
+    """A page of images with their truth.
+
+    Args:
+        images: B images (3, H, W), one at least; sizes may differ.
+        truths: one dict per image, as in `draw_instances`.
+        titles: one per image.
+        columns: images side by side.
+    """
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    figure = look.new_picture(rows * (look.WIDTH_INCHES / columns + 0.3))
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    labels = []
+    for ax, image, truth, title in zip(axes, images, truths, titles, strict=False):
+        drawn = _draw_instances(ax, image, truth, class_names, TRUTH, boxes=False)
+        for label in drawn if len(class_names) == 1 else ():
+            label.text.remove()  # they say nothing, and hide small objects
+        labels.append(drawn if len(class_names) > 1 else [])
+        ax.set_title(drawable(title), fontsize=look.SMALL)
+        ax.set(xlabel="", ylabel="")
+    for ax in axes[len(images) :]:
         ax.axis("off")
     place_labels(figure, labels)
     return figure

@@ -1,6 +1,6 @@
 """The visual code: one pen per meaning, how large a picture is, how it is saved.
 
-next: viz/images.py
+next: viz/fonts.py
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ NARROW_INCHES = 4.2  # so wide that the smallest text has 9 px on a phone of 380
 SCREEN_DPI, PRINT_DPI = 100, 160
 SMALL = 7.5  # points, the smallest text in any picture
 STYLE: Any = {
+    "text.parse_math": False,  # "$" stands in names of files and classes
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.labelsize": 9,

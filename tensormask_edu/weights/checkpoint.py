@@ -10,6 +10,7 @@ next: weights/official.py
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,11 +21,13 @@ from .. import __version__
 from ..base.errors import InputError, bad_input
 from ..base.files import read_json, write_json, written_whole
 from ..config import (
+    COCO_CATEGORY_IDS,
     COCO_INPUT,
     InputConfig,
     ModelConfig,
     for_torchvision_body,
     from_json,
+    model_config,
     to_json,
 )
 from ..detector.model import TensorMask, build_model
@@ -177,7 +180,7 @@ def convert(weights: str | Path, preset: str, folder: str | Path) -> TensorMask:
     if any(file.exists() for file in checkpoint_files(folder)):
         got = f"{folder}, which holds one"
         raise bad_input("output", "a folder without a checkpoint", got, "choose another")
-    model = build_model(preset)
+    model = build_model(replace(model_config(preset), category_ids=COCO_CATEGORY_IDS))
     load_official(model, weights)
     save_checkpoint(folder, model, COCO_INPUT)
     return model.eval()

@@ -27,6 +27,8 @@ from .pickled import read_pickled
 
 State = Mapping[str, Any]  # tensors or arrays by name
 BODY = "network.backbone.body."
+# How PyTorch's files begin that are older than 1.6: a pickle of this number
+OLD_FORMAT = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 # Ours -> official. Levels and stages are numbered from 0 here, from 2 there.
 RULES: tuple[tuple[str, str], ...] = (
@@ -138,11 +140,16 @@ def load_torchvision(model: TensorMask, state: State | str | Path) -> None:
 
 
 def read_state(path: str | Path) -> State:
-    """The tensors of a weights file: a pickle of arrays (`.pkl`), or PyTorch's zip (`.pth`)."""
-    if zipfile.is_zipfile(path):
+    """The tensors of a weights file: a pickle of arrays (`.pkl`), or PyTorch's own (`.pth`).
+
+    Neither runs code of the file. PyTorch wrote zip files since version 1.6, and others before.
+    """
+    with open(path, "rb") as file:
+        before_1_6 = file.read(len(OLD_FORMAT)) == OLD_FORMAT
+    if zipfile.is_zipfile(path) or before_1_6:
         try:
             values = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError) as error:
+        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
             reason = f"holds more than weights ({str(error)[:200]})"
             raise InputError(f"weights: {path} {reason}") from None
     else:

@@ -20,7 +20,7 @@ from .. import contract
 from ..engine.device import find_device
 from ..onnx_file.graph import DetectorGraph
 from ..shapes import Array, Named, Size
-from .session import Plan, Ready, Session
+from .session import NotComputed, Plan, Ready, Session
 
 
 class EagerSession(Session):
@@ -128,7 +128,10 @@ class CompiledSession(EagerSession):
 
     @torch.no_grad()
     def all_outputs(self, images: Array) -> Named:
-        return arrays(self.compiled(torch.from_numpy(images)))
+        try:
+            return arrays(self.compiled(torch.from_numpy(images)))
+        except (RuntimeError, OSError) as error:  # a compiler that does not work
+            raise NotComputed(str(error).splitlines()[0][:200]) from None
 
 
 def open_checkpoint(

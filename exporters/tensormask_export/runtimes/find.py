@@ -25,7 +25,7 @@ from ..engine.manifest import read_engine
 from ..onnx_file.read import read_metadata
 from .numpy_loops import LoopsSession
 from .onnxruntime import OnnxSession
-from .session import Session, check_model
+from .session import Session, check_model, is_onnx
 
 if TYPE_CHECKING:
     import onnx
@@ -49,7 +49,7 @@ def open_session(path: str | Path, threads: int = 0, **engine_options: Any) -> S
             to do.
     """
     check_model(path)
-    if Path(path).suffix == ".onnx":
+    if is_onnx(path):
         return OnnxSession(path, threads)
     from .engine import EngineSession
 
@@ -74,6 +74,8 @@ def find_sessions(
         InputError: an unknown name, no ONNX Runtime, a file that ONNX Runtime does not take, or
             an engine that is damaged or of another model.
     """
+    from tensormask_edu.ops.build import find_compiler
+
     from .eager import CompiledSession
     from .parsed import ParsedSession
 
@@ -93,7 +95,9 @@ def find_sessions(
             sessions.append(optional[name]())
         except InputError as error:
             not_run[LONG_NAMES[name]] = str(error)
-    if "compiled" in names and model is not None:
+    if "compiled" in names and model is not None and find_compiler() is None:
+        not_run["torch.compile"] = "no C++ compiler found (looked for $CXX, c++, g++, clang++)"
+    elif "compiled" in names and model is not None:
         sessions.append(CompiledSession(model, metadata))
     for path in engines:
         check_engine(path, metadata)

@@ -190,6 +190,11 @@ def check_model(path: str | Path) -> None:
         raise bad_input("model", "an existing .onnx file or engine", path, "check the path")
 
 
+def is_onnx(path: str | Path) -> bool:
+    """Whether a file is ONNX by its name: `.onnx`, or `.ONNX` as some systems write it."""
+    return Path(path).suffix.lower() == ".onnx"
+
+
 def check_images(images: Any, metadata: Metadata, profile: Profile | None) -> None:
     """Raise InputError unless `images` is an array that the model takes."""
     found = images.dtype if isinstance(images, np.ndarray) else type(images).__name__

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import torch
 
-from tensormask_edu.base.errors import bad_input
-from tensormask_edu.config import InputConfig, ModelConfig
+from tensormask_edu.base.errors import bad_input, require
+from tensormask_edu.config import SEEDS, InputConfig, ModelConfig
 from tensormask_edu.data.coco import CocoFolder
-from tensormask_edu.data.prepare import prepare, read_image
+from tensormask_edu.data.pictures import Pixels, read_image
+from tensormask_edu.data.prepare import prepare
 
 from ..shapes import Array, Size
 
@@ -46,8 +47,9 @@ def random_pictures(
     They have edges and flat parts, as pictures have.
 
     Raises:
-        InputError: sides that are no multiples of the model's padding.
+        InputError: sides that are no multiples of the model's padding, no such seed.
     """
+    require(0 <= seed < SEEDS, "seed", f"from 0 to {SEEDS - 1}", seed)
     return [
         Pictures("x".join(map(str, size)), _blobs(config, size, seed), (size[-2], size[-1]))
         for size in sizes
@@ -73,13 +75,12 @@ def _blobs(config: ModelConfig, size: tuple[int, ...], seed: int) -> list[Array]
 
 def picture_files(paths: Sequence[str | Path], input_config: InputConfig) -> list[Pictures]:
     """Picture files, prepared as the checkpoint says."""
-    return [_of_file(path, input_config) for path in paths]
+    return [_prepared(read_image(path), Path(path).name, input_config) for path in paths]
 
 
-def _of_file(path: str | Path, input_config: InputConfig, image_id: int = -1) -> Pictures:
-    image = read_image(path)
+def _prepared(image: Pixels, name: str, config: InputConfig, image_id: int = -1) -> Pictures:
     size = (image.shape[-2], image.shape[-1])
-    return Pictures(Path(path).name, [prepare(image, input_config)], size, image_id)
+    return Pictures(name, [prepare(image, config)], size, image_id)
 
 
 def coco_pictures(
@@ -89,4 +90,5 @@ def coco_pictures(
     if limit is not None and limit < 1:
         raise bad_input("limit", "at least 1", limit)
     for index in range(len(dataset) if limit is None else min(limit, len(dataset))):
-        yield _of_file(dataset.path(index), input_config, dataset.image_ids[index])
+        image, name = dataset.image(index).numpy(), dataset.path(index).name
+        yield _prepared(image, name, input_config, dataset.image_ids[index])

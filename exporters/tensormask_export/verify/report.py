@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from tqdm import tqdm  # type: ignore[import-untyped]
 
 from tensormask_edu.base.errors import bad_input
+from tensormask_edu.base.progress import Progress
 from tensormask_edu.base.tables import text_table
 from tensormask_edu.config import InputConfig
 from tensormask_edu.data.coco import CocoFolder
@@ -267,7 +267,7 @@ class Comparison:
             kinds: of the runtimes that take part; default all.
         """
         sessions = [each for each in self.sessions if not kinds or each.kind in kinds]
-        for group in tqdm(pictures, desc="pictures", disable=None, leave=False):
+        for group in Progress(pictures, desc="pictures", disable=None, leave=False):
             output_sizes = [group.output_size] * len(group.images)
             raw, expected = pytorch.raw_and_detections(group.images, output_sizes)
             self._keep(PYTORCH, group, expected)

@@ -5,12 +5,9 @@ next: verify/layers.py
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from tensormask_edu.base.files import read_json, write_json
 from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.evaluation.coco_scores import load_ground_truth, score
 from tensormask_edu.evaluation.results import to_coco
@@ -55,12 +52,7 @@ def compare_scores(
 def average_precision(dataset: CocoFolder, found: Found) -> dict[str, float]:
     """Mask and box AP on the pictures in `found` alone."""
     ids = {image_id for image_id, _ in found}
-    truth = read_json(dataset.ground_truth_path)
-    truth["images"] = [image for image in truth["images"] if image["id"] in ids]
-    truth["annotations"] = [each for each in truth["annotations"] if each["image_id"] in ids]
-    with tempfile.TemporaryDirectory() as folder:
-        write_json(Path(folder) / "truth.json", truth)
-        ground_truth = load_ground_truth(Path(folder) / "truth.json")
+    ground_truth = load_ground_truth(dataset, ids)
     rows = [
         row
         for image_id, detection in found
