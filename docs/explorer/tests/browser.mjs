@@ -229,7 +229,7 @@ async function tour(page) {
 const PLACES = ["header", "#tour", "footer", ".tabs", ".tools", "#picture"];
 const INSIDE = [".walls", ".shear-part", ".lam-part", ".four", ".rules"];
 
-/** Per address: which of these places a frame shows, and which files it fetched. */
+/** Per address: which of these places a frame shows, and whether it loads the model. */
 async function frames() {
   const shown = {};
   for (const name of ["shear", "lam", "assignment", "walls"]) {
@@ -238,11 +238,12 @@ async function frames() {
     });
     await page.waitForSelector("#panel [role=tabpanel]:not([hidden])");
     shown[name] = await page.evaluate(
-      (places) => {
-        const fetched = performance.getEntriesByType("resource").map((e) => e.name);
+      async (places) => {
+        // After its first frame the page loads the model, or never
+        await new Promise((r) => requestAnimationFrame(() => setTimeout(() => setTimeout(r))));
         return {
           places: places.filter((place) => document.querySelector(place).checkVisibility()),
-          model: fetched.some((url) => url.includes("model.onnx")),
+          model: Boolean(window.explorer.model.loading),
         };
       },
       [...PLACES, ...INSIDE],
