@@ -268,8 +268,8 @@ for size in ("small", "medium", "large"):
 # here by itself, it lies above. So on a trunk compare nearest with bilinear alone.
 #
 # The same question reaches back to lesson 02: what did each step from DeepMask on add? Each
-# detector got about 80 CPU seconds and two seeds. (AR100: the share of objects found by the
-# best 100 masks, averaged over the IoUs that AP asks for; without classes.)
+# detector got steps for some 90 CPU seconds. (AR100: the share of objects found by the best 100
+# masks, averaged over the IoUs that AP asks for; without classes.)
 
 # %%
 for name in ("ancestors", "roi"):
