@@ -135,13 +135,13 @@ def _box(wall: Wall, place: tuple[int, ...], left: float, end: tuple[int, ...] =
     square = wall.bin if len(place) == 4 else wall.block
     (x0, y0, _, _), (_, _, x1, y1) = square(*place), square(*(end or place))
     top = 1.5 * FONT
-    corner = (left + 2 * FONT + BIN * x0, top + BIN * y0)
-    return (
-        round(corner[0], 1),
-        round(corner[1], 1),
-        round(BIN * (x1 - x0), 1),
-        round(BIN * (y1 - y0), 1),
-    )
+    x, y = left + 2 * FONT + BIN * x0, top + BIN * y0
+    return _short(x), _short(y), _short(BIN * (x1 - x0)), _short(BIN * (y1 - y0))
+
+
+def _short(length: float) -> float:
+    """To a tenth; whole numbers without a point, as thousands of them travel with a page."""
+    return int(length) if length == int(length) else round(length, 1)
 
 
 def _kind(mark: Mark) -> str:
