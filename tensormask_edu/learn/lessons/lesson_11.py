@@ -226,4 +226,4 @@ def by_threshold(image: Array, found: Mapping[str, Array], truth: Array) -> Expl
         return lit, words + f"{len(truth) - right} of {len(truth)} nuclei are missed."
 
     panel = Panel("as a negative: dark is bright", values, "x", "y", [""], [""])
-    return explore([panel], marks, follow=-1, **{"least score": 7})
+    return explore([panel], marks, -1, None, **{"least score": 7})
