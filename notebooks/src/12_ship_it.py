@@ -337,7 +337,7 @@ onnx.save(broken, folder / "broken.onnx")
 print(report.verify(folder / "broken.onnx", checkpoint, **options).table())
 
 # %% [markdown]
-# All agree but the masks. (The samples pass: they store six
+# All agree but masks. (The samples pass: they store six
 # detections each.) So compare **layer by layer**. The exporter noted on every node which module
 # it came from, so PyTorch's layers and the file's tensors can be paired, in the order of
 # computation:
@@ -420,7 +420,7 @@ mended, _ = layers.both_sides(broken, graph, images)
 print("first that differs:", first_diverging(*zip(*mended.values(), strict=True), tolerance))
 
 # %% [markdown]
-# -1: none. In a shell: `tensormask-export verify broken.onnx shapes --bisect`.
+# -1: none. `tensormask-export verify broken.onnx shapes --bisect` searches like this.
 #
 # ## If you see this ...
 #
