@@ -180,9 +180,12 @@ def test_windows_per_object_are_those_of_training(sides, slack):
 
 def test_the_explorer_of_windows_shows_the_gap_below_an_octave():
     page = lesson_10.gaps()._repr_html_()
-    assert "A square of 27 px, 2 px off a cell, has NO window with one size" in page
-    assert "A square of 27 px, 0 px off a cell, has 1 window with one size" in page
-    assert page.count(">27<") == 0 and page.count(">31<") == 2  # every other length is named
+    assert "A square of 26 px, 0 px off a cell, has 1 window with one size" in page
+    first = re.search(r'class="words"[^>]*>(.*?)</p>', page)
+    assert first[1].startswith(
+        "A square of 26 px, 2 px off a cell, has NO window with one size"
+    )
+    assert page.count(">30<") == 0 and page.count(">34<") == 2  # every other length is named
 
 
 def test_the_kinds_of_errors_are_those_of_the_package_where_nothing_is_merged():

@@ -11,8 +11,8 @@
 #       a trained model is a Python program. What is left of it in a file that other programs
 #       run, and how do we know that they still compute the same?
 #     needs: >-
-#       PyTorch; lessons 04 and 06 derive the operator used here, a sentence says what it does.
-#       The packages of the extra `export`, which `make lab` brings along. Seed: 0.
+#       PyTorch. Lessons 04 and 06 derive the operator used here. The extra `export`, which
+#       `make lab` brings along. Seed: 0.
 #     minutes: 60
 #     seconds: 60
 #     objectives:
@@ -44,7 +44,7 @@ from tensormask_export.runtimes import find, parsed
 from tensormask_export.shapes import Profile
 from tensormask_export.verify import compare, layers, report
 
-from tensormask_edu import learn, ops, reference
+from tensormask_edu import learn, ops, reference, viz
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.data import shapes
 from tensormask_edu.learn.lessons import lesson_12
@@ -58,11 +58,14 @@ onnxruntime.set_default_logger_severity(3)  # errors only
 #
 # A phone or a robot has no PyTorch. It has a **runtime**: a library that reads a file of
 # operators and computes them. A file format that many runtimes read is **ONNX**. It has
-# standard operators, such as `Conv`, `Add` and `Gather`, and does not know ours.
+# standard operators, such as `Conv`, `Add` and `Gather`, and does not know ours. What goes
+# between is done by this project's second package, `tensormask_export`: `onnx_file` writes and
+# reads files, `engine` and `runtimes` build and run, `verify` compares.
 #
 # `swap_align2nat` takes mask values (N, V, U, H, W), V x U **bins** of a small mask at every
 # **cell** of a grid, and makes bins `lam` times finer and cells `lam` times coarser. Export it
-# alone first. PyTorch writes down which operators the module calls:
+# first. PyTorch writes down which operators the module calls; `translations.table()` says
+# what ours is called in the file, `OPSET` which version of ONNX is meant:
 
 # %%
 swap = lesson_12.SwapByTwo()  # a module that calls the operator, lam = 2, and no more
@@ -87,8 +90,9 @@ except Exception as error:
 
 # %% [markdown]
 # A name is not a program. So the file brings along a **function body**: the same operator made
-# of standard ones, for runtimes that do not know the node. Ours multiplies by a small matrix of
-# interpolation weights along each of four axes; `Einsum` is ONNX's word for such products:
+# of standard ones. Ours multiplies by a small matrix of interpolation weights along each of
+# four axes; `Einsum` is ONNX's word for such products. (`expose` makes tensors inside a file
+# outputs, to see their shapes.)
 
 # %%
 write.add_bodies(file)
@@ -103,14 +107,14 @@ body += [(words, each.shape) for words, each in zip(equations, made, strict=True
 lesson_12.node_and_body(body)
 
 # %% [markdown]
-# *Left: a library of ours computes the node at one go. Right: four products, with tensors
-# between. Letters: v u y x index the input, p q j i the output.*
+# *Left: a library of ours computes the node at one go. Right: four products. Letters: v u y x
+# index the input, p q j i the output.*
 #
 # ## 2. What each program computes
 #
-# A **plugin** is our own kernel, in a library that NVIDIA's runtime TensorRT loads beside the
-# file. Our node says `plugin_namespace`: if the plugin is there TensorRT takes it, else the
-# body. Every way must give what the loops give:
+# A **plugin** is our own kernel, in a library that NVIDIA's runtime TensorRT loads. Our node
+# says `plugin_namespace`: if the plugin is there TensorRT takes it, else the body. Every way
+# must give what the loops give:
 
 # %%
 loops = reference.swap_align2nat(x.numpy(), 2)
@@ -128,26 +132,22 @@ for name, out in ways.items():
 
 # %% [markdown]
 # TensorRT computes on a GPU only. Without one we can still ask what its parser understood: the
-# last line, which needs the extra `rtx`.
+# last line.
 #
 # | | function body | plugin |
 # |---|---|---|
-# | runs in | every runtime: ONNX Runtime, [a browser](../docs/explorer.md#window), TensorRT | TensorRT with our library |
-# | to ship | nothing | a library per system, in the version of the build |
+# | runs in | every runtime, [a browser](../docs/explorer.md#window) too | TensorRT with our library |
+# | to ship | nothing | a library per system and version |
 # | in memory | tensors between, up to `lam` times the input | none |
-# | TensorRT-RTX | supported | not promised |
 #
-# So begin with the body. Take the plugin for TensorRT, where a profile says that this operator
-# costs too much.
+# So begin with the body. Take the plugin where this operator costs too much.
 #
 # ## 3. Indices for a file
 #
 # A detector keeps a few windows of thousands. For chosen windows there is a second operator
 # whose body has no products, just reads. How does one read V x U scattered values with one
-# `Gather`, without loops and without `if`?
-#
-# Put a border of pad values around each map, so that nothing lies outside. In memory the tensor
-# is one long row: say for every bin *which place* of it is read. Move a window:
+# `Gather`? Put a border of pad values around each map. In memory the tensor is one long row:
+# say for every bin *which place* of it is read. Move a window:
 
 # %%
 lesson_12.places_in_memory()
@@ -180,10 +180,8 @@ def flat_places(padded, n, y, x):
 learn.check(flat_places)
 
 # %% [markdown]
-# Stuck? `learn.hint("flat_places", 1)`, then 2, then 3; `learn.solution("flat_places")` shows
-# ours. So it is with every exercise.
-#
-# Your places in a file of one standard node, beside the package's operator:
+# Stuck? `learn.hint("flat_places", 1)`, then 2, 3; `learn.solution("flat_places")`. Your places
+# in a file of one standard node, beside the package's operator:
 
 # %%
 text = """<ir_version: 10, opset_import: ["": 20]>
@@ -200,14 +198,13 @@ expected = ops.swap_align2nat_windows(aligned, 1, torch.from_numpy(index))
 learn.compare(out, expected, "your places in ONNX Runtime, and the operator")
 
 # %% [markdown]
-# Your places are for one size. The package's body computes them inside the graph, from `Shape`,
-# so the file takes any size; for `lam` > 1 it reads four places per bin.
+# The package's body computes such places inside the graph, so its file takes any size.
 #
 # ## 4. The detector leaves
 #
 # Now everything: normalisation, network, suppression of doubles (NMS), masks. Sizes in a graph
-# must not depend on what is seen: there are always 100 places for detections, and `count` says
-# how many are filled.
+# must not depend on what is seen: there are 100 places for detections, and `count` says how
+# many are filled.
 
 # %%
 scratch = tempfile.TemporaryDirectory()  # gone when the notebook is closed
@@ -223,9 +220,13 @@ for value in [*detector.graph.input, *detector.graph.output]:
     print(f"{value.name:14} {shape}")
 
 # %% [markdown]
-# Words are sizes that stay free. Does it compute what PyTorch computes? `verify` asks every
-# runtime that is here, or those named. It takes a picture of the overlap world, and two samples
-# in the file with PyTorch's answers:
+# Words are sizes that stay free. `masks` lie on a *canvas*, bins of 4 px over the whole
+# picture, 8 in 32 px, and one more on every side: + 2. And 28 of "our" nodes carry a standard
+# name: `InstanceNormalization` gets a body of ours, because ONNX Runtime's own adds up a large
+# map so roughly that logits are off by nearly 1e-4.
+#
+# Does the file compute what PyTorch computes? `verify` asks every runtime that is here, about a
+# picture of the overlap world and two samples in the file with PyTorch's answers:
 
 # %%
 shapes.write_shapes(folder / "world", 1, 1, progress=False)
@@ -235,13 +236,12 @@ print(report.verify(path, checkpoint, **options).table())
 
 # %% [markdown]
 # Above, the **logits** (how sure of each class) and **deltas** (where the box lies) of every
-# level. Below, the detections, matched one to one. In a shell: `tensormask-export onnx shapes
-# model.onnx`, then `tensormask-export verify model.onnx shapes`.
+# level. Below, the detections, matched.
 #
 # ## 5. How far is equal?
 #
-# Not bit for bit: another order of adding rounds differently. Somebody must say how far apart
-# is still equal, and why. Begin with the gap between a number and the next larger one:
+# Not bit for bit: another order of adding rounds differently. How far apart is still equal, and
+# why? Begin with the gap between a number and the next larger one:
 
 # %%
 lesson_12.staircase({"a logit": 6, "a pixel": 2500})
@@ -249,8 +249,8 @@ lesson_12.staircase({"a logit": 6, "a pixel": 2500})
 # %% [markdown]
 # *Each step begins at a power of two.* From $2^e$ to $2^{e+1}$ the numbers of a type with p
 # bits of precision lie $2^{\,e - p + 1}$ apart; p is 24 for float32 and 11 for float16. And a
-# logit that is off by $\varepsilon$ moves its probability, the sigmoid, by at most
-# $\varepsilon / 4$: it is nowhere steeper.
+# logit that is off by $\varepsilon$ moves its probability, the sigmoid, by at most $\varepsilon
+# / 4$: it is nowhere steeper.
 #
 # ### Exercise: the table of spacings (10 min, ●●○)
 #
@@ -265,7 +265,7 @@ table = learn.numbers(
 learn.check("spacings")
 
 # %% [markdown]
-# With your table, look at what `verify` allows, and why:
+# What `verify` allows, and why:
 
 # %%
 for kind, gap in (("float32", table["logit_32"]), ("float16", table["logit_16"])):
@@ -273,8 +273,8 @@ for kind, gap in (("float32", table["logit_32"]), ("float16", table["logit_16"])
     print(f"{kind}: {limit.value:g}, or {limit.value / gap:.0f} gaps at 6.\n    {limit.reason}")
 
 # %% [markdown]
-# `--precision float16` halves the file. Your table says why not all of it: at 2500 px float16
-# knows every second pixel. So boxes are computed in float32, and so are sums over whole maps.
+# `--precision float16` halves the file. But at 2500 px float16 knows every second pixel: so
+# boxes are computed in float32, and so are sums over whole maps.
 #
 # ### Exercise: predict (5 min, ●●○)
 #
@@ -303,8 +303,8 @@ learn.check("half_precision", *measured)
 # %% [markdown]
 # ## 6. An engine without a GPU
 #
-# TensorRT turns a file into an **engine**: kernels chosen for a kind of GPU. TensorRT-RTX
-# builds engines on any machine; to run one takes the GPU.
+# TensorRT turns a file into an **engine**: kernels chosen for a kind of GPU and for sizes of
+# input, its **profile**. TensorRT-RTX builds engines on any machine; to run one takes the GPU.
 
 # %%
 engine, size = folder / "model.engine", (1, 3, 128, 128)
@@ -324,9 +324,8 @@ except InputError as error:
     print("no engine:", error)
 
 # %% [markdown]
-# No plugin was asked for. `tensormask-export engine --plugin cpp` takes the library, and ends
-# with an error if one node did not become a plugin layer: the body would give the same numbers,
-# slower, without a word.
+# No plugin was asked for. `tensormask-export engine --plugin cpp` takes it, or ends with an
+# error.
 #
 # ## 7. Where do two runs part?
 #
@@ -338,12 +337,10 @@ onnx.save(broken, folder / "broken.onnx")
 print(report.verify(folder / "broken.onnx", checkpoint, **options).table())
 
 # %% [markdown]
-# Logits, deltas, boxes and scores agree; only masks do not. (The samples pass: of each only the
-# six best detections are stored. Compare on pictures of your own, too.) So the fault lies where
-# nothing but masks comes by.
-#
-# To find it, compare **layer by layer**. The exporter noted on every node which module it came
-# from, so PyTorch's layers and the file's tensors can be paired, in the order of computation:
+# All agree but masks. (The samples pass: they store six
+# detections each.) So compare **layer by layer**. The exporter noted on every node which module
+# it came from, so PyTorch's layers and the file's tensors can be paired, in the order of
+# computation:
 
 # %%
 pairs, _ = layers.both_sides(broken, graph, images)
@@ -380,15 +377,23 @@ runs = {
     name: [np.abs(a - b).max() / max(1, np.abs(a).max() / 10) for a, b in both.values()]
     for name, both in (("the whole file", whole), ("the broken file", pairs))
 }
-lesson_12.apart_by_layer(runs, tolerance, first)
+viz.curves.apart_by_layer(runs, tolerance, first)
 
 # %% [markdown]
 # *A point per layer and file; for values beyond 10 in proportion. Two layers are off, the one
-# at the line and the one it feeds. The levels behind them agree again.*
+# at the line and the one it feeds.*
 #
-# `fuse.1` is the normalisation behind the mask branch's last convolution, called once per
-# level; call 2 is level 1's. Its weights are those of call 1, which agrees. So its *input* is
-# wrong. List what `MaskBranch` computes between its layers:
+# What computes masks is `MaskBranch`, level by level:
+#
+# ```text
+# for each level:                  a call of `fuse`
+#     m = features of this level, resized to level 0's grid
+#     m = m + features of level 0
+#     m = fuse(m)                  0 convolution, 1 normalisation, 2 ReLU
+# ```
+#
+# `fuse.1`, call 2 is level 1's normalisation. Its weights are those of call 1, which agrees. So
+# its *input* is wrong. What the file has between these layers:
 
 # %%
 between = [
@@ -402,10 +407,9 @@ for node in between:
     print(f"{node.op_type:7} {' '.join(words)}")
 
 # %% [markdown]
-# `Resize` lays a coarse level's map on the finest grid, `Add` joins the two. The first says
-# `asymmetric`, a map's samples lie at the corners of their cells; PyTorch and the other levels
-# have them in the middle, `half_pixel`. So level 1's map is moved by a part of a cell, and
-# every shape is right. Mend it:
+# The first `Resize` says `asymmetric`, a map's samples lie at the corners of their cells;
+# PyTorch and the other levels have them in the middle, `half_pixel`. So level 1's map is moved
+# by a part of a cell, and every shape is right. Mend it:
 
 # %%
 for node in between:
@@ -416,33 +420,38 @@ mended, _ = layers.both_sides(broken, graph, images)
 print("first that differs:", first_diverging(*zip(*mended.values(), strict=True), tolerance))
 
 # %% [markdown]
-# -1: none. In a shell, `tensormask-export verify broken.onnx shapes --bisect` does the same.
+# -1: none. `tensormask-export verify broken.onnx shapes --bisect` searches like this.
 #
 # ## If you see this ...
 #
 # | you see | probably |
 # |---|---|
-# | "is not a registered function/op" | a node of ours without its function body |
-# | nothing found, no error | pixels of 0 to 255 where the file wants 0 to 1 |
+# | nothing found, no error | pixels of 0 to 255 for 0 to 1 |
 # | boxes right, masks moved | another convention in a `Resize` |
 # | "equal" for a run full of NaN | asked with `>`: every comparison with NaN is False |
 #
 # ## Recap
 #
-# - A node that ONNX does not know needs a function body, which runs everywhere, or a plugin,
-#   which runs in TensorRT, needs no memory between and must be shipped.
-# - A gather in a file is arithmetic on places in a flat tensor.
+# - A node that ONNX does not know needs a function body or a plugin.
 # - Equal means within a limit that has a reason.
 # - An error travels on. Look for the first layer that differs, then at what feeds it.
 #
 # | paper | code | lesson |
 # |---|---|---|
-# | `swap_align2nat`, section 4.2 | `ops.swap_align2nat`, `write.add_bodies` | 12, parts 1 and 2 |
-# | `align2nat`, section 3.3 | `flat_places`, `ops.swap_align2nat_windows` | 12, part 3 |
-# | λ, section 3.4 | `SwapByTwo`, `SwapAlign2Nat` | 12, part 1 |
-# | tensor bipyramid, section 4.2 | `heads.MaskBranch` | 12, part 7 |
+# | `swap_align2nat`, section on the bipyramid | `ops.swap_align2nat`, `write.add_bodies` | 12, parts 1 and 2 |
+# | `align2nat`, section on representations | `flat_places`, `ops.swap_align2nat_windows` | 12, part 3 |
+# | tensor bipyramid, section on it | `heads.MaskBranch` | 12, part 7 |
+# | export, in no section | `verify.layers.both_sides` | 12, part 7 |
 #
-# **You can now** take a model out of PyTorch and prove that it is still the same. More:
-# [deployment](../docs/deployment.md).
+# More: [deployment](../docs/deployment.md).
+#
+# ## The question of the course
+#
+# *How can one network, without cutting the image into crops, draw the exact outline of every
+# object in it?* By answering for all windows at once: their masks are one tensor (V, U, H, W),
+# which convolutions compute like any feature map (03). Filed under the pixels they speak of
+# (04), few channels give fine masks (05), and large windows trade cells for bins (06). A rule
+# says which windows learn (08), three losses teach them (09). *Exact* it is to within a bin:
+# that is the ceiling. That it is the same elsewhere, you have shown.
 #
 # {{ last }}

@@ -14,7 +14,7 @@ import hashlib
 import html
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from ..viz.tensors import Wall
 BIN = 13.0  # units per bin; the whole is about 700 wide
 FONT = 17  # units, 9 px where the picture is 380 px wide
 SHADES = 8  # between paper and ink
+WIDEST_PX, ENLARGED = 740, 1.15  # on the page; a narrow picture grows by so much, not taller
 Box = tuple[float, float, float, float]
 
 
@@ -74,6 +75,7 @@ def explore(
     panels: Sequence[Panel],
     marks: Callable[..., tuple[Sequence[Mark], str]],
     follow: int,
+    start: Mapping[str, int] | None = None,
     **sliders: int,
 ) -> Explorer:
     """Walls with marks that follow the sliders, and the pointer.
@@ -82,6 +84,7 @@ def explore(
         panels: drawn once, side by side.
         marks: from a value of every slider to what is lit up, and a sentence about it.
         follow: the panel whose blocks (y, x) move the sliders when the pointer is on them.
+        start: slider -> where it stands at first; in the middle, if nothing is said.
         sliders: name -> count of values, from 0; the first two are y and x of a block.
     """
     walls = [Wall(*panel.values.shape[:2]) for panel in panels]
@@ -91,18 +94,20 @@ def explore(
         lit, words = marks(*values)
         boxes = [[*_box(walls[m.panel], m.place, lefts[m.panel], m.end), _kind(m)] for m in lit]
         at[",".join(map(str, values))] = (boxes, words)
-    first = ",".join(str(count // 2) for count in sliders.values())
+    begin = {name: count // 2 for name, count in sliders.items()} | dict(start or {})
+    first = ",".join(str(begin[name]) for name in sliders)
     height = max(_height(w, p) for w, p in zip(walls, panels, strict=True)) + 4 * FONT
     drawn = [
         _panel(wall, panel, left, number == follow)
         for number, (wall, panel, left) in enumerate(zip(walls, panels, lefts, strict=False))
     ]
+    widest = min(WIDEST_PX, round(ENLARGED * lefts[-1]))
     svg = (
-        f'<svg viewBox="0 0 {lefts[-1]:g} {height:g}" role="img" '
+        f'<svg viewBox="0 0 {lefts[-1]:g} {height:g}" style="max-width:{widest}px" role="img" '
         f'aria-label="{html.escape(at[first][1], quote=True)}">{HATCH}{"".join(drawn)}'
         f'<g class="lit">{"".join(map(_lit, at[first][0]))}</g></svg>'
     )
-    inputs = "".join(map(_slider, sliders, sliders.values()))
+    inputs = "".join(_slider(name, count, begin[name]) for name, count in sliders.items())
     data = json.dumps(at, separators=(",", ":")).replace("</", "<\\/")
     name = f"explorer-{hashlib.sha256((svg + data).encode()).hexdigest()[:8]}"
     words = f'<p class="words" aria-live="polite">{html.escape(at[first][1])}</p>'
@@ -130,13 +135,13 @@ def _box(wall: Wall, place: tuple[int, ...], left: float, end: tuple[int, ...] =
     square = wall.bin if len(place) == 4 else wall.block
     (x0, y0, _, _), (_, _, x1, y1) = square(*place), square(*(end or place))
     top = 1.5 * FONT
-    corner = (left + 2 * FONT + BIN * x0, top + BIN * y0)
-    return (
-        round(corner[0], 1),
-        round(corner[1], 1),
-        round(BIN * (x1 - x0), 1),
-        round(BIN * (y1 - y0), 1),
-    )
+    x, y = left + 2 * FONT + BIN * x0, top + BIN * y0
+    return _short(x), _short(y), _short(BIN * (x1 - x0)), _short(BIN * (y1 - y0))
+
+
+def _short(length: float) -> float:
+    """To a tenth; whole numbers without a point, as thousands of them travel with a page."""
+    return int(length) if length == int(length) else round(length, 1)
 
 
 def _kind(mark: Mark) -> str:
@@ -189,14 +194,14 @@ def _lit(box: Sequence[Any]) -> str:
     return f'<rect {place} class="{kind}"/>'
 
 
-def _slider(name: str, count: int) -> str:
-    settings = f'min="0" max="{count - 1}" value="{count // 2}" aria-label="{name}"'
+def _slider(name: str, count: int, value: int) -> str:
+    settings = f'min="0" max="{count - 1}" value="{value}" aria-label="{name}"'
     return f'<label>{name} <input type="range" {settings}/></label> '
 
 
 # Colours are joined by shape, as everywhere: what is followed is filled, the window is dashed.
 STYLE = f"""
-#NAME svg {{width:100%;max-width:740px;height:auto;font:{FONT}px sans-serif}}
+#NAME svg {{width:100%;height:auto;font:{FONT}px sans-serif}}
 #NAME text {{fill:currentColor}} #NAME .bins {{stroke:#fff;stroke-width:.6}}
 #NAME .touch {{fill:transparent;cursor:pointer}} #NAME .lit {{pointer-events:none}}
 #NAME .bin.followed {{fill:{FOLLOWED.colour};stroke:#fff}}

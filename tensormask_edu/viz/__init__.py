@@ -16,11 +16,11 @@ shows itself as the last line of a notebook cell. `save` writes it whole.
     fonts.py    names in any script
     images.py   instances and windows on images
     tensors.py  the (V, U, H, W) tensor and what the transforms do to it
-    curves.py   training, reachable IoU
+    curves.py   training, reachable IoU, two runs layer by layer
     ablations.py  differences between heads, beside the paper's
     gallery.py  the method in six pictures, for the report and the front page
     lessons.py  what only lessons draw: an answer beside the right one, the rim, memory
-    threads.py, reasons.py, film.py: what lesson 07, 08 or 09 alone draws
+    threads.py, reasons.py, film.py: what lessons 07, 08, and 09 and 11 draw
 
 Only the gallery, which needs the model's targets, loads torch; the rest takes its tensors as
 they come. matplotlib loads with the first picture.

@@ -1,4 +1,4 @@
-"""Curves: the losses of a run, the reachable IoU by object size.
+"""Curves: the losses of a run, the reachable IoU by object size, two runs layer by layer.
 
 next: viz/ablations.py
 """
@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .look import INK, POSITIVE, PREDICTION, TRUTH, Array, new_picture, styled
+from .look import (
+    FOLLOWED,
+    INK,
+    POSITIVE,
+    PREDICTION,
+    TRUTH,
+    Array,
+    new_picture,
+    readable,
+    styled,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -97,4 +107,23 @@ def reachable_iou(
     ax.minorticks_off()
     ax.legend(frameon=False)
     ax.grid(color=GRID, linewidth=0.6)
+    return figure
+
+
+@readable
+def apart_by_layer(runs: Mapping[str, Sequence[float]], tolerance: float, first: int) -> Figure:
+    """How far runs are from PyTorch, layer by layer in the order of computation.
+
+    runs: name -> difference per layer, in proportion, two of them. first: the layer to mark.
+    """
+    alt = f"One file stays below the tolerance, the other crosses it at layer {first}, of many."
+    figure = new_picture(3.8, "Largest difference from PyTorch, layer by layer", alt=alt)
+    ax = figure.subplots()
+    for (name, values), pen in zip(runs.items(), (TRUTH, PREDICTION), strict=True):
+        shown = np.maximum(values, 1e-9)  # a log scale has no 0
+        ax.plot(shown, pen.marker, color=pen.colour, label=name, markersize=4, alpha=0.8)
+    ax.axhline(tolerance, color=INK, linestyle="dashed", label="tolerance")
+    ax.axvline(first, color=FOLLOWED.colour, label=f"first beyond it: layer {first}")
+    ax.set(yscale="log", xlabel="layer, in the order of computation", ylabel="difference")
+    figure.legend(frameon=False, loc="outside lower center", ncols=2)
     return figure

@@ -1,11 +1,11 @@
-"""Pictures of lesson 09: one image in several panels, precision against recall.
+"""Pictures in panels: one image or several with outlines; precision against recall.
 
 next: ancestors/fit.py
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 3
+Shown = tuple[str, Array, Array, Array]  # words, image (3, H, W), true and found masks
 
 
 @look.readable
@@ -29,9 +30,10 @@ def film_strip(image: Any, panels: Mapping[str, Any], title: str) -> Figure:
         panels: title -> masks (m, H, W) bool, or boxes (m, 4) xyxy px; the first are the truth.
         title: over the picture.
     """
-    rows = -(-len(panels) // COLUMNS)
+    columns = min(COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
     figure = look.new_picture(2.6 * rows + 0.5, title)
-    axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes:
         ax.axis("off")
     for number, (ax, (words, drawn)) in enumerate(zip(axes, panels.items(), strict=False)):
@@ -40,6 +42,27 @@ def film_strip(image: Any, panels: Mapping[str, Any], title: str) -> Figure:
         for each in as_array(drawn):
             outline_mask(ax, each, pen) if each.ndim == 2 else draw_box(ax, each, pen, 1.0)
         ax.set_title(words)
+    return figure
+
+
+@look.readable
+def truth_and_found(shown: Sequence[Shown], title: str) -> Figure:
+    """Several pictures with words above, true and found outlines in each."""
+    words = "; ".join(" ".join(each[0].split()) for each in shown)
+    alt = f"True outlines, solid, and found ones, dashed. From the left: {words}."
+    columns = 3 if len(shown) % 3 == 0 else 2  # no holes
+    rows = -(-len(shown) // columns)
+    figure = look.new_picture(2.8 * rows + 0.7, title, alt=alt)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes:
+        ax.axis("off")
+    for ax, (above, image, *both) in zip(axes, shown, strict=False):
+        show_image(ax, image)
+        for masks, pen in zip(both, (TRUTH, PREDICTION), strict=True):
+            for mask in masks:
+                outline_mask(ax, mask, pen)
+        ax.set_title(above)
+    look.legend(figure, [(TRUTH, "truth"), (PREDICTION, "found")])
     return figure
 
 

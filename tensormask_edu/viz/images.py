@@ -50,7 +50,7 @@ def draw_instances(
         image: (3, H, W) RGB, uint8 or floats in [0, 1]; tensor or array.
         instances: `boxes` (D, 4) xyxy pixels, `labels` (D,), `masks` (D, H, W) bool or D
             cutouts, maybe `scores` (D,).
-        class_names: name of each label.
+        class_names: name of each label; where none has a name, nothing is written.
         title: over the picture.
         ax: where to draw; a new picture if None.
         pen: by default prediction if there are scores, else truth.
@@ -82,7 +82,7 @@ def _draw_instances(
     crowded = len(masks) > CROWD
     for mask in masks:
         outline_mask(ax, mask, pen, 1.0 if crowded else 1.6)
-    if crowded:
+    if crowded or not any(class_names):
         return []
     all_boxes, words = as_array(instances["boxes"]), _words(instances, class_names)
     for box in all_boxes if boxes else ():

@@ -92,7 +92,7 @@ def count_windows(
 
     inside: (M, G) bool, whether window m holds object g and is centred on it. length: (G,) of
     the objects; side, stride: (M,) of the windows; px. slack: strides that are taken off a
-    side, 1 in the official code, 0 in the paper's text. Section 3.3.
+    side, 1 in the official code, 0 in the paper's text on label assignment.
     """
     num_windows, num_objects = inside.shape
     counts = np.zeros(num_objects, int)
@@ -118,7 +118,7 @@ def inside_and_central(box_px: Array, windows: Windows) -> Array:
 
 # --- the gap between two levels ---------------------------------------------------------------
 
-LENGTHS, OFF = range(15, 64, 4), range(9)  # px
+LENGTHS, OFF = range(14, 63, 4), range(9)  # px
 ONE, TWO = (7,), (5, 7)  # sides of windows, in bins
 
 
@@ -145,7 +145,7 @@ def gaps() -> Explorer:
     text, code = ([_windows_of_a_square(sides, s) for sides in (ONE, TWO)] for s in (0, 1))
     most = max(counts.max() for counts in text)
     names = {
-        "x_names": [str(px) if k % 2 == 0 else "" for k, px in enumerate(LENGTHS)],
+        "x_names": [str(px) if k % 2 else "" for k, px in enumerate(LENGTHS)],
         "y_names": [str(px) for px in OFF],
     }
     panels = [
@@ -163,7 +163,9 @@ def gaps() -> Explorer:
         )
         return [Mark(k, (off, length), is_followed=True) for k in (0, 1)], words
 
-    return explore(panels, marks, follow=0, off=len(OFF), length=len(LENGTHS))
+    just_too_long = {"off": 2, "length": LENGTHS.index(26)}
+    sliders = {"off": len(OFF), "length": len(LENGTHS)}
+    return explore(panels, marks, 0, just_too_long, **sliders)
 
 
 def _many(count: int) -> str:

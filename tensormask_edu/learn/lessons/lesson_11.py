@@ -16,18 +16,13 @@ from PIL import Image, ImageFilter
 from ...base.files import make_folder, write_json
 from ...evaluation.lost import Scene
 from ...masks import decode, encode, iou
-from ...viz import look
-from ...viz.images import outline_mask, show_image
-from ...viz.look import PREDICTION, TRUTH
+from ...viz.film import Shown
 from ..cases import Array, case_of
 from ..explorer import Explorer, Mark, Panel, explore
 from ..kinds import loops, predict
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from pycocotools.coco import COCO
-
-Cut = tuple[str, Array, Array, Array]  # words, image (3, H, W), true and found masks
 
 
 # --- the full model ---------------------------------------------------------------------------
@@ -115,8 +110,12 @@ def sort_errors(ious: Array) -> Array:
     return kinds
 
 
-FAILURES = ("missed", "merged", "doubled", "coarse outline", "invented")
-predict("which_failure", FAILURES, lambda counts: max(FAILURES, key=counts.__getitem__))
+# The lesson's word for a kind, and the card's
+CARD = {"coarse": "coarse outline", "doubled": "doubled", "false": "invented"}
+CARD |= {"missed": "missed", "merged": "merged"}
+predict(
+    "which_failure", tuple(CARD), lambda found: max(CARD, key=lambda kind: found[CARD[kind]])
+)
 
 
 # --- nuclei that are drawn --------------------------------------------------------------------
@@ -171,29 +170,11 @@ def write_photos(folder: Path, pictures: Iterable[tuple[Array, Array]]) -> None:
 # --- pictures ---------------------------------------------------------------------------------
 
 
-@look.readable
-def panels(shown: Sequence[Cut], title: str) -> Figure:
-    """Pictures side by side with words above, true and found outlines in each."""
-    words = "; ".join(" ".join(each[0].split()) for each in shown)
-    alt = f"Nuclei with true outlines, solid, and found ones, dashed. From the left: {words}."
-    rows = -(-len(shown) // 3)
-    figure = look.new_picture(2.8 * rows + 0.7, title, alt=alt)
-    axes = figure.subplots(rows, 3, squeeze=False).ravel()
-    for ax in axes:
-        ax.axis("off")
-    for ax, (above, image, *both) in zip(axes, shown, strict=False):
-        show_image(ax, image)
-        for masks, pen in zip(both, (TRUTH, PREDICTION), strict=True):
-            for mask in masks:
-                outline_mask(ax, mask, pen)
-        ax.set_title(above)
-    look.legend(figure, [(TRUTH, "truth"), (PREDICTION, "found")])
-    return figure
-
-
-def failures(truth: COCO, detections: Sequence[Any], images: Mapping[int, Array]) -> list[Cut]:
+def failures(
+    truth: COCO, detections: Sequence[Any], images: Mapping[int, Array]
+) -> list[Shown]:
     """The largest failure of each kind of `evaluation.lost`, cut out. images: by id."""
-    kinds = ("missed", "merged", "doubled", "false", "poor", "coarse")
+    kinds = ("missed", "merged", "coarse", "poor", "doubled", "false")
     worst: dict[str, Any] = dict.fromkeys(kinds)
     for number, image in images.items():
         mine = [row for row in detections if row["image_id"] == number]
@@ -225,7 +206,9 @@ def by_threshold(image: Array, found: Mapping[str, Array], truth: Array) -> Expl
     """
     kinds = sort_errors(ious_of(found["masks"], truth))
     grey, masks = (x.reshape(-1, 32, 2, 32, 2).mean((2, 4)) for x in (image, found["masks"]))
-    values = (grey.mean(0) / grey.max()).reshape(4, 8, 4, 8).transpose(1, 3, 0, 2)  # V U H W
+    values = (grey.mean(0) / grey.max())[
+        ..., None, None
+    ]  # one block: V, U = 32, 32; H, W = 1, 1
     m = np.pad(masks >= 0.5, ((0, 0), (1, 1), (1, 1)))  # (D, 34, 34)
     inner = m[:, :-2, 1:-1] & m[:, 2:, 1:-1] & m[:, 1:-1, :-2] & m[:, 1:-1, 2:]
     rims = m[:, 1:-1, 1:-1] & ~inner
@@ -234,7 +217,7 @@ def by_threshold(image: Array, found: Mapping[str, Array], truth: Array) -> Expl
         kept = np.flatnonzero(found["scores"] >= (least := (1 + place) / 10))
         right = int((kinds[kept] < 2).sum())
         lit = [
-            Mark(0, (y % 8, x % 8, y // 8, x // 8), bool(kinds[d] < 2))
+            Mark(0, (y, x, 0, 0), bool(kinds[d] < 2))
             for d in kept
             for y, x in np.argwhere(rims[d]).tolist()
         ]
@@ -242,5 +225,5 @@ def by_threshold(image: Array, found: Mapping[str, Array], truth: Array) -> Expl
         words += f"hold a nucleus of their own (filled), {len(kept) - right} do not (dashed). "
         return lit, words + f"{len(truth) - right} of {len(truth)} nuclei are missed."
 
-    panel = Panel("dark: bright in the photo", values, "x (16 px)", "y (16 px)")
-    return explore([panel], marks, follow=-1, **{"least score": 7})
+    panel = Panel("as a negative: dark is bright", values, "x", "y", [""], [""])
+    return explore([panel], marks, -1, None, **{"least score": 7})

@@ -45,7 +45,7 @@ def flat_places(padded: Array, n: int, y: int, x: int) -> Array:
     """Where the bins of one window lie in `padded.ravel()`, alpha = 1.
 
     padded: aligned with its border, (N, V, U, H + V - 1, W + U - 1) -> (V, U) int64 for the
-    window at cell (y, x) of image n. Section 3.3.
+    window at cell (y, x) of image n.
     """
     _, num_v, num_u, rows, columns = padded.shape
     step_y = columns  # from one row to the next, and so on outwards
@@ -224,23 +224,4 @@ def node_and_body(body: Sequence[tuple[str, tuple[int, ...]]]) -> Figure:
                 ax.annotate("", **ends_at, arrowprops={"arrowstyle": "->", "color": INK})
         ax.set(xlim=(-0.02, 1.02), ylim=(len(body) - 0.5, -0.6), title=title)
         ax.set_axis_off()
-    return figure
-
-
-@look.readable
-def apart_by_layer(runs: Mapping[str, Sequence[float]], tolerance: float, first: int) -> Figure:
-    """How far runs are from PyTorch, layer by layer in the order of computation.
-
-    runs: name -> difference per layer, in proportion, two of them. first: the layer to mark.
-    """
-    alt = f"One file stays below the tolerance, the other crosses it at layer {first}, of many."
-    figure = look.new_picture(3.8, "Largest difference from PyTorch, layer by layer", alt=alt)
-    ax = figure.subplots()
-    for (name, values), pen in zip(runs.items(), (TRUTH, PREDICTION), strict=True):
-        shown = np.maximum(values, 1e-9)  # a log scale has no 0
-        ax.plot(shown, pen.marker, color=pen.colour, label=name, markersize=4, alpha=0.8)
-    ax.axhline(tolerance, color=INK, linestyle="dashed", label="tolerance")
-    ax.axvline(first, color=FOLLOWED.colour, label=f"first beyond it: layer {first}")
-    ax.set(yscale="log", xlabel="layer, in the order of computation", ylabel="difference")
-    figure.legend(frameon=False, loc="outside lower center", ncols=2)
     return figure
