@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ def page_of(notebook: Path) -> str:
     first, *others = lesson["cells"]
     with_help = (shown for cell in others for shown in (cell, *helped(cell)))
     lesson["cells"] = [first, markdown("links", links(notebook.name)), *with_help]
+    for cell in others:
+        dress(cell)
     return json.dumps(lesson, indent=1, ensure_ascii=False)
 
 
@@ -42,6 +45,17 @@ def helped(cell: Cell) -> Iterator[Cell]:
         ]
         parts.append(folded("A solution", f"```python\n{found.solution().strip()}\n```"))
         yield markdown(f"help-{name}", "\n\n".join(parts))
+
+
+def dress(cell: Cell) -> None:
+    """What a page needs to know of a cell's outputs: words of a picture, whether lines wrap."""
+    for output in cell.get("outputs", ()):
+        about = output.get("metadata", {}).get("image/png", {})
+        if "alt" in about:  # of the cell: MyST-NB reads it there alone
+            cell["metadata"]["mystnb"] = {"image": {"alt": about["alt"]}}
+    printed = ["".join(output.get("text", "")) for output in cell.get("outputs", ())]
+    if any(printed) and not re.search(r"\S {2,}\S", "".join(printed)):  # no columns
+        cell["metadata"].setdefault("tags", []).append("sentences")
 
 
 def markdown(name: str, text: str) -> Cell:

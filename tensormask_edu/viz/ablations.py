@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .curves import GRID
-from .look import IGNORED, INK, PREDICTION, TRUTH, Array, new_picture, readable, styled
+from .look import IGNORED, INK, PREDICTION, TRUTH, Array, new_picture, readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DOTS = 0.06  # between the dots of two seeds, in widths of a place
 
 
-@styled
+@readable
 def ablation(name: str, table: Mapping[str, Any]) -> Figure:
     """A table's differences: left in the score that tells most, right in AP beside the paper's.
 
@@ -28,7 +28,8 @@ def ablation(name: str, table: Mapping[str, Any]) -> Figure:
         name: "2a". table: of `ablations/summary.py`: `question`, `judged`, and
             `differences` with `name`, `paper` and `points`, the seeds' by score.
     """
-    figure = new_picture(3.0, f"Table {name}: {table['question']}")
+    alt = f"Differences of table {name} in points: dots for our seeds, bars for the paper's AP."
+    figure = new_picture(3.4, f"Table {name}: {table['question']}", alt=alt)
     left, right = figure.subplots(1, 2)
     differences = table["differences"]
     _dots(left, differences, table["judged"])

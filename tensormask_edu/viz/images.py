@@ -33,7 +33,7 @@ CROWD = 25  # instances; with more of them labels would hide the image
 # --- instances --------------------------------------------------------------------------------
 
 
-@look.styled
+@look.readable
 def draw_instances(
     image: Any,
     instances: Instances,
@@ -58,7 +58,8 @@ def draw_instances(
     Returns:
         The picture drawn on.
     """
-    ax = ax or look.new_picture(_height_inches(image)).add_subplot()
+    alt = f"An image with the outlines of {len(instances['labels'])} objects."
+    ax = ax or look.new_picture(_height_inches(image), alt=alt).add_subplot()
     pen = pen or (PREDICTION if "scores" in instances else TRUTH)
     labels = _draw_instances(ax, image, instances, class_names, pen, boxes)
     ax.set_title(title)
@@ -113,7 +114,7 @@ def _height_inches(image: Any) -> float:
     return float(min(12.0, look.WIDTH_INCHES * height / width + 0.6))
 
 
-@look.styled
+@look.readable
 def truth_and_prediction(
     images: Sequence[Any],
     truths: Sequence[Instances],
@@ -133,7 +134,8 @@ def truth_and_prediction(
     columns = max(1, min(columns, len(images)))
     bands = -(-len(images) // columns)  # of two rows each, truth and prediction
     height = 2 * bands * (look.WIDTH_INCHES / columns + 0.1) + 0.5
-    figure = look.new_picture(height, "Truth (solid) and prediction (dashed)")
+    alt = f"{len(images)} images with true outlines, each above itself with what was found."
+    figure = look.new_picture(height, "Truth (solid) and prediction (dashed)", alt=alt)
     axes = figure.subplots(2 * bands, columns, squeeze=False)
     pairs = [
         (axes[2 * band, column], axes[2 * band + 1, column])
@@ -249,7 +251,7 @@ class Label(NamedTuple):
 
 def _label_text(ax: Axes, words: str, pen: Pen) -> Text:
     ground = {"facecolor": pen.colour, "alpha": 0.85, "pad": 0.8, "linewidth": 0}
-    return ax.text(0, 0, words, fontsize=look.SMALL, color="white", bbox=ground)
+    return ax.text(0, 0, words, color="white", bbox=ground)
 
 
 def _spots(mask: Cutout, box: Array) -> list[Spot]:
@@ -305,7 +307,7 @@ def _move(text: Text, spot: Spot) -> None:
 # --- windows ----------------------------------------------------------------------------------
 
 
-@look.styled
+@look.readable
 def windows_on_image(
     image: Any, windows: Windows, instances: Instances | None = None, title: str = ""
 ) -> Figure:
@@ -319,7 +321,11 @@ def windows_on_image(
     """
     levels = sorted(set(windows.level.tolist())) or [0]
     height = min(4.2, look.WIDTH_INCHES / len(levels)) + 0.9
-    figure = look.new_picture(height, title or "Positive windows")
+    alt = (
+        f"An image per level, with the outlines of objects and {len(windows)} windows as "
+        "dashed squares with a cross at their centres."
+    )
+    figure = look.new_picture(height, title or "Positive windows", alt=alt)
     axes = figure.subplots(1, len(levels), squeeze=False)[0]
     for ax, level in zip(axes, levels, strict=True):
         _windows_of_level(ax, image, windows[windows.level == level], instances, level)

@@ -46,9 +46,10 @@ IGNORED = Pen("ignored", "#B0B0B0", (0, (1, 1.5)), hatch="////")
 FOLLOWED = Pen("followed value", "#882255", "solid", marker="o")
 
 PAPER, INK = "#F1F1F1", "#606060"  # mask values 0 and 1
-WIDTH_INCHES = 7.0  # 700 px at notebook resolution
-NARROW_INCHES = 4.2  # so wide that the smallest text has 9 px on a phone of 380 px
+WIDTH_INCHES = 7.0  # 700 px at notebook resolution; drawn in the `readable` style
+NARROW_INCHES = 4.2  # `styled`: the smallest text has 9 px where it is shown 380 px wide
 SCREEN_DPI, PRINT_DPI = 100, 160
+COLOURS = 192  # of a picture with a palette
 SMALL = 7.5  # points, the smallest text in any picture
 STYLE: Any = {
     "font.size": 9,
@@ -110,10 +111,11 @@ def _picture_class() -> type[Figure]:
         alt = ""
 
         def _repr_png_(self) -> Any:
-            pixels = png(
-                self, SCREEN_DPI if self.get_figwidth() > NARROW_INCHES else PRINT_DPI, True
-            )
-            return (pixels, {"alt": self.alt}) if self.alt else pixels
+            # Twice the pixels that it is shown with: sharp on a fine screen, and on a phone
+            pixels = png(self, 2 * SCREEN_DPI, True)
+            width_px = int.from_bytes(pixels[16:20], "big")  # a PNG's header
+            shown: dict[str, Any] = {"width": width_px // 2}
+            return pixels, shown | ({"alt": self.alt} if self.alt else {})
 
     return Picture
 
@@ -136,7 +138,7 @@ def png(figure: Figure, dpi: int = PRINT_DPI, palette: bool = False) -> bytes:
     """The whole figure as PNG bytes: the canvas grows where something would be cut off.
 
     Args:
-        palette: 256 colours instead of all, a quarter of the bytes. Drawings lose nothing,
+        palette: few colours instead of all, a fifth of the bytes. Drawings lose nothing,
             photographs a little.
     """
     from PIL import Image
@@ -145,7 +147,7 @@ def png(figure: Figure, dpi: int = PRINT_DPI, palette: bool = False) -> bytes:
     figure.savefig(drawn, format="png", dpi=dpi, bbox_inches="tight")
     picture = Image.open(drawn).convert("RGB")
     if palette:
-        picture = picture.quantize(256, dither=Image.Dither.NONE)
+        picture = picture.quantize(COLOURS, dither=Image.Dither.NONE)
     picture.save(packed, format="png", optimize=True)
     return packed.getvalue()
 
