@@ -50,7 +50,6 @@ WIDTH_INCHES = 7.0  # 700 px at notebook resolution; drawn in the `readable` sty
 NARROW_INCHES = 4.2  # `styled`: the smallest text has 9 px where it is shown 380 px wide
 SCREEN_DPI, PRINT_DPI = 100, 160
 COLOURS = 192  # of a picture with a palette
-SMALL = 7.5  # points, the smallest text in any picture
 STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 9.5,
