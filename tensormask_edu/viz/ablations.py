@@ -29,7 +29,7 @@ def ablation(name: str, table: Mapping[str, Any]) -> Figure:
             `differences` with `name`, `paper` and `points`, the seeds' by score.
     """
     alt = f"Differences of table {name} in points: dots for our seeds, bars for the paper's AP."
-    figure = new_picture(3.4, f"Table {name}: {table['question']}", alt=alt)
+    figure = new_picture(3.9, f"Table {name}\n{table['question']}", alt=alt)
     left, right = figure.subplots(1, 2)
     differences = table["differences"]
     _dots(left, differences, table["judged"])
@@ -41,7 +41,8 @@ def ablation(name: str, table: Mapping[str, Any]) -> Figure:
     right.bar(places, [one["paper"] or 0.0 for one in differences], 0.5, **bars)
     _dots(right, differences, "AP")
     right.set(title="mask AP")
-    right.legend(frameon=False)
+    handles, labels = right.get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2)
     return figure
 
 

@@ -90,6 +90,7 @@ def _draw_instances(
     return [
         Label(_label_text(ax, word, pen), _spots(mask, box))
         for word, mask, box in zip(words, masks, all_boxes, strict=True)
+        if word
     ]
 
 
@@ -101,12 +102,14 @@ def _cutouts(masks: Any) -> list[Cutout]:
 
 
 def _words(instances: Instances, class_names: Sequence[str]) -> list[str]:
-    """Per instance its class name and score."""
+    """Per instance its class name and score; of one class alone the name says nothing."""
     names = [class_names[int(label)] for label in as_array(instances["labels"])]
+    if len(class_names) == 1:
+        names = [""] * len(names)
     if "scores" not in instances:
         return names
     scores = as_array(instances["scores"])
-    return [f"{name} {score:.2f}" for name, score in zip(names, scores, strict=True)]
+    return [f"{name} {score:.2f}".strip() for name, score in zip(names, scores, strict=True)]
 
 
 def _height_inches(image: Any) -> float:
@@ -121,7 +124,7 @@ def truth_and_prediction(
     predictions: Sequence[Instances],
     class_names: Sequence[str],
     titles: Sequence[str] | None = None,
-    columns: int = 3,
+    columns: int = 2,
 ) -> Figure:
     """A grid: under each image with its truth the same image with its predictions.
 

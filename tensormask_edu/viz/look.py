@@ -19,6 +19,7 @@ from ..base.files import written_whole
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from PIL import Image
 
 Array = np.ndarray[Any, Any]
 Given = ParamSpec("Given")
@@ -49,7 +50,7 @@ PAPER, INK = "#F1F1F1", "#606060"  # mask values 0 and 1
 WIDTH_INCHES = 7.0  # 700 px at notebook resolution; drawn in the `readable` style
 NARROW_INCHES = 4.2  # `styled`: the smallest text has 9 px where it is shown 380 px wide
 SCREEN_DPI, PRINT_DPI = 100, 160
-COLOURS = 192  # of a picture with a palette
+COLOURS, NEARLY = 128, 8  # of a picture with a palette; in steps of 256
 STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 9.5,
@@ -146,9 +147,25 @@ def png(figure: Figure, dpi: int = PRINT_DPI, palette: bool = False) -> bytes:
     figure.savefig(drawn, format="png", dpi=dpi, bbox_inches="tight")
     picture = Image.open(drawn).convert("RGB")
     if palette:
-        picture = picture.quantize(COLOURS, dither=Image.Dither.NONE)
+        picture = _few_colours(picture)
     picture.save(packed, format="png", optimize=True)
     return packed.getvalue()
+
+
+def _few_colours(picture: Image.Image) -> Image.Image:
+    """The picture with a palette that has every pen: a photo's many shades would mix them."""
+    from PIL import Image, ImageColor
+
+    pens = (TRUTH, PREDICTION, POSITIVE, IGNORED, FOLLOWED)
+    kept = [ImageColor.getrgb(colour) for colour in ("#FFF", "#000", *(p.colour for p in pens))]
+    most = COLOURS - len(kept)
+    chosen = picture.quantize(most, dither=Image.Dither.NONE).getpalette() or []
+    common = np.reshape(chosen[: 3 * most], (-1, 3))  # (colours, 3)
+    # Of two shades that nearly agree Pillow may take either: a kept one stands alone.
+    is_apart = (abs(common[:, None] - np.array(kept)).max(-1) > NEARLY).all(1)  # (colours,)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(np.concatenate([kept, common[is_apart]]).ravel().tolist())
+    return picture.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
 def save(figure: Figure, path: str | Path, dpi: int = PRINT_DPI, palette: bool = False) -> None:
