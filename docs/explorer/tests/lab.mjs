@@ -72,7 +72,6 @@ async function look(lesson) {
     failed: outputs.filter((output) => output.output_type === "error").map((o) => o.evalue),
     pictures: await page.locator(".jp-RenderedImage img").count(),
   };
-  if (process.env.SHOTS) await page.screenshot({ path: `${process.env.SHOTS}/${lesson}.png` });
   await page.evaluate(() => window.jupyterapp.serviceManager.sessions.shutdownAll());
   await page.close();
   return result;
