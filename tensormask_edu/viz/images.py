@@ -124,7 +124,7 @@ def truth_and_prediction(
     predictions: Sequence[Instances],
     class_names: Sequence[str],
     titles: Sequence[str] | None = None,
-    columns: int = 2,
+    columns: int | None = None,
 ) -> Figure:
     """A grid: under each image with its truth the same image with its predictions.
 
@@ -132,9 +132,9 @@ def truth_and_prediction(
         images: B images (3, H, W); sizes may differ.
         truths, predictions: one dict per image, as in `draw_instances`.
         titles: one per image, by default "image 1", "image 2", ...
-        columns: images side by side.
+        columns: images side by side; by default two, three where no names need room.
     """
-    columns = max(1, min(columns, len(images)))
+    columns = max(1, min(columns or (3 if len(class_names) == 1 else 2), len(images)))
     bands = -(-len(images) // columns)  # of two rows each, truth and prediction
     height = 2 * bands * (look.WIDTH_INCHES / columns + 0.1) + 0.5
     alt = f"{len(images)} images with true outlines, each above itself with what was found."
