@@ -178,7 +178,7 @@ def panels(shown: Sequence[Cut], title: str) -> Figure:
     alt = f"Nuclei with true outlines, solid, and found ones, dashed. From the left: {words}."
     rows = -(-len(shown) // 3)
     figure = look.new_picture(2.8 * rows + 0.7, title, alt=alt)
-    figure.sharpness = 1.4  # type: ignore[attr-defined]  # photos: 400 kB hold all of a lesson
+    figure.sharpness = 1.2  # type: ignore[attr-defined]  # photos: 400 kB hold all of a lesson
     axes = figure.subplots(rows, 3, squeeze=False).ravel()
     for ax in axes:
         ax.axis("off")
