@@ -42,8 +42,8 @@ explorer: $(VENV)/.demo $(EXPLORER)/node_modules/.installed ## TensorMask live i
 	$(BIN)/tensormask-export onnx $(MODEL) $(EXPLORER)/built/model.onnx --inner logits aligned
 	node $(EXPLORER)/build.mjs $(EXPLORER)/built/model.onnx
 
-browser-test: $(VENV)/.dev explorer ## the explorer in a headless Chromium
-	$(BIN)/python -m pytest tests/test_live_page.py
+browser-test: $(VENV)/.dev $(VENV)/.learn explorer docs ## explorer, site and lessons in a headless Chromium
+	$(BIN)/python -m pytest tests/test_live_page.py tests/test_site.py tests/test_lab.py
 
 map: $(VENV)/.dev ## rewrite the README's tree and docs/reading.md from the docstrings
 	$(BIN)/python docs/make_map.py

@@ -22,7 +22,7 @@ from tensormask_edu.viz.look import (
     hatch,
     legend,
     new_picture,
-    styled,
+    readable,
 )
 
 NUM_V, HEIGHT, MARGIN = 3, 8, 4
@@ -40,7 +40,7 @@ PANELS: tuple[tuple[str, int, tuple[int, ...], ReadsAt], ...] = (
 LOOKS = (POSITIVE, FOLLOWED, TRUTH)
 
 
-@styled
+@readable
 def operators() -> Figure:
     """Six planes: grey squares are input entries, dots what the bins of an output cell read."""
     figure = new_picture(5.6, "Where each operator reads, in the (v, y) plane of its input")

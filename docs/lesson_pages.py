@@ -53,6 +53,8 @@ def page_of(notebook: Path, explorer: bool = False) -> str:
     first, *others = lesson["cells"]
     with_help = (shown for cell in others for shown in (cell, *helped(cell)))
     lesson["cells"] = [first, markdown("links", links(notebook.name)), *with_help]
+    for cell in others:
+        dress(cell)
     return json.dumps(lesson, indent=1, ensure_ascii=False)
 
 
@@ -88,6 +90,17 @@ def frame(part: str) -> str:
     inside = f'<a href="{page}">The explorer: {part}</a>'
     attributes = f'class="live {part}" src="{page}/embed" title="The explorer: {part}"'
     return f'{STYLE}\n<iframe {attributes} loading="lazy">{inside}</iframe>'
+
+
+def dress(cell: Cell) -> None:
+    """What a page needs to know of a cell's outputs: words of a picture, whether lines wrap."""
+    for output in cell.get("outputs", ()):
+        about = output.get("metadata", {}).get("image/png", {})
+        if "alt" in about:  # of the cell: MyST-NB reads it there alone
+            cell["metadata"]["mystnb"] = {"image": {"alt": about["alt"]}}
+    printed = ["".join(output.get("text", "")) for output in cell.get("outputs", ())]
+    if any(printed) and not re.search(r"\S {2,}\S", "".join(printed)):  # no columns
+        cell["metadata"].setdefault("tags", []).append("sentences")
 
 
 def markdown(name: str, text: str) -> Cell:

@@ -30,6 +30,7 @@ FOLDER = Path(__file__).resolve().parent
 LARGEST_KB = 400
 SECONDS = 600  # a cell that takes longer hangs
 WIDGET = "application/vnd.jupyter.widget-view+json"
+PNG = "image/png"
 KEY = "tensormask_edu"
 
 
@@ -71,6 +72,11 @@ def problems(twin: Path) -> list[str]:
         f"it is larger than {LARGEST_KB} kB": path.stat().st_size > 1000 * LARGEST_KB,
         "it holds widget state": has_widgets,
         "a cell ended in an error": any(out.output_type == "error" for out in _outputs(built)),
+        "a picture has no words for those who cannot see it": not all(
+            out.metadata.get(PNG, {}).get("alt")
+            for out in _outputs(built)
+            if PNG in out.get("data", {})
+        ),
         "a cell was not run": not all(cell.execution_count for cell in _code(built)),
     }
     return [f"{path.name}: {words}" for words, found in checks.items() if found]

@@ -87,7 +87,8 @@ def table(folder: str = "") -> str:
 
 def _row(lesson: Lesson, folder: str) -> str:
     exercises = len(lesson.exercises) or "–"
-    return f"| {lesson.link(folder)} | {lesson.asks} | {exercises} | {lesson.minutes} min |"
+    minutes = f"{lesson.minutes}\N{NO-BREAK SPACE}min"
+    return f"| {lesson.link(folder)} | {lesson.asks} | {exercises} | {minutes} |"
 
 
 def head(lesson: Lesson) -> str:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import torch
 from conftest import SHARED
-from test_live_page import BUILT, CHROMIUM
+from test_live_page import BUILT, CHROMIUM, DRIVER
 from test_plugin import CUDA_HEADERS, HEADERS, NVCC, PYTHONS
+from test_site import SITE
 
 # Also parametrised by device; the CPU's share of each always runs.
 ON_CUDA = {
@@ -63,7 +64,20 @@ WITH_NVCC = {
     "test_the_same_library_gives_other_tensorrts_both_plugins",
 }
 
-# All of the explorer's page; `make browser-test` builds it.
+# All of the explorer's page, of the served site and of JupyterLab; `make browser-test` builds
+# what they open.
+ON_SITE = {
+    "test_every_link_to_a_place_in_a_page_finds_it",
+    "test_every_page_fits_a_narrow_screen",
+    "test_every_page_is_found_by_links_and_answers",
+    "test_every_picture_is_there_and_has_words",
+    "test_no_page_asks_another_server_or_reports_an_error",
+}
+IN_LAB = {
+    "test_a_lesson_runs_to_its_end_in_jupyterlab",
+    "test_a_picture_changes_when_its_slider_moves",
+    "test_links_of_a_lesson_answer_in_jupyterlab",
+}
 IN_BROWSER = {
     "test_gestures_of_all_kinds_leave_the_page_alive",
     "test_one_file_opens_from_disk",
@@ -105,10 +119,20 @@ ALLOWED: dict[str, tuple[Callable[[], bool], set[str]]] = {
             "test_the_assignment_of_the_page_is_the_reference",
             "test_the_operators_of_the_page_are_the_reference_on_every_case",
         }
-        | IN_BROWSER,
+        | IN_BROWSER
+        | ON_SITE
+        | IN_LAB,
     ),
-    "no Chromium": (lambda: not CHROMIUM, IN_BROWSER),
-    "the explorer is not built": (lambda: not (BUILT / "index.html").is_file(), IN_BROWSER),
+    "no Chromium": (lambda: not CHROMIUM, IN_BROWSER | ON_SITE | IN_LAB),
+    "the explorer is not built": (
+        lambda: not ((BUILT / "index.html").is_file() and DRIVER.is_dir()),
+        IN_BROWSER | ON_SITE | IN_LAB,
+    ),
+    "the site is not built": (lambda: not (SITE / "index.html").is_file(), ON_SITE),
+    "JupyterLab is not installed": (
+        lambda: importlib.util.find_spec("jupyterlab") is None,
+        IN_LAB,
+    ),
     "the explorer is built with another model": (
         lambda: True,  # what `make explorer MODEL=...` was given last
         {"test_what_the_page_finds_is_what_pytorch_finds"},

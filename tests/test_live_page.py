@@ -170,7 +170,7 @@ def test_the_stored_masks_of_trained_heads_have_the_iou_that_is_shown():
 
 # --- the page ---------------------------------------------------------------------------------
 
-BUILT = EXPLORER / "built"
+BUILT, DRIVER = EXPLORER / "built", EXPLORER / "node_modules" / "playwright-core"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 BOX_PX = SCORE = 1e-3  # float32 on both sides, sums in another order
 MASK_SHARE = 1e-3  # of a picture's pixels: those that lie on the threshold
@@ -181,15 +181,19 @@ MEMORY_GROWTH = 1.2
 NARROW_PX = 390
 
 
-def why_not() -> str:
-    """Why the page cannot be opened here; "" where it can."""
+def why_no_browser() -> str:
+    """Why no script can drive a browser here; "" where one can."""
     if not shutil.which("node"):
         return "no node"
     if not CHROMIUM:
         return "no Chromium: install your system's"
-    return (
-        "" if (BUILT / "index.html").is_file() else "the explorer is not built: make explorer"
-    )
+    return "" if DRIVER.is_dir() else "the explorer is not built: make explorer"
+
+
+def why_not() -> str:
+    """Why the page cannot be opened here; "" where it can."""
+    is_built = (BUILT / "index.html").is_file()
+    return why_no_browser() or ("" if is_built else "the explorer is not built: make explorer")
 
 
 def in_browser(test):

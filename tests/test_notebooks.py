@@ -98,6 +98,12 @@ def test_a_committed_lesson_is_what_its_text_says(twin):
             ),
             "ended in an error",
         ),
+        (
+            lambda nb: code_cells(nb)[0].update(
+                outputs=[nbformat.v4.new_output("display_data", {"image/png": ""})]
+            ),
+            "no words",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -67,7 +67,10 @@ lesson_02.storages(shapes, stored, *place, box)
 # $V$ rows and $U$ columns the network $f$ has $V \cdot U$ output channels, and the window
 # around place $(y, x)$ has the mask
 #
-# $$\mathrm{mask}(v, u) = f(v\,U + u,\ y,\ x), \qquad 0 \le v < V,\ 0 \le u < U$$
+# $$\begin{gathered}
+# \mathrm{mask}(v, u) = f(v\,U + u,\ y,\ x), \\
+# 0 \le v < V,\quad 0 \le u < U
+# \end{gathered}$$
 #
 # The published network has 56 x 56 numbers at a place every 16 pixels, and a score: is there an
 # object in the middle? Its window is always 160 pixels wide. For objects of other sizes the
@@ -127,8 +130,10 @@ lesson_05.beside(truth, {"coarse": coarse, "joined": refined})
 # In the network the weights of the sum are learnt. With $M$ the mask so far, $S$ the fine map
 # and $[\;]$ for channels beside each other:
 #
-# $$M' = \mathrm{up}_2\big(\mathrm{ReLU}(\mathrm{conv}([S, M]))\big), \qquad
-# \mathrm{conv}([S, M]) = \mathrm{conv}_S(S) + \mathrm{conv}_M(M)$$
+# $$\begin{gathered}
+# M' = \mathrm{up}_2\big(\mathrm{ReLU}(\mathrm{conv}([S, M]))\big), \\
+# \mathrm{conv}([S, M]) = \mathrm{conv}_S(S) + \mathrm{conv}_M(M)
+# \end{gathered}$$
 #
 # The right side saves work: $\mathrm{conv}_S(S)$ is the same for all windows, so it runs once
 # per picture and each window cuts out its part. The package has both forms. (Lesson 05 makes
@@ -163,9 +168,11 @@ lesson_02.jigsaw(shapes[:, 2:22:2, 2:22:2], pixel=(6, 4))
 # A piece lies in its map exactly where it lies in the picture. With $m$ places along a window
 # and $i, j$ from 0 at its corner:
 #
-# $$\mathrm{mask}(i, j) = f\big(a\,k + b,\ \ y + i - \lfloor m/2 \rfloor,\ \
-# x + j - \lfloor m/2 \rfloor\big), \qquad
-# a = \lfloor i\,k / m \rfloor,\quad b = \lfloor j\,k / m \rfloor$$
+# $$\begin{gathered}
+# \mathrm{mask}(i, j) = f\big(a\,k + b,\ y + i - \lfloor m/2 \rfloor,\
+# x + j - \lfloor m/2 \rfloor\big), \\
+# a = \lfloor i\,k / m \rfloor,\quad b = \lfloor j\,k / m \rfloor
+# \end{gathered}$$
 #
 # ### Exercise: put the jigsaw together (12 min, ●●○)
 #

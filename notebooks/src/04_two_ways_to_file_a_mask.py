@@ -120,10 +120,10 @@ viz.two_representations(natural)
 #
 # Now the formulas. F is natural, F̂ aligned, α = 1:
 #
-# ```text
-# F̂(v, u, y, x) = F(v, u, y − v, x − u)        nat2align
-# F(v, u, y, x) = F̂(v, u, y + v, x + u)        align2nat
-# ```
+# $$\begin{aligned}
+# \texttt{nat2align:}\quad \hat F(v, u, y, x) &= F(v, u, y - v, x - u) \\
+# \texttt{align2nat:}\quad F(v, u, y, x) &= \hat F(v, u, y + v, x + u)
+# \end{aligned}$$
 #
 # Only `y` and `x` move; `v` and `u` stay.
 #
@@ -219,9 +219,7 @@ viz.diagonal_shear()
 # Now let bins lie further apart: σ_VU = 2 σ_HW, so α = 2. A window of 3 bins then spans 5
 # cells and skips every second pixel; row `v` slides by αv cells:
 #
-# ```text
-# F(v, u, y, x) = F̂(v, u, y + αv, x + αu)        align2nat
-# ```
+# $$F(v, u, y, x) = \hat F(v, u, y + \alpha v, x + \alpha u)$$
 #
 # (If αv is no whole number, the value between two entries is interpolated linearly. The package
 # does that; here α is whole.)
@@ -262,15 +260,11 @@ learn.check(align2nat)
 # A tensor is a strip of numbers and five **strides**: how far to walk in the strip for one step
 # along each axis. Entry (n, v, u, y, x) lies at
 #
-# ```text
-# n·s_n + v·s_v + u·s_u + y·s_y + x·s_x
-# ```
+# $$n\,s_n + v\,s_v + u\,s_u + y\,s_y + x\,s_x$$
 #
 # `align2nat` asks for (v, u, y + v, x + u) instead:
 #
-# ```text
-# n·s_n + v·s_v + u·s_u + (y + v)·s_y + (x + u)·s_x
-# ```
+# $$n\,s_n + v\,s_v + u\,s_u + (y + v)\,s_y + (x + u)\,s_x$$
 #
 # Collect what belongs to `v` and to `u`, and read off new strides: the strip stays, two strides
 # change. To keep the border in the strip, it is padded first; then `v` may count from 0.

@@ -159,9 +159,7 @@ lessons.half_cells(num_v=3, lam=2)
 # Fine bin v has its centre (v + 1/2)/λ from the window's edge, coarse bin k has it at k + 1/2.
 # So, counted in coarse bins, v lies at
 #
-# ```text
-# (v + 1/2)/λ − 1/2
-# ```
+# $$(v + \tfrac12)/\lambda - \tfrac12$$
 #
 # between two coarse bins, which share the weight: the nearer gets more. In PyTorch's words:
 # `align_corners=False`.
@@ -187,9 +185,7 @@ learn.check(taps)
 # Now the shift of `align2nat`. Output cell y stands at input cell λy (step 3). Its λV fine bins
 # are one input cell apart and centred there, so bin v looks at input cell
 #
-# ```text
-# λy + v − (λV − 1)/2
-# ```
+# $$\lambda y + v - (\lambda V - 1)/2$$
 #
 # An odd number of bins has a middle one: a whole number. An even number has none: every bin
 # then falls exactly between two cells, and takes the mean of both. For V = 15 this happens at

@@ -100,11 +100,11 @@ reasons.windows_by_reason(image, target["masks"][thing : thing + 1], windows, fi
 #
 # As formulas, with stride $\sigma_{HW}$:
 #
-# $$|\Delta y| + \tfrac{h}{2} \le \tfrac{s}{2}, \qquad
-# |\Delta x| + \tfrac{w}{2} \le \tfrac{s}{2}$$
-#
-# $$s - \sigma_{HW} \le 2\,\max(h, w, 8), \qquad
-# \sqrt{\Delta y^2 + \Delta x^2} \le \sigma_{HW}$$
+# $$\begin{gathered}
+# |\Delta y| + \tfrac{h}{2} \le \tfrac{s}{2},\quad |\Delta x| + \tfrac{w}{2} \le \tfrac{s}{2} \\
+# s - \sigma_{HW} \le 2\,\max(h, w, 8) \\
+# \sqrt{\Delta y^2 + \Delta x^2} \le \sigma_{HW}
+# \end{gathered}$$
 #
 # The 8 is there for tiny objects. The smallest window has 20 px; an object of 3 px would be too
 # small for all of them and never be learnt. So whatever is shorter than 8 px counts as 8 px.

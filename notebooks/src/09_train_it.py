@@ -117,8 +117,10 @@ film.film_strip(picture, panels, "What is there, and what an untrained network f
 # positive ones at most. So that thousands of easy "no"s do not drown the few "yes"es, the loss
 # of a right answer falls off quickly:
 #
-# $$\ell = -\frac{\alpha_t}{\gamma}\,\log\sigma(\gamma\,x\,y),\qquad \gamma = 3,\quad
-# \alpha_t = 0.3 \text{ if } y = 1,\ 0.7 \text{ else}$$
+# $$\begin{gathered}
+# \ell = -\frac{\alpha_t}{\gamma}\,\log\sigma(\gamma\,x\,y), \\
+# \gamma = 3,\quad \alpha_t = 0.3 \text{ if } y = 1,\ 0.7 \text{ else}
+# \end{gathered}$$
 #
 # **Box.** Four numbers per positive window, compared with the right four: the sum of absolute
 # differences.
@@ -215,8 +217,10 @@ viz.loss_curve(log)
 # mean the same in small windows and in large ones. Each was multiplied by a weight for
 # training, which is divided out:
 #
-# $$c_x = x + s\,\frac{d_x}{1.5},\quad c_y = y + s\,\frac{d_y}{1.5},\qquad
-# w = s\,e^{d_w / 0.75},\quad h = s\,e^{d_h / 0.75}$$
+# $$\begin{gathered}
+# c_x = x + s\,\frac{d_x}{1.5},\quad c_y = y + s\,\frac{d_y}{1.5}, \\
+# w = s\,e^{d_w / 0.75},\quad h = s\,e^{d_h / 0.75}
+# \end{gathered}$$
 #
 # (x, y) is the window's centre, s its side, (c_x, c_y) the box's centre, w and h its size; its
 # corners are half of them away.
@@ -326,8 +330,10 @@ print("bins:", int((values > 0).sum()), " pixels:", int(pasted.sum()), " of 4 x 
 # has taken is at least 0.5. Sort all masks of a class by score and go down the list. After
 # each, two fractions:
 #
-# $$\text{precision} = \frac{\text{hits so far}}{\text{masks so far}},\qquad
-# \text{recall} = \frac{\text{hits so far}}{\text{objects}}$$
+# $$\begin{gathered}
+# \text{precision} = \frac{\text{hits so far}}{\text{masks so far}} \\
+# \text{recall} = \frac{\text{hits so far}}{\text{objects}}
+# \end{gathered}$$
 
 # %%
 found = found_in([held_out[k][0] for k in range(len(held_out))])

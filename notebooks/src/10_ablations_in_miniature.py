@@ -110,8 +110,10 @@ ablations.by_seed(("nearest", "bilinear"), nearest, bilinear, "AP")
 # ones. But the lines are nearly parallel: a seed that is good for one head is good for the
 # other. So compare **in pairs**, seed by seed, and what the two share cancels:
 #
-# $$d_s = 100\,(a_s - b_s), \qquad \bar d = \frac1S \sum_s d_s, \qquad
-# e = \frac{1}{\sqrt S} \sqrt{\frac{1}{S-1} \sum_s (d_s - \bar d)^2}$$
+# $$\begin{gathered}
+# d_s = 100\,(a_s - b_s), \quad \bar d = \frac1S \sum_s d_s \\
+# e = \frac{1}{\sqrt S} \sqrt{\frac{1}{S-1} \sum_s (d_s - \bar d)^2}
+# \end{gathered}$$
 #
 # $a_s$ and $b_s$ are the scores with seed $s$ of $S$. The root is the **standard deviation** of
 # the differences, how far single ones scatter; $e$ is the **standard error**, how far their

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .curves import GRID
-from .look import IGNORED, INK, PREDICTION, TRUTH, Array, new_picture, readable, styled
+from .look import IGNORED, INK, PREDICTION, TRUTH, Array, new_picture, readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DOTS = 0.06  # between the dots of two seeds, in widths of a place
 
 
-@styled
+@readable
 def ablation(name: str, table: Mapping[str, Any]) -> Figure:
     """A table's differences: left in the score that tells most, right in AP beside the paper's.
 
@@ -28,7 +28,8 @@ def ablation(name: str, table: Mapping[str, Any]) -> Figure:
         name: "2a". table: of `ablations/summary.py`: `question`, `judged`, and
             `differences` with `name`, `paper` and `points`, the seeds' by score.
     """
-    figure = new_picture(3.0, f"Table {name}: {table['question']}")
+    alt = f"Differences of table {name} in points: dots for our seeds, bars for the paper's AP."
+    figure = new_picture(3.9, f"Table {name}\n{table['question']}", alt=alt)
     left, right = figure.subplots(1, 2)
     differences = table["differences"]
     _dots(left, differences, table["judged"])
@@ -40,7 +41,8 @@ def ablation(name: str, table: Mapping[str, Any]) -> Figure:
     right.bar(places, [one["paper"] or 0.0 for one in differences], 0.5, **bars)
     _dots(right, differences, "AP")
     right.set(title="mask AP")
-    right.legend(frameon=False)
+    handles, labels = right.get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2)
     return figure
 
 

@@ -10,25 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .look import (
-    FOLLOWED,
-    INK,
-    POSITIVE,
-    PREDICTION,
-    TRUTH,
-    Array,
-    new_picture,
-    readable,
-    styled,
-)
+from .look import FOLLOWED, INK, POSITIVE, PREDICTION, TRUTH, Array, new_picture, readable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GRID = "#E5E5E5"  # of the lines behind the curves
+# Key of `log.jsonl` -> word, colour, line
+LOSSES = {
+    "loss": ("total", "black", "solid"),
+    "loss_box": ("box", PREDICTION.colour, "dashed"),
+    "loss_mask": ("mask", TRUTH.colour, "dashdot"),
+    "loss_class": ("class", POSITIVE.colour, "dotted"),
+}
 
 
-@styled
+@readable
 def loss_curve(log: Sequence[Mapping[str, float]]) -> Figure:
     """The losses of a run over its steps, and the learning rate below.
 
@@ -38,16 +35,13 @@ def loss_curve(log: Sequence[Mapping[str, float]]) -> Figure:
     """
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    figure = new_picture(3.9, "Training")
+    last = log[-1] if log else {}
+    ends = ", ".join(f"{key.removeprefix('loss_')} {last.get(key, 0):.2g}" for key in LOSSES)
+    alt = f"Losses over the steps of a run, at its end {ends}. Below, the learning rate."
+    figure = new_picture(4.2, "Training", alt=alt)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     step = np.array([line["step"] for line in log], dtype=float)
-    lines = {
-        "loss": ("total", "black", "solid"),
-        "loss_box": ("box", PREDICTION.colour, "dashed"),
-        "loss_mask": ("mask", TRUTH.colour, "dashdot"),
-        "loss_class": ("class", POSITIVE.colour, "dotted"),
-    }
-    for key, (word, colour, line) in lines.items():
+    for key, (word, colour, line) in LOSSES.items():
         values = np.array([entry[key] for entry in log], dtype=float)
         upper.plot(step, values, color=colour, linewidth=0.6, alpha=0.35)
         thick: dict[str, Any] = {"linestyle": line, "linewidth": 1.8, "label": word}
@@ -83,7 +77,7 @@ def _smooth(values: Array, span: float = 0.05) -> Array:
     return np.asarray((total[high] - total[low]) / np.maximum(high - low, 1))
 
 
-@styled
+@readable
 def reachable_iou(
     sizes_px: Sequence[float], iou_by_name: Mapping[str, Sequence[float]]
 ) -> Figure:
@@ -93,7 +87,10 @@ def reachable_iou(
         sizes_px: long sides of objects, ascending.
         iou_by_name: for each named line, one IoU per size.
     """
-    figure = new_picture(3.2, "Best reachable IoU by object size")
+    ends = [f"{name} {ious[0]:.2f} to {ious[-1]:.2f}" for name, ious in iou_by_name.items()]
+    sizes = f"{min(sizes_px):g} to {max(sizes_px):g} px"
+    alt = f"A line per way of making bins, for objects of {sizes}: {', '.join(ends)}."
+    figure = new_picture(3.2, "Best reachable IoU by object size", alt=alt)
     ax = figure.subplots()
     lines: list[dict[str, Any]] = [
         {"marker": "o", "linestyle": "solid", "color": TRUTH.colour},

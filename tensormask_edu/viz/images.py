@@ -34,7 +34,7 @@ CROWD = 25  # instances; with more of them labels would hide the image
 # --- instances --------------------------------------------------------------------------------
 
 
-@look.styled
+@look.readable
 def draw_instances(
     image: Any,
     instances: Instances,
@@ -59,7 +59,8 @@ def draw_instances(
     Returns:
         The picture drawn on.
     """
-    ax = ax or look.new_picture(_height_inches(image)).add_subplot()
+    alt = f"An image with the outlines of {len(instances['labels'])} objects."
+    ax = ax or look.new_picture(_height_inches(image), alt=alt).add_subplot()
     pen = pen or (PREDICTION if "scores" in instances else TRUTH)
     labels = _draw_instances(ax, image, instances, class_names, pen, boxes)
     ax.set_title(drawable(title))
@@ -90,6 +91,7 @@ def _draw_instances(
     return [
         Label(_label_text(ax, word, pen), _spots(mask, box))
         for word, mask, box in zip(words, masks, all_boxes, strict=True)
+        if word
     ]
 
 
@@ -101,12 +103,14 @@ def _cutouts(masks: Any) -> list[Cutout]:
 
 
 def _words(instances: Instances, class_names: Sequence[str]) -> list[str]:
-    """Per instance its class name and score."""
+    """Per instance its class name and score; of one class alone the name says nothing."""
     names = [drawable(class_names[int(label)]) for label in as_array(instances["labels"])]
+    if len(class_names) == 1:
+        names = [""] * len(names)
     if "scores" not in instances:
         return names
     scores = as_array(instances["scores"])
-    return [f"{name} {score:.2f}" for name, score in zip(names, scores, strict=True)]
+    return [f"{name} {score:.2f}".strip() for name, score in zip(names, scores, strict=True)]
 
 
 def _height_inches(image: Any) -> float:
@@ -114,14 +118,14 @@ def _height_inches(image: Any) -> float:
     return float(min(12.0, look.WIDTH_INCHES * height / width + 0.6))
 
 
-@look.styled
+@look.readable
 def truth_and_prediction(
     images: Sequence[Any],
     truths: Sequence[Instances],
     predictions: Sequence[Instances],
     class_names: Sequence[str],
     titles: Sequence[str] | None = None,
-    columns: int = 3,
+    columns: int | None = None,
 ) -> Figure:
     """A grid: under each image with its truth the same image with its predictions.
 
@@ -129,12 +133,13 @@ def truth_and_prediction(
         images: B images (3, H, W); sizes may differ.
         truths, predictions: one dict per image, as in `draw_instances`.
         titles: one per image, by default "image 1", "image 2", ...
-        columns: images side by side.
+        columns: images side by side; by default two, three where no names need room.
     """
-    columns = max(1, min(columns, len(images)))
+    columns = max(1, min(columns or (3 if len(class_names) == 1 else 2), len(images)))
     bands = -(-len(images) // columns)  # of two rows each, truth and prediction
     height = 2 * bands * (look.WIDTH_INCHES / columns + 0.1) + 0.5
-    figure = look.new_picture(height, "Truth (solid) and prediction (dashed)")
+    alt = f"{len(images)} images with true outlines, each above itself with what was found."
+    figure = look.new_picture(height, "Truth (solid) and prediction (dashed)", alt=alt)
     axes = figure.subplots(2 * bands, columns, squeeze=False)
     pairs = [
         (axes[2 * band, column], axes[2 * band + 1, column])
@@ -284,7 +289,7 @@ class Label(NamedTuple):
 
 def _label_text(ax: Axes, words: str, pen: Pen) -> Text:
     ground = {"facecolor": pen.colour, "alpha": 0.85, "pad": 0.8, "linewidth": 0}
-    return ax.text(0, 0, words, fontsize=look.SMALL, color="white", bbox=ground)
+    return ax.text(0, 0, words, color="white", bbox=ground)
 
 
 def _spots(mask: Cutout, box: Array) -> list[Spot]:
@@ -340,7 +345,7 @@ def _move(text: Text, spot: Spot) -> None:
 # --- windows ----------------------------------------------------------------------------------
 
 
-@look.styled
+@look.readable
 def windows_on_image(
     image: Any, windows: Windows, instances: Instances | None = None, title: str = ""
 ) -> Figure:
@@ -354,7 +359,11 @@ def windows_on_image(
     """
     levels = sorted(set(windows.level.tolist())) or [0]
     height = min(4.2, look.WIDTH_INCHES / len(levels)) + 0.9
-    figure = look.new_picture(height, title or "Positive windows")
+    alt = (
+        f"An image per level, with the outlines of objects and {len(windows)} windows as "
+        "dashed squares with a cross at their centres."
+    )
+    figure = look.new_picture(height, title or "Positive windows", alt=alt)
     axes = figure.subplots(1, len(levels), squeeze=False)[0]
     for ax, level in zip(axes, levels, strict=True):
         _windows_of_level(ax, image, windows[windows.level == level], instances, level)

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LARGEST_WALL = 9  # bins shown per side, so that each has room for its number
-LARGEST_GRID = 12  # rows and columns of a matrix shown
+LARGEST_GRID = 8  # rows and columns of a matrix shown
 
 # --- an answer beside the right one -----------------------------------------------------------
 
 
-@look.styled
+@look.readable
 def expected_and_yours(
     expected: Any,
     yours: Any,
@@ -51,13 +51,16 @@ def expected_and_yours(
     if first_column:
         name = f"{labels[0]} = {place[0]}, {labels[1]} {place[1] + first_column}"
     title = f"{int(wrong.sum())} of {wrong.size} values are wrong; marked: {name}"
+    alt = f"The expected values beside yours. {title}; every wrong one has a cross."
     while right.ndim > 4:  # the image that is marked
         right, given, wrong = right[place[0]], given[place[0]], wrong[place[0]]
         place = place[1:]
     if right.ndim == 4:
-        return _walls((right, given), wrong, place, title)
-    figure = _matrices((right, given), wrong, place, labels, title)
-    for ax in figure.axes:
+        figure = _walls((right, given), wrong, place, title)
+    else:
+        figure = _matrices((right, given), wrong, place, labels, title)
+    figure.alt = alt  # type: ignore[attr-defined]
+    for ax in figure.axes if right.ndim < 4 else ():
         ax.xaxis.set_major_formatter(lambda column, _: f"{column + first_column:.0f}")
         ax.locator_params(integer=True)
     return figure
@@ -133,9 +136,7 @@ def _number(ax: Axes, at: tuple[float, float], value: float, is_wrong: bool) -> 
         words = f"{value:.2f}".replace("0.", ".", 1)
     colour = PREDICTION.colour if is_wrong else "black"
     weight = "bold" if is_wrong else "normal"
-    ax.text(
-        *at, words, ha="center", va="center", fontsize=look.SMALL, color=colour, weight=weight
-    )
+    ax.text(*at, words, ha="center", va="center", color=colour, weight=weight)
     if is_wrong:
         ax.plot(at[0] + 0.33, at[1] - 0.33, "x", color=colour, markersize=3, markeredgewidth=1)
 
@@ -143,7 +144,7 @@ def _number(ax: Axes, at: tuple[float, float], value: float, is_wrong: bool) -> 
 # --- the swap, its rim and its price ----------------------------------------------------------
 
 
-@look.styled
+@look.readable
 def half_cells(num_v: int = 3, lam: int = 2) -> Figure:
     """Where the fine bins of a window lie among its coarse ones: between them, a rim outside.
 
@@ -152,17 +153,22 @@ def half_cells(num_v: int = 3, lam: int = 2) -> Figure:
         lam: fine bins per coarse one.
     """
     title = f"V = {num_v} coarse bins, λ = {lam}: {lam * num_v} fine bins in the same window"
-    figure = look.new_picture(2.5, title)
+    alt = (
+        f"A row of {num_v} coarse bins with a pad value on either side. Below them "
+        f"{lam * num_v} fine bins in the same width; a line leads from each up to the place "
+        "that it reads, between two coarse centres, at the ends beyond the outermost."
+    )
+    figure = look.new_picture(3.0, title, alt=alt)
     ax = figure.subplots()
     for k in range(-1, num_v + 1):
         _coarse_bin(ax, k, inside=0 <= k < num_v)
     for v in range(lam * num_v):
         _fine_bin(ax, v, lam)
-    ax.set(xlim=(-1.55, num_v + 0.55), ylim=(-1.4, 1.1), yticks=[], xticks=range(num_v))
-    ax.set_xlabel("place in the window (coarse bins): v lies at (v + 1/2)/λ - 1/2")
+    ax.set(xlim=(-1.55, num_v + 0.55), ylim=(-1.6, 1.1), yticks=[], xticks=range(num_v))
+    ax.set_xlabel("place (coarse bins): v lies at (v + 1/2)/λ - 1/2")
     ax.spines[:].set_visible(False)
-    coarse, fine = (TRUTH, "coarse bin, ■ its centre"), (PREDICTION, "fine bin, ◆ its centre")
-    look.legend(figure, [coarse, fine, (IGNORED, "outside the window")])
+    coarse, fine = (TRUTH, "coarse, ■ its centre"), (PREDICTION, "fine, ◆ its centre")
+    look.legend(figure, [coarse, fine, (IGNORED, "outside")])
     return figure
 
 
@@ -176,19 +182,19 @@ def _coarse_bin(ax: Axes, k: int, inside: bool) -> None:
         look.hatch(ax, box)
     words = f"entry {k}" if inside else "pad value"
     back = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-    ax.text(k, 0.72, words, ha="center", fontsize=8.5, bbox=back)
+    ax.text(k, 0.72, words, ha="center", bbox=back)
 
 
 def _fine_bin(ax: Axes, v: int, lam: int) -> None:
     """Bin v below the coarse ones, with a line up to the place it reads."""
     centre, colour = (v + 0.5) / lam - 0.5, PREDICTION.colour
-    draw_box(ax, (centre - 0.5 / lam, -1.3, centre + 0.5 / lam, -0.55), PREDICTION, 1.2)
-    ax.plot(centre, -0.75, PREDICTION.marker, color=colour, markersize=5)
-    ax.plot([centre, centre], [-0.7, 0.5], color=colour, linestyle="dotted", linewidth=1)
-    ax.text(centre, -1.05, f"v = {v}\n{centre:g}", ha="center", va="center", fontsize=8)
+    draw_box(ax, (centre - 0.5 / lam, -1.55, centre + 0.5 / lam, -0.45), PREDICTION, 1.2)
+    ax.plot(centre, -0.62, PREDICTION.marker, color=colour, markersize=5)
+    ax.plot([centre, centre], [-0.55, 0.5], color=colour, linestyle="dotted", linewidth=1)
+    ax.text(centre, -1.12, f"v = {v}\n{centre:g}", ha="center", va="center")
 
 
-@look.styled
+@look.readable
 def rim(side_bins: int, lams: Sequence[int] = (1, 2, 4)) -> Figure:
     """The rim of the fused op: the pad value's share in every bin of a window.
 
@@ -196,18 +202,21 @@ def rim(side_bins: int, lams: Sequence[int] = (1, 2, 4)) -> Figure:
         side_bins: V = U of the input.
         lams: one window each.
     """
-    figure = look.new_picture(2.9, "The rim: what share of a bin is pad value")
+    sizes = ", ".join(f"{lam * side_bins} x {lam * side_bins}" for lam in lams)
+    alt = (
+        f"Windows of {sizes} bins, shaded by the pad value's share in each bin. It is 0 inside "
+        "and grows towards the rim, which is λ / 2 bins wide; the corners have most."
+    )
+    figure = look.new_picture(2.9, "The rim: what share of a bin is pad value", alt=alt)
     axes = figure.subplots(1, len(lams), squeeze=False)[0]
     for ax, lam in zip(axes, lams, strict=True):
         share = _pad_share(side_bins, lam)  # (bins, bins)
         bins, middle = len(share), len(share) // 2
         shades: dict[str, Any] = {"cmap": look.mask_shades(), "vmin": 0, "vmax": 0.8}
         drawn = ax.imshow(share, interpolation="nearest", **shades)
-        size, corner = f"{bins} x {bins} bins", f"corner {share[0, 0]:.2g}"
-        ax.set_title(f"λ = {lam}: {size},\nrim {lam // 2}, {corner}")
+        ends = f"edge {share[0, middle]:.2g}, corner {share[0, 0]:.2g}"
+        ax.set_title(f"λ = {lam}: rim {lam // 2},\n{ends}")
         ax.set(xlabel="u (fine bins)", xticks=[0, bins - 1], yticks=[0, bins - 1])
-        for v in (0, middle) if lam > 1 else (middle,):  # at the rim and inside
-            ax.text(middle, v, f"{share[v, middle]:.2g}", ha="center", va="center", fontsize=8)
     axes[0].set_ylabel("v (fine bins)")
     figure.colorbar(drawn, ax=axes, label="share of pad value", shrink=0.8)
     return figure
@@ -224,7 +233,7 @@ def _pad_share(side_bins: int, lam: int) -> Array:
     return np.asarray(1 - swap_align2nat_windows(x, lam, middle, 0.0)[0])
 
 
-@look.styled
+@look.readable
 def memory_bars(
     names: Sequence[str], between: Sequence[float], fused: Sequence[float]
 ) -> Figure:
@@ -235,7 +244,12 @@ def memory_bars(
         between, fused: MiB.
     """
     title = "Mask values of one image: with the tensor between, and fused"
-    figure = look.new_picture(3.1, title)
+    alt = (
+        f"Two bars per level, on a log scale. With the tensor between they grow from "
+        f"{_short(between[0])} to {_short(between[-1])}, fused from {_short(fused[0])} to "
+        f"{_short(fused[-1])}; numbers without a unit are MiB."
+    )
+    figure = look.new_picture(3.1, title, alt=alt)
     ax = figure.subplots()
     position = np.arange(len(names))
     hatched: dict[str, Any] = {"color": "white", "edgecolor": PREDICTION.colour, "hatch": "///"}
@@ -245,7 +259,7 @@ def memory_bars(
         ax.bar(position + 0.2, fused, 0.38, label="fused", **filled),
     ]
     for drawn, values in zip(bars, (between, fused), strict=True):
-        ax.bar_label(drawn, [_short(value) for value in values], fontsize=look.SMALL, padding=1)
+        ax.bar_label(drawn, [_short(value) for value in values], padding=1)
     ax.set(yscale="log", ylabel="MiB, float32 (log scale)", xlabel="level")
     ax.set_ylim(min(fused) / 3, max(between) * 4)
     ax.set_xticks(position, names)
@@ -268,7 +282,11 @@ def one_object(image: Any, truth: Any, masks: Mapping[str, Any], title: str = ""
         image: (3, H, W). truth: (H, W) bool, with a pixel at least.
         masks: by name (H, W) bool.
     """
-    figure = look.new_picture(look.WIDTH_INCHES / (len(masks) + 0.3) + 1.0, title)
+    stored = {name: iou(as_array(mask), as_array(truth)) for name, mask in masks.items()}
+    said = ", ".join(f"{name} {value:.3f}" for name, value in stored.items())
+    alt = f"One object over and over, its true outline and what the bins can say. IoU: {said}."
+    wide = look.NARROW_INCHES
+    figure = look.new_picture(wide / (len(masks) + 0.3) + 0.9, title, wide, alt)
     axes = figure.subplots(1, len(masks), squeeze=False)[0]
     pixels = np.argwhere(as_array(truth))  # (pixels, 2): y, x
     (top, left), (bottom, right) = pixels.min(0), pixels.max(0)
@@ -278,7 +296,7 @@ def one_object(image: Any, truth: Any, masks: Mapping[str, Any], title: str = ""
         show_image(ax, image)
         outline_mask(ax, truth, TRUTH, 1.2)
         outline_mask(ax, mask, PREDICTION, 1.6)
-        ax.set_title(f"{name}\nIoU {iou(as_array(mask), as_array(truth)):.3f}")
+        ax.set_title(f"{name}\nIoU {stored[name]:.3f}")
         ax.set(xlim=(x - half, x + half), ylim=(y + half, y - half), facecolor=look.PAPER)
         ticks = [round(tick) for tick in (x - half, x, x + half)]
         ax.set(xticks=ticks, yticks=[round(tick) for tick in (y - half, y, y + half)])
@@ -288,7 +306,7 @@ def one_object(image: Any, truth: Any, masks: Mapping[str, Any], title: str = ""
     return figure
 
 
-@look.styled
+@look.readable
 def truth_beside_prediction(
     image: Any, truth: Instances, prediction: Instances, class_names: Sequence[str]
 ) -> Figure:
@@ -299,7 +317,12 @@ def truth_beside_prediction(
         truth, prediction: as in `draw_instances`.
     """
     title = "The same picture: what is there, and what the network found"
-    left, right = look.new_picture(4.1, title).subplots(1, 2)
+    names, found = (
+        ", ".join(class_names[int(label)] for label in as_array(objects["labels"]))
+        for objects in (truth, prediction)
+    )
+    alt = f"Outlines with names on one image. Left, the truth: {names}. Right, found: {found}."
+    left, right = look.new_picture(4.1, title, alt=alt).subplots(1, 2)
     words = "truth (solid)"
     draw_instances(image, truth, class_names, words, left, TRUTH, boxes=False)
     words = "prediction (dashed), with scores"
@@ -310,7 +333,7 @@ def truth_beside_prediction(
 # --- what happens to single entries -----------------------------------------------------------
 
 
-@look.styled
+@look.readable
 def gradient_paths(grad: Any, title: str = "") -> Figure:
     """Where a gradient arrives in an aligned tensor: a dot in every bin that gets some.
 
@@ -319,7 +342,8 @@ def gradient_paths(grad: Any, title: str = "") -> Figure:
         title: over the picture.
     """
     values = as_array(grad)
-    figure = look.new_picture(3.1, title)
+    alt = f"A wall of bins; a dot marks the {np.count_nonzero(values)} that get a gradient."
+    figure = look.new_picture(3.1, title, alt=alt)
     ax = figure.subplots()
     wall = draw_wall(ax, (values != 0).astype(float))
     for place in np.argwhere(values):
@@ -329,7 +353,7 @@ def gradient_paths(grad: Any, title: str = "") -> Figure:
     return figure
 
 
-@look.styled
+@look.readable
 def survivors(mask: Any, title: str = "") -> Figure:
     """Which entries of a natural tensor come back from a round trip: the others are hatched.
 
@@ -338,10 +362,15 @@ def survivors(mask: Any, title: str = "") -> Figure:
         title: over the picture.
     """
     values = np.where(as_array(mask), 0.55, np.nan)
-    figure = look.new_picture(3.9, title)
+    lost = int(np.isnan(values).sum())
+    alt = (
+        f"A wall of bins: {values.size - lost} come back from the round trip, {lost} at the "
+        "rim of the picture are hatched and lost."
+    )
+    figure = look.new_picture(3.9, title, alt=alt)
     ax = figure.subplots()
     draw_wall(ax, values)
     ax.set(xlabel="window centre x (cells)", ylabel="window centre y (cells)")
-    back, lost = "comes back", "lost: it spoke of a pixel outside"
-    look.legend(figure, [(Pen("back", look.INK, "solid"), back), (IGNORED, lost)])
+    entries = [(Pen("back", look.INK, "solid"), "comes back")]
+    look.legend(figure, [*entries, (IGNORED, "lost: it spoke of a pixel outside")])
     return figure

@@ -19,6 +19,7 @@ from ..base.files import written_whole
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from PIL import Image
 
 Array = np.ndarray[Any, Any]
 Given = ParamSpec("Given")
@@ -46,10 +47,10 @@ IGNORED = Pen("ignored", "#B0B0B0", (0, (1, 1.5)), hatch="////")
 FOLLOWED = Pen("followed value", "#882255", "solid", marker="o")
 
 PAPER, INK = "#F1F1F1", "#606060"  # mask values 0 and 1
-WIDTH_INCHES = 7.0  # 700 px at notebook resolution
-NARROW_INCHES = 4.2  # so wide that the smallest text has 9 px on a phone of 380 px
+WIDTH_INCHES = 7.0  # 700 px at notebook resolution; drawn in the `readable` style
+NARROW_INCHES = 4.2  # `styled`: the smallest text has 9 px where it is shown 380 px wide
 SCREEN_DPI, PRINT_DPI = 100, 160
-SMALL = 7.5  # points, the smallest text in any picture
+COLOURS, NEARLY = 128, 8  # of a picture with a palette; in steps of 256
 STYLE: Any = {
     "text.parse_math": False,  # "$" stands in names of files and classes
     "font.size": 9,
@@ -106,15 +107,19 @@ def _picture_class() -> type[Figure]:
     from matplotlib.figure import Figure
 
     class Picture(Figure):
-        """A figure that Jupyter shows without pyplot. alt: what it shows, in words."""
+        """A figure that Jupyter shows without pyplot.
 
-        alt = ""
+        alt: what it shows, in words. sharpness: pixels drawn per px that it is shown with, two
+        for a fine screen and a phone; of photos fewer, whose noise does not pack.
+        """
+
+        alt, sharpness = "", 2.0
 
         def _repr_png_(self) -> Any:
-            pixels = png(
-                self, SCREEN_DPI if self.get_figwidth() > NARROW_INCHES else PRINT_DPI, True
-            )
-            return (pixels, {"alt": self.alt}) if self.alt else pixels
+            pixels = png(self, round(self.sharpness * SCREEN_DPI), True)
+            width_px = int.from_bytes(pixels[16:20], "big")  # a PNG's header
+            shown: dict[str, Any] = {"width": round(width_px / self.sharpness)}
+            return pixels, shown | ({"alt": self.alt} if self.alt else {})
 
     return Picture
 
@@ -137,7 +142,7 @@ def png(figure: Figure, dpi: int = PRINT_DPI, palette: bool = False) -> bytes:
     """The whole figure as PNG bytes: the canvas grows where something would be cut off.
 
     Args:
-        palette: 256 colours instead of all, a quarter of the bytes. Drawings lose nothing,
+        palette: few colours instead of all, a fifth of the bytes. Drawings lose nothing,
             photographs a little.
     """
     from PIL import Image
@@ -146,9 +151,25 @@ def png(figure: Figure, dpi: int = PRINT_DPI, palette: bool = False) -> bytes:
     figure.savefig(drawn, format="png", dpi=dpi, bbox_inches="tight")
     picture = Image.open(drawn).convert("RGB")
     if palette:
-        picture = picture.quantize(256, dither=Image.Dither.NONE)
+        picture = _few_colours(picture)
     picture.save(packed, format="png", optimize=True)
     return packed.getvalue()
+
+
+def _few_colours(picture: Image.Image) -> Image.Image:
+    """The picture with a palette that has every pen: a photo's many shades would mix them."""
+    from PIL import Image, ImageColor
+
+    pens = (TRUTH, PREDICTION, POSITIVE, IGNORED, FOLLOWED)
+    kept = [ImageColor.getrgb(colour) for colour in ("#FFF", "#000", *(p.colour for p in pens))]
+    most = COLOURS - len(kept)
+    chosen = picture.quantize(most, dither=Image.Dither.NONE).getpalette() or []
+    common = np.reshape(chosen[: 3 * most], (-1, 3))  # (colours, 3)
+    # Of two shades that nearly agree Pillow may take either: a kept one stands alone.
+    is_apart = (abs(common[:, None] - np.array(kept)).max(-1) > NEARLY).all(1)  # (colours,)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(np.concatenate([kept, common[is_apart]]).ravel().tolist())
+    return picture.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
 def save(figure: Figure, path: str | Path, dpi: int = PRINT_DPI, palette: bool = False) -> None:

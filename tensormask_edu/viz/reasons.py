@@ -43,7 +43,14 @@ def windows_by_reason(
     """
     numbers = as_array(reasons)
     title = "Which windows are positive, and why the others are not"
-    figure = look.new_picture(8.8 if len(shown) > 2 else 5.2, title)
+    counts = ", ".join(
+        f"{int((numbers == number).sum())} {pen.meaning}" for number, pen in enumerate(REASONS)
+    )
+    alt = (
+        f"An image {len(shown)} times, a mark at the centre of every window of one size, by "
+        f"reason. Of all windows: {counts}."
+    )
+    figure = look.new_picture(8.8 if len(shown) > 2 else 5.2, title, alt=alt)
     axes = figure.subplots(-(-len(shown) // 2), 2, squeeze=False).ravel()
     for ax, (level, size_id) in zip(axes, shown, strict=True):
         height, width = show_image(ax, image)
@@ -88,7 +95,12 @@ def bars_side_by_side(
     Args:
         names: under the bars. values: group -> one number per name. axes: labels of x and y.
     """
-    figure = look.new_picture(3.6, title)
+    said = "; ".join(
+        f"{group}: {', '.join(f'{height:.3g}' for height in heights)}"
+        for group, heights in values.items()
+    )
+    alt = f"{title}. Bars by {axes[0]}, {axes[1]}. {said}.".replace("\n", " ")
+    figure = look.new_picture(3.6, title, alt=alt)
     ax, place, width = figure.subplots(), np.arange(len(names)), 0.8 / len(values)
     looks = ({"color": TRUTH.colour}, {"facecolor": "white", "edgecolor": PREDICTION.colour})
     for k, (group, heights) in enumerate(values.items()):

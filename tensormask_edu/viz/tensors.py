@@ -124,7 +124,7 @@ def mark_bin(ax: Axes, box: Sequence[float], pen: Pen) -> None:
 # --- one tensor, two ways to file it ----------------------------------------------------------
 
 
-@look.styled
+@look.readable
 def window_wall(
     tensor: Any,
     image: Any,
@@ -148,16 +148,22 @@ def window_wall(
     v, u, height, width = values.shape
     y, x = window if window is not None else (height // 2, width // 2)
     shape = f"({v}, {u}, {height}, {width})"
-    figure = look.new_picture(4.1, f"A mask tensor of shape (V, U, H, W) = {shape}")
+    alt = (
+        f"Left: an image with a cross every {sigma_hw:g} px and a window of {v} x {u} bins "
+        f"around one of them. Right: {height} x {width} blocks, a window's bins in each; those "
+        "near the object hold pieces of its mask."
+    )
+    title = f"A mask tensor of shape (V, U, H, W) = {shape}"
+    figure = look.new_picture(4.1, title, alt=alt)
     left, right = figure.subplots(1, 2, width_ratios=[0.8, 1])
     show_image(left, image)
     if mask is not None:
         outline_mask(left, mask, TRUTH)
     draw_cells(left, height, width, sigma_hw)
     draw_window(left, (y * sigma_hw, x * sigma_hw), (v, u), sigma_vu)
-    window_words = f"the square is one window, bins of {sigma_vu:g} px"
-    left.set_title(f"image: + is a cell every {sigma_hw:g} px,\n{window_words}")
-    words = f"wall: block (y, x) is that cell's window,\n{v} x {u} bins of mask"
+    window_words = f"square: one window, bins of {sigma_vu:g} px"
+    left.set_title(f"+: a cell every {sigma_hw:g} px,\n{window_words}")
+    words = f"block (y, x): the window of that cell,\n{v} x {u} bins of mask"
     wall = draw_wall(right, values, title=words)
     mark_block(right, wall.block(y, x), POSITIVE)
     right.set(xlabel="x (cells)", ylabel="y (cells)")
@@ -188,7 +194,7 @@ def draw_window(
     draw_box(ax, (x[0], y[0], x[-1], y[-1]), POSITIVE, 2)
 
 
-@look.styled
+@look.readable
 def two_representations(
     natural: Any,
     pixel: tuple[int, int] | None = None,
@@ -210,7 +216,12 @@ def two_representations(
     py, px = pixel if pixel is not None else (height // 2, width // 2)
     wy, wx = window if window is not None else (py - 1, px - 1)
     aligned = _outside_as_nan(reference.nat2align(values[None], pad_value=OUTSIDE)[0])
-    figure = look.new_picture(4.3, "Two ways to file the same mask values")
+    alt = (
+        f"Two walls of {height} x {width} blocks with the same values. What is said of pixel "
+        f"({py}, {px}) lies in as many blocks as bins on the left, in one block on the right; "
+        f"window ({wy}, {wx}) is one block on the left and scattered on the right."
+    )
+    figure = look.new_picture(4.3, "Two ways to file the same mask values", alt=alt)
     left, right = figure.subplots(1, 2)
     in_natural = draw_wall(left, values, title="natural: one block = one window")
     in_aligned = draw_wall(right, aligned, title="aligned: one block = one pixel")
@@ -232,7 +243,7 @@ def two_representations(
     return figure
 
 
-@look.styled
+@look.readable
 def diagonal_shear(
     extent: int = 9, side_bins: int = 5, pixel: int = 4, window: int = 3
 ) -> Figure:
@@ -252,13 +263,19 @@ def diagonal_shear(
     pixels = np.broadcast_to(np.arange(extent, dtype=float), (side_bins, extent))
     aligned = pixels.reshape(1, side_bins, 1, extent, 1)
     natural = _outside_as_nan(reference.align2nat(aligned, pad_value=OUTSIDE))
-    figure = look.new_picture(4.9, "align2nat is a shear of the (v, y) plane")
+    alt = (
+        f"Two planes of numbers, v down and y to the right. Above, pixel {pixel} is a column "
+        f"and window {window} a diagonal. Below, row v has slid by v cells: the pixel is a "
+        "diagonal, the window a column."
+    )
+    title = "align2nat is a shear of the (v, y) plane"
+    figure = look.new_picture(6.2, title, alt=alt)
     upper, lower = figure.subplots(2, 1, sharex=True)
     _plane(upper, aligned[0, :, 0, :, 0])
     _plane(lower, natural[0, :, 0, :, 0])
-    words = "aligned: a column is one pixel, seen from V windows; a window is a diagonal"
+    words = "aligned: a column is one pixel, seen from V windows;\na window is a diagonal"
     upper.set_title(words)
-    words = "natural: a column is one window, its V bins in order; a pixel is a diagonal"
+    words = "natural: a column is one window, its V bins in order;\na pixel is a diagonal"
     lower.set_title(words)
     for v in range(-half, half + 1):
         row = v + half
@@ -267,9 +284,9 @@ def diagonal_shear(
         _square(lower, row, pixel - v, FOLLOWED, dot=True)
         _square(lower, row, window, POSITIVE)
         slide = f"slide {abs(v)} {'left' if v > 0 else 'right'}" if v else "stay"
-        lower.text(extent - 0.3, row, slide, fontsize=8, va="center")
+        lower.text(extent - 0.3, row, slide, va="center")
     upper.set(ylabel="v")
-    words = "y (cells): pixel in the aligned plane, window centre in the natural one"
+    words = "y (cells): above of the pixel, below of the window's centre"
     lower.set(xlabel=words, ylabel="v")
     entries = [(FOLLOWED, f"pixel {pixel}"), (POSITIVE, f"window {window}")]
     look.legend(figure, [*entries, (IGNORED, "outside: pad value")])
@@ -287,8 +304,8 @@ def _plane(ax: Axes, pixels: Array) -> None:
         else:
             draw_box(ax, box, ENTRY, 0.5)
             number = f"{pixels[row, column]:.0f}"
-            ax.text(column, row, number, ha="center", va="center", fontsize=8)
-    ax.set(xlim=(-0.52, columns + 0.9), ylim=(rows - 0.48, -0.52))
+            ax.text(column, row, number, ha="center", va="center")
+    ax.set(xlim=(-0.52, columns + 1.2), ylim=(rows - 0.48, -0.52))
     ax.set_xticks(range(columns))
     ax.set_yticks(range(rows), [f"{v:+d}" if v else "0" for v in range(-half, half + 1)])
     ax.tick_params(length=0, labelbottom=True)
@@ -307,7 +324,7 @@ def _square(ax: Axes, row: int, column: int, pen: Pen, dot: bool = False) -> Non
 # --- the swap ---------------------------------------------------------------------------------
 
 
-@look.styled
+@look.readable
 def sixteen_taps(
     side_bins: int = 3, lam: int = 2, output: tuple[int, int, int, int] = (4, 1, 2, 2)
 ) -> Figure:
@@ -329,24 +346,28 @@ def sixteen_taps(
     top, left = np.maximum(taps[:, 2:].min(0) - 1, 0)
     bottom, right = taps[:, 2:].max(0) + 2
 
-    title = f"The {len(taps)} taps of one output entry of swap_align2nat, λ = {lam}"
-    figure = look.new_picture(4.2, title)
+    title = f"The {len(taps)} taps of one entry of swap_align2nat, λ = {lam}"
+    outside, bins = int(unit - sum(shares) * unit), lam * side_bins
+    alt = (
+        f"Left: one of {bins} x {bins} bins of a window. Right: the {len(taps)} input entries "
+        f"that it is made of, each with its weight in parts of {unit}; {outside} parts fall "
+        "outside."
+    )
+    figure = look.new_picture(4.2, title, alt=alt)
     result, source = figure.subplots(1, 2, width_ratios=[0.6, 1])
-    bins = lam * side_bins
     empty = np.zeros((bins, bins, 1, 1))  # one cell's window
-    wall = draw_wall(result, empty, title=f"output: the window of cell ({y}, {x})")
+    wall = draw_wall(result, empty, title=f"output: window of cell ({y}, {x})")
     mark_bin(result, wall.bin(v, u, 0, 0), FOLLOWED)
     result.set_xticks(np.arange(bins) + 0.5, range(bins))
     result.set_yticks(np.arange(bins) + 0.5, range(bins))
     result.set(xlabel="u (output bins)", ylabel="v (output bins)")
     shown = np.zeros_like(weights[:, :, top:bottom, left:right])
-    wall = draw_wall(source, shown, (top, left), f"input: weights, in parts of {unit}")
+    wall = draw_wall(source, shown, (top, left), f"input: weights, parts of {unit}")
     for tap, share in zip(taps, shares, strict=True):
         x0, y0, x1, y1 = box = wall.bin(tap[0], tap[1], tap[2] - top, tap[3] - left)
         draw_box(source, box, FOLLOWED, width=1.2, fill=True)
         middle = ((x0 + x1) / 2, (y0 + y1) / 2)
         source.text(*middle, str(int(share * unit)), ha="center", va="center")
-    outside = int(unit - sum(shares) * unit)
     rest = f" + {outside} of the pad value outside" if outside else ""
     source.set(xlabel=f"x (input cells)\nsum: {unit - outside}{rest}", ylabel="y (input cells)")
     return figure
@@ -367,7 +388,7 @@ def _tap_weights(side_bins: int, lam: int, output: tuple[int, int, int, int]) ->
 # --- the bipyramid ----------------------------------------------------------------------------
 
 
-@look.styled
+@look.readable
 def bipyramid(geometry: Geometry) -> Figure:
     """The largest window of each level at true scale, filled with the same object.
 
@@ -379,11 +400,16 @@ def bipyramid(geometry: Geometry) -> Figure:
     """
     size_id = geometry.num_sizes - 1
     sides = [geometry.side_px(level, size_id) for level in range(geometry.num_levels)]
-    slots = [max(side, 0.1 * sum(sides)) for side in sides]  # room for the words
+    slots = [max(side, 0.2 * sum(sides)) for side in sides]  # room for the words
     lefts = np.cumsum([0.0, *(slot + 0.03 * sides[-1] for slot in slots)])
     total = float(lefts[-1])
-    height = 2 * (look.WIDTH_INCHES * sides[-1] / total + 1.0)
-    figure = look.new_picture(height, "A window of every level, at true scale")
+    height = 2 * (look.WIDTH_INCHES * sides[-1] / total + 1.3)
+    alt = (
+        f"A lobed object in a window of each level, {', '.join(map(str, sides))} px long. "
+        "Above, every window has as many bins, so it is coarse in the large ones. Below, bins "
+        "keep their size, and the largest window draws it finest."
+    )
+    figure = look.new_picture(height, "A window of every level, at true scale", alt=alt)
     upper, lower = figure.subplots(2, 1)
     upper.set_title("feature pyramid: bins grow with the stride")
     lower.set_title("tensor bipyramid: bins keep their size")
@@ -391,7 +417,7 @@ def bipyramid(geometry: Geometry) -> Figure:
         pyramid = Geometry(geometry.strides_px, geometry.sides_bins, keeps_bins)
         for level, (left, slot) in enumerate(zip(lefts[:-1], slots, strict=True)):
             _scaled_window(ax, pyramid, level, size_id, left + (slot - sides[level]) / 2, total)
-        ax.set(xlim=(0, total), ylim=(1.02 * sides[-1], -0.09 * total), aspect="equal")
+        ax.set(xlim=(0, total), ylim=(1.02 * sides[-1], -0.12 * total), aspect="equal")
         ax.set(xlabel="px", ylabel="px")
         ax.set_yticks([side for side in sides if side >= sides[-1] / 8])
         ax.spines[:].set_visible(False)
@@ -411,7 +437,7 @@ def _scaled_window(
     draw_box(ax, (left, 0, left + side, side), POSITIVE, 1.2)
     words = f"level {level}\n{bins}² bins\nof {geometry.bin_px(level)} px"
     above = (left + side / 2, -0.015 * total)
-    ax.text(*above, words, ha="center", va="bottom", fontsize=look.SMALL)
+    ax.text(*above, words, ha="center", va="bottom")
 
 
 def _blob(bins: int) -> Array:

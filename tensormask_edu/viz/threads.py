@@ -22,7 +22,12 @@ BLOCK_PENS = (TRUTH, PREDICTION, POSITIVE, FOLLOWED)  # by turns
 @look.readable
 def moved_maps(num_v: int = 3, cells: int = 4) -> Figure:
     """Three bins of one column: the slice of each padded map that becomes the result."""
-    figure = look.new_picture(3.7, "One slice per bin: H x W numbers move at once")
+    alt = (
+        f"A padded map of {cells} x {cells} numbers {num_v} times. A frame of as many numbers, "
+        "the slice that becomes the result, lies one row further down each time."
+    )
+    title = "One slice per bin: H x W numbers move at once"
+    figure = look.new_picture(3.7, title, alt=alt)
     half, axes = (num_v - 1) // 2, figure.subplots(1, num_v, sharey=True)
     for i, ax in enumerate(axes):
         ax.set(xlim=(-half - 0.6, cells + half - 0.4), ylim=(cells + half - 0.4, -half - 0.6))
@@ -53,7 +58,12 @@ def blocks_and_threads(shape: tuple[int, int, int, int], threads: int) -> Figure
     count = int(np.prod(shape))
     blocks = -(-count // threads)
     title = f"{count} outputs, {threads} threads a block: {blocks} blocks"
-    figure = look.new_picture(6.4, title)
+    alt = (
+        f"Above, {count} numbered outputs in {blocks} rows of {threads}, a row per block and a "
+        "column per thread; the last places are idle. Below, the same numbers and colours "
+        "where the outputs lie in the tensor's wall."
+    )
+    figure = look.new_picture(6.4, title, alt=alt)
     upper, lower = figure.subplots(2, 1, height_ratios=[1, 2])
     for block, thread in np.ndindex(blocks, threads):
         i, pen = block * threads + thread, BLOCK_PENS[block % len(BLOCK_PENS)]
