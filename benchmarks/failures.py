@@ -260,6 +260,4 @@ def _figure(pairs: list[tuple[Seen, Failure]], config: ModelConfig) -> Any:
     parts = [seen.part(failure) for seen, failure in pairs]
     images, truths, found = zip(*parts, strict=True)
     titles = [f"{number} {f.kind}" for number, (_, f) in enumerate(pairs, start=1)]
-    # One class's name says nothing and would hide the outlines.
-    names = config.class_names if config.num_classes > 1 else ("",)
-    return viz.truth_and_prediction(images, truths, found, names, titles)
+    return viz.truth_and_prediction(images, truths, found, config.class_names, titles)

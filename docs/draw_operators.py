@@ -43,7 +43,8 @@ LOOKS = (POSITIVE, FOLLOWED, TRUTH)
 @readable
 def operators() -> Figure:
     """Six planes: grey squares are input entries, dots what the bins of an output cell read."""
-    figure = new_picture(5.6, "Where each operator reads, in the (v, y) plane of its input")
+    title = "Where each operator reads, in the (v, y) plane of its input"
+    figure = new_picture(5.6, title, alt=str(operators.__doc__))
     for ax, (name, bins, cells, reads_at) in zip(
         figure.subplots(3, 2).flat, PANELS, strict=True
     ):

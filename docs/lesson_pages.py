@@ -24,20 +24,6 @@ Cell = dict[str, Any]
 
 TO_PART = re.compile(r"\[([^\]]+)\]\(\.\./docs/explorer\.md#(\w+)\)")
 EMBEDDED = ("shear", "lam", "assignment")  # where a slider is the lesson; none loads the model
-# Frames cannot fit their height to what they hold: narrow ones are taller. What lies in a frame
-# is light or dark as the site's switch says.
-STYLE = """\
-<style>
-iframe.live { width: 100%; border: 1px solid var(--color-background-border); }
-iframe.shear { height: 27rem; } iframe.lam { height: 40rem; }
-iframe.assignment { height: 43rem; }
-@media (max-width: 33rem) {
-  iframe.shear { height: 33rem; } iframe.lam { height: 58rem; }
-  iframe.assignment { height: 62rem; }
-}
-body[data-theme="light"] iframe.live { color-scheme: light; }
-body[data-theme="dark"] iframe.live { color-scheme: dark; }
-</style>"""
 
 
 def page_of(notebook: Path, explorer: bool = False) -> str:
@@ -89,7 +75,7 @@ def frame(part: str) -> str:
     page = f"../explorer/index.html#{part}"
     inside = f'<a href="{page}">The explorer: {part}</a>'
     attributes = f'class="live {part}" src="{page}/embed" title="The explorer: {part}"'
-    return f'{STYLE}\n<iframe {attributes} loading="lazy">{inside}</iframe>'
+    return f'<iframe {attributes} loading="lazy">{inside}</iframe>'
 
 
 def dress(cell: Cell) -> None:

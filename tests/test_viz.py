@@ -61,6 +61,7 @@ def pictures() -> dict:
         "truth": viz.draw_instances(image, truth, CLASS_NAMES, "truth"),
         "prediction": viz.draw_instances(image, found, CLASS_NAMES, "prediction"),
         "grid": viz.truth_and_prediction([image] * 4, [truth] * 4, [found] * 4, CLASS_NAMES),
+        "page": viz.truths_page([image] * 4, [truth] * 4, CLASS_NAMES, list("abcd")),
         "loss": viz.loss_curve(training_log()),
         "iou": viz.reachable_iou(
             [10, 20, 40], {"growing bins": [0.8, 0.8, 0.8], "4 px": [0.8, 0.9, 0.95]}
@@ -82,9 +83,9 @@ def drawn() -> dict:
     return pictures()
 
 
-WORDS = "truth prediction grid loss iou windows wall two shear taps bipyramid"
+WORDS = "truth prediction grid page loss iou windows wall two shear taps bipyramid"
 NAMES = (*WORDS.split(), "official bipyramid")
-LABELLED = ("truth", "prediction", "grid")  # where objects overlap, their labels may
+LABELLED = ("truth", "prediction", "grid", "page")  # where objects overlap, their labels may
 each_picture = pytest.mark.parametrize("name", NAMES)
 
 
@@ -116,8 +117,8 @@ def test_a_picture_has_a_title_and_named_axes(name, drawn):
     for ax in (ax for ax in axes if ax.axison):
         shared = ax.get_shared_x_axes()
         shares_x = any(other is not ax and shared.joined(ax, other) for other in axes)
-        assert ax.get_xlabel() or shares_x or name == "grid"
-        assert ax.get_ylabel() or name == "grid"
+        assert ax.get_xlabel() or shares_x or name in ("grid", "page")
+        assert ax.get_ylabel() or name in ("grid", "page")
     title = drawn[name].get_suptitle() or drawn[name].axes[0].get_title()
     assert title
 

@@ -164,7 +164,7 @@ def truth_and_prediction(
     return figure
 
 
-@look.styled
+@look.readable
 def truths_page(
     images: Sequence[Any],
     truths: Sequence[Instances],
@@ -182,15 +182,13 @@ def truths_page(
     """
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    figure = look.new_picture(rows * (look.WIDTH_INCHES / columns + 0.3))
+    alt = f"{len(images)} images with the outlines of what is in them."
+    figure = look.new_picture(rows * (look.WIDTH_INCHES / columns + 0.3), alt=alt)
     axes = figure.subplots(rows, columns, squeeze=False).flat
     labels = []
     for ax, image, truth, title in zip(axes, images, truths, titles, strict=False):
-        drawn = _draw_instances(ax, image, truth, class_names, TRUTH, boxes=False)
-        for label in drawn if len(class_names) == 1 else ():
-            label.text.remove()  # they say nothing, and hide small objects
-        labels.append(drawn if len(class_names) > 1 else [])
-        ax.set_title(drawable(title), fontsize=look.SMALL)
+        labels.append(_draw_instances(ax, image, truth, class_names, TRUTH, boxes=False))
+        ax.set_title(drawable(title))
         ax.set(xlabel="", ylabel="")
     for ax in axes[len(images) :]:
         ax.axis("off")
