@@ -91,6 +91,7 @@ def build(twin: Path) -> None:
         resources={"metadata": {"path": str(FOLDER)}},
         record_timing=False,
         store_widget_state=False,
+        coalesce_streams=True,  # what a cell prints is one output, however it came
     ).execute()
     seconds = time.perf_counter() - start
     for cell in _code(notebook):

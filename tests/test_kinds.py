@@ -121,6 +121,20 @@ class Parts(nn.Module):
         return nn.functional.conv2d(x.clamp(min=0), self.kernel, self.bias, padding=1)
 
 
+def test_a_mistake_made_in_one_row_alone_is_named():
+    right = EXERCISES["losses_by_hand"].reference()
+    hit = 0.3 / 3 * float(torch.nn.functional.softplus(torch.tensor(-0.3)))
+    verdict = EXERCISES["losses_by_hand"].verdict(right | {"hit": hit})
+    assert "You forgot gamma inside the sigmoid" in verdict.message
+    assert "miss =" not in verdict.message
+
+
+def test_a_whole_number_is_not_explained_by_a_mistake_that_others_did_not_make():
+    right = EXERCISES["launch_numbers"].reference()
+    verdict = EXERCISES["launch_numbers"].verdict(right | {"v": 1})
+    assert verdict.message == "v = 1 is too small."
+
+
 def test_a_module_is_right_whatever_its_parameters_are_called():
     verdict = EXERCISES["Head"].verdict(Parts)
     assert verdict.passed, verdict.message

@@ -37,6 +37,7 @@ from tensormask_edu.learn.mutants import (
     source_of,
 )
 from tensormask_edu.learn.texts import SHARED, Paragraph, read_texts
+from tensormask_edu.learn.told import known_mistakes
 from tensormask_edu.learn.trials import EVERY_EXERCISE, attempt, right_trial
 from tensormask_edu.viz.lessons import expected_and_yours
 
@@ -186,6 +187,95 @@ def test_picture_and_words_count_the_same_and_mark_the_same_entry(wrong):
     assert verdict.yours[verdict.place] != verdict.expected[verdict.place]
     crosses = [line for ax in picture.axes for line in ax.lines]
     assert crosses, "no wrong entry is in the part that is drawn"
+
+
+@pytest.mark.parametrize(
+    "shape", [(4,), (2, 3), (3, 2, 3), (3, 3, 4, 4), (2, 3, 3, 4, 4), (2, 2, 3, 3, 4, 4)]
+)
+def test_a_result_of_any_number_of_axes_has_a_picture(shape):
+    expected, place = np.zeros(shape), tuple(extent - 1 for extent in shape)
+    yours = expected.copy()
+    yours[place] = 1
+    picture = expected_and_yours(expected, yours, place)
+    assert f"out[{', '.join(map(str, place))}]" in picture.get_suptitle()
+    assert sum(len(ax.lines) for ax in picture.axes) == 1  # the cross
+
+
+def test_a_wrong_mask_of_several_shapes_is_told_and_drawn(capsys):
+    def visible_masks(whole):
+        return whole & (whole.sum(0) == 1)
+
+    picture = learn.check(visible_masks)
+    assert "You take the overlap from both shapes." in capsys.readouterr().out
+    assert [ax.get_title() for ax in picture.axes] == ["expected", "yours"]
+
+
+@pytest.mark.long
+@each_function
+def test_every_known_mistake_has_its_picture(name):
+    """In the first case in which it gives another result, if that has two axes or more."""
+    found = LOOPS[name]
+    for mistake in known_mistakes(found):
+        for case in found.cases:
+            right = right_trial(found, case).numbers
+            wrong = attempt(found, mistake.run, case).numbers
+            if right.ndim < 2 or wrong is None or wrong.shape != right.shape:
+                continue
+            places = np.argwhere(~np.isclose(wrong, right, rtol=0, atol=1e-5))
+            if len(places):
+                place = tuple(map(int, places[0]))
+                picture = expected_and_yours(right, wrong, place, found.axes_of_result)
+                assert len(picture.axes) == 2
+                break
+
+
+@pytest.mark.parametrize("garbage", [1e308, -1e308, np.inf, np.nan])
+def test_memory_that_was_never_written_has_a_picture(garbage):
+    expected = np.random.default_rng(0).random((1, 3, 3, 4, 4))
+    yours = expected.copy()
+    yours[0, 1, 1, 2, 2] = garbage
+    picture = expected_and_yours(expected, yours, (0, 1, 1, 2, 2))
+    assert max(len(text.get_text()) for ax in picture.axes for text in ax.texts) <= 7
+
+
+def test_a_picture_that_cannot_be_drawn_ends_no_check(monkeypatch, capsys):
+    monkeypatch.setattr("tensormask_edu.viz.lessons._walls", lambda *_: 1 / 0)
+    assert learn.check(renamed(nat2align_backwards, "nat2align")) is None
+    assert "There is no picture of this: division by zero" in capsys.readouterr().out
+
+
+def renamed(function, name):
+    function.__name__ = name
+    return function
+
+
+def interpolated(coarse, lam, pad_value=PAD):
+    """As PyTorch does it: beyond the window's edge its outermost bin is repeated."""
+    bins = torch.from_numpy(np.ascontiguousarray(np.moveaxis(coarse, (1, 2), (3, 4))))
+    fine = torch.nn.functional.interpolate(
+        bins.flatten(0, 2)[:, None], scale_factor=lam, mode="bilinear", align_corners=False
+    )
+    fine = fine[:, 0].unflatten(0, bins.shape[:3])  # (N, H, W, lam * V, lam * U)
+    return np.moveaxis(fine.numpy(), (3, 4), (1, 2))
+
+
+def test_a_clamped_edge_is_named_where_weights_are_made_of_the_place():
+    assert "as F.interpolate does" in message_of("up_bilinear", interpolated)
+
+
+def test_an_error_about_shapes_is_that_of_a_mistake_whatever_its_words():
+    def pads_swapped(aligned, pad_value=PAD):
+        num_v, num_u, height, width = aligned.shape[1:]
+        around = [half for half in (num_v // 2, num_u // 2) for _ in "ab"]
+        padded = torch.nn.functional.pad(aligned, around, value=pad_value)
+        maps = [
+            padded[:, i, j, i : i + height, j : j + width]
+            for i in range(num_v)
+            for j in range(num_u)
+        ]
+        return torch.stack(maps, 1).unflatten(1, (num_v, num_u))
+
+    assert "F.pad begins with the *last* axis" in message_of("align2nat_fast", pads_swapped)
 
 
 def test_a_float_index_is_told_where_it_is_made():
@@ -342,7 +432,7 @@ def test_a_mistake_that_explains_most_cases_is_told_with_their_number():
         return transform(natural, pad_value=pad_value)
 
     said = message_of("nat2align", wrong_way_but_for_large_windows)
-    assert re.search(r"In (\d+) of the \1 cases that fail .* wrong way", said), said
+    assert re.search(r"in (\d+) of the \1 cases that fail: .* wrong way", said), said
 
 
 def test_weights_of_a_mixture_are_told():

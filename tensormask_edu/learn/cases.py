@@ -205,9 +205,10 @@ def cases(
 
 def _called(row: Row, grammar: Grammar) -> Row:
     """The row under a name that is true of a grammar."""
-    has_index = any(part.kind == "index" for part in grammar.parts)
-    told = has_index if row.name == "at the border" else grammar.letters & set(row.about)
-    return row if told or not row.about else replace(row, name="other sizes")
+    kinds = {part.kind for part in grammar.parts}
+    needs = {"at the border": "index", "another pad": "pad"}.get(row.name)
+    told = needs in kinds if needs else not row.about or grammar.letters & set(row.about)
+    return row if told else replace(row, name="other sizes")
 
 
 def _what_is_new(grammar: Grammar, row: Row, chosen: Sizes) -> tuple[Any, ...]:

@@ -102,7 +102,7 @@ def _check_kind(
 ) -> None:
     if yours.raw is None:
         raise Failure(exercise.says("nothing returned"))
-    kind, your_kind = type(expected.raw).__name__, type(yours.raw).__name__
+    kind, your_kind = _kind_in_words(expected.raw), _kind_in_words(yours.raw)
     is_array = isinstance(expected.raw, Tensor | np.ndarray)
     if is_array and not isinstance(yours.raw, type(expected.raw)):
         raise Failure(exercise.says("another kind", expected=kind, yours=your_kind))
@@ -112,6 +112,13 @@ def _check_kind(
         raise Failure(exercise.says("no numbers", expected=kind))
     if yours.numbers.shape != expected.numbers.shape:
         raise another_shape(exercise, answer, case, expected, yours)
+
+
+def _kind_in_words(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return "an array"
+    name = type(value).__name__
+    return f"a{'n' * (name[0].lower() in 'aeiou')} {name}"
 
 
 def _check_extra(exercise: Exercise, name: str, answer: Answer) -> None:

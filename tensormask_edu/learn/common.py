@@ -180,19 +180,22 @@ def _never_asked(node: ast.AST) -> ast.AST | None:
 
 
 def _instead_of_asking(form: str) -> Rule:
-    """Every place is made to lie inside: `form` of its name and extent."""
+    """Every place that is read is made to lie inside: `form` of its name and extent."""
 
     def change(node: ast.AST) -> ast.AST | None:
         if not isinstance(node, ast.If):
             return None
         chains = [chain for part in ast.walk(node.test) if (chain := _asked(part))]
-        lines = [
-            form.format(
-                place=ast.unparse(c.comparators[0]), extent=ast.unparse(c.comparators[1])
-            )
-            for c in chains
-        ]
-        return ast.If(ast.Constant(True), ast.parse("\n".join(lines)).body + node.body, [])
+        asked = [tuple(ast.unparse(each) for each in c.comparators) for c in chains]
+        inside = {place: form.format(place=place, extent=extent) for place, extent in asked}
+
+        def read(name: ast.AST) -> ast.AST | None:
+            is_place = isinstance(name, ast.Name) and name.id in inside
+            return _expression(inside[name.id]) if is_place else None  # type: ignore
+
+        # In place of the name, which keeps its value: weights may be made of it too.
+        body = [_Rewrite(read).visit(line) for line in node.body]
+        return ast.If(ast.Constant(True), body, [])
 
     def rule(tree: ast.Module) -> Iterator[ast.Module]:
         if any(_asked(node) for node in ast.walk(tree)):
@@ -264,8 +267,8 @@ COMMON: dict[str, Rule] = {
     "no question below": _where(_not_below),
     "no question above": _where(_not_above),
     "no question": _where(_never_asked),
-    "clipped": _instead_of_asking("{place} = min(max({place}, 0), {extent} - 1)"),
-    "wrapped": _instead_of_asking("{place} = {place} % {extent}"),
+    "clipped": _instead_of_asking("min(max({place}, 0), {extent} - 1)"),
+    "wrapped": _instead_of_asking("{place} % {extent}"),
     "H with W": _h_with_w,
     "V with U": _unpacked("num_v", "num_u"),
     "zero outside": _pad(0),

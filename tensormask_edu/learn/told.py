@@ -286,8 +286,21 @@ def _same(one: Trial, other: Trial) -> bool:
     )
 
 
+# Words of NumPy's and PyTorch's errors about two shapes
+SHAPES_MEET = (
+    "broadcast",
+    "equal size",
+    "must match the size",
+    "must match the existing size",
+    "Sizes of tensors",
+    "multiply up",
+)
+
+
 def _without_numbers(error: Exception | None) -> str:
-    """An error's kind and words: two with other indices are the same."""
+    """An error's kind and words: two with other indices, or two about shapes, are the same."""
+    if any(of_shapes in str(error) for of_shapes in SHAPES_MEET):
+        return "shapes"
     return re.sub(r"-?\d+", "#", f"{type(error).__name__} {error}")
 
 
@@ -302,16 +315,6 @@ def raised(exercise: Exercise, answer: Answer, case: Case, yours: Trial) -> Fail
     words = f"{type(error).__name__}: {error}".rstrip(".")
     message = f"{_line_of(error, answer)}{words}. {idea}".strip()
     return Failure(message, "mistake" if idea else "unknown")
-
-
-# Words of NumPy's and PyTorch's errors about two shapes
-SHAPES_MEET = (
-    "broadcast",
-    "equal size",
-    "must match the size",
-    "Sizes of tensors",
-    "multiply up",
-)
 
 
 def _about(exercise: Exercise, answer: Answer, error: Exception) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LARGEST_WALL = 9  # bins shown per side, so that each has room for its number
 LARGEST_GRID = 12  # rows and columns of a matrix shown
+MOST_DIGITS = 1e5  # a number from here on is written with an exponent
 
 # --- an answer beside the right one -----------------------------------------------------------
 
@@ -38,8 +39,8 @@ def expected_and_yours(
     """An answer beside the right one, around one wrong entry; every wrong entry has a cross.
 
     Args:
-        expected, yours: equal shapes; (N, V, U, H, W) and (V, U, H, W) are drawn as a wall, the
-            image of `place` only, a matrix as numbers.
+        expected, yours: equal shapes; (N, V, U, H, W) and (V, U, H, W) are drawn as a wall, a
+            matrix as numbers, of a stack of either the one that `place` lies in.
         place: the entry that is marked, an index of all axes.
         labels: of a matrix's rows and columns.
         first_column: what a matrix's first column is called, where it is not entry 0.
@@ -51,7 +52,7 @@ def expected_and_yours(
     if first_column:
         name = f"{labels[0]} = {place[0]}, {labels[1]} {place[1] + first_column}"
     title = f"{int(wrong.sum())} of {wrong.size} values are wrong; marked: {name}"
-    while right.ndim > 4:  # the image that is marked
+    while right.ndim > 4 or right.ndim == 3:  # the image or plane that is marked
         right, given, wrong = right[place[0]], given[place[0]], wrong[place[0]]
         place = place[1:]
     if right.ndim == 4:
@@ -76,7 +77,7 @@ def _walls(pair: tuple[Array, Array], wrong: Array, place: Sequence[int], title:
         figure.subplots(1, 2), ("expected", "yours"), pair, strict=True
     ):
         cut = values[:, :, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        shades = np.clip((cut - low) / max(high - low, 1e-9), 0, 1)
+        shades = (np.clip(cut, low, high) - low) / max(high - low, 1e-9)
         wall = draw_wall(ax, 0.5 * shades, (rows[0], columns[0]), name)
         crossed = wrong[:, :, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         for index in np.ndindex(*cut.shape):
@@ -129,7 +130,9 @@ def _number(ax: Axes, at: tuple[float, float], value: float, is_wrong: bool) -> 
     """A value in three characters or so; a wrong one coloured and crossed."""
     is_whole = value == round(value) if np.isfinite(value) else True
     words = f"{value:.0f}" if is_whole or abs(value) >= 10 else f"{value:.1f}"
-    if abs(value) < 1 and not is_whole:
+    if np.isfinite(value) and abs(value) >= MOST_DIGITS:  # memory that nothing was written into
+        words = f"{value:.0e}"
+    elif abs(value) < 1 and not is_whole:
         words = f"{value:.2f}".replace("0.", ".", 1)
     colour = PREDICTION.colour if is_wrong else "black"
     weight = "bold" if is_wrong else "normal"
@@ -285,6 +288,32 @@ def one_object(image: Any, truth: Any, masks: Mapping[str, Any], title: str = ""
         ax.set_xlabel("x (px)", labelpad=4)
         ax.set_ylabel("y (px)", labelpad=6)
     look.legend(figure, [(TRUTH, "true outline"), (PREDICTION, "what the bins can say")])
+    return figure
+
+
+@look.styled
+def beside(truth: Array, windows: Mapping[str, Array]) -> Figure:
+    """A window's mask, made in several ways, each under the true outline and with its IoU.
+
+    truth: bool (V, U); windows: by name (v, u) values in [0, 1], of any number of bins.
+    """
+    said = {}
+    for name, values in windows.items():
+        fine = np.kron(values, np.ones([side // len(values) for side in truth.shape]))
+        said[name] = iou(fine >= 0.5, truth)
+    listed = ", ".join(f"{name} {value:.2f}" for name, value in said.items())
+    alt = f"The same window's mask in {len(said)} ways over the true outline. IoU: {listed}."
+    rows = -(-len(windows) // 2)
+    figure = look.new_picture(2.3 * rows, "", look.NARROW_INCHES, alt)
+    axes = figure.subplots(rows, 2, squeeze=False).ravel()
+    edge = len(truth) - 0.5
+    for ax, (name, values) in zip(axes, windows.items(), strict=False):
+        shades: dict[str, Any] = {"cmap": look.mask_shades(), "vmin": 0, "vmax": 1}
+        ax.imshow(values, extent=(-0.5, edge, edge, -0.5), interpolation="nearest", **shades)
+        ax.contour(np.pad(truth, 1)[1:-1, 1:-1], [0.5], colors="white", linewidths=3)
+        ax.contour(truth, [0.5], colors=TRUTH.colour, linewidths=1.6)
+        ax.set(title=f"{name}\nIoU {said[name]:.2f}", xticks=[], yticks=[])
+    look.legend(figure, [(TRUTH, "true outline")])
     return figure
 
 

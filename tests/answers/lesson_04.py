@@ -75,7 +75,7 @@ def window_mask__wrong__zero_outside(aligned, y, x, pad_value=PAD):
 
 
 def window_mask__wrong__as_list(aligned, y, x, pad_value=PAD):
-    """says: Return a ndarray; yours is a list"""
+    """says: Return an array; yours is a list"""
     return window_mask__right__by_einsum(aligned, y, x, pad_value).tolist()
 
 

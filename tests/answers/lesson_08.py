@@ -166,6 +166,6 @@ def claimed__wrong__flags(apart, lam):
 
 
 def claimed__wrong__a_list(apart, lam):
-    """says: Return a ndarray"""
+    """says: Return an array"""
     near = apart <= 1 / lam
     return np.where(near.sum(1) == 1, near.argmax(1), -1).tolist()

@@ -260,5 +260,5 @@ def sort_errors__wrong__fails_without_objects(ious):
 
 
 def sort_errors__wrong__a_list(ious):
-    """says: Return a ndarray"""
+    """says: Return an array"""
     return sort_errors__right__crossed_out(ious).tolist()

@@ -88,7 +88,7 @@ def flat_places__wrong__values(padded, n, y, x):
 
 
 def flat_places__wrong__a_list(padded, n, y, x):
-    """says: Return a ndarray"""
+    """says: Return an array"""
     return walked(padded, n, y, x).tolist()
 
 

@@ -75,6 +75,7 @@ class Numbers:
             self._explained(whole, given, left)
             or self._changed_places(given, left)
             or self._explained(known, given, left)
+            or self._explained(known, given, left, elsewhere_right=True)
         ):
             ideas[found[0]] = found[1]
             left = [row for row in left if row not in found[0]]
@@ -85,26 +86,40 @@ class Numbers:
         return ideas | {rows: "" if idea in rows else idea for idea, rows in by_idea.items()}
 
     def _explained(
-        self, known: Sequence[Mistake], given: Mapping[str, Any], left: Sequence[str]
+        self,
+        known: Sequence[Mistake],
+        given: Mapping[str, Any],
+        left: Sequence[str],
+        elsewhere_right: bool = False,
     ) -> tuple[Rows, str] | None:
-        """The rows of the mistake that explains most, and its sentence."""
+        """The rows of the mistake that explains most, and its sentence.
+
+        elsewhere_right: it may be made in some of its rows, the others being right.
+        """
         most: tuple[Rows, str] | None = None
         for mistake in known:
-            rows = tuple(row for row in self._given_by(mistake, given) if row in left)
+            found = self._given_by(mistake, given, elsewhere_right)
+            rows = tuple(row for row in found if row in left)
             # One whole number alone is that of some edit by chance too often
-            by_chance = mistake.partly and len(rows) < 2 and not any(given[r] % 1 for r in rows)
+            is_likely = len(rows) > 1 or any(given[row] % 1 for row in rows)
+            by_chance = (mistake.partly or elsewhere_right) and not is_likely
             if not by_chance and len(rows) > len(most[0] if most else ()):
                 most = rows, says(self.texts, mistake.headings[0])
         return most
 
-    def _given_by(self, mistake: Mistake, given: Mapping[str, Any]) -> list[str]:
-        """The wrong rows that a mistake gives; none if it makes wrong a row that is right."""
+    def _given_by(
+        self, mistake: Mistake, given: Mapping[str, Any], elsewhere_right: bool
+    ) -> list[str]:
+        """The wrong rows that a mistake gives.
+
+        None if it makes wrong a row that is right, unless it may be right elsewhere.
+        """
         try:
             known = mistake.run()
             rows = [row for row in self.reference() if not self._is_right(row, known[row])]
         except Exception:
             return []  # a mistake may not run, or not give the row
-        if any(self._is_right(row, given.get(row)) for row in rows):
+        if not elsewhere_right and any(self._is_right(row, given.get(row)) for row in rows):
             return []
         return [row for row in rows if _gap(given.get(row), known[row]) <= self.tolerances[row]]
 

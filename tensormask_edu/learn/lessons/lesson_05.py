@@ -6,13 +6,11 @@ next: learn/lessons/lesson_06.py
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ... import reference
-from ...masks import iou
 from ...viz import look
 from ...viz.look import POSITIVE, PREDICTION, TRUTH, draw_box
 from ...viz.tensors import natural_of
@@ -47,7 +45,7 @@ def _ramp(num_v: int, num_u: int) -> Array:
 def up_nearest(coarse: Array, lam: float) -> Array:
     """Every fine bin gets the value of the coarse bin that its centre lies in.
 
-    coarse: (N, V, U, H, W) -> (N, lam*V, lam*U, H, W), both whole numbers. Section 3.4.
+    coarse: (N, V, U, H, W) -> (N, lam*V, lam*U, H, W), both whole numbers. Section 3.
     """
     num, num_v, num_u, height, width = coarse.shape
     fine_v, fine_u = round(lam * num_v), round(lam * num_u)
@@ -82,7 +80,7 @@ exact_on_a_plane = predict("exact_on_a_plane", EXACT, _which)
 def up_bilinear(coarse: Array, lam: float, pad_value: float = PAD) -> Array:
     """Every fine bin blends the coarse bins around its centre; beyond the window lies the pad.
 
-    coarse: (N, V, U, H, W) -> (N, lam*V, lam*U, H, W), both whole numbers. Section 3.4.
+    coarse: (N, V, U, H, W) -> (N, lam*V, lam*U, H, W), both whole numbers. Section 3.
     """
     num, num_v, num_u, height, width = coarse.shape
     fine_v, fine_u = round(lam * num_v), round(lam * num_u)
@@ -114,7 +112,7 @@ def up_align2nat(aligned: Array, lam: float, pad_value: float = PAD) -> Array:
     """Coarse aligned bins to fine natural ones: blend, then every window collects its pixels.
 
     aligned: (N, V, U, H, W), bins lam cells apart -> (N, lam*V, lam*U, H, W), one cell apart;
-    lam*V and lam*U odd. Section 3.4.
+    lam*V and lam*U odd. Section 3.
     """
     fine = up_bilinear(aligned, lam, pad_value)
     _, fine_v, fine_u, height, width = fine.shape
@@ -172,32 +170,6 @@ def scene(shapes: Array, window: tuple[int, int], side_px: int) -> Figure:
     ax.text(12, 3.5, "ellipse", ha="center", va="center")
     ax.text(24, 24.5, "rectangle", ha="center", va="center")
     ax.set(xlabel="x (px)", ylabel="y (px)", title="× the window's centre")
-    return figure
-
-
-@look.styled
-def beside(truth: Array, windows: Mapping[str, Array]) -> Figure:
-    """A window's mask, made in several ways, each under the true outline and with its IoU.
-
-    truth: bool (V, U); windows: by name (v, u) values in [0, 1], of any number of bins.
-    """
-    said = {}
-    for name, values in windows.items():
-        fine = np.kron(values, np.ones([side // len(values) for side in truth.shape]))
-        said[name] = iou(fine >= 0.5, truth)
-    listed = ", ".join(f"{name} {value:.2f}" for name, value in said.items())
-    alt = f"The same window's mask in {len(said)} ways over the true outline. IoU: {listed}."
-    rows = -(-len(windows) // 2)
-    figure = look.new_picture(2.3 * rows, "", look.NARROW_INCHES, alt)
-    axes = figure.subplots(rows, 2, squeeze=False).ravel()
-    edge = len(truth) - 0.5
-    for ax, (name, values) in zip(axes, windows.items(), strict=False):
-        shades: dict[str, Any] = {"cmap": look.mask_shades(), "vmin": 0, "vmax": 1}
-        ax.imshow(values, extent=(-0.5, edge, edge, -0.5), interpolation="nearest", **shades)
-        ax.contour(np.pad(truth, 1)[1:-1, 1:-1], [0.5], colors="white", linewidths=3)
-        ax.contour(truth, [0.5], colors=TRUTH.colour, linewidths=1.6)
-        ax.set(title=f"{name}\nIoU {said[name]:.2f}", xticks=[], yticks=[])
-    look.legend(figure, [(TRUTH, "true outline")])
     return figure
 
 
