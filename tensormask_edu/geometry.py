@@ -6,7 +6,7 @@ for, in which the model predicts one mask, a grid of *bins*. The windows of cell
 k are centred at pixel (x * stride, y * stride): the corner convention of the official code.
 
 Two units (paper, section 3): `sigma_hw` is the distance in pixels between neighbouring cells,
-`sigma_vu` the distance between neighbouring mask bins. In the tensor bipyramid (section 4.2)
+`sigma_vu` the distance between neighbouring mask bins. In the tensor bipyramid (section 3)
 every level's bins are 4 px (the finest stride), so a window on level k has `lams[k] = 2**k`
 times as many bins per side as one on level 0.
 

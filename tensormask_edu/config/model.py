@@ -59,7 +59,7 @@ class ModelConfig:
     prior: float = 0.01  # probability of every class before training
     pad_value: float = -6.0  # what a mask logit outside the tensor counts as: surely not
 
-    # Which windows are positive, where the paper's text and its code differ (section 3.3):
+    # Which windows are positive, where the paper's text and its code differ (section 4):
     # the unit is sigma_hw (official) or sigma_vu (paper)
     centrality_unit: Literal["stride", "bin"] = "stride"
     # what may be at most twice as long as the object: the window's side, less a stride in the

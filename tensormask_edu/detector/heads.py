@@ -1,8 +1,8 @@
 """The heads' parts: towers of convolutions, and the branch that prepares the masks.
 
 Class and box heads are a tower and one predictor each, put together in `network.py`. The mask
-branch has more to do, because in the tensor bipyramid a coarse level predicts at every fine
-position (paper, section 4.2).
+branch has more to do, because in the tensor bipyramid (paper, section 3) a coarse level
+predicts at every fine position.
 
 next: detector/network.py
 """

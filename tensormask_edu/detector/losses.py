@@ -1,4 +1,4 @@
-"""The three losses, all divided by the number of positives (paper, section 4.3).
+"""The three losses, all divided by the number of positives (paper, section 4).
 
 Where several processes train together, the configuration says whose positives: "process" takes
 each one's own (official); "global" takes the mean over the processes. Their gradients are

@@ -1,4 +1,4 @@
-"""What each window should say: label, box deltas, mask (section 3.3; the official rules).
+"""What each window should say: label, box deltas, mask (section 4; the official rules).
 
 A window is positive for an object when it contains its box, is at most about twice as long, is
 centred within one unit of the box centre, and no other object claims it too. "About" and the

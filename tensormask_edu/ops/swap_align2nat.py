@@ -1,4 +1,4 @@
-"""`swap_align2nat`, the op of the tensor bipyramid, in PyTorch (section 4.2).
+"""`swap_align2nat`, the op of the tensor bipyramid, in PyTorch (section 3).
 
     swap_align2nat = subsample(lam) after align2nat after up_bilinear(lam)
 

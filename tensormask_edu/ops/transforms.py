@@ -41,7 +41,7 @@ def align2nat(
     aligned_sigma_vu: float | None = None,
     pad_value: float = -6.0,
 ) -> Tensor:
-    """Aligned to natural representation (section 3.3; unequal units: appendix A.1).
+    """Aligned to natural representation (section 3; unequal units: appendix A.1).
 
     F(v, u, y, x) = F^(v^, u^, y^, x^) with v^ = (sigma_vu / aligned_sigma_vu) * v and
     y^ = (sigma_hw * y + sigma_vu * v) / aligned_sigma_hw; u^ and x^ alike.
@@ -85,7 +85,7 @@ def nat2align(
 
 
 def up_bilinear(x: Tensor, lam: float, edge: str = "pad", pad_value: float = -6.0) -> Tensor:
-    """Bilinear upscaling of every sub-tensor by lam, half-pixel centres (section 3.4).
+    """Bilinear upscaling of every sub-tensor by lam, half-pixel centres (section 3).
 
     x: (N, V, U, H, W) -> out: (N, lam*V, lam*U, H, W).
     lam: real, >= 1, and such that lam*V and lam*U are integers.
@@ -97,7 +97,7 @@ def up_bilinear(x: Tensor, lam: float, edge: str = "pad", pad_value: float = -6.
 
 
 def up_nearest(x: Tensor, lam: float) -> Tensor:
-    """Nearest-neighbour upscaling of every sub-tensor by lam, half-pixel centres (section 3.4).
+    """Nearest-neighbour upscaling of every sub-tensor by lam, half-pixel centres (section 3).
 
     x: (N, V, U, H, W) -> out: (N, lam*V, lam*U, H, W),
         out[v, u] = x[floor((v + 1/2)/lam), floor((u + 1/2)/lam)].
@@ -107,7 +107,7 @@ def up_nearest(x: Tensor, lam: float) -> Tensor:
 
 
 def up_align2nat(x: Tensor, lam: float, edge: str = "pad", pad_value: float = -6.0) -> Tensor:
-    """`align2nat` after `up_bilinear`: coarse aligned bins to fine natural ones (section 3.4).
+    """`align2nat` after `up_bilinear`: coarse aligned bins to fine natural ones (section 3).
 
     x: (N, V, U, H, W), sigma_vu = lam * sigma_hw
     out: (N, lam*V, lam*U, H, W), sigma_vu = sigma_hw.
@@ -119,7 +119,7 @@ def up_align2nat(x: Tensor, lam: float, edge: str = "pad", pad_value: float = -6
 
 
 def subsample(x: Tensor, lam: int) -> Tensor:
-    """Keep every lam-th cell in y and x, starting at 0 (section 4.2). A view.
+    """Keep every lam-th cell in y and x, starting at 0 (section 3). A view.
 
     x: (N, V, U, H, W) -> out: (N, V, U, ceil(H/lam), ceil(W/lam)).
     Raises InputError unless lam is an integer >= 1.

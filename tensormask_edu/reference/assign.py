@@ -1,4 +1,4 @@
-"""The label assignment, one window and one object at a time (paper, section 3.3).
+"""The label assignment, one window and one object at a time (paper, section 4).
 
 The rules are the official code's. Where the paper's differ, an argument takes either.
 

@@ -1,4 +1,4 @@
-"""The three losses as loops over single numbers (paper, section 4.3).
+"""The three losses as loops over single numbers (paper, section 4).
 
 FL*, the class loss, is defined in the appendix of RetinaNet's paper.
 

@@ -1,7 +1,7 @@
 """The paper's coordinate transforms as their definitions: slow loops, exact numbers.
 
 A mask tensor has shape (N, V, U, H, W): at every cell (y, x) of an H x W grid it holds a V x U
-sub-tensor. Two units (section 3.1): `sigma_hw`, pixels between neighbouring cells, and
+sub-tensor. Two units (section 3): `sigma_hw`, pixels between neighbouring cells, and
 `sigma_vu`, pixels between neighbouring sub-tensor entries. v and u count from the centre of the
 sub-tensor, y and x from 0.
 
@@ -45,7 +45,7 @@ def align2nat(
     aligned_sigma_vu: float | None = None,
     pad_value: float = -6.0,
 ) -> Array:
-    """Aligned to natural representation (section 3.3; unequal units: appendix A.1).
+    """Aligned to natural representation (section 3; unequal units: appendix A.1).
 
     F(v, u, y, x) = F^(v^, u^, y^, x^) with v^ = (sigma_vu / aligned_sigma_vu) * v and
     y^ = (sigma_hw * y + sigma_vu * v) / aligned_sigma_hw; u^ and x^ alike.
@@ -100,7 +100,7 @@ def nat2align(
 
 
 def up_bilinear(x: Array, lam: float, edge: str = "pad", pad_value: float = -6.0) -> Array:
-    """Bilinear upscaling of every sub-tensor by lam, half-pixel centres (section 3.4).
+    """Bilinear upscaling of every sub-tensor by lam, half-pixel centres (section 3).
 
     x: (N, V, U, H, W) -> out: (N, lam*V, lam*U, H, W).
     lam: real, >= 1, and such that lam*V and lam*U are integers.
@@ -116,7 +116,7 @@ def up_bilinear(x: Array, lam: float, edge: str = "pad", pad_value: float = -6.0
 
 
 def up_nearest(x: Array, lam: float) -> Array:
-    """Nearest-neighbour upscaling of every sub-tensor by lam, half-pixel centres (section 3.4).
+    """Nearest-neighbour upscaling of every sub-tensor by lam, half-pixel centres (section 3).
 
     x: (N, V, U, H, W) -> out: (N, lam*V, lam*U, H, W),
         out[v, u] = x[floor((v + 1/2)/lam), floor((u + 1/2)/lam)].
@@ -133,7 +133,7 @@ def up_nearest(x: Array, lam: float) -> Array:
 
 
 def up_align2nat(x: Array, lam: float, edge: str = "pad", pad_value: float = -6.0) -> Array:
-    """`align2nat` after `up_bilinear`: coarse aligned bins to fine natural ones (section 3.4).
+    """`align2nat` after `up_bilinear`: coarse aligned bins to fine natural ones (section 3).
 
     x: (N, V, U, H, W), sigma_vu = lam * sigma_hw
     out: (N, lam*V, lam*U, H, W), sigma_vu = sigma_hw.
@@ -143,7 +143,7 @@ def up_align2nat(x: Array, lam: float, edge: str = "pad", pad_value: float = -6.
 
 
 def subsample(x: Array, lam: int) -> Array:
-    """Keep every lam-th cell in y and x, starting at 0 (section 4.2).
+    """Keep every lam-th cell in y and x, starting at 0 (section 3).
 
     x: (N, V, U, H, W) -> out: (N, V, U, ceil(H/lam), ceil(W/lam)).
     Raises ValueError unless lam is an integer >= 1.

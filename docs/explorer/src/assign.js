@@ -1,6 +1,6 @@
 // Which windows should learn which object: tensormask_edu/reference/assign.py.
 
-/** The three rules for one window and one object (paper, section 3.3), each true or false.
+/** The three rules for one window and one object (paper, section 4), each true or false.
  *
  *  window, box: [x0, y0, x1, y1] in pixels. unit: how far apart their centres may be. slack:
  *  what the window may be longer than twice the object. smallest: an object counts as at least

@@ -19,7 +19,7 @@ export function valueAt({ shape: [V, U, H, W], data }, [v, u, y, x], padValue = 
 
 // --- between the representations -------------------------------------------------------------
 
-/** Aligned to natural (section 3.3; unequal units: appendix A.1): F(v, u, y, x) is read at
+/** Aligned to natural (section 3; unequal units: appendix A.1): F(v, u, y, x) is read at
  *  v^ = sigmaVu / alignedSigmaVu * v, y^ = (sigmaHw * y + sigmaVu * v) / alignedSigmaHw. */
 export function align2nat(x, units = {}) {
   const { hw, vu, hatHw, hatVu, padValue } = unitsOf(units);
@@ -48,14 +48,14 @@ function unitsOf({ sigmaHw = 1, sigmaVu = 1, alignedSigmaHw, alignedSigmaVu, pad
 
 // --- finer bins, fewer cells -----------------------------------------------------------------
 
-/** Bilinear upscaling of every sub-tensor by lam, half-pixel centres (section 3.4). Beyond the
+/** Bilinear upscaling of every sub-tensor by lam, half-pixel centres (section 3). Beyond the
  *  sub-tensor's border lies `padValue` ("pad") or the border entry repeated ("clamp"). */
 export function upBilinear(x, lam, { edge = "pad", padValue = PAD_VALUE } = {}) {
   const readAt = (v, y) => [v / lam, y]; // counted from the centre: a plain division
   return resample(x, upscaledSize(x, lam), readAt, edge, padValue);
 }
 
-/** Nearest-neighbour upscaling of every sub-tensor by lam, half-pixel centres (section 3.4). */
+/** Nearest-neighbour upscaling of every sub-tensor by lam, half-pixel centres (section 3). */
 export function upNearest(x, lam) {
   const [V, U, H, W] = x.shape;
   const [fineV, fineU] = upscaledSize(x, lam);
@@ -69,12 +69,12 @@ export function upNearest(x, lam) {
   return out;
 }
 
-/** `align2nat` after `upBilinear`: coarse aligned bins to fine natural ones (section 3.4). */
+/** `align2nat` after `upBilinear`: coarse aligned bins to fine natural ones (section 3). */
 export function upAlign2nat(x, lam, { edge = "pad", padValue = PAD_VALUE } = {}) {
   return align2nat(upBilinear(x, lam, { edge, padValue }), { padValue });
 }
 
-/** Keeps every lam-th cell in y and x, starting at 0 (section 4.2). */
+/** Keeps every lam-th cell in y and x, starting at 0 (section 3). */
 export function subsample(x, lam) {
   const [V, U, H, W] = x.shape;
   const out = tensor([V, U, Math.ceil(H / lam), Math.ceil(W / lam)]);
@@ -84,7 +84,7 @@ export function subsample(x, lam) {
   return out;
 }
 
-// --- the op of the tensor bipyramid (section 4.2) --------------------------------------------
+// --- the op of the tensor bipyramid (section 3) --------------------------------------------
 
 /** subsample(lam) after align2nat after upBilinear(lam), in one step: aligned coarse bins to
  *  natural fine bins, (V, U, H, W) -> (lam*V, lam*U, ceil(H/lam), ceil(W/lam)). */
