@@ -11,7 +11,7 @@
 #       how can one network, without cutting the image into crops, draw the exact outline of
 #       every object in it?
 #     needs: nothing but this page.
-#     minutes: 1
+#     minutes: 5
 #     seconds: 10
 #     objectives: []
 #     exercises: []
@@ -20,8 +20,11 @@
 # %% [markdown]
 # {{ head }}
 #
-# That is the question of the whole course. This page takes half a minute: it shows that
-# everything runs here, one finished result, and the way through the lessons.
+# That is the question of the whole course. The network that answers it here is **TensorMask**
+# ([Chen, Girshick, He, Dollár, ICCV 2019](https://arxiv.org/abs/1903.12174)). "The paper"
+# always means that one; a table at the end of each lesson leads from its symbols and sections
+# to our code. This page shows that everything runs here, one finished result, and the way
+# through the lessons.
 #
 # ## 1. What comes out at the end
 #
@@ -48,10 +51,10 @@ for mask, label in zip(truth["masks"], truth["labels"], strict=True):
     print(f"{class_names[label]:10} {mask.sum():5} px   IoU {iou:.2f}")
 
 # %% [markdown]
-# The small star has lost its points: it is 78 pixels, seen through bins of 4 x 4 pixels. How
-# many bins a mask should have is the question of lesson 06. The picture was chosen because it
-# is crowded and all six were found; on others the same network misses shapes, and lesson 09
-# counts how often.
+# The small star has lost its points: it has 78 pixels, and its mask was drawn in blocks of 4 x
+# 4 pixels. How many blocks a mask should have is the question of lesson 06. The picture was
+# chosen because it is crowded and all six were found; on others the same network misses shapes,
+# and lesson 09 counts how often.
 #
 # ## 2. What runs on your machine
 #
@@ -67,7 +70,8 @@ for ability in doctor.abilities():
 # ## 3. The map of the course
 #
 # Every lesson asks one question, starts with a picture, and runs on a laptop without a GPU. You
-# may begin with lesson 04: it explains the (V, U, H, W) tensor from nothing.
+# may begin with lesson 04: it explains the (V, U, H, W) tensor from nothing. You then miss why
+# masks are hard (01), what was there before (02) and the tensor made by hand (03).
 #
 # {{ map }}
 #
@@ -93,5 +97,8 @@ learn.check(window_mask)
 #
 # `make lab` opened a copy of this lesson in the folder `work`, which is yours: save what you
 # like. `make fresh LESSON=04` brings an untouched copy of a lesson, and keeps yours beside it.
+#
+# Cells that take long say `learn.full_or_smoke(60, 6)`: 60, or only 6 where the environment
+# variable `TENSORMASK_EDU_SMOKE` is set. That is for tests; its numbers mean little.
 #
 # {{ last }}
