@@ -50,11 +50,11 @@ lesson_01.pile(image, whole, seen)
 #
 # Three words for the rest of the course:
 #
-# - an **instance** is one thing in a picture: this star, not "star";
+# - an **instance** is one thing in a picture: this triangle, not "triangle";
 # - its **mask** says for every pixel whether it belongs to it: an array of True and False, as
 #   large as the picture;
 # - a mask of what is *seen* leaves out what is hidden. Data sets store this one, and it is what
-#   our network will be asked for.
+#   our network will be asked for. (A mask of the whole shape is called *amodal*.)
 
 # %%
 learn.peek(image=image, whole=whole, seen=seen)
@@ -84,8 +84,9 @@ for kind, mask, (x0, y0, x1, y1) in zip(kinds, seen, boxes, strict=True):
 # Now the trouble for a network. It answers place by place, all places at once. Near an edge
 # between two shapes, two places almost side by side see almost the same colours and have to
 # give two different masks: each that of *its* shape, with the border in the same spot, seen
-# from two sides. How TensorMask lays out its answers so that this works is the topic of the
-# lessons after this one.
+# from two sides. A step to the side the answer changes altogether, and few networks are made to
+# jump. How TensorMask, the network of this course, lays out its answers so that this works is
+# the topic of the lessons after this one.
 #
 # ## 3. Exercise: who owns a pixel (10 min, ●●○)
 #
@@ -239,7 +240,7 @@ for mask in mine:
 # | everything is object but the object | the first count taken for ones |
 # | areas that sum to more than the foreground | whole shapes in place of visible parts |
 # | holes where shapes overlap | the overlap taken from both |
-# | scores far too low on a data set of your own | masks that overlap, or an area made of the box |
+# | a mask of what is seen is called wrong | the truth holds whole, amodal shapes |
 #
 # ## Recap
 #
