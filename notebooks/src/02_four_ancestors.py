@@ -30,18 +30,20 @@ import torch
 
 from tensormask_edu import learn
 from tensormask_edu.ancestors import deepmask, instance_fcn, mask_rcnn, sharpmask
-from tensormask_edu.learn.lessons import lesson_02, lesson_05
+from tensormask_edu.learn.lessons import lesson_02
+from tensormask_edu.viz import lessons
 
 # %% [markdown]
 # ## 1. One object, four storages
 #
-# A convolutional network answers on a grid: the same few numbers at every **place**. In a real
-# one places lie 4 to 16 pixels apart. Here there is one at every pixel, and no network: we
-# write what a perfect one would say.
+# A convolutional network answers on a grid: the same few numbers at every **place**, which is
+# also called a **cell**. In a real one places lie 4 to 16 pixels apart. Here there is one at
+# every pixel, and no network: we write what a perfect one would say.
 #
 # The picture has a moon and a star. Around every place lies a **window**, here a square of
-# 15 x 15 places, and its mask should show the object nearest to its middle. So the window
-# around place (12, 11) has to show the moon, without the corner of the star.
+# 15 x 15 places, and its mask should show the object nearest to its middle. A number of that
+# mask is a **bin**. So the window around place (12, 11) has to show the
+# moon, without the corner of the star.
 
 # %%
 shapes = lesson_02.moon_and_star()  # (2, 24, 24)
@@ -57,11 +59,12 @@ place, box = (12, 11), (4, 7, 16, 19)  # y, x; x0, y0, x1, y1
 lesson_02.storages(shapes, stored, *place, box)
 
 # %% [markdown]
-# *Above: the window, dashed, and its mask. Below: where four detectors keep that mask.*
+# *Above: the window, dashed, and its mask; dark is object. Below: where four detectors keep
+# that mask. (Of the 25 moons a part is missing where the window that asks is the star's.)*
 #
-# We read it out of each of them, in the order in which they were invented.
+# We read it out of each, in order of age.
 #
-# ## 2. DeepMask (2015): a vector at every place
+# ## 2. DeepMask ([2015](https://arxiv.org/abs/1506.06204)): a vector at every place
 #
 # The stripe above is what stands at one place: a **vector**, the mask flattened row by row. For
 # $V$ rows and $U$ columns the network $f$ has $V \cdot U$ output channels, and the window
@@ -106,7 +109,7 @@ learn.peek(codes=codes, vectors=vectors)
 learn.compare(read_vector(vectors, 12, 12, 2, 3), theirs[:, :, 2, 3], "yours and DeepMask's")
 
 # %% [markdown]
-# ## 3. SharpMask (2016): a coarse mask, and another look
+# ## 3. SharpMask ([2016](https://arxiv.org/abs/1603.08695)): a coarse mask, and another look
 #
 # SharpMask keeps a vector, but of a *coarse* mask, and lets it grow in steps. Each doubles it
 # and joins it with a map of the picture in which borders are sharp. (Ours triples 5 x 5 bins,
@@ -119,20 +122,14 @@ coarse = read_vector(stored["coarse"], 5, 5, y, x)
 larger = np.kron(coarse, np.ones((3, 3)))  # each number nine times
 cut = stored["fine"][y - 7 : y + 8, x - 7 : x + 8]  # the fine map, where the window is
 refined = np.maximum(larger + cut - 1, 0)  # a sum, then ReLU
-lesson_05.beside(truth, {"coarse": coarse, "joined": refined})
+lessons.beside(truth, {"coarse": coarse, "joined": refined})
 
 # %% [markdown]
 # *IoU: pixels in both masks over pixels in either.*
 #
-# In the network the weights of the sum are learnt. With $M$ the mask so far, $S$ the fine map
-# and $[\;]$ for channels beside each other:
-#
-# $$M' = \mathrm{up}_2\big(\mathrm{ReLU}(\mathrm{conv}([S, M]))\big), \qquad
-# \mathrm{conv}([S, M]) = \mathrm{conv}_S(S) + \mathrm{conv}_M(M)$$
-#
-# The right side saves work: $\mathrm{conv}_S(S)$ is the same for all windows, so it runs once
-# per picture and each window cuts out its part. The package has both forms. (Lesson 05 makes
-# coarse masks fine without another look.)
+# In the network the sum is learnt: a convolution over mask and map. The map's share is the same
+# for all windows, so it is worked out once per picture and each window cuts out its part.
+# (TensorMask does without: lesson 05.)
 
 # %%
 torch.manual_seed(0)
@@ -145,7 +142,7 @@ with torch.no_grad():
 learn.compare(together, cut_out, "per window, and once per picture")
 
 # %% [markdown]
-# ## 4. InstanceFCN (2016): a map for each part of a window
+# ## 4. InstanceFCN ([2016](https://arxiv.org/abs/1603.08678)): a map for each part of a window
 #
 # Why should one place know a whole window? InstanceFCN asks each pixel about *itself*. It has
 # k x k **score maps** of the whole picture. Map (a, b) answers: "suppose you lie in part (a, b)
@@ -197,7 +194,7 @@ theirs = instance_fcn.assemble(maps, index=torch.tensor([[0, 5, 2]]), side=15)[0
 learn.compare(read_maps(maps[0].numpy(), 15, 5, 2), theirs, "yours and InstanceFCN's")
 
 # %% [markdown]
-# ## 5. Mask R-CNN (2017): a grid in each box
+# ## 5. Mask R-CNN ([2017](https://arxiv.org/abs/1703.06870)): a grid in each box
 #
 # Mask R-CNN stores no mask at places. A first stage proposes boxes. A second cuts out of the
 # **features**, the maps by which the network knows the picture, what lies in a box, as a small
@@ -279,10 +276,12 @@ readings = {
     "InstanceFCN": read_maps(stored["maps"], 15, y, x, pad_value=0.0),
     "Mask R-CNN": in_box,
 }
-lesson_05.beside(truth, readings)
+lessons.beside(truth, readings)
 
 # %% [markdown]
-# *Out of perfect storages all four read the same mask.*
+# *Out of perfect storages all four read the same mask.* (Mask R-CNN because no star is in the
+# box: our map is the foreground. To tell two shapes in one box apart a real one runs a network
+# in each box.)
 #
 # So what differs is how much is stored, and how hard it is for a network to get it right.
 #
@@ -306,8 +305,7 @@ for name, count in counts.items():
 learn.check("fewest", *counts.values())
 
 # %% [markdown]
-# SharpMask's coarse mask has 32 channels of 10 x 10, so 3,200 numbers; it is made for the
-# windows with the best scores alone.
+# (SharpMask makes its coarse masks, 3,200 numbers each, for the best windows alone.)
 #
 # ## 7. What each lacks
 #
@@ -327,8 +325,9 @@ learn.check("fewest", *counts.values())
 #   blended, not copied (lesson 05): aligned, as RoIAlign's grid is, without a crop;
 # - larger windows have more bins, and the picture is not resized (lesson 06).
 #
-# It does not beat Mask R-CNN: mask AP on COCO is 35.5 against 36.8, with the same backbone, and
-# a mask at every place takes longer. It shows that masks without boxes come that close.
+# It does not beat Mask R-CNN: mask AP on COCO's test-dev split is 35.5 against 36.8, with the
+# same backbone, and a mask at every place takes longer. It shows that masks without boxes come
+# that close.
 #
 # ## If you see this ...
 #
@@ -348,8 +347,8 @@ learn.check("fewest", *counts.values())
 #
 # | paper | code | lesson |
 # |---|---|---|
-# | natural representation, section 3.2 | `read_vector`, `natural_tensor` | 02, part 2; 03, part 3 |
-# | aligned representation, section 3.3 | `read_maps`, `align2nat` | 02, part 4; 04, part 7 |
+# | natural representation, section 3 | `read_vector`, `natural_tensor` | 02, part 2; 03, part 3 |
+# | aligned representation, section 3 | `read_maps`, `align2nat` | 02, part 4; 04, part 7 |
 # | InstanceFCN is aligned, nearest: appendix A.2 | `assemble`, `up_nearest` | 02, part 4; 05, part 4 |
 # | RoIAlign (He et al. 2017) | `read_box`, `mask_roi_pool` | 02, part 5 |
 #

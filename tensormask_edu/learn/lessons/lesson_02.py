@@ -211,7 +211,7 @@ def storages(shapes: Array, stored: dict[str, Array], y: int, x: int, box: Box) 
     alt = (
         "A crescent and a star, a dashed square around the crescent; the crescent alone; a "
         "stripe of 225 shades; one of 25 beside the picture; 25 small pictures with a square "
-        "on a part of each; the picture with a box of 6 x 6 bins on the crescent."
+        "on a part of each; the picture with a box of 12 x 12 bins on the crescent."
     )
     figure = look.new_picture(6.6, "", look.NARROW_INCHES, alt)
     scene, asked, vector, refined, maps, crop = figure.subplots(3, 2).ravel()
@@ -230,7 +230,7 @@ def storages(shapes: Array, stored: dict[str, Array], y: int, x: int, box: Box) 
         left, top = 30 * b + x - 7, 30 * a + y - 7  # 27 to the next map, 3 to the next part
         draw_box(maps, (left, top, left + 3, top + 3), POSITIVE, 1)
     _show(crop, stored["fine"], "Mask R-CNN:\na grid in a box")
-    _draw_bins(crop, box, 6)
+    _draw_bins(crop, box, 12)
     return figure
 
 
