@@ -33,8 +33,8 @@ from tensormask_edu.learn.lessons import lesson_03
 # %% [markdown]
 # ## 1. One window, 25 numbers
 #
-# Look at one place of an image through a square. Cut the square into 5 x 5 parts and write into
-# each whether its middle lies on the object, here the triangle: 1 or 0. That is a small mask.
+# Look at one place of an image through a square. Cut the square into 5 x 5 parts and write 1
+# into each whose middle lies on the object, here the triangle, else 0. That is a small mask.
 
 # %%
 image, truth, _, _ = learn.stored_sample("data/sample.npz")
@@ -44,13 +44,14 @@ lesson_03.one_window(image, truth["masks"][4], wall[:, :, 4, 5], (4, 5), 16, 8)
 
 # %% [markdown]
 # *Left: the square at its true size. Plus signs are the places where such squares are centred.
-# Right: what it holds.*
+# Right: what it holds; dark is 1.*
 #
-# Four words:
+# Four words, which lesson 02 used already:
 #
 # - a **cell** is one of the places, here one every 16 pixels;
 # - the square is the cell's **window**, centred on it;
-# - a **bin** is one part of a window, here 8 pixels wide;
+# - a **bin** is one number of a window's mask. It stands for a part of the window, here 8 x 8
+#   pixels, and here it is that of the pixel in the middle;
 # - `v` and `u` number the bins of a window from its **centre**: `v` runs down, `u` right, and
 #   the middle bin is (0, 0).
 #
@@ -63,8 +64,8 @@ lesson_03.one_window(image, truth["masks"][4], wall[:, :, 4, 5], (4, 5), 16, 8)
 lesson_03.wall_over_image(image, wall, (4, 5), 16, 8)
 
 # %% [markdown]
-# *Each small grid is the window of one cell. The dash-dotted square marks the same window
-# twice: small, and at its true size.*
+# *Each small grid is the window of one cell, dark where it is 1. The dash-dotted square marks
+# one window twice: small, and at its true size, at which neighbours overlap.*
 #
 # All these masks together are one array with four axes, the **mask tensor**
 # $(V, U, H, W)$:
@@ -114,7 +115,8 @@ learn.check("windows_that_see", seeing, wall[0, 0].size)
 # | $\sigma_{VU}$ | `sigma_vu` | pixels from one bin to the next | 8 px |
 # | $\alpha = \sigma_{VU} / \sigma_{HW}$ | `alpha` | cells from one bin to the next | 0.5 |
 #
-# Below, cells stay 8 pixels apart and a window stays 5 x 5 bins. Only $\sigma_{VU}$ grows.
+# Below, cells are always 8 pixels apart and windows have 5 x 5 bins. Only $\sigma_{VU}$ grows.
+# (Why would one want them to differ? Large windows from few channels: lesson 05.)
 
 # %%
 lesson_03.units_at_true_scale(sigma_hw=8, sigmas_vu=(4, 8, 16), side_bins=5)
@@ -127,7 +129,9 @@ lesson_03.units_at_true_scale(sigma_hw=8, sigmas_vu=(4, 8, 16), side_bins=5)
 # of the tensor does not know about $\sigma_{VU}$ at all. Now where does a bin look? The window
 # of cell $(y, x)$ is centred at pixel $(\sigma_{HW}\, y,\ \sigma_{HW}\, x)$, and bin $(v, u)$
 # lies $\sigma_{VU}\, v$ below and $\sigma_{VU}\, u$ right of that. Pixels are named by whole
-# numbers, their row and column from 0: a cell lies *on* a pixel, and a bin reads one.
+# numbers, their row and column from 0: a cell lies *on* a pixel, and the middle of a bin too.
+# (So there are no halves, as RoIAlign had in lesson 02, whose cells were squares with edges.
+# And in training a bin is 1 where at least half of its square is object.)
 #
 # $$F(v, u, y, x) = M(\sigma_{HW}\, y + \sigma_{VU}\, v,\ \ \sigma_{HW}\, x + \sigma_{VU}\, u)$$
 #
@@ -285,10 +289,10 @@ print(f"{height * width} windows, {numbers / 1e6:.1f} million numbers, {numbers 
 # | paper | code | lesson |
 # |---|---|---|
 # | (V, U, H, W), section 3 | `wall`, `unflatten` | 03, parts 2 and 6 |
-# | σ_HW, σ_VU, section 3.1 | `sigma_hw`, `sigma_vu` | 03, part 3 |
-# | α = σ_VU / σ_HW, section 3.1 | `units` | 03, part 3 |
-# | natural representation F, section 3.2 | `natural_tensor` | 03, parts 3 to 5 |
-# | mask prediction head, section 4.1 | `head` | 03, part 6 |
+# | σ_HW, σ_VU, section 3 | `sigma_hw`, `sigma_vu` | 03, part 3 |
+# | α = σ_VU / σ_HW, section 3 | `units` | 03, part 3 |
+# | natural representation F, section 3 | `natural_tensor` | 03, parts 3 to 5 |
+# | mask prediction head, section 4 | `head` | 03, part 6 |
 #
 # **You can now** read any entry of a mask tensor as a statement about one pixel.
 #

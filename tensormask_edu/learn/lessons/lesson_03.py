@@ -41,7 +41,7 @@ windows_that_see = predict("windows_that_see", SEEN, _how_many)
 def units() -> dict[str, float]:
     """Numbers of three tensors; per tensor sigma_hw, sigma_vu: a 16 8, b 4 4, c 4 8.
 
-    alpha is sigma_vu / sigma_hw, a window's side V * sigma_vu. Section 3.1.
+    alpha is sigma_vu / sigma_hw, a window's side V * sigma_vu. Section 3.
     """
     return {
         "alpha_a": 8 / 16,
@@ -80,7 +80,7 @@ def natural_tensor(
     """The natural tensor of a mask: bin (v, u) of cell (y, x) reads one pixel.
 
     mask: (h, w); num_v, num_u odd -> (V, U, ceil(h / sigma_hw), ceil(w / sigma_hw)).
-    Section 3.2.
+    Section 3.
     """
     height, width = mask.shape
     rows, columns = math.ceil(height / sigma_hw), math.ceil(width / sigma_hw)  # of cells
