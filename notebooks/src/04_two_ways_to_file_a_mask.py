@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from tensormask_edu import learn, ops, reference, viz
-from tensormask_edu.learn.lessons import lesson_04
+from tensormask_edu.learn.lessons import lesson_03, lesson_04
 from tensormask_edu.viz import gallery, lessons
 
 rng = np.random.default_rng(0)
@@ -36,15 +36,15 @@ rng = np.random.default_rng(0)
 # %% [markdown]
 # ## 1. A wall of windows
 #
-# Lay a grid of **cells** over an image, here one every 16 pixels. At each cell hangs a
-# **window**, a square centred on the cell. Each window holds a small picture of one object,
-# here the triangle, as seen from there: 5 x 5 **bins**, 1 where at least half of the bin is
-# object, else 0.
+# (You come from lesson 03? Part 1 repeats it; go on with part 2.) Lay a grid of **cells** over
+# an image, here one every 16 pixels. At each cell hangs a **window**, a square centred on the
+# cell. Each window holds a small mask of one object, here the triangle, as seen from there: 5 x
+# 5 numbers, its **bins**. A bin is 1 if the pixel in its middle is object, else 0.
 
 # %%
 image, truth, _, _ = learn.stored_sample("data/sample.npz")
-triangle = torch.from_numpy(truth["masks"][4])
-wall = gallery.wall_of(triangle)  # the mask, cropped at every window
+triangle = truth["masks"][4]
+wall = lesson_03.natural_tensor(triangle.astype(float), 5, 5, sigma_hw=16, sigma_vu=8)
 viz.window_wall(wall, image, sigma_hw=16, sigma_vu=8, mask=triangle, window=(4, 5))
 
 # %% [markdown]
@@ -133,9 +133,9 @@ viz.two_representations(natural)
 # up to V/2 cells away. The paper measures the difference (lesson 10): it grows as bins get
 # coarser.
 #
-# Move the pointer over the right wall, or drag the sliders: (y, x) is the pixel, and the window
-# stays one cell up and left of it. Near the border some dots drop out of the left wall: beyond
-# the grid there is no window to speak of that pixel.
+# Move the pointer over the right wall, or drag the sliders: (y, x) is the pixel, filled, and
+# the window, dashed, stays one cell up and left of it. Near the border some dots drop out of
+# the left wall: beyond the grid there is no window to speak of that pixel.
 
 # %%
 lesson_04.two_ways(natural)
@@ -231,7 +231,8 @@ viz.diagonal_shear()
 # %%
 names = 10.0 * np.arange(7)[:, None] + np.arange(7)  # every value names its pixel
 aligned = np.broadcast_to(names, (1, 3, 3, 7, 7))
-# aligned_*: the units of the input, here the same as the result's
+# aligned_sigma_vu: pixels between the bins of the input. They could differ from the result's,
+# sigma_vu (the paper's appendix A.1); here they are the same.
 one_apart = reference.align2nat(aligned)
 two_apart = reference.align2nat(aligned, sigma_vu=2, aligned_sigma_vu=2)
 print("alpha = 1\n", one_apart[0, :, :, 3, 3])
@@ -302,8 +303,9 @@ def align2nat_view(padded, height, width):
 learn.check(align2nat_view)
 
 # %% [markdown]
-# A transform of millions of values that moves none of them. (To fit other units, borders and
-# exporters the package gathers instead; the numbers are equal.)
+# A transform of millions of values that moves none of them. (The package does not use this
+# trick: it reads value by value, which works for any units and in exported files too. The
+# numbers are equal.)
 
 # %%
 view = align2nat_view(padded, 5, 5)
@@ -362,11 +364,11 @@ except ValueError as error:
 # | paper | code | lesson |
 # |---|---|---|
 # | (V, U, H, W), section 3 | `x.shape[1:]` | 04, part 1 |
-# | σ_HW, σ_VU, α, section 3.1 | `sigma_hw`, `sigma_vu`, their ratio | 04, parts 1 and 7 |
-# | natural F, section 3.1 | `natural` | 04, part 3 |
-# | aligned F̂, section 3.3 | `aligned` | 04, part 3 |
-# | `align2nat`, section 3.3 | `reference.align2nat`, `ops.align2nat` | 04, parts 7 to 10 |
-# | `nat2align`, section 3.3 | `reference.nat2align`, `ops.nat2align` | 04, part 5 |
+# | σ_HW, σ_VU, α, section 3 | `sigma_hw`, `sigma_vu`, their ratio | 04, parts 1 and 7 |
+# | natural F, section 3 | `natural` | 04, part 3 |
+# | aligned F̂, section 3 | `aligned` | 04, part 3 |
+# | `align2nat`, section 3 | `reference.align2nat`, `ops.align2nat` | 04, parts 7 to 10 |
+# | `nat2align`, section 3 | `reference.nat2align`, `ops.nat2align` | 04, part 5 |
 # | unequal units, appendix A.1 | `aligned_sigma_hw`, `aligned_sigma_vu` | 04, part 7 |
 #
 # Lesson 05 will make few bins into many; lesson 06 uses that to give big objects bigger masks.

@@ -78,7 +78,7 @@ def window_mask(aligned: Array, y: int, x: int, pad_value: float = PAD) -> Array
     """One window's mask out of an aligned tensor, alpha = 1: a gather along diagonals.
 
     aligned: (V, U, H, W), V and U odd -> (V, U): the window centred at cell (y, x).
-    Section 3.3.
+    Section 3.
     """
     num_v, num_u, height, width = aligned.shape
     mask = np.full((num_v, num_u), pad_value, aligned.dtype)
@@ -100,7 +100,7 @@ def window_mask(aligned: Array, y: int, x: int, pad_value: float = PAD) -> Array
 def nat2align(natural: Array, pad_value: float = PAD) -> Array:
     """Natural to aligned, alpha = 1: a value goes from its window to its pixel.
 
-    natural: (N, V, U, H, W), V and U odd -> the same shape. Section 3.3.
+    natural: (N, V, U, H, W), V and U odd -> the same shape. Section 3.
     """
     _, num_v, num_u, height, width = natural.shape
     aligned = np.full(natural.shape, pad_value, natural.dtype)
@@ -125,7 +125,7 @@ def nat2align(natural: Array, pad_value: float = PAD) -> Array:
 def align2nat(aligned: Array, sigma_vu: int = 1, pad_value: float = PAD) -> Array:
     """Aligned to natural, bins sigma_vu cells apart: each window collects its own bins.
 
-    aligned: (N, V, U, H, W), V and U odd -> the same shape. Section 3.3.
+    aligned: (N, V, U, H, W), V and U odd -> the same shape. Section 3.
     """
     _, num_v, num_u, height, width = aligned.shape
     natural = np.full(aligned.shape, pad_value, aligned.dtype)
