@@ -31,6 +31,7 @@ import torch
 
 from tensormask_edu import learn, ops
 from tensormask_edu.learn.lessons import lesson_05
+from tensormask_edu.viz import lessons
 
 # %% [markdown]
 # ## 1. Nine numbers where 225 are wanted
@@ -60,11 +61,12 @@ learn.peek(fine_truth=fine_truth, natural=natural)
 y, x = window
 truth = fine_truth[0, :, :, y, x] >= 0.5
 masks = {"15 x 15 bins": fine_truth[0, :, :, y, x], "3 x 3 bins": natural[0, :, :, y, x]}
-lesson_05.beside(truth, masks)
+lessons.beside(truth, masks)
 
 # %% [markdown]
-# *The same window with 225 bins and with nine. IoU: pixels in both masks over pixels in either;
-# 1 is perfect.*
+# *The same window with 225 bins and with nine; the darker a bin, the surer it is of the
+# ellipse. The outline is open where it runs along the window's edge. IoU: pixels in both masks
+# over pixels in either; 1 is perfect.*
 #
 # We want 15 x 15 bins from the nine. Call the ratio $\lambda$, in code `lam`: how many fine
 # bins fit along a coarse one. Here $\lambda = 5$.
@@ -83,8 +85,9 @@ lesson_05.centres(num_v=4, lam=1.5)
 # *Four coarse bins and six fine ones on the same length. A value belongs to the middle of its
 # bin.*
 #
-# So ask in which coarse bin the fine bin's **centre** lies. Fine bin $v$, counted from 0 at the
-# window's edge, has its centre at $(v + \tfrac12)/\lambda$ coarse bins:
+# So ask in which coarse bin the fine bin's **centre** lies. (In parts 2 and 3 $v$ and $u$ count
+# from 0 at the window's *edge*, as in the picture; lessons 03 and 04 count from its centre, and
+# so does part 4.) Fine bin $v$ has its centre at $(v + \tfrac12)/\lambda$ coarse bins:
 #
 # $$\mathrm{out}(v, u) = \mathrm{in}\big(\lfloor (v + \tfrac12)/\lambda \rfloor,\
 # \lfloor (u + \tfrac12)/\lambda \rfloor\big)$$
@@ -171,7 +174,7 @@ ways = {
     "natural, nearest": up_nearest(natural, LAM),
     "natural, bilinear": up_bilinear(natural, LAM, pad_value=0.0),
 }
-lesson_05.beside(truth, {name: tensor[0, :, :, y, x] for name, tensor in ways.items()})
+lessons.beside(truth, {name: tensor[0, :, :, y, x] for name, tensor in ways.items()})
 
 # %% [markdown]
 # *Copies give blocks, blends a smear.*
@@ -184,24 +187,27 @@ lesson_05.beside(truth, {name: tensor[0, :, :, y, x] for name, tensor in ways.it
 # Lesson 04 had a second way to file. In the **aligned** form the entry $(v, u, y, x)$ speaks of
 # the pixel at $(y, x)$ itself, for the window that sees this pixel in its bin $(v, u)$. With
 # bins $\lambda$ cells apart that is the window centred at $(y - \lambda v,\ x - \lambda u)$.
-# Here $v$ and $u$ count from the centre.
+# Here $v$ and $u$ count from the *centre* again.
 #
 # With nine channels every *pixel* now gives nine answers, one for each of nine windows, five
-# cells apart. Nothing about the outline is coarse: there is an answer at every pixel. Coarse is
-# only *who asks*. And between two windows, the answer about one pixel seldom changes:
+# cells apart. Nothing about the outline is coarse: there is an answer at every pixel. What is
+# coarse are the *windows* that ask about it, every fifth alone. And from one window to the next
+# the answer about one pixel seldom changes. Here are three pixels; a number stands where the
+# centre of its window lies, seen from the pixel:
 
 # %%
 units = {"sigma_vu": LAM, "aligned_sigma_vu": LAM, "pad_value": 0.0}
 aligned = ops.nat2align(torch.from_numpy(natural), **units).numpy()
 learn.peek(natural=natural, aligned=aligned)
 for pixel in ((15, 12), (15, 22), (15, 3)):
-    print(f"about pixel {pixel}:\n{aligned[(0, ..., *pixel)].round(1)}")
+    answers = aligned[(0, ..., *pixel)]  # bin (v, u) is of the window at pixel - 5 * (v, u)
+    print(f"about pixel {pixel}:\n{answers[::-1, ::-1].round(1)}")  # so turned round
 
 # %% [markdown]
 # Pixel (15, 12) is in the ellipse, (15, 22) in the rectangle, (15, 3) in neither. In a block
-# the answers change slowly, from windows of one shape to windows of the other (`u` runs right,
-# so the last column asks for windows on the *left*). A blend finds the windows between quite
-# well. Blending natural bins mixes values of *different pixels* instead.
+# the answers change slowly, from windows of the ellipse on the left to windows of the rectangle
+# on the right. A blend finds the windows between quite well. Blending natural bins mixes values
+# of *different pixels* instead.
 #
 # So the plan: **make the bins fine in the aligned form, then go to natural.**
 #
@@ -240,7 +246,7 @@ one_cell = {"pad_value": 0.0}  # fine bins are one cell apart: the default units
 copied = torch.from_numpy(up_nearest(aligned, LAM))
 ways["aligned, nearest"] = ops.align2nat(copied, **one_cell).numpy()
 ways["aligned, bilinear"] = up_align2nat(aligned, LAM, 0.0)
-lesson_05.beside(truth, {name: tensor[0, :, :, y, x] for name, tensor in ways.items()})
+lessons.beside(truth, {name: tensor[0, :, :, y, x] for name, tensor in ways.items()})
 
 # %% [markdown]
 # *Nine channels in all four. Aligned, the outline of the ellipse is there. With copies whole
@@ -253,7 +259,7 @@ lesson_05.beside(truth, {name: tensor[0, :, :, y, x] for name, tensor in ways.it
 
 # %%
 on_shapes = shapes.any(0)  # (32, 32)
-on_shapes[:, -7:] = False  # there a window hangs over the edge
+on_shapes[:, -7:] = False  # centres so near the right border: the window hangs over it
 truth_all = fine_truth[0][:, :, on_shapes].transpose(2, 0, 1) >= 0.5  # (windows, 15, 15)
 
 
@@ -322,10 +328,10 @@ learn.compare(ways["aligned, bilinear"], big, "yours and the package's, lam = 5"
 #
 # | paper | code | lesson |
 # |---|---|---|
-# | λ, section 3.4 | `lam`, `LAM` | 05, part 1 |
+# | λ, section 3 | `lam`, `LAM` | 05, part 1 |
 # | nearest upscaling, table 2b | `reference.up_nearest`, `up_nearest` | 05, part 2 |
-# | `up_bilinear`, section 3.4 | `reference.up_bilinear`, `ops.up_bilinear` | 05, part 3 |
-# | `up_align2nat`, section 3.4 | `reference.up_align2nat`, `ops.up_align2nat` | 05, parts 4 and 6 |
+# | `up_bilinear`, section 3 | `reference.up_bilinear`, `ops.up_bilinear` | 05, part 3 |
+# | `up_align2nat`, section 3 | `reference.up_align2nat`, `ops.up_align2nat` | 05, parts 4 and 6 |
 # | upscaling heads, tables 2a and 2b | `mean_iou` | 05, part 5 |
 #
 # **You can now** turn nine channels into 225 bins, and say when that is honest.
