@@ -10,10 +10,10 @@
 #     question: >-
 #       why should big objects get bigger masks, and how can that cost nothing?
 #     needs: >-
-#       [lesson 04](04_two_ways_to_file_a_mask.ipynb): the (V, U, H, W) tensor, natural and
-#       aligned. Seed: 0.
-#     minutes: 75
-#     seconds: 20
+#       lessons [04](04_two_ways_to_file_a_mask.ipynb) and [05](05_more_mask_pixels.ipynb): the
+#       tensor, natural and aligned, and coarse bins made fine by blending. Seed: 0.
+#     minutes: 85
+#     seconds: 30
 #     objectives:
 #     - "say which inputs any mask bin of the model reads, and with which weights;"
 #     - compute what a tensor bipyramid costs with and without the fused op.
@@ -45,7 +45,8 @@ from tensormask_edu.viz import lessons
 # more of them.
 #
 # No network yet. Take one big object, give each way of making bins the *true* mask, and see
-# what the bins can say.
+# what the bins can say: of the windows that would learn the object (lesson 08) we take the one
+# whose bins, drawn back on the picture, fit it best.
 
 # %%
 bipyramid = model_config("tiny")
@@ -96,10 +97,11 @@ for name, pairs in found.items():
 viz.reachable_iou([round((low * high) ** 0.5) for low, high in groups], means)
 
 # %% [markdown]
-# An object of 14 px is three or four bins long in both, and looks alike. From there the
-# bipyramid climbs and the pyramid stays: 7 x 7 bins are 7 x 7 bins, whatever they show. This
-# curve is a *ceiling*: a trained network reaches less. In the paper the bipyramid lifts mask AP
-# (COCO's score, see the glossary) from 29.7 to 33.8, for large objects from 40.7 to 47.7.
+# (The IoU axis does not begin at 0.) An object of 14 px is three or four bins long in both, and
+# looks alike. From there the bipyramid climbs; the pyramid goes up and down a little: 7 x 7
+# bins are 7 x 7 bins, whatever they show. This curve is a *ceiling*: a trained network reaches
+# less. In the paper the bipyramid lifts mask AP (COCO's score, see the glossary) from 29.7 to
+# 33.8, for large objects from 40.7 to 47.7.
 #
 # The same of a shape that you drag: [the explorer](../docs/explorer.md#bipyramid).
 #
@@ -126,7 +128,19 @@ for level, (stride, lam) in enumerate(zip(geometry.strides_px, geometry.lams, st
 # cell is the pixel, and the bin only says which window is asking. So coarse bins on a fine grid
 # mean: every fine pixel answers, but only for windows in coarse steps. The outline is all
 # there. What is missing are the answers for the windows in between; those change slowly, so
-# interpolation fills them in. Three steps:
+# interpolation fills them in. For λ = 2, and the finest cells 4 px apart:
+#
+# ```text
+#                         cells          a window's bins     said about a window
+# predicted, aligned      every 4 px     V x U of 8 px       V x U numbers, coarse
+# after the swap          every 8 px     2V x 2U of 4 px     2V x 2U numbers, fine
+# ```
+#
+# Four times the numbers per window, a quarter of the windows. On the fine grid every level is
+# predicted from two maps of features: its own, laid on that grid by interpolation, plus the
+# finest one (`detector.heads.MaskBranch`: resize, add, one more convolution, `fuse`).
+#
+# The swap has three steps:
 #
 # 1. `up_bilinear`: each V x U sub-tensor becomes λV × λU, by bilinear interpolation
 #    (lesson 05);
@@ -156,8 +170,8 @@ learn.peek(x=x, up=up, natural=natural, swapped=swapped)
 lessons.half_cells(num_v=3, lam=2)
 
 # %% [markdown]
-# Fine bin v has its centre (v + 1/2)/λ from the window's edge, coarse bin k has it at k + 1/2.
-# So, counted in coarse bins, v lies at
+# Fine bin v, counted from 0 at the window's *edge* in this lesson, has its centre (v + 1/2)/λ
+# from there, coarse bin k has it at k + 1/2. So, counted in coarse bins, v lies at
 #
 # ```text
 # (v + 1/2)/λ − 1/2
@@ -354,14 +368,14 @@ for words, way in ways.items():
 #
 # | paper | code | lesson |
 # |---|---|---|
-# | tensor bipyramid, section 4.2 | `bipyramid=True`, `detector.network.MaskBranch` | 06, parts 1 and 2 |
-# | λ, section 3.4 | `lam`, `geometry.lams` | 06, part 2 |
-# | `up_bilinear`, section 3.4 | `reference.up_bilinear`, `ops.up_bilinear` | 05; 06, part 3 |
-# | `up_align2nat`, section 3.4 | `reference.up_align2nat`, `ops.up_align2nat` | 05; 06, part 7 |
-# | `subsample`, section 4.2 | `reference.subsample`, `ops.subsample` | 06, part 3 |
-# | `swap_align2nat`, section 4.2 | `reference.swap_align2nat`, `ops.swap_align2nat` | 06, parts 4 to 8 |
+# | tensor bipyramid, section 3 | `bipyramid=True`, `detector.heads.MaskBranch` | 06, parts 1 to 3 |
+# | λ, section 3 | `lam`, `geometry.lams` | 06, part 2 |
+# | `up_bilinear`, section 3 | `reference.up_bilinear`, `ops.up_bilinear` | 05; 06, part 3 |
+# | `up_align2nat`, section 3 | `reference.up_align2nat`, `ops.up_align2nat` | 05; 06, part 7 |
+# | `subsample`, section 3 | `reference.subsample`, `ops.subsample` | 06, part 3 |
+# | `swap_align2nat`, section 3 | `reference.swap_align2nat`, `ops.swap_align2nat` | 06, parts 4 to 8 |
 #
-# In the package, `network.MaskBranch` makes the coarse bins on the fine grid, and
+# In the package `MaskBranch` makes the coarse bins on the fine grid, and
 # `ops/swap_align2nat.py` swaps them fast.
 #
 # {{ last }}

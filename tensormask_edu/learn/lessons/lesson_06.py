@@ -33,7 +33,7 @@ Taps = list[tuple[int, float]]
 def taps(v: int, lam: int) -> Taps:
     """The two coarse bins around fine bin v, as pairs (index, weight).
 
-    One of them may lie outside the window, at -1 or V. Section 4.2.
+    One of them may lie outside the window, at -1 or V. Section 3.
     """
     place = (v + 1 / 2) / lam - 1 / 2  # of its centre, counted in coarse bins
     lower = math.floor(place)
@@ -50,7 +50,7 @@ def taps(v: int, lam: int) -> Taps:
 def shifted_taps(v: int, y: int, lam: int, num_v: int) -> Taps:
     """The input cells that bin v of output cell y reads, as pairs (cell, weight).
 
-    num_v: the coarse V. Section 4.2.
+    num_v: the coarse V. Section 3.
     """
     place = lam * y + v - (lam * num_v - 1) / 2  # v counts from the window's centre
     lower = math.floor(place)
@@ -88,7 +88,7 @@ def _builds_between(answer: Answer) -> dict[str, Any] | None:
 def swap_align2nat(aligned: Array, lam: int, pad_value: float = PAD) -> Array:
     """Coarse aligned bins on a fine grid to fine natural bins on a coarse grid.
 
-    aligned: (N, V, U, H, W) -> (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam)). Section 4.2.
+    aligned: (N, V, U, H, W) -> (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam)). Section 3.
     """
     num, num_v, num_u, height, width = aligned.shape
     rows, columns = math.ceil(height / lam), math.ceil(width / lam)
