@@ -6,7 +6,7 @@
 #     name: python3
 #   lesson:
 #     title: From NumPy to PyTorch to a kernel
-#     asks: "same numbers, gradients, a thousand times faster?"
+#     asks: "same numbers, gradients, a hundred times faster?"
 #     question: >-
 #       how does a definition in slow loops become a fast operator, with gradients, and how do
 #       we know that it is still the same operator?
@@ -106,9 +106,9 @@ learn.check(align2nat_fast)
 
 # %% [markdown]
 # Stuck? `learn.hint("align2nat_fast", 1)`, then 2, then 3; `learn.solution("align2nat_fast")`
-# shows ours. So it is with every exercise.
+# shows ours.
 #
-# Try sizes that are easy to get wrong: one bin, wide windows, grids of one row, several images.
+# Try sizes that are easy to get wrong:
 
 # %%
 for shape in [(1, 1, 1, 4, 4), (2, 3, 5, 4, 6), (3, 5, 3, 1, 7), (2, 7, 7, 3, 3)]:
@@ -216,7 +216,7 @@ for name in ("formula", "cpu"):
         learn.compare(loops, ops.swap_align2nat(x, 2), f"loops and {name}")
 
 # %% [markdown]
-# "formula" is made of PyTorch's operations, "cpu" is our C++, "cuda" our code for GPUs. That
+# "formula" is made of PyTorch's operations, "cpu" is our C++, "cuda" our code for GPUs: that
 # one we read now.
 #
 # ## 6. A kernel: one text, run by many threads
@@ -269,9 +269,10 @@ launch = learn.numbers(
 learn.check("launch_numbers")
 
 # %% [markdown]
-# The rest sums over the output's neighbours. An output lies between two inputs along each
-# of four axes, so $2^4 = 16$ inputs are read. The four bits of `tap` say, axis by axis,
-# whether the lower or the upper one is meant.
+# The rest sums over the output's neighbours. An output lies between two inputs along each of
+# four axes, so $2^4 = 16$ inputs are read; the four bits of `tap` choose the lower or the upper
+# one. `s` (`SIZES`) are N, V, U, H, W and `lam`, `extent` four of them; `origin` is where the
+# output lies, `visit` adds weight times value.
 
 # %%
 print(kernel.excerpt(text, "for (int tap = 0", "visit(inside"))
@@ -280,8 +281,8 @@ print(kernel.excerpt(text, "for (int tap = 0", "visit(inside"))
 # `place` is what `np.ravel_multi_index` gives, `weight` the product of four weights of linear
 # interpolation, and a tap that is not `inside` counts as `pad_value`.
 #
-# Run it. Where there is a GPU, NVIDIA's compiler NVRTC makes the kernel from this text and the
-# GPU runs it. Where there is none, an **emulator** does: a CPU program that starts the blocks
+# Run it. With a GPU, NVIDIA's compiler NVRTC makes the kernel from this text and the
+# GPU runs it. Without one an **emulator** does: a CPU program that starts the blocks
 # one after another and lets their threads take turns.
 
 # %%
@@ -303,9 +304,9 @@ else:
 # ## 7. Threads that share need a barrier
 #
 # In `plain.cu` no thread needs another. It is slow for that reason: neighbours read the same
-# inputs again and again. Fast kernels let a block read its inputs *once*, into **shared
-# memory** that all its threads see. Here is `align2nat` along one axis in that manner: a block
-# per row, a thread per cell.
+# inputs again and again. Fast kernels (`gpu/kernels.cu`, not opened here) let a block read its
+# inputs *once*, into **shared memory** that all its threads see. Here is `align2nat` along one
+# axis in that manner: a block per row, a thread per cell.
 
 # %%
 slide = """
@@ -385,10 +386,10 @@ if runs and device == "cpu":
 #
 # | paper | code | lesson |
 # |---|---|---|
-# | `align2nat`, section 3.3 | `reference.align2nat`, `ops.align2nat` | 07, parts 1 to 4 |
-# | mask head, section 4.1 | `AlignedHead` here, `MaskBranch` in the package | 07, part 3 |
-# | `swap_align2nat`, section 4.2 | `reference.swap_align2nat`, `ops.swap_align2nat` | 07, parts 5 and 6 |
-# | an efficient implementation, section 4.2 | `plain.cu`, `kernels.cu` | 07, parts 6 and 7 |
+# | `align2nat`, section 3 | `reference.align2nat`, `ops.align2nat` | 07, parts 1 to 4 |
+# | mask head, section 4 | `AlignedHead` here, `MaskBranch` in the package | 07, part 3 |
+# | `swap_align2nat`, section 3 | `reference.swap_align2nat`, `ops.swap_align2nat` | 07, parts 5 and 6 |
+# | its kernels, in no section | `plain.cu`, `kernels.cu` | 07, parts 6 and 7 |
 #
 # **You can now** write an operator twice, prove the two equal, and read the kernel that a GPU
 # runs.

@@ -63,7 +63,7 @@ def _cuts_gradients(answer: Callable[..., Any]) -> dict[str, Any] | None:
 def align2nat_fast(aligned: Tensor, pad_value: float = PAD) -> Tensor:
     """Aligned to natural, alpha = 1: one slice per bin instead of one read per number.
 
-    aligned: (N, V, U, H, W), V and U odd -> the same shape. Section 3.3.
+    aligned: (N, V, U, H, W), V and U odd -> the same shape. Section 3.
     """
     num_v, num_u, height, width = aligned.shape[1:]
     half_v, half_u = (num_v - 1) // 2, (num_u - 1) // 2
