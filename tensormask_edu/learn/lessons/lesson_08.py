@@ -55,7 +55,7 @@ def reason(dy: int, dx: int, side: int, height: int, width: int, stride: int) ->
     """0: the window is positive; 1: the object sticks out, 2: is too small, 3: is off centre.
 
     dy, dx: from the window's centre to that of the object's box. side: of the window.
-    height, width: of the box. stride: from cell to cell. All in pixels. Section 3.3.
+    height, width: of the box. stride: from cell to cell. All in pixels. Section 4.
     """
     if abs(dy) + height / 2 > side / 2 or abs(dx) + width / 2 > side / 2:
         return 1
@@ -82,7 +82,7 @@ def claimed(apart: Array, lam: int) -> Array:
     """The object that alone claims each window, -1 for none or several.
 
     apart: (M, G), how far the centres of window m and object g are apart, in cells.
-    lam: a window is claimed within one bin, the lam-th part of a cell -> (M,). Section 3.3.
+    lam: a window is claimed within one bin, the lam-th part of a cell -> (M,). Section 4.
     """
     num_windows, num_objects = apart.shape
     owner = np.full(num_windows, -1)
