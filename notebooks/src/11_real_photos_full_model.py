@@ -133,8 +133,7 @@ for part, number in mine.items():
 # %% [markdown]
 # ## 2. Somebody else's weights
 #
-# The authors published two trained models, under the names of
-# [detectron2](https://github.com/facebookresearch/detectron2/tree/main/projects/TensorMask).
+# The authors published [two trained models](../docs/weights.md), under the names of detectron2.
 # Their files were never opened for this lesson. What can be shown without them is what goes
 # wrong first: **names and shapes**. (Norms also hold means and variances, no parameters.)
 
