@@ -205,7 +205,7 @@ class _Annotations:
         self.drawn, self.fractions = (
             0,
             0,
-        )  # polygons, and those all of whose points are below UNIT
+        )  # polygons, and those that stay below UNIT
 
     def read(self, item: Any, place: int) -> dict[str, Any] | None:
         """The annotation mended, None if a rule leaves it out; `place` names one without id."""

@@ -190,7 +190,7 @@ def workers_alive() -> Iterator[None]:
 def _check_shared_memory(workers: int, batches: Batches) -> None:
     """Raise InputError where the batches that are under way do not fit into shared memory.
 
-    A container has 64 MB of it, unless told otherwise; a worker that writes beyond it is killed.
+    A container has 64 MB of it, unless told otherwise; who writes beyond it is killed.
     """
     if sys.platform != "linux":
         return
