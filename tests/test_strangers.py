@@ -20,7 +20,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -244,7 +243,7 @@ REFUSED: dict[str, tuple[Edit, str]] = {
             a.update(segmentation=[[0.25, 0.25, 0.75, 0.25, 0.75, 0.75]])
             for a in d["annotations"]
         ],
-        "polygons in pixels, got none above 1.*multiply x by the width",
+        "polygons in pixels, got none above 1.5.*multiply x by the width",
     ),
     "iscrowd 2": (first(iscrowd=2), "10 with iscrowd 0 or 1, got 2"),
     "iscrowd a word": (first(iscrowd="perhaps"), "10 with iscrowd 0 or 1, got 'perhaps'"),
@@ -915,10 +914,16 @@ def test_a_font_that_has_the_signs_is_used():
     assert look.styled(families)()[0] == "\u2a0c"
 
 
-def test_workers_want_room_for_their_files(tmp_path: Path, monkeypatch: Any):
-    monkeypatch.setattr(batches, "allow_open_files", lambda number: 40)
-    with pytest.raises(InputError, match="workers: expected a machine that allows .* got 40"):
-        next(batches.load(SimpleNamespace(batch_size=4), range(1), 2, torch.device("cpu")))
+def test_workers_want_room_for_their_files_and_batches(tmp_path: Path, monkeypatch: Any):
+    dataset = CocoFolder(write(tmp_path), "train")
+    made = batches.batches_of(dataset, small_recipe(batch_size=2))
+    words = (made, range(1), 2, torch.device("cpu"))
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="ulimit -n"):
+        patch.setattr(batches, "allow_open_files", lambda number: 40)
+        next(batches.load(*words))
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="--shm-size"):
+        patch.setattr(batches, "SHARED", tmp_path / "none")
+        next(batches.load(*words))
 
 
 def test_files_are_allowed_up_to_the_hard_limit():

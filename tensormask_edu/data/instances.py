@@ -62,6 +62,7 @@ FIRST = 5  # ids that a warning names
 # A box fits its mask if each side is at most this far off: of the box's extent, and in px at
 # least, for programs that round.
 FIT, FIT_PX = 0.05, 2.0
+UNIT = 1.5  # polygons that all stay below are in shares of their picture, if a little beyond it
 
 
 @dataclass
@@ -201,7 +202,10 @@ class _Annotations:
         self.sizes = {image["id"]: (image["height"], image["width"]) for image in images}
         self.category_ids = {category["id"] for category in categories}
         self.findings = findings
-        self.drawn, self.fractions = 0, 0  # polygons, and those all of whose points are in 0..1
+        self.drawn, self.fractions = (
+            0,
+            0,
+        )  # polygons, and those that stay below UNIT
 
     def read(self, item: Any, place: int) -> dict[str, Any] | None:
         """The annotation mended, None if a rule leaves it out; `place` names one without id."""
@@ -280,12 +284,12 @@ class _Annotations:
             return
         self.drawn += 1
         self.fractions += all(
-            type(value) in (int, float) and 0 <= value <= 1 for value in _leaves(segmentation)
+            type(value) in (int, float) and abs(value) < UNIT for value in _leaves(segmentation)
         )
 
     def check_unit(self) -> None:
         """Raise InputError where all polygons are in shares of the picture, not pixels."""
-        got = "none above 1: shares of the picture's sides?"
+        got = f"none above {UNIT}: shares of the picture's sides?"
         fix = "multiply x by the width and y by the height"
         _require(self.fractions < max(self.drawn, 1), "polygons in pixels", got, fix)
 

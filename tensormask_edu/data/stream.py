@@ -93,6 +93,12 @@ class TrainingSet(Dataset[tuple[Tensor, Truth]]):
         truth = resize_truth(self.dataset.truth(index, region), size)
         return self.augment.after_crop(prepared, truth, generator)
 
+    def sample_shape(self) -> tuple[int, int, int]:
+        """About what a sample measures, (3, h, w): the first picture's, or the crops'."""
+        crop_px = self.augment.config.crop_px
+        size = input_size(*self.dataset.size(0), self.input_config)
+        return (3, crop_px, crop_px) if crop_px else (3, *size)
+
     def index(self, position: int) -> int:
         """Which picture stands at `position` of the run."""
         length = len(self.dataset)

@@ -9,11 +9,15 @@ next: training/train.py
 
 from __future__ import annotations
 
+import math
 import re
+import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,6 +44,7 @@ CACHED_SHARE = 1 / 4
 # A worker hands each tensor over as an open file. Beside the pictures of a batch there are at
 # most so many tensors, and beside the batches so many files.
 TENSORS, FILES = 40, 64
+SHARED = Path("/dev/shm")
 PATIENCE_S = 900.0  # for a batch: a worker that takes longer will never send one
 
 
@@ -152,6 +157,7 @@ def load(
     on_gpu, workers = device.type == "cuda", _workers(workers)
     if workers:
         _check_open_files(workers, batches.batch_size)
+        _check_shared_memory(workers, batches)
     loader = DataLoader(
         _Tried(batches),
         batch_size=None,  # what `batches` holds are whole batches
@@ -179,6 +185,21 @@ def workers_alive() -> Iterator[None]:
         fix = "more memory or /dev/shm, fewer --workers, or --workers 0"
         got = str(error).splitlines()[0]
         raise bad_input("workers", "processes that live", got, fix) from None
+
+
+def _check_shared_memory(workers: int, batches: Batches) -> None:
+    """Raise InputError where the batches that are under way do not fit into shared memory.
+
+    A container has 64 MB of it, unless told otherwise; who writes beyond it is killed.
+    """
+    if sys.platform != "linux":
+        return
+    needed = 4 * batches.size * (workers + 1) * math.prod(batches.stream.sample_shape())
+    room = shutil.disk_usage(SHARED).free if SHARED.is_dir() else 0
+    if room < needed:
+        fix = "docker run --shm-size 2g, fewer --workers, or --workers 0"
+        expected = f"{needed / 1e6:.0f} MB of shared memory in {SHARED}"
+        raise bad_input("workers", expected, f"{room / 1e6:.0f} MB", fix)
 
 
 def _check_open_files(workers: int, batch_size: int) -> None:

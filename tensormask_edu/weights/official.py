@@ -13,6 +13,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,9 +145,7 @@ def read_state(path: str | Path) -> State:
 
     Neither runs code of the file. PyTorch wrote zip files since version 1.6, and others before.
     """
-    with open(path, "rb") as file:
-        before_1_6 = file.read(len(OLD_FORMAT)) == OLD_FORMAT
-    if zipfile.is_zipfile(path) or before_1_6:
+    if zipfile.is_zipfile(path) or _is_old(path):
         try:
             values = torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
@@ -160,6 +159,13 @@ def read_state(path: str | Path) -> State:
         got = f"{path} with something else"
         raise bad_input("weights", "a dictionary of tensors by name", got)
     return state
+
+
+def _is_old(path: str | Path) -> bool:
+    """Whether PyTorch before 1.6 wrote the file, or a later one asked to write it so."""
+    with suppress(OSError), open(path, "rb") as file:
+        return file.read(len(OLD_FORMAT)) == OLD_FORMAT
+    return False
 
 
 def _fill(model: TensorMask, names: dict[str, str], given: State, what: str) -> None:
