@@ -10,7 +10,7 @@ PIP := $(PIP_SHOWN) --quiet
 EXPLORER := docs/explorer
 MODEL ?= shapes
 
-.PHONY: help demo test test-all lab fresh notebooks docs explorer browser-test map bench lint format clean
+.PHONY: help demo test test-all mutate lab fresh notebooks docs explorer browser-test map bench lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -23,6 +23,9 @@ test: $(VENV)/.dev ## the tests, CPU only; ends with the checks that did not run
 
 test-all: $(VENV)/.dev ## the long tests as well
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+mutate: $(VENV)/.dev ## small faults put into the core, one at a time: does a test notice? An hour
+	$(BIN)/python tests/mutation/run.py
 
 lab: $(VENV)/.learn ## JupyterLab on copies of the lessons, in work; LAB=... goes to Jupyter
 	@$(BIN)/python notebooks/lab.py $(LAB)

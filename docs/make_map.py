@@ -42,7 +42,7 @@ OTHERS = {
     "  gpu/": "The CUDA kernels, of the torch op and the plugin alike",
     "  tensorrt/": "The plugin",
     "notebooks/": "The lessons",
-    "tests/": "What holds, and where from; gpu/ needs a GPU",
+    "tests/": "What holds, and where from; gpu/ needs a GPU, mutation/ tests them",
     "benchmarks/": "Timings as ratios, results with device and date",
     "docs/": "The site, and log.md: what was tried and did not pay",
     "  explorer/": "The model live in the browser, in JavaScript",

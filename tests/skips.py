@@ -138,6 +138,10 @@ ALLOWED: dict[str, tuple[Callable[[], bool], set[str]]] = {
         {"test_what_the_page_finds_is_what_pytorch_finds"},
     ),
     "no C++ compiler": (lambda: not shutil.which("g++"), {"*"}),
+    **dict.fromkeys(  # what a compiler and a kernel can do is not asked twice
+        ("the compiler has no ThreadSanitizer", "ThreadSanitizer does not start"),
+        (lambda: True, {"test_threads_that_meet_without_a_barrier_are_noticed"}),
+    ),
     "onnxruntime_extensions is not installed": (
         lambda: importlib.util.find_spec("onnxruntime_extensions") is None,
         {

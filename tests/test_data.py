@@ -592,6 +592,17 @@ def test_resized_boxes_stay_within_a_pixel_of_their_masks(size: tuple[int, int])
     np.testing.assert_allclose(resized["polygons"][0][0], scaled, rtol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(20, 30), (10, 10), (31, 47), (7, 13), (60, 45), (1, 1)])
+def test_a_resized_mask_shows_the_pixel_that_holds_each_new_centre(size: tuple[int, int]):
+    truth = random_truth(6)
+    resized = resize_truth(truth, size)["masks"]
+    assert resized.shape[1:] == size
+    for y, x in np.ndindex(*size):
+        # in quarters of thirds and the like, without a rounding: floor((2k + 1) old / 2 new)
+        row, column = (2 * y + 1) * 20 // (2 * size[0]), (2 * x + 1) * 30 // (2 * size[1])
+        assert torch.equal(resized[:, y, x], truth["masks"][:, row, column])
+
+
 def test_resizing_to_whole_multiples_repeats_pixels():
     truth = random_truth(3)
     resized = resize_truth(truth, (40, 90))["masks"]

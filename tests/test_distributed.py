@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,8 +20,10 @@ from tensormask_edu.base.errors import InputError
 from tensormask_edu.base.files import read_json
 from tensormask_edu.commands.evaluate import evaluate_checkpoint
 from tensormask_edu.config import AugmentConfig
+from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.detector.losses import normaliser
 from tensormask_edu.detector.model import build_model
+from tensormask_edu.detector.targets import build_targets
 from tensormask_edu.training.train import train
 
 # ResNet-50 with its frozen normalisation and stem, small heads: batch statistics would tell the
@@ -60,14 +64,11 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path):
     run = torchrun(2, world, tmp_path / "two", recipe, "--scores", tmp_path / "two.json")
     assert run.returncode == 0, run.stderr[-2000:]
 
-    one, two = (
-        load_file(tmp_path / name / "checkpoint" / "model.safetensors")
-        for name in ("one", "two")
-    )
+    assert_same_parameters(tmp_path / "one", tmp_path / "two")
+    one = load_file(tmp_path / "one" / "checkpoint" / "model.safetensors")
     torch.manual_seed(0)
     fresh = build_model(RECIPE.model, None).state_dict()
     trained = [name for name in one if "network.box" in name or "stages.3" in name]
-    assert max((one[name] - two[name]).abs().max().item() for name in one) <= PROCESSES
     moved = max((one[n] - fresh[n]).abs().max().item() for n in trained if n in fresh)
     assert moved > 100 * PROCESSES
 
@@ -77,6 +78,51 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path):
     assert 0 < scores["bbox"]["AR100"] < 1 and 0 < scores["ceiling"]["segm"]["AP"] <= 1, scores
     lines = (tmp_path / "two" / "log.jsonl").read_text().splitlines()
     assert len(lines) == 5  # the first process writes, once
+
+
+def one_object_each(folder, sides_px):
+    """Leave one square of these sides in each picture, in its middle."""
+    path = folder / "instances_train.json"
+    truth = read_json(path)
+    truth["annotations"] = truth["annotations"][::2]
+    for annotation, side in zip(truth["annotations"], sides_px, strict=True):
+        low, high = 34 - side / 2, 34 + side / 2
+        annotation["segmentation"] = [[low, low, high, low, high, high, low, high]]
+        annotation["bbox"], annotation["area"] = [low, low, side, side], side * side
+    path.write_text(json.dumps(truth))
+    return folder
+
+
+def test_a_process_without_a_positive_of_some_size_trains_on_as_one_would(tmp_path):
+    """Its predictors get a gradient of zero, otherwise the other process waits for ever.
+
+    Two levels leave half the backbone without a reader, which must not be waited for either.
+    """
+    world = one_object_each(write_pictures(tmp_path / "world", [(68, 68)] * 2), (8, 68))
+    # Windows of 20 to 56 px: the small object is in the smallest alone, the large one in none.
+    model = SMALL_R50 | {"strides_px": (4, 8), "sides_bins": (5, 7)}
+    recipe = replace(
+        RECIPE, model=replace(RECIPE.model, **model),
+        train=replace(RECIPE.train, batch_size=2, steps=3, augment=AugmentConfig()),
+    )  # fmt: skip
+    dataset = CocoFolder(world, "train")
+    truths = [dataset[number][1] for number in range(2)]
+    layout = recipe.model.geometry.layout([(68, 68)] * 2)
+    targets = build_targets(truths, layout, recipe.model)
+    assert set(targets.image.tolist()) == {0}
+    assert set(layout.windows.size_id[targets.window].tolist()) == {0}
+
+    train(recipe, world, tmp_path / "one")
+    run = torchrun(2, world, tmp_path / "two", save_recipe(recipe, tmp_path / "recipe.json"))
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert_same_parameters(tmp_path / "one", tmp_path / "two")
+
+
+def assert_same_parameters(first, second):
+    one, two = (
+        load_file(folder / "checkpoint" / "model.safetensors") for folder in (first, second)
+    )
+    assert max((one[name] - two[name]).abs().max().item() for name in one) <= PROCESSES
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path, monkeypatch):

@@ -1,7 +1,8 @@
 """The kernel source, compiled for the CPU, for devices, and for a device played by the CPU.
 
 No GPU is needed: `emulated_kernels.cpp` runs the text of kernels.cu block by block, called by
-`ops.cuda` with the launches and arguments that a device would get.
+`ops.cuda` with the launches and arguments that a device would get, and `thread_checks.cpp` runs
+a block's threads as threads of the system, for the sanitizer to see where two of them meet.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import ctypes
 import importlib.util
 import multiprocessing
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -645,6 +647,45 @@ def test_paper_sized_calls_fit_the_tile_kernels():
             assert cuda.forward_launch(shape, lam, 4, 4).blocks
             assert cuda.forward_launch(shape, lam, 1, 8).blocks
             assert cuda.backward_launch(shape, lam, 8).blocks
+
+
+# --- the same, with threads of the system, under ThreadSanitizer ------------------------------
+
+BARRIER = "    __syncthreads();\n"
+# (text, what stands there instead, which of its places in kernels.cu)
+RACES = {
+    "as_it_is": ("", "", 0),
+    "no_barrier_in_the_forward": (BARRIER, "", 0),
+    "no_barrier_in_the_backward": (BARRIER, "", 1),
+    "one_half_of_the_stage_for_all_steps": ("(t & 1) * places", "0 * places", 0),
+}
+
+
+@pytest.mark.skipif(build.find_compiler() is None, reason="no C++ compiler")
+@pytest.mark.parametrize(
+    "name", [*list(RACES)[:3], pytest.param(list(RACES)[3], marks=pytest.mark.long)]
+)
+def test_threads_that_meet_without_a_barrier_are_noticed(name, tmp_path):
+    shutil.copytree(build.kernel_folder(), tmp_path, dirs_exist_ok=True)
+    kernels, (right, wrong, place) = tmp_path / "gpu" / "kernels.cu", RACES[name]
+    if right:
+        parts = kernels.read_text().split(right)
+        assert len(parts) > place + 1
+        halves = right.join(parts[: place + 1]), right.join(parts[place + 1 :])
+        kernels.write_text(wrong.join(halves))
+    source, program = Path(__file__).with_name("thread_checks.cpp"), tmp_path / "checks"
+    flags = ["-std=c++20", "-O0", "-fsanitize=thread", "-pthread", "-Wno-unknown-pragmas"]
+    command = [build.find_compiler(), *flags, f"-I{tmp_path}", str(source), "-o", str(program)]
+    built = subprocess.run(command, capture_output=True, text=True)
+    if built.returncode and re.search("-ltsan|barrier: No such file", built.stderr):
+        pytest.skip("the compiler has no ThreadSanitizer")
+    assert built.returncode == 0, built.stderr
+    environment = {**os.environ, "TSAN_OPTIONS": "halt_on_error=1"}
+    run = subprocess.run([program], capture_output=True, text=True, env=environment)
+    if "unexpected memory mapping" in run.stderr:  # addresses drawn from more than it knows
+        pytest.skip("ThreadSanitizer does not start on this kernel")
+    assert ("data race" in run.stderr) == bool(right), run.stdout + run.stderr
+    assert run.returncode == 0 or right, run.stdout + run.stderr
 
 
 # --- the device kernels, compiled -------------------------------------------------------------

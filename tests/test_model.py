@@ -168,6 +168,20 @@ def test_a_batch_without_objects_gives_every_parameter_a_gradient():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 
 
+def test_a_batch_with_positives_of_one_size_gives_every_parameter_a_gradient():
+    model = build_model("tiny", num_classes=4).train()
+    image, masks = torch.rand(3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.bool)
+    masks[0, 30:38, 30:38] = True
+    truth = {"boxes": torch.tensor([[30.0, 30, 38, 38]]), "masks": masks}
+    truth["labels"] = torch.tensor([0])
+    layout = model.config.geometry.layout([(64, 64)])
+    targets = build_targets([truth], layout, model.config)
+    assert layout.windows.size_id[targets.window].unique().tolist() == [0]
+    sum(model([image], [truth]).values()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+
+
 def test_masks_of_detections_are_the_dense_ones():
     model, image = busy(build_model("tiny", num_classes=4)), torch.rand(3, 64, 96)
     with torch.inference_mode():

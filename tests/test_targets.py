@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -141,6 +142,29 @@ def test_deltas_are_the_reference_formula_and_decode_inverts_them():
         np.testing.assert_allclose(row.numpy(), expected, rtol=0, atol=OP_F32)
     back = boxes.decode(windows, deltas, OFFICIAL.box_weights)
     torch.testing.assert_close(back, box_px, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("factor", [1 / 40, 0.3, 1, 3.5, 40])
+def test_boxes_far_smaller_and_far_larger_than_their_window_survive_the_deltas(factor):
+    window, weights = torch.tensor([[-4.0, 8, 36, 48]]), OFFICIAL.box_weights
+    width, height = factor * 40.0, factor * 32.0
+    box_px = torch.tensor([[10 - width / 2, 90 - height, 10 + width / 2, 90]])
+    deltas = boxes.encode(window, box_px, weights)
+    expected = reference.box_deltas(window[0].numpy(), box_px[0].numpy(), weights)
+    np.testing.assert_allclose(deltas[0].numpy(), expected, rtol=OP_F32, atol=OP_F32)
+    # Sides are relative to the larger of box and window, whose roundings they carry.
+    back = boxes.decode(window, deltas, weights)
+    torch.testing.assert_close(back, box_px, rtol=0, atol=OP_F32 * max(factor, 1) * 40)
+
+
+def test_a_log_ratio_beyond_all_reason_is_cut_to_62_and_a_half_sides():
+    window = torch.tensor([[0.0, 0, 20, 40]])
+    sides = 1000 / 16  # as torchvision and the official code
+    for log_ratio in (math.log(sides) + 0.1, 1e4):
+        deltas = torch.tensor([[0, 0, log_ratio, log_ratio]])
+        box_px = boxes.decode(window, deltas, (1.0, 1.0, 1.0, 1.0))
+        expected = torch.tensor([[20.0, 40]]) * sides
+        torch.testing.assert_close(box_px[:, 2:] - box_px[:, :2], expected)
 
 
 def test_polygons_are_drawn_as_the_official_code_draws_them():

@@ -2,9 +2,17 @@
 // way at __syncthreads. Include it before the text of a kernel, and `call` the kernel with the
 // very words that a launch passes to the driver. It finds what a device leaves to chance: a
 // barrier that is missing, or that some threads never reach, and a place read before it is
-// written.
+// written. With EMULATED_THREADS a block's threads are threads of the system, for
+// ThreadSanitizer: it sees two of them at one place even where the order did no harm.
 #pragma once
+#ifdef EMULATED_THREADS
+#include <barrier>
+#include <thread>
+#define EMULATED_BY_EACH thread_local
+#else
 #include <ucontext.h>
+#define EMULATED_BY_EACH
+#endif
 
 #include <cstdint>
 #include <cstring>
@@ -15,7 +23,8 @@ struct Triple {
   unsigned x;
 };
 
-static Triple threadIdx, blockIdx, blockDim;
+static EMULATED_BY_EACH Triple threadIdx;
+static Triple blockIdx, blockDim;
 static unsigned char* emulated_shared;
 static void __syncthreads();
 
@@ -28,12 +37,35 @@ constexpr int64_t EMULATED_SHARED_BYTES = 48 << 10;  // what a block has without
 
 // ---------------------------------------------------------------- one block
 
+static void (*body)(void*);
+static void* body_argument;
+
+enum Failure { FINE = 0, DIVERGED = 1, UNKNOWN = 2, TOO_MUCH_SHARED = 3 };
+
+#ifdef EMULATED_THREADS
+static std::barrier<>* barrier;
+
+static void __syncthreads() { barrier->arrive_and_wait(); }
+
+// All threads at once. One that ends is waited for no more: fibres tell whether it should be.
+static int run_block(unsigned threads, bool, std::vector<char>&) {
+  std::barrier<> own(threads);
+  barrier = &own;
+  std::vector<std::thread> running;
+  for (unsigned t = 0; t < threads; ++t)
+    running.emplace_back([t] {
+      threadIdx.x = t;
+      body(body_argument);
+      barrier->arrive_and_drop();
+    });
+  for (std::thread& thread : running) thread.join();
+  return FINE;
+}
+#else
 static ucontext_t scheduler;
 static std::vector<ucontext_t> fibres;
 static std::vector<unsigned> barriers;
 static std::vector<char> finished;
-static void (*body)(void*);
-static void* body_argument;
 
 static void __syncthreads() {
   const unsigned self = threadIdx.x;
@@ -46,8 +78,6 @@ static void run_fibre() {
   body(body_argument);
   finished[self] = 1;
 }
-
-enum Failure { FINE = 0, DIVERGED = 1, UNKNOWN = 2, TOO_MUCH_SHARED = 3 };
 
 // All threads up to the next barrier, forwards or backwards, until all have ended. A barrier
 // that some threads reach while others have ended is an error on a device, and here.
@@ -74,6 +104,7 @@ static int run_block(unsigned threads, bool backwards, std::vector<char>& stacks
     if (finished[0]) return FINE;
   }
 }
+#endif
 
 // ---------------------------------------------------------------- one launch
 

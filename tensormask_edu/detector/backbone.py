@@ -138,6 +138,8 @@ class Backbone(nn.Module):
         self.fpn = FeaturePyramid(
             self.body.out_channels[:num_body], channels, num_levels - num_body
         )
+        # Nothing reads the rest, and DistributedDataParallel would wait for their gradients.
+        self.body.stages[num_body:].requires_grad_(False)
         if name != "tiny":
             self.fpn.apply(_init_like_caffe2)
 
