@@ -364,7 +364,7 @@ def _report_bug(commands: Any) -> None:
         "training",
         nargs="?",
         metavar="RUN",
-        help="a training (default: the last one below here)",
+        help="a training (default: the last below here)",
     )
     add("--output", default="bug.txt", metavar="FILE", help="default bug.txt")
 

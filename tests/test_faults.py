@@ -58,9 +58,10 @@ def world(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     write_shapes(folder / "shapes", train=4, val=2, size_px=64, progress=False)
     checkpoint(folder, replace(SMALL, class_names=CLASS_NAMES), InputConfig())
-    # What children would else load or compile each by itself
+    # What each child would else load or compile for itself
     ops.status()
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
+    assert command("predict", folder, folder / "seen")() == 0
     return folder
 
 
@@ -520,7 +521,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 
 def answered(cache: Path) -> Callable[[], int]:
-    """Load the library as the kernels are loaded; what its function says, its path on stdout."""
+    """Load the library as kernels are loaded; what its function says, its path on stdout."""
 
     def work() -> int:
         compiler, flags = build.find_compiler(), [("-O0", "-shared", "-fPIC")]

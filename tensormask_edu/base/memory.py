@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from .errors import InputError
 
 # What allocators say that have no exception of their own: PyTorch's of the CPU, C++'s, CUDA's
-# libraries, ONNX Runtime's
+# libraries, ONNX Runtime's, oneDNN's
 _SAID = re.compile(
     r"can't allocate memory|out of memory|bad_alloc|(STATUS_|_)ALLOC_FAILED|"
-    r"[Ff]ailed to allocate memory|Cannot allocate memory"
+    r"[Ff]ailed to allocate memory|Cannot allocate memory|"
+    r"could not create a (primitive|memory object)$",
+    re.M,
 )
 _WANTED = re.compile(r"(?:allocate|size:?) ([\d.]+ ?(?:[KMGT]iB|bytes|(?=\D|$)))")
 

@@ -33,9 +33,9 @@ SHORT = 3  # letters: a shorter name of a user or host stands in other words too
 # Absolute, from home or upwards; not what follows a word, as in an address or below this folder
 _PATH = re.compile(
     r"(?:(?<![\w/\\.~])|(?<=//))(?:[A-Za-z]:|~|\.{1,2})?"
-    r"(?:[\\/][^\s\\/'\":;,()<>|\[\]]+){2,}[\\/]?"
+    r"(?:(?:/|\\{1,2})[^\s\\/'\":;,()<>|\[\]]+){2,}[\\/]?"
 )
-_IN_PACKAGE = re.compile(r"(?:site-packages|dist-packages|python3\.\d+)[\\/](.+)")
+_IN_PACKAGE = re.compile(r".*[\\/](?:site-packages|dist-packages|python3\.\d+)[\\/](.+)")
 
 
 def report_bug(output: str | Path, run: str | Path | None = None) -> Path:
@@ -95,8 +95,9 @@ def impersonal(text: str, names: Mapping[str, str] | None = None) -> str:
 
     names: what stands for what; default: this user and this host.
     """
-    for place in (Path.home(), Path.cwd()):  # their names may hold spaces, which end a path
-        text = text.replace(f"{place}{os.sep}", f"~{os.sep}") if len(place.parts) > 1 else text
+    # Names of these may hold spaces, which end a path for the pattern; the longer one first.
+    for place in sorted({str(Path.home()), str(Path.cwd())} - {os.sep}, key=len, reverse=True):
+        text = text.replace(place + os.sep, f"~{os.sep}")
     text = _PATH.sub(_last_part, text)
     for name, stand_in in (personal() if names is None else names).items():
         if len(name) >= SHORT:

@@ -123,7 +123,9 @@ def _cache() -> tuple[Any, ...] | None:
 def _kernels() -> tuple[Any, ...] | None:
     from ..ops.build import cache_folder, is_whole
 
-    files = [path for path in cache_folder().glob("*") if path.suffix in (".so", ".kernels")]
+    files = [
+        path for path in cache_folder().glob("[!.]*") if path.suffix in (".so", ".kernels")
+    ]
     hidden = [path for path in cache_folder().glob(".*") if path.is_file()]
     damaged = [path for path in files if not is_whole(path)]
     if not damaged and not hidden:
