@@ -144,6 +144,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     from errors import Recorder
 
-    config.pluginmanager.register(Recorder(config))
+    config.pluginmanager.register(Recorder(config), "errors")
     if "PYTEST_XDIST_WORKER" not in os.environ:  # what runs is reported to the first process
         config.pluginmanager.register(Skips())

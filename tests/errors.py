@@ -44,7 +44,9 @@ SILENT = {"SystemExit", "KeyboardInterrupt", "StopIteration", "AttributeError"}
 @cache
 def sites() -> tuple[Site, ...]:
     """All of them, in the order of files and lines."""
-    return tuple(site for root in PACKAGES for path in sorted(root.rglob("*.py")) for site in _in(path))
+    return tuple(
+        site for root in PACKAGES for path in sorted(root.rglob("*.py")) for site in _in(path)
+    )
 
 
 def _in(path: Path) -> Iterator[Site]:
@@ -64,7 +66,9 @@ def _in(path: Path) -> Iterator[Site]:
         else:
             call, skipped = node, RAISERS.get(_name(node.func), -1)
         if isinstance(call, ast.Call) and skipped >= 0 and _name(call.func) not in SILENT:
-            yield Site(name, node.lineno, node.end_lineno or node.lineno, _message(call, skipped))
+            yield Site(
+                name, node.lineno, node.end_lineno or node.lineno, _message(call, skipped)
+            )
 
 
 def _name(function: ast.expr) -> str:
@@ -163,7 +167,7 @@ class Recorder:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """A listed test that is not there any more is told, where its whole file was asked for."""
+        """Tell of listed tests that are not there, where their whole file was asked for."""
         if any("::" in argument for argument in self.config.args):
             return
         nodes = {item.nodeid for item in items}
