@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from conftest import SHARED
+from failing import NO_MOUNTS, can_mount
 from test_live_page import BUILT, CHROMIUM
 from test_plugin import CUDA_HEADERS, HEADERS, NVCC, PYTHONS
 
@@ -114,6 +115,7 @@ ALLOWED: dict[str, tuple[Callable[[], bool], set[str]]] = {
         {"test_what_the_page_finds_is_what_pytorch_finds"},
     ),
     "no C++ compiler": (lambda: not shutil.which("g++"), {"*"}),
+    NO_MOUNTS: (lambda: not can_mount(), {"*"}),
     "onnxruntime_extensions is not installed": (
         lambda: importlib.util.find_spec("onnxruntime_extensions") is None,
         {

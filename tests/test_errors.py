@@ -45,7 +45,7 @@ def test_nearly_every_message_is_triggered_in_this_process():
 
 
 def test_a_message_is_noted_where_it_was_made(request):
-    """What notes the messages of this run sees those of `require`, `bad_input` and of others."""
+    """What notes messages while tests run sees those of `require` and of other errors."""
     from tensormask_edu.config import TrainConfig
     from tensormask_edu.reference import swap_align2nat
 

@@ -41,6 +41,7 @@ from tensormask_edu.base import distributed
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.base.lock import LOCK, alone_in
 from tensormask_edu.base.memory import OutOfMemory, room_for
+from tensormask_edu.commands.evaluate import evaluate_checkpoint
 from tensormask_edu.config import InputConfig
 from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.data.shapes import CLASS_NAMES, write_shapes
@@ -219,16 +220,11 @@ def test_training_without_memory_names_the_batch_and_the_option(world, tmp_path)
 
 def test_a_large_picture_without_memory_is_named_with_the_option(world, tmp_path):
     Image.fromarray(np.zeros((1500, 2000, 3), np.uint8)).save(tmp_path / "large.png")
-    words = ["predict", world / "checkpoint", tmp_path / "large.png", "--output", tmp_path]
-    words[-1] = tmp_path / "out"
-    work = command_of(words)
-    ended = in_child(work, memory_for(150 << 20))
+    large, out = str(tmp_path / "large.png"), str(tmp_path / "out")
+    words = ["predict", str(world / "checkpoint"), large, "--output", out]
+    ended = in_child(lambda: cli.main(words), memory_for(150 << 20))
     assert ended.code == 2 and "a picture of 1500 x 2000 px: memory of the CPU" in ended.error
     assert "--tile 512" in ended.error and not (tmp_path / "out").exists()
-
-
-def command_of(words: list[object]) -> Callable[[], int]:
-    return lambda: cli.main([str(word) for word in words])
 
 
 def test_evaluation_without_memory_names_the_batch_and_the_option(world, tmp_path, monkeypatch):
@@ -241,13 +237,7 @@ def test_evaluation_without_memory_names_the_batch_and_the_option(world, tmp_pat
         match=r"2 pictures of up to 64 x 64 px: memory of the GPU "
         r"ran out at 2.50 GiB more; --batch-size 1",
     ):
-        cli_evaluate(world)
-
-
-def cli_evaluate(world: Path) -> None:
-    from tensormask_edu.commands.evaluate import evaluate_checkpoint
-
-    evaluate_checkpoint(world / "checkpoint", world / "shapes")
+        evaluate_checkpoint(world / "checkpoint", world / "shapes")
 
 
 def test_memory_of_a_gpu_that_runs_out_in_mid_training_saves_first(
@@ -287,6 +277,14 @@ def test_whatever_says_that_memory_ran_out_is_understood(error, words):
     with pytest.raises(OutOfMemory, match=f"^the work: .*{words}; less of it$"):
         with room_for("the work", "less of it"):
             raise error
+
+
+def test_onnx_runtime_without_memory_is_understood_too():
+    state = pytest.importorskip("onnxruntime.capi.onnxruntime_pybind11_state")
+    words = "Failed to allocate memory for requested buffer of size 123"
+    with pytest.raises(OutOfMemory, match="memory of the CPU ran out at 123 more"):
+        with room_for("the work", "less"):
+            raise state.RuntimeException(words)
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory():
@@ -383,7 +381,6 @@ def processes_with(word: str) -> dict[int, str]:
 
 def started(world: Path, out: Path) -> tuple[subprocess.Popen[str], dict[int, str]]:
     """Two processes that train, once both are at work, and torchrun above them."""
-    words = ["train", world / "shapes", "--output", out, "--steps", 100_000, "--batch-size", 2]
     recipe = small_recipe(steps=100_000, save_every=5)
     path = save_recipe(recipe, out.with_suffix(".json"))
     words = [ROOT / "tests" / "trainer.py", world / "shapes", out, path]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from failing import can_mount, in_child, read_only
+from failing import in_child, needs_mounts, read_only
 
 from tensormask_edu import cli
 from tensormask_edu.commands import doctor, states
@@ -221,7 +221,7 @@ def test_a_check_that_fails_itself_keeps_nothing_else_from_being_told(monkeypatc
     assert state.found == "cannot be looked at (PermissionError: no)"
 
 
-@pytest.mark.skipif(not can_mount(), reason="no mounts of its own for a process here")
+@needs_mounts
 def test_a_folder_that_is_really_read_only_is_seen(tmp_path):
     def look() -> int:
         os.chdir(tmp_path)

@@ -45,7 +45,7 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            path.unlink()  # while it is held: nobody else's can be meant
+            os.unlink(path)  # while it is held: nobody else's can be meant
         file.close()
 
 

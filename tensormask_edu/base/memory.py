@@ -29,8 +29,11 @@ class OutOfMemory(InputError):
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, of the CPU or of a GPU."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True  # the second is PyTorch's, of a GPU
-    return isinstance(error, RuntimeError | OSError) and bool(_SAID.search(str(error)))
+        return True  # PyTorch's, of a GPU
+    # ONNX Runtime's errors are of no kind of Python's.
+    foreign = type(error).__module__.startswith("onnxruntime")
+    known = isinstance(error, RuntimeError | OSError) or foreign
+    return known and bool(_SAID.search(str(error)))
 
 
 def in_a_line(error: BaseException) -> str:
