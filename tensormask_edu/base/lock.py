@@ -54,21 +54,31 @@ def _held(path: Path) -> IO[str]:
     while True:
         file = open(path, "a+", encoding="utf-8")
         try:
-            if fcntl is not None:
-                # A lock of the process: workers forked from it do not inherit it, and so do
-                # not keep a folder from the next run when their parent was killed.
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise BlockingIOError(error.errno, holder) from None
-        except OSError:
-            pass  # a disk without locks
+            _lock(file)
+        except BlockingIOError:
+            file.close()
+            raise
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                 break
-        file.close()  # its holder removed it between the two lines above: there is a new one
+        file.close()  # its holder removed it before it was locked here: there is a new one
     file.truncate(0)
     file.write(f"process {os.getpid()} on {platform.node()}\n")
     file.flush()
     return file
+
+
+def _lock(file: IO[str]) -> None:
+    """Lock an open file for this process, where the system and its disk can."""
+    if fcntl is None:
+        return
+    try:
+        # Not `flock`, which workers would inherit that are forked from here: they live on for
+        # seconds when their parent is killed, and would keep the folder from the next run.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        raise BlockingIOError(error.errno, holder) from None
+    except OSError:
+        pass  # a disk without locks
