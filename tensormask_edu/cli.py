@@ -38,7 +38,7 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in (
         _demo, _models, _shapes, _inspect, _train, _evaluate, _predict, _ablate, _convert,
-        _check_ops, _doctor,
+        _check_ops, _doctor, _report_bug,
     ):  # fmt: skip
         command(commands)
     return parser
@@ -236,6 +236,7 @@ def _evaluate(commands: Any) -> None:
     add("--views", type=int, default=1, metavar="N", help=VIEWS)
     bad = "pictures that cannot be read: stop before the work (default), or leave them out"
     add("--bad-pictures", choices=("stop", "skip"), default="stop", help=bad)
+    add("--batch-size", type=int, default=4, help="pictures at a time (default 4)")
     add("--losses", action="store_true", help="also show where mask AP is lost")
     add("--json", metavar="FILE", help="also write the scores here")
 
@@ -350,3 +351,25 @@ def _run_doctor(args: Args) -> int:
     from .commands import doctor
 
     return doctor.run(args)
+
+
+def _report_bug(commands: Any) -> None:
+    text = (
+        "Pack what a bug report needs: versions, the doctor's findings, the last error and\n"
+        "the last log, without names of yours or of your folders, into one text file."
+    )
+    example = "report-bug --output bug.txt"
+    add = add_command(commands, "report-bug", _run_report_bug, text, example).add_argument
+    add(
+        "training",
+        nargs="?",
+        metavar="RUN",
+        help="a training (default: the last below here)",
+    )
+    add("--output", default="bug.txt", metavar="FILE", help="default bug.txt")
+
+
+def _run_report_bug(args: Args) -> int:
+    from .commands import report_bug
+
+    return report_bug.run(args.output, args.training)

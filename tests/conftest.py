@@ -136,6 +136,14 @@ class Skips:
             write(f"FAILED: skipped without being listed in tests/skips.py: {line}", red=True)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    words = "add messages without a test to errors.json, with the test that made them"
+    parser.addoption("--note-errors", action="store_true", help=words)
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    from errors import Recorder
+
+    config.pluginmanager.register(Recorder(config), "errors")
     if "PYTEST_XDIST_WORKER" not in os.environ:  # what runs is reported to the first process
         config.pluginmanager.register(Skips())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from conftest import SHARED
+from failing import NO_MOUNTS, can_mount
 from test_live_page import BUILT, CHROMIUM, DRIVER
 from test_plugin import CUDA_HEADERS, HEADERS, NVCC, PYTHONS
 from test_site import SITE
@@ -142,6 +143,7 @@ ALLOWED: dict[str, tuple[Callable[[], bool], set[str]]] = {
         ("the compiler has no ThreadSanitizer", "ThreadSanitizer does not start"),
         (lambda: True, {"test_threads_that_meet_without_a_barrier_are_noticed"}),
     ),
+    NO_MOUNTS: (lambda: not can_mount(), {"*"}),
     "onnxruntime_extensions is not installed": (
         lambda: importlib.util.find_spec("onnxruntime_extensions") is None,
         {

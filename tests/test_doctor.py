@@ -104,7 +104,7 @@ def test_a_broken_installation_is_told_in_its_own_words(monkeypatch):
 def test_the_json_holds_the_findings(tmp_path, capsys):
     assert main(["doctor", "--json", str(tmp_path / "found.json")]) == 0
     stored = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
-    assert set(stored) == {"machine", "packages", "abilities", "problems"}
+    assert set(stored) == {"machine", "packages", "abilities", "states", "problems"}
     text = capsys.readouterr().out
     assert all(a["name"] in text and a["how"] in text for a in stored["abilities"])
     assert all(p["name"] in text for p in stored["packages"])

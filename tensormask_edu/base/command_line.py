@@ -12,17 +12,21 @@ import re
 import stat
 import sys
 import tempfile
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 from .errors import InputError, InputWarning
+from .machine import cache_folder
+from .memory import in_a_line, is_out_of_memory
 
 with suppress(ImportError):  # Windows has none
     import pwd
 
 Parser = argparse.ArgumentParser
+LAST_ERROR = "last-error.txt"  # in the cache
 
 
 def add_command(
@@ -67,6 +71,23 @@ def run_command(
     except BrokenPipeError:  # who read what is printed has gone: `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13  # as shells call a process that SIGPIPE ended
+    except Exception as error:
+        if not is_out_of_memory(error):
+            keep_error(error)
+            raise
+        name = args.run.__name__.removeprefix("_run_").replace("_", "-")
+        words = f"{name}: {in_a_line(error)}; smaller input or another machine"
+        print(f"error: {words}", file=sys.stderr)
+        return 2
+
+
+def keep_error(error: Exception) -> None:
+    """Keep a mistake of ours for `report-bug`, and say so below its traceback."""
+    with suppress(OSError):
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        text = "".join(traceback.format_exception(error))
+        (cache_folder() / LAST_ERROR).write_text(text, encoding="utf-8", errors="replace")
+        error.add_note("This is a mistake of ours. `tensormask-edu report-bug` packs it.")
 
 
 # --- strange machines -------------------------------------------------------------------------

@@ -7,7 +7,11 @@ next: base/stages.py
 
 from __future__ import annotations
 
+import ctypes
 import os
+import re
+import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -15,6 +19,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from .errors import bad_input
 
 Item = TypeVar("Item")
 FROM_TORCHRUN = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
@@ -32,15 +38,42 @@ def processes() -> Iterator[torch.device]:
     if dist.is_initialized() or not FROM_TORCHRUN <= os.environ.keys():
         yield device
         return
-    if cuda:
-        torch.cuda.set_device(device)  # before joining: NCCL takes the device that is set
-        dist.init_process_group("nccl", device_id=device)
-    else:
-        dist.init_process_group("gloo")
+    _end_with_torchrun()
     try:
+        if cuda:
+            torch.cuda.set_device(device)  # before joining: NCCL takes the device that is set
+            dist.init_process_group("nccl", device_id=device)
+        else:
+            dist.init_process_group("gloo")
         yield device
+    except RuntimeError as error:
+        if not _is_of_another(error):
+            raise
+        got = f"process {os.environ['RANK']} alone ({str(error).splitlines()[0][:200]})"
+        fix = "see what the first one to end says; training goes on with --resume"
+        raise bad_input("processes", "all of them to the end", got, fix) from None
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _end_with_torchrun() -> None:
+    """Ask Linux for a SIGTERM when torchrun ends: killed, it could not pass one on.
+
+    Its processes would else train on, unseen. SIGTERM saves what was learnt.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+
+
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+
+
+def _is_of_another(error: RuntimeError) -> bool:
+    """Whether an error says that a message to or from another process failed."""
+    said = "gloo|NCCL|Connection closed by peer|Connection reset by peer"
+    of_torch = isinstance(error, dist.DistError)
+    return of_torch or re.search(said, str(error).split("\n")[0]) is not None
 
 
 def rank() -> int:

@@ -1,10 +1,11 @@
 """Files that are whole or absent: write beside the target, then rename.
 
-next: base/packages.py
+next: base/lock.py
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -15,13 +16,32 @@ from typing import Any
 
 from .errors import InputError, bad_input
 
+# What helps where the system refuses to write
+_SPACE = "make room on this disk, or choose another"
+_PLACE = "choose a place that may be written"
+_IN_THE_WAY = "a file is in the way: choose another place"
+CURES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _SPACE),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _PLACE),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), _IN_THE_WAY),
+}
+
+
+def cannot_write(
+    path: str | Path, error: OSError, what: str = "cannot be written"
+) -> InputError:
+    """The error for a file or folder that the system refuses, with what helps."""
+    cure = CURES.get(error.errno or 0)
+    message = f"{path}: {what} ({error.strerror or error})"
+    return InputError(f"{message}; {cure}" if cure else message)
+
 
 def make_folder(folder: str | Path) -> Path:
     """Make `folder` and what is above it, if it is not there."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder}: cannot make this folder ({error.strerror})") from error
+        raise cannot_write(folder, error, "cannot make this folder") from error
     return Path(folder)
 
 
@@ -39,7 +59,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         _to_disk(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise cannot_write(path, error) from error
     finally:
         with suppress(OSError):  # a read-only folder refuses to remove even what is not there
             temporary.unlink(missing_ok=True)

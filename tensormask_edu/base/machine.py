@@ -1,6 +1,6 @@
 """This machine: date, versions, processor, threads, GPU. Loads no package to say so.
 
-next: base/threads.py
+next: base/memory.py
 """
 
 from __future__ import annotations
@@ -52,6 +52,19 @@ def in_words() -> dict[str, str]:
         "C++ compiler": next(compilers, "none (only needed for plugins)"),
         "GPU": _gpu_in_words(),
     }
+
+
+def cache_folder() -> Path:
+    """For compiled kernels and the last error: `TENSORMASK_CACHE`, else the user's cache."""
+    if chosen := os.environ.get("TENSORMASK_CACHE"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "tensormask_edu"
 
 
 def free_memory() -> int:

@@ -4,7 +4,7 @@ Reads the packages' metadata and imports as little as possible, so it works wher
 installed. The required versions are the ones the package itself declares. Paste its output into
 a bug report.
 
-next: commands/report.py
+next: commands/states.py
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 from ..base.files import write_json
 from ..base.machine import gpu, in_words, version
 from ..base.tables import text_table
+from .states import bad_states
 
 DISTRIBUTION = "tensormask-edu"
 OLDEST_PYTHON = (3, 11)
@@ -67,7 +68,12 @@ def packages() -> list[Package]:
     pyproject = Path(__file__).resolve().parents[2] / "pyproject.toml"
     # A checkout's own file is newer than what was written down when it was installed.
     declared = _from_pyproject(pyproject) if pyproject.is_file() else _from_metadata()
-    return [_package(*pair) for pair in declared if pair[1] in ("", *SHOWN_EXTRAS)]
+    return [
+        _package(requirement, extra)
+        for requirement, extra in declared
+        # `learn` asks for another extra of ours, whose packages have lines of their own
+        if extra in ("", *SHOWN_EXTRAS) and not requirement.startswith(DISTRIBUTION)
+    ]
 
 
 def _package(requirement: str, extra: str) -> Package:
@@ -196,18 +202,23 @@ def _kernels() -> Ability:
 
 
 def examine() -> dict[str, Any]:
-    """All findings as plain values: `machine`, `packages`, `abilities`, `problems`."""
+    """All findings as plain values; `problems` is what stops everything, in words."""
     found, able = packages(), abilities()  # loads torch, which then knows the GPU
     wrong = [package for package in found if not package.extra and package.state != "ok"]
     problems = [f"{package.name} is {package.state}: {package.fix}" for package in wrong]
     if sys.version_info < OLDEST_PYTHON:
         problems.append(f"Python {platform.python_version()} is too old: install 3.11 or newer")
+    states = bad_states()
+    problems += [
+        f"{state.name}: {state.found}; {state.cure}" for state in states if state.stops
+    ]
     if not problems:  # a missing package explains what does not run
         problems = [f"{a.name}: {a.how}; {a.fix}" for a in able if a.needed and not a.runs]
     return {
         "machine": in_words(),
         "packages": [{**asdict(p), "fix": p.fix} for p in found],
         "abilities": [asdict(a) for a in able],
+        "states": [asdict(state) for state in states],
         "problems": problems,
     }
 
@@ -221,10 +232,12 @@ def text(findings: dict[str, Any]) -> str:
     for a in findings["abilities"]:
         answer, advice = "yes" if a["runs"] else "no", f"  ->  {a['fix']}" if a["fix"] else ""
         runs.append((f"{answer:<4}{a['name']}", a["how"] + advice))
+    known = [(s["name"], f"{s['found']}  ->  {s['cure']}") for s in findings["states"]]
     parts = [
         text_table(findings["machine"].items()),
         "Installed\n" + text_table(installed, "  "),
         "What runs here\n" + text_table(runs, "  "),
+        *(["Worth knowing\n" + text_table(known, "  ")] if known else []),
         "\n".join(findings["problems"] or ["Everything required is here."]),
     ]
     return "\n\n".join(parts)

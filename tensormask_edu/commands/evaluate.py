@@ -38,8 +38,8 @@ def run(args: argparse.Namespace) -> int:
             read = [*find_split(data, args.split)[:2], *checkpoint_files(args.checkpoint)]
             refuse_overwriting("json", args.json, *read)
         with distributed.processes():
-            options = (args.split, args.losses, args.views, args.bad_pictures == "skip")
-            scores = evaluate_checkpoint(args.checkpoint, data, *options)
+            words = (args.split, args.losses, args.views, args.bad_pictures == "skip")
+            scores = evaluate_checkpoint(args.checkpoint, data, *words, args.batch_size)
             if distributed.rank() == 0:
                 show(scores, args.json)
     else:
@@ -64,6 +64,7 @@ def evaluate_checkpoint(
     losses: bool = False,
     views: int = 1,
     skip_bad: bool = False,
+    batch_size: int = 4,
 ) -> dict[str, Any]:
     """Scores of a checkpoint on a data set's split: masks, boxes, and the ceiling beside them.
 
@@ -71,12 +72,14 @@ def evaluate_checkpoint(
         losses: also where mask AP is lost, see `evaluation/lost.py`.
         views: 1, or 2, 4 or 8 mirrored views that vote, see `detector/views.py`.
         skip_bad: leave out pictures that cannot be read; the scores are of the others.
+        batch_size: how many pictures are looked at at a time.
 
     Raises:
         InputError: no checkpoint, no data set, classes that differ between the two, another
             number of views, or pictures that cannot be read.
     """
     check_views(views)
+    require(batch_size >= 1, "batch_size", "at least 1", batch_size)
     with distributed.processes() as device:
         model, input_config = load_checkpoint(checkpoint)
         dataset = CocoFolder(data, split, keep_empty=True)
@@ -90,7 +93,7 @@ def evaluate_checkpoint(
         left_out = _without_bad(dataset, skip_bad, speaks)
         model.to(device)
         found, images = coco_scores.evaluate_model(
-            in_views(model, views), dataset, input_config, progress=speaks
+            in_views(model, views), dataset, input_config, batch_size, speaks
         )
         scores = coco_scores.score_all(dataset, found, images)
         scores["ceiling"] = ceiling(model.config, dataset, input_config, speaks)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .. import viz
 from ..base.errors import InputError, bad_input
 from ..base.files import refuse_overwriting, write_json
+from ..base.memory import room_for
 from ..base.progress import Progress
 from ..base.threads import Threads, choose
 from ..config import PRECISIONS, InputConfig
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 Arrays = Mapping[str, Any]
 DETECTIONS = "detections.json"
+SMALLER = "--tile 512 looks at it in parts"
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
@@ -211,10 +213,11 @@ def detect(
 
     size, device = (image.shape[-2], image.shape[-1]), model.pixel_mean.device
     detector = in_views(model, views)
-    if tiles.tiled(size, input_config, tile_px):
-        return tiles.detect_in_tiles(detector, image, input_config, device, score, tile_px)
-    prepared = torch.from_numpy(prepare(image, input_config)).to(device)
-    with torch.inference_mode():
-        detection = detector([prepared], output_sizes=[size])[0]
+    with room_for(f"a picture of {size[0]} x {size[1]} px", SMALLER):
+        if tiles.tiled(size, input_config, tile_px):
+            return tiles.detect_in_tiles(detector, image, input_config, device, score, tile_px)
+        prepared = torch.from_numpy(prepare(image, input_config)).to(device)
+        with torch.inference_mode():
+            detection = detector([prepared], output_sizes=[size])[0]
     chosen = detection["scores"] >= score
     return {name: value[chosen].cpu().numpy() for name, value in detection.items()}

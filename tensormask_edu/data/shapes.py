@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ..base.errors import InputError, bad_input
-from ..base.files import make_folder, write_json
+from ..base.errors import bad_input
+from ..base.files import cannot_write, make_folder, write_json
 from ..base.progress import Progress
 from ..masks import encode
 
@@ -320,7 +320,7 @@ def _save(image: NDArray[np.uint8], path: Path) -> None:
         # Noise repeats nothing: no repeats are searched, which takes most of the time.
         Image.fromarray(image).save(path, compress_level=1, compress_type=zlib.Z_HUFFMAN_ONLY)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
+        raise cannot_write(path, error) from None
 
 
 def _annotations(masks: NDArray[np.bool_], labels: list[int]) -> Iterator[dict[str, Any]]:

@@ -21,6 +21,7 @@ from torch import nn
 from ..base import distributed
 from ..base.errors import InputError, bad_input
 from ..base.files import read_json
+from ..base.memory import room_for
 from ..base.progress import Progress
 from ..config import InputConfig
 from ..data.coco import CocoFolder
@@ -120,13 +121,19 @@ def evaluate_model(
     try:
         share = distributed.share(batches)
         for batch in Progress(share, desc="evaluating", unit="batch", disable=not progress):
-            results = _detections(model, dataset, batch, input_config, device)
+            with room_for(_work(dataset, batch), "--batch-size 1, or smaller pictures"):
+                results = _detections(model, dataset, batch, input_config, device)
             found.append([])
             for index, result in zip(batch, results, strict=True):
                 found[-1] += to_coco(dataset.image_ids[index], result, dataset.category_ids)
     finally:
         model.train(was_training)
     return [detection for batch in distributed.joined(found) for detection in batch], len(order)
+
+
+def _work(dataset: CocoFolder, batch: Sequence[int]) -> str:
+    height, width = map(max, zip(*(dataset.size(index) for index in batch), strict=True))
+    return f"{len(batch)} pictures of up to {height} x {width} px"
 
 
 def _detections(

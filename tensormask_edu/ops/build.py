@@ -1,8 +1,9 @@
 """Compile once, keep on disk: what the implementations `cpu`, `cuda` and `plain` share.
 
-A built file is named after a key of all that went into it, sources, flags, compiler, so nothing
-in the cache goes stale and any of it may be deleted at any time. It is written whole: processes
-that build at once do not meet.
+A built file is named after a key of all that went into it, sources, flags, compiler and
+processor, so nothing in the cache goes stale and any of it may be deleted at any time. It is
+written whole: processes that build at once do not meet. Its SHA-256 lies beside it: what a
+crash or a full disk cut off, or somebody changed, is built anew and never loaded.
 
 next: ops/kernel.py
 """
@@ -15,12 +16,13 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..base.files import written_whole
+from ..base.command_line import own_temporary_folder
+from ..base.files import file_sha256, written_whole
+from ..base.machine import cache_folder
 
 _lock = threading.Lock()
 
@@ -40,35 +42,49 @@ def kernel_folder() -> Path:
     )
 
 
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: `TENSORMASK_CACHE`, else the user's cache folder."""
-    if chosen := os.environ.get("TENSORMASK_CACHE"):
-        return Path(chosen)
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
-    elif sys.platform == "darwin":
-        base = "~/Library/Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "tensormask_edu"
-
-
 def key(*texts: str) -> str:
     """A name for what these texts produce."""
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:20]
 
 
 def kept(name: str, build: Callable[[Path], None]) -> Path:
-    """The file of this name in the cache; if it is not there, `build(path)` writes it.
+    """The file of this name in the cache; if it is not there, whole, `build(path)` writes it.
 
-    One without content, as a full disk or a crash leaves it, is not there.
+    Where the cache cannot be written, into a folder of this user among the temporary files.
     """
-    path = cache_folder() / name
     with _lock:  # of this process: else two threads would build the same at once
-        if not path.is_file() or not path.stat().st_size:
+        path = cache_folder() / name
+        if not is_whole(path) and not can_write(path.parent):
+            path = Path(own_temporary_folder()) / name
+        if not is_whole(path):
             with written_whole(path) as temporary:
                 build(temporary)
+                text = f"{file_sha256(temporary)}  {name}\n"
+                sum_file(path).write_text(text, encoding="utf-8")
     return path
+
+
+def sum_file(path: Path) -> Path:
+    """Where the SHA-256 of a built file is written, as `sha256sum --check` reads it."""
+    return path.with_name(path.name + ".sha256")
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a built file is there, as it was written."""
+    try:
+        written = sum_file(path).read_text(encoding="utf-8").split()
+        return written[:1] == [file_sha256(path)]
+    except (OSError, ValueError):
+        return False
+
+
+def can_write(folder: Path) -> bool:
+    """Whether files can be made in a folder, which is made if it is not there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def loaded(build: Callable[[], Path]) -> ctypes.CDLL:
@@ -107,8 +123,9 @@ def library(
     folders = {source.parent, kernel_folder()}
     headers = [file for folder in sorted(folders) for file in sorted(folder.glob("*.h"))]
     sources = [file.read_text() for file in (source, *headers)]
-    # The processor belongs to the key because of -march=native.
-    named = key(*sources, str(flag_sets), version, _processor())
+    # What -march=native allows here belongs to the key: on another processor of a shared home
+    # the same library could hold instructions that it does not have.
+    named = key(*sources, str(flag_sets), version, _processor(), _native_macros(compiler))
     return kept(
         f"{name}-{named}.so", lambda target: _compile(compiler, source, flag_sets, target)
     )
@@ -124,6 +141,13 @@ def _compile(
             return
     # What the compiler says of the last set, which asks for the least.
     raise OSError(f"{' '.join(command)}: {result.stderr.strip()[-600:]}")
+
+
+def _native_macros(compiler: str) -> str:
+    """The macros that a compiler sets for this processor: each instruction set has one."""
+    command = [compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return result.stdout if result.returncode == 0 else ""
 
 
 def _processor() -> str:

@@ -138,7 +138,7 @@ def _load(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, str]:
         library = _declared(
             build.loaded(partial(build.library, compiler, source, name, flag_sets))
         )
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
+    except (OSError, ValueError, AttributeError, subprocess.SubprocessError) as error:
         return None, f"compiling with {compiler} failed: {error}"
     library.swap_use_threads(_threads_of_torch())
     return library, f"compiled with {compiler}, cached in {library._name}"

@@ -14,8 +14,9 @@ import re
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..base import distributed
 from ..base.errors import InputError, bad_input
 from ..base.machine import allow_open_files, free_memory
+from ..base.memory import room_for
 from ..config import ModelConfig, Recipe, TrainConfig
 from ..data.coco import CocoFolder
 from ..data.stream import TrainingSet, collate
@@ -168,7 +170,7 @@ def load(
         timeout=PATIENCE_S if workers else 0,
     )
     with workers_alive():
-        for batch in loader:
+        for batch in _deaths_told_here(loader):
             if isinstance(batch, InputError):
                 raise batch
             yield batch
@@ -176,7 +178,7 @@ def load(
 
 @contextmanager
 def workers_alive() -> Iterator[None]:
-    """One clear error for a worker that died or hangs; PyTorch may raise it in any line."""
+    """One clear error for a worker that died or hangs."""
     try:
         yield
     except RuntimeError as error:
@@ -200,6 +202,59 @@ def _check_shared_memory(workers: int, batches: Batches) -> None:
         fix = "docker run --shm-size 2g, fewer --workers, or --workers 0"
         expected = f"{needed / 1e6:.0f} MB of shared memory in {SHARED}"
         raise bad_input("workers", expected, f"{room / 1e6:.0f} MB", fix)
+
+
+def _deaths_told_here(loader: DataLoader[Any]) -> Iterator[Any]:
+    """What a loader gives; that a worker died is told where a batch is waited for.
+
+    PyTorch tells it at once, which may be in the middle of an update of the weights: they could
+    not be saved then.
+    """
+    batches = iter(loader)  # starts the workers, and watches them from now on
+    told: Any = signal.getsignal(signal.SIGCHLD) if loader.num_workers else None
+    if not callable(told) or threading.current_thread() is not threading.main_thread():
+        yield from batches
+        return
+    waits, deaths = True, 0
+
+    def note(number: int, frame: Any) -> None:
+        nonlocal deaths
+        deaths += 1
+        if waits:
+            told(number, frame)
+
+    signal.signal(signal.SIGCHLD, note)
+    try:
+        while True:
+            waits = True
+            if deaths:
+                told(signal.SIGCHLD, None)
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            waits = False
+            yield batch
+    finally:
+        signal.signal(signal.SIGCHLD, told)
+
+
+def memory_for(
+    parts: list[Batch], save: Callable[[], object] | None
+) -> AbstractContextManager[None]:
+    """For a step's work: where memory runs out, the batch is named, and what makes it smaller.
+
+    save: what was learnt, before the error is raised.
+    """
+    images = [image for part in parts for image in part.images]
+    height, width = map(max, zip(*(image.shape[-2:] for image in images), strict=True))
+    work = f"a step of {len(images)} pictures of up to {height} x {width} px"
+    work += f" in {len(parts)} parts" if len(parts) > 1 else ""
+    fix = "smaller pictures need less"
+    if len(images) > len(parts):
+        parts_of_it = f"--accumulate {2 * len(parts)}: the same step in smaller parts"
+        fix = f"{parts_of_it}, also with --resume; or a smaller --batch-size"
+    return room_for(work, fix, save)
 
 
 def _check_open_files(workers: int, batch_size: int) -> None:

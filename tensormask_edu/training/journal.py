@@ -21,8 +21,16 @@ from typing import Any, TypeVar
 
 import torch
 
+from ..base import distributed
 from ..base.errors import InputError, bad_input, require, warn_of_input
-from ..base.files import make_folder, refuse_overwriting, remove_leftovers, written_whole
+from ..base.files import (
+    cannot_write,
+    make_folder,
+    refuse_overwriting,
+    remove_leftovers,
+    written_whole,
+)
+from ..base.lock import alone_in
 from ..config import Recipe, to_json
 
 Item = TypeVar("Item")
@@ -59,9 +67,23 @@ def check_place(
         raise bad_input("output", "a folder without a run", f"{output}, which has one", fix)
 
 
+@contextmanager
+def alone(output: Path, goes_on_at: int | None) -> Iterator[None]:
+    """Hold the folder of a run, begun anew or brought to the step at which it goes on.
+
+    Raises:
+        InputError: another process trains there, or the folder cannot be written.
+    """
+    if distributed.rank() > 0:  # the first process holds it for all
+        yield
+        return
+    with alone_in(make_folder(output)):
+        begin(output) if goes_on_at is None else go_on(output, goes_on_at)
+        yield
+
+
 def begin(output: Path) -> None:
-    """Make the folder of a new run; an older run in it cannot be resumed any more."""
-    make_folder(output)
+    """Begin a run in its folder; an older one there cannot be resumed any more."""
     clean(output)
     with _writing(output / STATE):
         (output / STATE).unlink(missing_ok=True)
@@ -244,4 +266,4 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+        raise cannot_write(path, error) from error

@@ -31,7 +31,7 @@ from ..data.layouts import Data
 from ..detector.model import TensorMask, build_model
 from ..weights.checkpoint import build_from, save_checkpoint
 from . import journal
-from .batches import Batch, batches_of, cache_bytes, load, workers_alive
+from .batches import Batch, batches_of, cache_bytes, load, memory_for
 from .schedule import build_optimizer, lr_at
 
 KEPT = ("model", "optimizer", "scaler")  # what has a state of its own
@@ -189,24 +189,24 @@ def train(
         run = Run(model, config, output, dataset.ground_truth.fingerprint())
         if resume:
             run.load_state(journal.read_state(output, recipe, run.data))
-        if distributed.rank() == 0:
-            journal.go_on(output, run.step) if resume else journal.begin(output)
-        _loop(run, load(batches, range(run.step, config.steps), config.workers, device), recipe)
+        with journal.alone(output, run.step if resume else None):
+            steps = range(run.step, config.steps)
+            _loop(run, load(batches, steps, config.workers, device), recipe)
     return model.eval()
 
 
 def _loop(run: Run, batches: Iterator[list[Batch]], recipe: Recipe) -> None:
     """Step after step, until the schedule ends or a signal stops it; then a save."""
     config, began = run.config, time.perf_counter() - run.seconds
-    quiet = distributed.rank() > 0
+    quiet, save = distributed.rank() > 0, partial(run.save, recipe)
     bar = Progress(None, "train", config.steps, initial=run.step, unit="step", disable=quiet)
     threads = Threads(distributed.threads(config.threads, run.device), bar.write)
-    with bar, journal.interrupts(run.interrupt), workers_alive():
-        for batch in journal.kept(batches, partial(run.save, recipe)):
+    with bar, journal.interrupts(run.interrupt):
+        for batch in journal.kept(batches, save):
             if run.stop or (progress := run.progress) >= 1:
                 break
             lr = lr_at(progress, config)
-            with threads.timed():
+            with threads.timed(), memory_for(batch, save if run.step else None):
                 run.train_step([part.to(run.device) for part in batch], lr, began)
             bar.update()
             if run.step % config.log_every == 0 or run.progress >= 1:
