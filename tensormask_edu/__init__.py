@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .detector.model import build_model as build_model
     from .evaluation.coco_scores import evaluate as evaluate
     from .geometry import Geometry as Geometry
-    from .ops import swap_align2nat as swap_align2nat
+    from .ops.swap_align2nat import swap_align2nat as swap_align2nat
     from .training.train import train as train
     from .weights.checkpoint import load_checkpoint as load_checkpoint
     from .weights.checkpoint import save_checkpoint as save_checkpoint
