@@ -127,7 +127,12 @@ class SoftmaxMasks(MaskRCNNPredictor):
         super().__init__(CHANNELS, CHANNELS, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.logit(super().forward(x).softmax(dim=1), eps=1e-6)
+        logits = super().forward(x)  # (R, K + 1, 28, 28)
+        own = torch.eye(logits.shape[1], dtype=torch.bool, device=x.device)[..., None, None]
+        # (R, K + 1, K + 1, 28, 28), of each class the others. From probabilities the odds would
+        # be lost in rounding, and clamped ones have no gradient: a dead class stays dead.
+        others = logits[:, None].masked_fill(own, -torch.inf)
+        return logits - others.logsumexp(dim=2)
 
 
 class AsItIs(GeneralizedRCNNTransform):
