@@ -8,6 +8,7 @@ from matplotlib.text import Text
 
 from tensormask_edu.data import shapes
 from tensormask_edu.learn.lessons import lesson_01, lesson_02, lesson_03, lesson_05, lesson_12
+from tensormask_edu.viz import curves, lessons
 
 PHONE_PX, LEAST_PX = 380, 9.0  # as the site promises
 WHOLE, _ = shapes.whole(0, "train", 16, 64)
@@ -36,11 +37,11 @@ PICTURES = {
     "03 wall": lambda: lesson_03.wall_over_image(IMAGE, WALL, (2, 2), 16, 8),
     "03 units": lambda: lesson_03.units_at_true_scale(8, (4, 8, 16), 5),
     "05 scene": lambda: lesson_05.scene(SHAPES, (15, 15), 15),
-    "05 beside": lambda: lesson_05.beside(BINS >= 0.5, {"a": BINS, "b": BINS[1::5, 1::5]}),
+    "05 beside": lambda: lessons.beside(BINS >= 0.5, {"a": BINS, "b": BINS[1::5, 1::5]}),
     "05 centres": lambda: lesson_05.centres(4, 1.5),
     "12 body": lambda: lesson_12.node_and_body([("x", (1, 3, 3, 8, 10))] + 4 * [STEP]),
     "12 staircase": lambda: lesson_12.staircase({"a logit": 6, "a pixel": 2500}),
-    "12 layers": lambda: lesson_12.apart_by_layer(
+    "12 layers": lambda: curves.apart_by_layer(
         {"the whole file": [1e-7, 2e-6], "the broken file": [0, 0.3]}, 1e-4, 1
     ),
 }

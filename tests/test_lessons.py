@@ -79,6 +79,17 @@ def test_every_row_of_the_map_leads_to_code_and_to_a_part_of_the_lesson(twin):
         assert set(re.findall(r"\d+", parts)) <= set(sections)
 
 
+def test_the_papers_sections_have_no_second_number():
+    """Subject and first number are enough to find the place."""
+    package = (ROOT / "tensormask_edu").rglob("*.py")
+    found = {
+        path.name: re.findall(r"[sS]ection\s+\d\.\d", path.read_text(encoding="utf-8"))
+        for path in [*TEXTS.glob("*.py"), *package]
+    }
+    assert len(found) > 100
+    assert {name for name, numbers in found.items() if numbers} == set()
+
+
 def test_a_map_that_leads_nowhere_would_be_noticed():
     known = names_of_the_package()
     assert {"align2nat", "plain.cu", "sides_bins", "AlignedHead"} <= known
