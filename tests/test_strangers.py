@@ -887,7 +887,9 @@ def test_names_are_drawn_as_they_are(tmp_path: Path):
     for name in ("$a_or_$b_", "$\\frac$", "\u00fcml\u00e4ut \u0416", "tab\there"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", InputWarning)  # a tab is spelled out
-            figure = viz.draw_instances(picture().transpose(2, 0, 1), shown, [name], title=name)
+            figure = viz.draw_instances(
+                picture().transpose(2, 0, 1), shown, [name, "other"], title=name
+            )
             viz.save(figure, tmp_path / "a.png")  # matplotlib's warnings would be errors
         words = [text.get_text() for text in figure.axes[0].texts]
         assert words == [name.replace("\t", "\\t")] and figure.axes[0].get_title() == words[0]

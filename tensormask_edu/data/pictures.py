@@ -64,7 +64,9 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Pixels:
         raise bad_input("image", "an existing file", path, "check the path")
     try:
         with warnings.catch_warnings():
-            # Pillow warns from 90 megapixels on, and refuses from 179 on, which is enough
+            # Pillow warns from 90 megapixels on, and refuses from 179 on, which is enough; of
+            # broken notes about the camera, too, which change no pixel
+            warnings.filterwarnings("ignore", module=r"PIL\.")
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             pixels = _upright(path, size)  # (H, W, 3)
     except InputError:
