@@ -230,3 +230,74 @@ def test_weights_that_are_others_are_named(tmp_path):
     name = next(iter(state))
     with pytest.raises(InputError, match=r"state: .*: expected shape \(.*\), got \(7,\)"):
         official.load_official(model, state | {name: torch.zeros(7)})
+
+
+# --- the exporter: what the parsed network's interpreter does not compute ---------------------
+
+parsed = pytest.importorskip("tensormask_export.runtimes.parsed")
+
+
+def named(name: str, **more: object) -> SimpleNamespace:
+    """A value of one of TensorRT's enumerations."""
+    return SimpleNamespace(name=name, **more)
+
+
+def typed(kind: str, **fields: object) -> object:
+    """A layer whose class, as TensorRT's bindings have it, says its `type`."""
+    made = type("Layer", (SimpleNamespace,), {"type": property(lambda self: named(kind))})
+    return made(**fields)
+
+
+Fake = SimpleNamespace
+EVEN = {"pre_padding": (1, 1), "post_padding": (1, 1)}
+SAME, WRAP, CUBIC = named("SAME_UPPER"), named("WRAP"), named("CUBIC")
+PIXEL, FLOOR = named("HALF_PIXEL"), named("FLOOR")
+A = np.zeros((1, 1, 4, 4))
+SLICE = {"axes": None, "start": (0, 0, 0, 0), "shape": (1, 1, 9, 4), "stride": (1, 1, 1, 1)}
+# message, function, layer, inputs
+NOT_COMPUTED: list[tuple[str, Callable[..., object], object, list[np.ndarray]]] = [
+    ("operation", parsed._reduce, Fake(op=named("NORM")), [A]),
+    ("operation", parsed._fill, Fake(operation=named("RANDOM")), []),
+    ("grouped convolution", parsed._convolution, Fake(num_groups=2), [A]),
+    ("gather", parsed._gather, Fake(mode=named("ELEMENT"), num_elementwise_dims=0), [A, A]),
+    ("matrix product", parsed._matrix_multiply, Fake(op0=SAME, op1=named("NONE")), [A, A]),
+    ("grouped normalisation", parsed._normalization, Fake(num_groups=2), [A, A, A]),
+    ("pooling", parsed._pooling, typed("AVERAGE"), [A]),
+    ("resize CUBIC", parsed._resize,
+     Fake(resize_mode=CUBIC, coordinate_transformation=PIXEL, nearest_rounding=FLOOR,
+          scales=(1, 1, 2, 2)), [A]),
+    ("slice beyond the data", parsed._slice, Fake(mode=WRAP, **SLICE), [A]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "message, compute, layer, inputs", NOT_COMPUTED, ids=[words for words, *_ in NOT_COMPUTED]
+)
+def test_what_the_parsed_network_does_not_compute_is_told(message, compute, layer, inputs):
+    with pytest.raises(parsed.NotComputed, match=f"^{message}"):
+        compute(layer, inputs)
+
+
+def test_a_padding_that_pytorch_does_not_know_is_told():
+    with pytest.raises(parsed.NotComputed, match="uneven padding"):
+        parsed._padding(Fake(**EVEN | {"pre_padding": (0, 1)}, padding_mode=SAME))
+    with pytest.raises(parsed.NotComputed, match="^padding"):
+        parsed._padding(Fake(**EVEN, padding_mode=SAME))
+
+
+def network(*layers: object) -> object:
+    """A parsed network of these layers, without a parser."""
+    held = SimpleNamespace(num_layers=len(layers), get_layer=lambda i: layers[i], num_outputs=0)
+    made = object.__new__(parsed.ParsedNetwork)
+    made.network = held
+    return made
+
+
+def test_a_network_with_unknown_layers_or_inputs_says_so():
+    layer = SimpleNamespace(
+        name="last", num_inputs=1, get_input=lambda i: named("nowhere"), type=named("RNN")
+    )
+    with pytest.raises(parsed.NotComputed, match="layer last waits for an input"):
+        network(layer).compute({})
+    with pytest.raises(parsed.NotComputed, match="layer type RNN"):
+        network(layer).compute({"nowhere": A})
