@@ -168,7 +168,7 @@ BAD: list[tuple[str, Make, str, str, bool]] = [
 
 
 @pytest.mark.parametrize(
-    "name, make, found, cure, stops", BAD, ids=lambda value: str(value)[:30]
+    "name, make, found, cure, stops", BAD, ids=[f"{row[0]}: {row[2]}" for row in BAD]
 )
 def test_a_bad_state_is_seen_and_told_with_its_cure(
     name, make, found, cure, stops, monkeypatch, tmp_path
