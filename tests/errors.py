@@ -165,21 +165,6 @@ class Recorder:
 
         pytest.RaisesExc.__exit__ = noted  # type: ignore[method-assign]
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Tell of listed tests that are not there, where their whole file was asked for."""
-        if any("::" in argument for argument in self.config.args):
-            return
-        nodes = {item.nodeid for item in items}
-        files = {node.split("::")[0] for node in nodes}
-        gone = [
-            test
-            for test in self.expected
-            if "::" in test and test.split("::")[0] in files and test not in nodes
-        ]
-        if gone and not self.config.getoption("--note-errors"):
-            raise pytest.UsageError(f"errors.json lists tests that are gone: {gone}")
-
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
         self.made.clear()

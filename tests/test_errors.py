@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import numpy as np
 import pytest
 from errors import LIST, ROOT, Recorder, listed, sites
 
@@ -57,7 +58,7 @@ def test_a_message_is_noted_where_it_was_made(request):
     (made,) = recorder.made
     assert made[0] == "tensormask_edu/config/train.py" and "expected at least 1" in made[1]
     with pytest.raises(ValueError, match="lam"):
-        swap_align2nat(None, 0)
+        swap_align2nat(np.zeros((1, 1, 1, 1, 1)), 0)
     assert any("reference" in path for path, _ in recorder.made)
 
 
