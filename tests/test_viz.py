@@ -390,3 +390,13 @@ def test_a_photo_s_many_shades_leave_the_pens_their_colours():
     shown = {colour for _, colour in Image.open(io.BytesIO(data)).convert("RGB").getcolors()}
     pen = tuple(round(255 * part) for part in to_rgb(viz.PREDICTION.colour))
     assert {pen, (255, 255, 255), (0, 0, 0)} <= shown
+
+
+def test_a_dollar_in_a_name_begins_no_formula_and_ticks_are_formulas():
+    image, truth = scene()
+    (ax,) = viz.draw_instances(image, truth, ("a $5 note", "$6"), "$x_1$").axes
+    shown = [ax.get_title(), *(text.get_text() for text in ax.texts)]
+    assert shown == [r"\$x_1\$", r"a \$5 note", r"\$6"]  # matplotlib draws "\$" as "$"
+    figure = viz.loss_curve(training_log())
+    assert viz.png(figure)
+    assert all(text.get_parse_math() for text in texts(figure))

@@ -14,13 +14,16 @@ NO_SIGNS = "Last Resort"  # a font of empty boxes
 
 
 def drawable(text: str) -> str:
-    """The text, if a font of this machine has its signs; else what is missing spelled out.
+    """The text as it is, "$" too, if a font of this machine has its signs.
+
+    What is missing is spelled out.
 
     To be called where a picture is drawn in our style (`look.styled`): a font that is needed
     joins its fonts.
     """
     import matplotlib
 
+    text = text.replace("$", r"\$")  # no formula begins there, as in ticks
     missing = frozenset(sign for sign in text if sign != "\n" and not _has(MAIN, sign))
     if not missing:
         return text

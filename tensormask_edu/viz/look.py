@@ -52,7 +52,6 @@ NARROW_INCHES = 4.2  # `styled`: the smallest text has 9 px where it is shown 38
 SCREEN_DPI, PRINT_DPI = 100, 160
 COLOURS, NEARLY = 128, 8  # of a picture with a palette; in steps of 256
 STYLE: Any = {
-    "text.parse_math": False,  # "$" stands in names of files and classes
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.labelsize": 9,
