@@ -48,7 +48,7 @@ CACHE_MB = 4  # of decoded pictures: full before the readings that count
 # --- data -------------------------------------------------------------------------------------
 
 
-def write_crowds(folder: Path, pictures: int, most: int = MOST_OBJECTS) -> Path:
+def write_crowds(folder: Path, pictures: int, most: int) -> Path:
     """A data set for both splits: from none to `most` rectangles in a picture, in any order."""
     generator = np.random.default_rng(0)
     counts = generator.permutation(np.linspace(0, most, pictures).round().astype(int))
@@ -152,7 +152,7 @@ def growth(found: Sequence[float], every: int) -> float:
 def crowds(folder: Path, size: int) -> dict[str, Any]:
     """Train on every picture once, then evaluate on all of them."""
     every = min(EVERY, max(1, size // 10))
-    data = write_crowds(folder / "crowds", size)
+    data = write_crowds(folder / "crowds", size, MOST_OBJECTS)
     chosen, batch = recipe("shapes"), 4
     steps, cache = max(1, size // batch), {"cache_mb": CACHE_MB, "threads": 1}
     chosen = replace(chosen, train=replace(chosen.train, steps=steps, lr=1e-4, **cache))
