@@ -34,6 +34,7 @@ from tensormask_edu.commands.predict import predict
 from tensormask_edu.config import recipe
 from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.evaluation import coco_scores
+from tensormask_edu.evaluation.ceiling import ceiling
 from tensormask_edu.training import train as training
 from tensormask_edu.weights.checkpoint import load_checkpoint
 
@@ -167,6 +168,9 @@ def crowds(folder: Path, size: int) -> dict[str, Any]:
     results["look"] |= judged(found, every) | {"detections": len(detections)}
     with measured(results, "score"):
         results["AP"] = coco_scores.score_all(dataset, detections, size)["segm"]["AP"]
+    with measured(results, "ceiling"), readings(every) as found:
+        ceiling(model.config, dataset, input_config)
+    results["ceiling"] |= judged(found, every)
     return results
 
 
