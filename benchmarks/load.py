@@ -34,6 +34,7 @@ from tensormask_edu.commands.predict import predict
 from tensormask_edu.config import recipe
 from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.evaluation import coco_scores
+from tensormask_edu.evaluation.ceiling import ceiling
 from tensormask_edu.training import train as training
 from tensormask_edu.weights.checkpoint import load_checkpoint
 
@@ -48,7 +49,7 @@ CACHE_MB = 4  # of decoded pictures: full before the readings that count
 # --- data -------------------------------------------------------------------------------------
 
 
-def write_crowds(folder: Path, pictures: int, most: int = MOST_OBJECTS) -> Path:
+def write_crowds(folder: Path, pictures: int, most: int) -> Path:
     """A data set for both splits: from none to `most` rectangles in a picture, in any order."""
     generator = np.random.default_rng(0)
     counts = generator.permutation(np.linspace(0, most, pictures).round().astype(int))
@@ -152,7 +153,7 @@ def growth(found: Sequence[float], every: int) -> float:
 def crowds(folder: Path, size: int) -> dict[str, Any]:
     """Train on every picture once, then evaluate on all of them."""
     every = min(EVERY, max(1, size // 10))
-    data = write_crowds(folder / "crowds", size)
+    data = write_crowds(folder / "crowds", size, MOST_OBJECTS)
     chosen, batch = recipe("shapes"), 4
     steps, cache = max(1, size // batch), {"cache_mb": CACHE_MB, "threads": 1}
     chosen = replace(chosen, train=replace(chosen.train, steps=steps, lr=1e-4, **cache))
@@ -167,6 +168,9 @@ def crowds(folder: Path, size: int) -> dict[str, Any]:
     results["look"] |= judged(found, every) | {"detections": len(detections)}
     with measured(results, "score"):
         results["AP"] = coco_scores.score_all(dataset, detections, size)["segm"]["AP"]
+    with measured(results, "ceiling"), readings(every) as found:
+        ceiling(model.config, dataset, input_config)
+    results["ceiling"] |= judged(found, every)
     return results
 
 

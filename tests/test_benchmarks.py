@@ -198,3 +198,28 @@ def test_rows_of_the_ancestors_are_made_once(benchmarks, tmp_path, monkeypatch, 
     assert capsys.readouterr().out.count(f"{made['cpu_seconds']:.4g}") >= 3  # the same row
     times = script.forms(windows=5, repeats=1)
     assert times["ratio"] == times["side by side"] / times["refactored"]
+
+
+def test_memory_that_grows_is_told_from_caches_that_fill(benchmarks):
+    import load as script
+
+    filling = [500.0, 700, 760, 780, 781, 780, 781, 780, 781]
+    assert abs(script.growth(filling, every=100)) < 0.5
+    assert script.growth([500.0 + 8 * k for k in range(9)], every=100) == pytest.approx(8)
+    assert script.growth([500.0 + 8 * k for k in range(9)], every=50) == pytest.approx(16)
+    assert not script.judged([500.0 + 8 * k for k in range(9)], every=100)["bounded"]
+
+
+def test_the_load_script_stores_every_part(benchmarks, tmp_path, monkeypatch):
+    import load as script
+
+    monkeypatch.setattr(script, "MOST_OBJECTS", 20)
+    target = tmp_path / "load.json"
+    for part, size in (("crowds", 8), ("annotations", 60), ("photo", 2)):
+        run(monkeypatch, script, part, "--size", size, "--json", target)
+    found = json.loads(target.read_text(encoding="utf-8"))
+    assert found["crowds"]["pictures"] == 8 and len(found["crowds"]["look"]["resident_mb"]) == 8
+    assert found["annotations"]["draw"]["masks"] == 60
+    assert found["annotations"]["AP"] == pytest.approx(1)  # of detections of themselves
+    assert (found["photo"]["height_px"], found["photo"]["width_px"]) == (80, 120)
+    assert all(found[part]["score"]["cpu_s"] > 0 for part in ("crowds", "annotations"))

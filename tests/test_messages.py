@@ -7,12 +7,15 @@ import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from tensormask_edu import cli, config, masks
+from tensormask_edu.ancestors import judge
+from tensormask_edu.ancestors.fit import fit
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.base.files import read_json
 from tensormask_edu.base.lock import alone_in
@@ -21,7 +24,12 @@ from tensormask_edu.commands import demo
 from tensormask_edu.config import InputConfig, ModelConfig, TrainConfig
 from tensormask_edu.config.json_form import from_json
 from tensormask_edu.data import shapes
+from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.detector.model import build_model
+from tensormask_edu.learn import checks
+from tensormask_edu.learn.exercise import exercise, explain, numbers, predict
+from tensormask_edu.learn.kinds import EXERCISES, Numbers, Predict
+from tensormask_edu.learn.trials import Failure
 from tensormask_edu.ops import build, cpu, dispatch, kernel
 from tensormask_edu.ops.resample import Rule, resample
 from tensormask_edu.training import journal
@@ -232,72 +240,78 @@ def test_weights_that_are_others_are_named(tmp_path):
         official.load_official(model, state | {name: torch.zeros(7)})
 
 
-# --- the exporter: what the parsed network's interpreter does not compute ---------------------
-
-parsed = pytest.importorskip("tensormask_export.runtimes.parsed")
+# --- exercises --------------------------------------------------------------------------------
 
 
-def named(name: str, **more: object) -> SimpleNamespace:
-    """A value of one of TensorRT's enumerations."""
-    return SimpleNamespace(name=name, **more)
+def told(name: str, answer: Callable[..., object]) -> str:
+    """What is said of the first case of an exercise that an answer fails."""
+    found = EXERCISES[name]
+    with pytest.raises(Failure) as raised:
+        checks._check_case(found, answer, found.cases[0])
+    return str(raised.value)
 
 
-def typed(kind: str, **fields: object) -> object:
-    """A layer whose class, as TensorRT's bindings have it, says its `type`."""
-    made = type("Layer", (SimpleNamespace,), {"type": property(lambda self: named(kind))})
-    return made(**fields)
+def test_an_answer_of_another_kind_is_told_so():
+    found, taps = EXERCISES["window_mask"], EXERCISES["taps"]
+    right = found.reference
+
+    def writes(*arguments: Any) -> object:
+        result = right(*arguments)
+        arguments[0][...] = 0
+        return result
+
+    changed = found.says("input changed", name=found.parameters[0])
+    assert told("window_mask", writes) == changed
+    listed = told("window_mask", lambda *a: right(*a).tolist())
+    assert listed == found.says("another kind", expected="an array", yours="a list")
+    text = told("window_mask", lambda *a: np.array(["text"]))
+    assert text == found.says("no numbers", expected="an array")
+    assert told("taps", lambda *a: [1, 2]) == taps.says("no pairs", yours=[1, 2])
 
 
-Fake = SimpleNamespace
-EVEN = {"pre_padding": (1, 1), "post_padding": (1, 1)}
-SAME, WRAP, CUBIC = named("SAME_UPPER"), named("WRAP"), named("CUBIC")
-PIXEL, FLOOR = named("HALF_PIXEL"), named("FLOOR")
-A = np.zeros((1, 1, 4, 4))
-SLICE = {"axes": None, "start": (0, 0, 0, 0), "shape": (1, 1, 9, 4), "stride": (1, 1, 1, 1)}
-# message, function, layer, inputs
-NOT_COMPUTED: list[tuple[str, Callable[..., object], object, list[np.ndarray]]] = [
-    ("operation", parsed._reduce, Fake(op=named("NORM")), [A]),
-    ("operation", parsed._fill, Fake(operation=named("RANDOM")), []),
-    ("grouped convolution", parsed._convolution, Fake(num_groups=2), [A]),
-    ("gather", parsed._gather, Fake(mode=named("ELEMENT"), num_elementwise_dims=0), [A, A]),
-    ("matrix product", parsed._matrix_multiply, Fake(op0=SAME, op1=named("NONE")), [A, A]),
-    ("grouped normalisation", parsed._normalization, Fake(num_groups=2), [A, A, A]),
-    ("pooling", parsed._pooling, typed("AVERAGE"), [A]),
-    ("resize CUBIC", parsed._resize,
-     Fake(resize_mode=CUBIC, coordinate_transformation=PIXEL, nearest_rounding=FLOOR,
-          scales=(1, 1, 2, 2)), [A]),
-    ("slice beyond the data", parsed._slice, Fake(mode=WRAP, **SLICE), [A]),
-]  # fmt: skip
+def test_what_is_asked_on_top_is_told_too():
+    found = EXERCISES["align2nat_view"]
+    extra = next(iter(found.extras))
+    with pytest.raises(Failure):
+        checks._check_extra(found, extra, lambda *a: found.reference(*a).clone())
+    with pytest.raises(Failure, match="ZeroDivisionError"):
+        checks._check_extra(found, extra, lambda *a: 1 / 0)
 
 
-@pytest.mark.parametrize(
-    "message, compute, layer, inputs", NOT_COMPUTED, ids=[words for words, *_ in NOT_COMPUTED]
-)
-def test_what_the_parsed_network_does_not_compute_is_told(message, compute, layer, inputs):
-    with pytest.raises(parsed.NotComputed, match=f"^{message}"):
-        compute(layer, inputs)
+def test_an_exercise_of_another_kind_is_named():
+    def predict_it() -> None: ...
+
+    tables = [name for name, each in EXERCISES.items() if isinstance(each, Numbers)]
+    choices = [name for name, each in EXERCISES.items() if isinstance(each, Predict)]
+    predict_it.__name__ = tables[0]
+    with pytest.raises(InputError, match="exercise: expected one that is a function"):
+        exercise(predict_it)
+    with pytest.raises(InputError, match="name: expected an exercise that is a table"):
+        numbers("taps")
+    with pytest.raises(InputError, match="name: expected an exercise that is a choice"):
+        predict("taps")
+    with pytest.raises(InputError, match="name: expected an exercise that is a line"):
+        explain("taps")
+    choice = replace(EXERCISES[choices[0]], outcome=lambda *measured: "nothing known")
+    with pytest.raises(InputError, match="outcome: expected one of"):
+        choice.compare(...)
 
 
-def test_a_padding_that_pytorch_does_not_know_is_told():
-    with pytest.raises(parsed.NotComputed, match="uneven padding"):
-        parsed._padding(Fake(**EVEN | {"pre_padding": (0, 1)}, padding_mode=SAME))
-    with pytest.raises(parsed.NotComputed, match="^padding"):
-        parsed._padding(Fake(**EVEN, padding_mode=SAME))
+# --- other detectors --------------------------------------------------------------------------
 
 
-def network(*layers: object) -> object:
-    """A parsed network of these layers, without a parser."""
-    held = SimpleNamespace(num_layers=len(layers), get_layer=lambda i: layers[i], num_outputs=0)
-    made = object.__new__(parsed.ParsedNetwork)
-    made.network = held
-    return made
+def test_an_ancestor_whose_loss_is_no_number_stops(tmp_path):
+    shapes.write_shapes(tmp_path, train=1, val=1, size_px=64, progress=False)
+
+    class Diverging(torch.nn.Linear):
+        def losses(self, samples: object, generator: object) -> dict[str, torch.Tensor]:
+            return {"loss": self.weight.sum() * torch.inf}
+
+    one = TrainConfig(steps=1, batch_size=1)
+    with pytest.raises(FloatingPointError, match="the loss at step 0 is .*lower lr"):
+        fit(lambda: Diverging(1, 1), CocoFolder(tmp_path, "train"), one, progress=False)
 
 
-def test_a_network_with_unknown_layers_or_inputs_says_so():
-    layer = SimpleNamespace(
-        name="last", num_inputs=1, get_input=lambda i: named("nowhere"), type=named("RNN")
-    )
-    with pytest.raises(parsed.NotComputed, match="layer last waits for an input"):
-        network(layer).compute({})
-    with pytest.raises(parsed.NotComputed, match="layer type RNN"):
-        network(layer).compute({"nowhere": A})
+def test_a_judge_wants_an_object():
+    with pytest.raises(InputError, match="dataset: expected at least one picture with an"):
+        judge.mask_ious(None, [])

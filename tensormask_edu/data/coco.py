@@ -31,6 +31,8 @@ from .layouts import Data, find_pictures, find_split, ids_of_part
 from .pictures import read_image
 from .truth import Region, Truth, crop_truth
 
+RLE_BYTES = 450  # of a mask in memory, beside its run lengths
+
 
 class CocoFolder(Dataset[tuple[Tensor, Truth]]):
     """Pictures and their truths.
@@ -51,8 +53,8 @@ class CocoFolder(Dataset[tuple[Tensor, Truth]]):
         split: "train", "val" or what the file name says; "all" of one file.
         keep_empty: keep pictures without any instance (evaluation needs them, training does
             not).
-        cache: keep decoded pictures and run-length masks in memory; a number: of the pictures
-            at most so many bytes.
+        cache: keep decoded pictures and run-length masks in memory; a number: at most so many
+            bytes of them.
         polygons: add ``truth["polygons"]``: per instance a list of float64 arrays x0, y0, x1,
             y1, ... in pixels. A crop moves them, and does not cut them.
 
@@ -100,8 +102,8 @@ class CocoFolder(Dataset[tuple[Tensor, Truth]]):
         ]
         self.image_ids: list[int] = [image["id"] for image in self._images]
         self._image_cache: dict[int, Tensor] = {}
-        self._room = math.inf if cache is True else int(cache)  # bytes for more pictures
-        self._rle_cache: dict[int, list[dict[str, Any]]] | None = {} if cache else None
+        self._room = math.inf if cache is True else int(cache)  # bytes for more of both caches
+        self._rle_cache: dict[int, list[dict[str, Any]]] = {}
 
     def named(self, config: ModelConfig) -> ModelConfig:
         """A model's configuration with the classes of this data set."""
@@ -141,9 +143,8 @@ class CocoFolder(Dataset[tuple[Tensor, Truth]]):
         self._images = [each for n, each in enumerate(self._images) if n not in indices]
         self.image_ids = [image["id"] for image in self._images]
         self.ground_truth = self.ground_truth.of_images(self.image_ids)
-        for cache in (self._image_cache, self._rle_cache):  # whose keys are indices
-            if cache is not None:
-                cache.clear()
+        self._image_cache.clear()  # keys of both are indices
+        self._rle_cache.clear()
 
     def image(self, index: int) -> Tensor:
         """Picture `index`: uint8 (3, H, W) RGB. With `cache`, do not write into it."""
@@ -187,11 +188,12 @@ class CocoFolder(Dataset[tuple[Tensor, Truth]]):
 
     def _rles(self, index: int) -> list[dict[str, Any]]:
         """The masks of picture `index`, compressed; polygons are drawn for this once."""
-        if self._rle_cache is not None and index in self._rle_cache:
+        if index in self._rle_cache:
             return self._rle_cache[index]
         height, width = self.size(index)
         annotations = self._annotations[self.image_ids[index]]
         rles = [to_rle(annotation["segmentation"], height, width) for annotation in annotations]
-        if self._rle_cache is not None:
-            self._rle_cache[index] = rles
+        size = sum(len(rle["counts"]) + RLE_BYTES for rle in rles)
+        if size < self._room:
+            self._rle_cache[index], self._room = rles, self._room - size
         return rles

@@ -41,7 +41,7 @@ def ceiling(
         ``{"segm": {"AP": ...}, "windowed": share, "objects": count}``.
     """
     # Per picture: what is drawn, and how many objects it has
-    found: list[tuple[list[results.Detection], int]] = []
+    found: list[tuple[bytes, int]] = []
     pictures = distributed.share(range(len(dataset)))
     for index in Progress(pictures, desc="ceiling", unit="image", disable=not progress):
         image, truth = dataset[index]
@@ -53,9 +53,9 @@ def ceiling(
             "masks": masks,
         }
         drawn = results.to_coco(truth["image_id"], detection, dataset.category_ids)
-        found.append((drawn, len(truth["labels"])))
+        found.append((results.packed(drawn), len(truth["labels"])))
     found = distributed.joined(found)
-    detections = [detection for drawn, _ in found for detection in drawn]
+    detections = results.unpacked(drawn for drawn, _ in found)
     objects = sum(number for _, number in found)
     truth = coco_scores.load_ground_truth(dataset)
     scores = coco_scores.score(truth, detections, "segm", area_ranges)

@@ -30,7 +30,7 @@ from ..data.outlines import check_segmentation, four_numbers
 from ..data.prepare import prepare
 from ..detector.tiles import detect_in_tiles, tiled
 from ..masks import to_rle
-from .results import Detection, to_coco
+from .results import Detection, packed, to_coco, unpacked
 
 if TYPE_CHECKING:
     from pycocotools.coco import COCO
@@ -115,7 +115,7 @@ def evaluate_model(
     small = [index for index in order if not tiled(dataset.size(index), input_config)]
     batches = [small[start : start + batch_size] for start in range(0, len(small), batch_size)]
     batches += [[index] for index in order if tiled(dataset.size(index), input_config)]
-    found: list[list[Detection]] = []
+    found: list[bytes] = []  # of each batch
     was_training = model.training
     model.eval()
     try:
@@ -123,12 +123,13 @@ def evaluate_model(
         for batch in Progress(share, desc="evaluating", unit="batch", disable=not progress):
             with room_for(_work(dataset, batch), "--batch-size 1, or smaller pictures"):
                 results = _detections(model, dataset, batch, input_config, device)
-            found.append([])
+            of_batch: list[Detection] = []
             for index, result in zip(batch, results, strict=True):
-                found[-1] += to_coco(dataset.image_ids[index], result, dataset.category_ids)
+                of_batch += to_coco(dataset.image_ids[index], result, dataset.category_ids)
+            found.append(packed(of_batch))
     finally:
         model.train(was_training)
-    return [detection for batch in distributed.joined(found) for detection in batch], len(order)
+    return unpacked(distributed.joined(found)), len(order)
 
 
 def _work(dataset: CocoFolder, batch: Sequence[int]) -> str:
