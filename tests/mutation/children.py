@@ -14,6 +14,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ SHARED = Path(os.environ.get("TENSORMASK_SHARED", ROOT.parent / "shared"))
 LEFT_OUT = shutil.ignore_patterns(
     ".*", "outputs", "work", "dist", "node_modules", "_build", "built", "__pycache__", "*.ipynb"
 )
+# Plugins of pytest: nbmake alone takes longer to load than everything else
+LEFT_ALONE = ("nbmake", "xdist", "cacheprovider")
 # A deadlock uses no processor; on a busy machine a test takes ten times as long as alone.
 PATIENCE = 10
 
@@ -83,14 +86,36 @@ def ended() -> tuple[int, int]:
     return child, os.WEXITSTATUS(status) if os.WIFEXITED(status) else -1
 
 
-def run_tests(tests: list[str], plugin: Any = None, *words: str) -> int:
-    """Run tests in this process, to the first failure if no plugin watches."""
-    options = ["-q", "-p", "no:cacheprovider", f"--basetemp={Path.cwd() / 'pytest'}", *words]
-    return int(pytest.main([*options, *tests], [plugin] if plugin else None))
+def run_tests(tests: list[str], plugin: Any, *words: str) -> int:
+    """Run tests in this process, without what costs time and is not asked here."""
+    without = [word for name in LEFT_ALONE for word in ("-p", f"no:{name}")]
+    options = ["-q", *without, f"--basetemp={Path.cwd() / 'pytest'}", *words]
+    return int(pytest.main([*options, *tests], [plugin]))
+
+
+def to_the_first_failure(tests: list[str]) -> int:
+    """Run tests in this process, file after file: most faults need no more than one loaded."""
+    for _, names in groupby(tests, lambda name: name.split("::")[0]):
+        if code := run_tests(list(names), FirstFailure(), "-x"):
+            return code
+    return 0
 
 
 class FirstFailure:
     """Notes which test failed, in `verdict.json` of the copy."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        from hypothesis import Phase, settings
+
+        for plugin in config.pluginmanager.get_plugins():
+            if type(plugin).__name__ == "Skips":  # conftest.py's; skips were looked at before
+                config.pluginmanager.unregister(plugin)
+
+        # One failing example is enough; a smaller one would be looked for.
+        phases = (Phase.explicit, Phase.generate)
+        settings.register_profile("mutation", phases=phases, database=None)
+        settings.load_profile("mutation")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         verdict = Path("verdict.json")

@@ -27,12 +27,13 @@ import shutil
 import subprocess
 import time
 import tomllib
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded
 
-from children import ROOT, FirstFailure, ended, fresh_tree, run_tests, start
+from children import ROOT, ended, fresh_tree, start, to_the_first_failure
 from lines import Tests, collect, digest
 from operators import Mutant, mutants
 
@@ -128,8 +129,7 @@ def begin(room: str, mutant: Mutant, tests: list[str], tree: Path, tests_of: Tes
         shutil.copytree(OUTPUT / "cache", tree / "cache")
     (tree / "verdict.json").unlink(missing_ok=True)
     seconds = STARTING_SECONDS + 5 * sum(map(tests_of.seconds, tests))
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # sizes and times of sources may be the same
-    return start(tree, int(seconds), lambda: run_tests(tests, FirstFailure(), "-x"))
+    return start(tree, int(seconds), partial(to_the_first_failure, tests))
 
 
 def restore(mutant: Mutant, tree: Path) -> None:
