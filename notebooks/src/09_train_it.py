@@ -198,9 +198,8 @@ film.film_strip(picture, shots, "One picture while the network learns")
 # %% [markdown]
 # *At five moments the masks with the highest scores, at most as many as there are objects.* At
 # first the network is sure of nothing; then come blobs, several on one another, then outlines.
-# Three masks are not three objects: the printed lines say which object each lies on, for one
-# object may come twice, as two classes. In our run the left triangle does, and the right one,
-# object 1, is missed.
+# Three masks are not three objects: the printed lines say which object each lies on. In our run
+# the left triangle comes twice, as two classes, and the right one, object 1, is missed.
 
 # %%
 viz.loss_curve(log)
@@ -303,8 +302,8 @@ film.film_strip(picture, panels, words)
 # *Left: the objects of the class. Middle: the boxes of all windows at least 0.2 sure. Right:
 # what your suppression leaves.* Here eight stay for two triangles: NMS drops doubles, not
 # errors. All eight are unsure, as their scores say, and AP (part 7) will rank them so. The
-# package does this for every class (`inference.keep`). Then, and only then, are masks computed:
-# for the few windows that stay.
+# package does this for every class (`inference.keep`). Only then are masks computed, for the few
+# windows that stay.
 #
 # ## 6. Paste
 #
@@ -398,8 +397,8 @@ for name in ("AP50", "AP"):
     print(f"{name:4} {theirs[name]:.3f} of at most {highest[name]:.3f}")
 
 # %% [markdown]
-# So our network earns four tenths of what its bins allow. It has seen 400 small pictures for a
-# few minutes; longer training on more pictures closes much of the gap (`tensormask-edu demo`).
+# So our network earns four tenths of what its bins allow, after a few minutes on 400 pictures.
+# Longer training on more closes much of the gap (`tensormask-edu demo`).
 #
 # ## If you see this ...
 #
