@@ -302,8 +302,8 @@ film.film_strip(picture, panels, words)
 # *Left: the objects of the class. Middle: the boxes of all windows at least 0.2 sure. Right:
 # what your suppression leaves.* Here eight stay for two triangles: NMS drops doubles, not
 # errors. All eight are unsure, as their scores say, and AP (part 7) will rank them so. The
-# package does this for every class (`inference.keep`). Only then are masks computed, for the few
-# windows that stay.
+# package does this for every class (`inference.keep`). Only then are masks computed, for the
+# few windows that stay.
 #
 # ## 6. Paste
 #
