@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ from typing import Any
 import coverage
 import pytest
 from children import ended, run_tests, start
-from operators import Mutant
+from operators import Mutant, is_text
 
 # No more of them for one mutant: cases of one function notice the same
 MOST_TESTS, MOST_SECONDS = 120, 40.0
@@ -38,6 +39,18 @@ def digest(*paths: Path) -> str:
     for path in paths:
         found.update(path.read_bytes())
     return found.hexdigest()[:12]
+
+
+def meaning(path: Path) -> str:
+    """A digest of what a source does: of Python without comments and docstrings."""
+    if path.suffix != ".py":
+        return digest(path)
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and is_text(body[0]):
+            del body[0]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:12]
 
 
 class Watch:

@@ -129,7 +129,7 @@ class _Python(ast.NodeVisitor):
 
     def visit_body(self, node: ast.FunctionDef | ast.ClassDef | ast.Module) -> None:
         for statement in node.body:
-            if not _is_text(statement):
+            if not is_text(statement):
                 self.visit(statement)
 
     def visit_If(self, node: ast.If) -> None:
@@ -148,7 +148,8 @@ class _Python(ast.NodeVisitor):
             self.generic_visit(node)
 
 
-def _is_text(statement: ast.stmt) -> bool:
+def is_text(statement: ast.AST) -> bool:
+    """Whether a statement is a docstring, or would be one at the beginning."""
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 

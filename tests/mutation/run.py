@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded
 
 from children import ROOT, ended, fresh_tree, start, to_the_first_failure
-from lines import Tests, collect, digest
+from lines import Tests, collect, digest, meaning
 from operators import Mutant, mutants
 
 OUTPUT = ROOT / "outputs" / "mutation"
@@ -96,7 +96,7 @@ def key(mutant: Mutant, tests: list[str]) -> dict[str, str]:
     place = f"{mutant.path}:{mutant.line}:{mutant.column}"
     return {
         "mutant": f"{place} {mutant.operator} {mutant.before!r} -> {mutant.after!r}",
-        "source": digest(ROOT / mutant.path),
+        "source": meaning(ROOT / mutant.path),
         "tests": digest(*(ROOT / file for file in files)) if files else "",
     }
 
