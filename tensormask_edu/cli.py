@@ -360,12 +360,7 @@ def _report_bug(commands: Any) -> None:
     )
     example = "report-bug --output bug.txt"
     add = add_command(commands, "report-bug", _run_report_bug, text, example).add_argument
-    add(
-        "training",
-        nargs="?",
-        metavar="RUN",
-        help="a training (default: the last below here)",
-    )
+    add("training", nargs="?", metavar="RUN", help="a training; default: the last below here")
     add("--output", default="bug.txt", metavar="FILE", help="default bug.txt")
 
 

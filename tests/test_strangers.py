@@ -30,7 +30,7 @@ from PIL import Image, ImageOps
 from trainer import small_recipe
 
 from tensormask_edu import viz
-from tensormask_edu.base import command_line, errors, progress
+from tensormask_edu.base import command_line, errors, machine, progress
 from tensormask_edu.base.errors import InputError, InputWarning
 from tensormask_edu.base.machine import allow_open_files, free_memory
 from tensormask_edu.base.progress import Progress
@@ -839,9 +839,9 @@ def test_without_a_home_caches_go_to_a_folder_that_nobody_else_writes(
     home = Path(os.environ["HOME"])
     assert home.parent == tmp_path and home.stat().st_mode & 0o777 == 0o700
     assert os.environ["MPLBACKEND"] == "agg"
-    assert command_line.own_temporary_folder() == str(home)  # the same again
+    assert machine.own_temporary_folder() == str(home)  # the same again
     home.chmod(0o777)
-    assert command_line.own_temporary_folder() != str(home)  # open to others
+    assert machine.own_temporary_folder() != str(home)  # open to others
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,7 @@ import argparse
 import io
 import os
 import re
-import stat
 import sys
-import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 from .errors import InputError, InputWarning
-from .machine import cache_folder
+from .machine import cache_folder, is_writable, own_temporary_folder
 from .memory import in_a_line, is_out_of_memory
 
 with suppress(ImportError):  # Windows has none
@@ -122,24 +120,13 @@ def settle_environment() -> None:
     if not hasattr(os, "getuid"):  # Windows
         return
     home = os.path.expanduser("~")
-    if not (os.path.isabs(home) and os.path.isdir(home) and os.access(home, os.W_OK | os.X_OK)):
+    if not (os.path.isabs(home) and is_writable(home)):
         os.environ["HOME"] = own_temporary_folder()
     try:
         pwd.getpwuid(os.getuid())
     except KeyError:
         os.environ.setdefault("USER", f"user{os.getuid()}")
         os.environ.setdefault("LOGNAME", os.environ["USER"])
-
-
-def own_temporary_folder() -> str:
-    """A folder among the temporary files that no other user can write; the same each time."""
-    path = os.path.join(tempfile.gettempdir(), f"tensormask_edu-{os.getuid()}")
-    with suppress(FileExistsError):
-        os.mkdir(path, 0o700)
-    found = os.lstat(path)
-    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o22:
-        return path
-    return tempfile.mkdtemp(prefix="tensormask_edu-")  # another user's came first
 
 
 @contextmanager

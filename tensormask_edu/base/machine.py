@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import stat
 import sys
+import tempfile
 from contextlib import suppress
 from datetime import date
 from importlib import metadata
@@ -65,6 +67,22 @@ def cache_folder() -> Path:
     else:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "tensormask_edu"
+
+
+def own_temporary_folder() -> str:
+    """A folder among the temporary files that no other user can write; the same each time."""
+    path = os.path.join(tempfile.gettempdir(), f"tensormask_edu-{os.getuid()}")
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    found = os.lstat(path)
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o22:
+        return path
+    return tempfile.mkdtemp(prefix="tensormask_edu-")  # another user's came first
+
+
+def is_writable(folder: str | Path) -> bool:
+    """Whether there is such a folder, in which this process can make files."""
+    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
 
 
 def free_memory() -> int:

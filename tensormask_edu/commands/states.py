@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..base.machine import free_memory, version
+from ..base.machine import free_memory, is_writable, version
 
 GIB = 2**30
 SMALL_DISK, NO_DISK = GIB, 50 * 2**20  # a training needs three times its model beside it
@@ -86,7 +86,7 @@ def bad_states() -> list[State]:
 @check("this folder")
 def _folder() -> tuple[Any, ...] | None:
     here = Path.cwd()
-    if not os.access(here, os.W_OK | os.X_OK):
+    if not is_writable(here):
         return "cannot be written", "go to a folder of your own, or name one with --output"
     return _full(here)
 
@@ -103,7 +103,7 @@ def _temporary() -> tuple[Any, ...] | None:
 @check("home")
 def _home() -> tuple[Any, ...] | None:
     home = os.path.expanduser("~")
-    if os.path.isdir(home) and os.access(home, os.W_OK | os.X_OK):
+    if is_writable(home):
         return None
     return f"{home} cannot be written", "set HOME to a folder that may: caches are lost else"
 

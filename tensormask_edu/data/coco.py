@@ -171,7 +171,7 @@ class CocoFolder(Dataset[tuple[Tensor, Truth]]):
         kept = np.arange(len(boxes))  # (m,)
         if region is not None:
             top, left, height, width = region
-            kept = kept[meet(boxes[kept], np.array([left, top, left + width, top + height]))]
+            kept = kept[meet(boxes, np.array([left, top, left + width, top + height]))]
         labels = [self._label[annotations[k]["category_id"]] for k in kept]
         truth: Truth = {
             "boxes": torch.from_numpy(boxes[kept].astype(np.float32)),  # (m, 4)

@@ -18,11 +18,11 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from ..base.command_line import own_temporary_folder
 from ..base.files import file_sha256, written_whole
-from ..base.machine import cache_folder
+from ..base.machine import cache_folder, is_writable, own_temporary_folder
 
 _lock = threading.Lock()
 
@@ -54,13 +54,16 @@ def kept(name: str, build: Callable[[Path], None]) -> Path:
     """
     with _lock:  # of this process: else two threads would build the same at once
         path = cache_folder() / name
-        if not is_whole(path) and not can_write(path.parent):
+        if is_whole(path):  # asked once: it reads all of the file
+            return path
+        if not can_write(path.parent):
             path = Path(own_temporary_folder()) / name
-        if not is_whole(path):
-            with written_whole(path) as temporary:
-                build(temporary)
-                text = f"{file_sha256(temporary)}  {name}\n"
-                sum_file(path).write_text(text, encoding="utf-8")
+            if is_whole(path):
+                return path
+        with written_whole(path) as temporary:
+            build(temporary)
+            text = f"{file_sha256(temporary)}  {name}\n"
+            sum_file(path).write_text(text, encoding="utf-8")
     return path
 
 
@@ -80,11 +83,9 @@ def is_whole(path: Path) -> bool:
 
 def can_write(folder: Path) -> bool:
     """Whether files can be made in a folder, which is made if it is not there."""
-    try:
+    with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK | os.X_OK)
+    return is_writable(folder)
 
 
 def loaded(build: Callable[[], Path]) -> ctypes.CDLL:
