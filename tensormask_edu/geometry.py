@@ -139,7 +139,7 @@ class Geometry:
             cells = torch.meshgrid(  # y, x and size_id, each (rows, columns, A)
                 *(torch.arange(n, device=device) for n in extents), indexing="ij"
             )
-            level = torch.full(extents, number, device=device)
+            level = torch.full_like(cells[0], number)
             parts.append(torch.stack([level, *cells], dim=-1).reshape(-1, 4))  # (M_level, 4)
         level, y, x, size_id = torch.cat(parts).unbind(1)  # (M, 4) -> four times (M,)
         stride = torch.tensor(self.strides_px, device=device)[level]

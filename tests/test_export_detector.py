@@ -25,6 +25,7 @@ ort = pytest.importorskip("onnxruntime")
 from onnx.reference import ReferenceEvaluator
 from tensormask_export import cli, contract
 from tensormask_export.engine.build import build_engine
+from tensormask_export.onnx_file.capture import traced
 from tensormask_export.onnx_file.graph import (
     Candidates,
     DetectorGraph,
@@ -34,7 +35,7 @@ from tensormask_export.onnx_file.graph import (
 )
 from tensormask_export.onnx_file.precision import fold_norms, in_precision
 from tensormask_export.onnx_file.read import expose, read_onnx
-from tensormask_export.onnx_file.write import computed, export_onnx, quiet, windows_metadata
+from tensormask_export.onnx_file.write import computed, export_onnx, windows_metadata
 from tensormask_export.runtimes import detections
 from tensormask_export.shapes import Profile
 from tensormask_export.verify.report import verify
@@ -150,10 +151,9 @@ def test_candidates_are_the_first_of_all_pairs_sorted(count):
 def test_in_onnx_they_are_so_even_where_scores_are_equal():
     """Unlike torch.topk, ONNX's TopK takes the lower index first among equals."""
     logits = [torch.randint(-3, 4, (2, 2 * NUM_CLASSES, *size)).float() for size in GRIDS]
-    with quiet():
-        program = torch.onnx.export(BestPairs(60), tuple(logits), dynamo=True, verbose=False)
-    session = ort.InferenceSession(program.model_proto.SerializeToString())
-    names = [value.name for value in session.get_inputs()]
+    names = ["fine", "coarse"]
+    file = traced(BestPairs(60), tuple(logits), names, ["scores", "pairs"])
+    session = ort.InferenceSession(file.SerializeToString())
     found = session.run(None, {name: t.numpy() for name, t in zip(names, logits, strict=True)})
     check_best_pairs(60, logits, *map(torch.from_numpy, found))
 
@@ -231,12 +231,15 @@ def test_folding_a_normalisation_changes_nothing():
     torch.testing.assert_close(body(x), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_half_precision_is_a_copy():
+def test_a_model_in_a_precision_is_a_copy_without_batch_norms():
     model = build_model(SMALL).eval()
     half = in_precision(model, "float16")
     assert {p.dtype for p in half.network.parameters()} == {torch.float16}
     assert {p.dtype for p in model.network.parameters()} == {torch.float32}
-    assert in_precision(model, "float32") is model
+    plain = in_precision(model, "float32")
+    assert {p.dtype for p in plain.network.parameters()} == {torch.float32}
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in plain.modules())
+    assert any(isinstance(part, torch.nn.BatchNorm2d) for part in model.modules())
 
 
 @pytest.fixture(scope="module")

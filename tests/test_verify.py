@@ -239,7 +239,7 @@ def test_the_file_broken_for_lesson_12_differs_where_only_masks_come_by(small):
     names, node = list(layers), lesson_12.broken(proto).graph.node
     assert found["whole"] == -1 and names[found["broken"]].startswith("mask_branch.fuse.")
     differ = [one for one, other in zip(node, proto.graph.node, strict=True) if one != other]
-    assert [scope_of(each)[-2] for each in differ] == ["model.network.mask_branch"]
+    assert [scope_of(each)[0] for each in differ] == [["network", "mask_branch"]]
 
 
 def test_lesson_12_asks_of_a_stage_what_verify_asks_of_an_output():

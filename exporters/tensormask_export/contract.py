@@ -15,6 +15,7 @@ from typing import Literal
 DOMAIN = "tensormask_edu"
 DOMAIN_VERSION = 1
 OPSET = 20  # of the standard ops around them; explicit INT8 Q/DQ needs at least 19
+IR_VERSION = 9  # of the file format: the oldest that opset 20 needs; ONNX Runtime 1.17 reads it
 SWAP = "SwapAlign2Nat"
 SWAP_WINDOWS = "SwapAlign2NatWindows"
 NORM = "InstanceNormalization"  # a standard name in our domain: `bodies.InstanceNormalization`

@@ -36,9 +36,8 @@ import onnxruntime
 import torch
 from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
-from tensormask_export import contract
 from tensormask_export.engine.build import build_engine
-from tensormask_export.onnx_file import precision, read, translations, write
+from tensormask_export.onnx_file import capture, precision, read, write
 from tensormask_export.onnx_file.graph import DetectorGraph
 from tensormask_export.runtimes import find, parsed
 from tensormask_export.shapes import Profile
@@ -64,18 +63,13 @@ onnxruntime.set_default_logger_severity(3)  # errors only
 #
 # `swap_align2nat` takes mask values (N, V, U, H, W), V x U **bins** of a small mask at every
 # **cell** of a grid, and makes bins `lam` times finer and cells `lam` times coarser. Export it
-# first. PyTorch writes down which operators the module calls; `translations.table()` says
-# what ours is called in the file, `OPSET` which version of ONNX is meant:
+# first. PyTorch runs the module once and writes down each operator that it calls;
+# `translations.py` says what ours is called in the file:
 
 # %%
 swap = lesson_12.SwapByTwo()  # a module that calls the operator, lam = 2, and no more
 x = torch.randn(1, 3, 3, 8, 10)
-with write.quiet():  # the exporter's remarks on itself
-    program = torch.onnx.export(
-        swap, (x,), dynamo=True, verbose=False, input_names=["x"], output_names=["out"],
-        opset_version=contract.OPSET, custom_translation_table=translations.table(),
-    )  # fmt: skip
-file = program.model_proto
+file = capture.traced(swap, (x,), ["x"], ["out"])
 print(onnx.printer.to_text(file.graph))
 
 # %% [markdown]
@@ -338,8 +332,8 @@ print(report.verify(folder / "broken.onnx", checkpoint, **options).table())
 
 # %% [markdown]
 # All agree but masks. (The samples pass: they store six
-# detections each.) So compare **layer by layer**. The exporter noted on every node which module
-# it came from, so PyTorch's layers and the file's tensors can be paired, in the order of
+# detections each.) So compare **layer by layer**. Every node's name says which module it came
+# from, so PyTorch's layers and the file's tensors can be paired, in the order of
 # computation:
 
 # %%
@@ -397,9 +391,7 @@ viz.curves.apart_by_layer(runs, tolerance, first)
 
 # %%
 between = [
-    node
-    for node in broken.graph.node
-    if layers.scope_of(node)[-2:-1] == ["model.network.mask_branch"]
+    node for node in broken.graph.node if layers.scope_of(node)[0] == ["network", "mask_branch"]
 ]
 for node in between:
     said = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}

@@ -8,8 +8,8 @@ it. Weights and activations of the network are float16. What stays float32, and 
     detector     candidates, boxes, overlaps: coordinates beyond 2048 px have no float16
     sigmoid      of mask bins, after the detections' own bins are picked
 
-Batch normalisation is folded into the convolution before it, in float64: its running variances
-may lie below the smallest float16.
+Batch normalisation is folded into the convolution before it in every precision, in float64: its
+running variances may lie below the smallest float16, and a file has fewer operators.
 
 next: onnx_file/bodies.py
 """
@@ -28,13 +28,12 @@ from ..contract import Precision
 
 
 def in_precision(model: TensorMask, precision: Precision) -> TensorMask:
-    """`model` itself for float32; for float16 a copy, evaluating, whose network is float16."""
-    if precision == "float32":
-        return model
-    half = copy.deepcopy(model).eval()
-    fold_norms(half.network)
-    half.network.half()
-    return half
+    """A copy of `model` in evaluation: batch normalisations folded, network in `precision`."""
+    copied = copy.deepcopy(model).eval()
+    fold_norms(copied.network)
+    if precision == "float16":
+        copied.network.half()
+    return copied
 
 
 def fold_norms(module: nn.Module) -> None:

@@ -1,97 +1,89 @@
 """PyTorch operators that torch.onnx.export translates our way instead of its own.
 
-Ours become bare nodes: the exporter inlines script functions, and only an op known by its
-schema alone stays a node. Group normalisation becomes our instance normalisation, which is
-accurate in ONNX Runtime and fused in TensorRT. The exporter reads the annotations of these
-functions, so they must be complete.
+Ours become nodes of our domain, without a body yet. Group normalisation becomes our instance
+normalisation, which is accurate in ONNX Runtime and fused in TensorRT. `unflatten` keeps free
+axes free: PyTorch's own translation computes where the axis is, and from there on the sizes of
+the example stand in the file.
 
-next: onnx_file/samples.py
+next: onnx_file/capture.py
 """
-
-# mypy: ignore-errors
-# (onnxscript's annotations name ONNX types; the values are traced)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-import onnx
 import torch
-from onnxscript import FLOAT, INT64, ir, values
-from onnxscript import opset18 as op  # of the exporter's own translations; it converts later
+from torch.onnx import register_custom_op_symbolic, unregister_custom_op_symbolic
+from torch.onnx.symbolic_helper import parse_args
 
 from .. import contract
-from .bodies import DOMAIN
 
-FLOAT32, FLOAT16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+Value = (
+    Any  # a tensor in the graph that PyTorch writes; `graph.op` adds a node and gives its out
+)
+END = torch.iinfo(torch.int64).max  # of a Slice that goes on to the last entry
 
 
-def table() -> dict[Any, Callable[..., Any]]:
-    """For `torch.onnx.export(custom_translation_table=...)`."""
-    ours = torch.ops.tensormask_edu
-    return {
-        ours.swap_align2nat.default: swap_node,
-        ours.swap_align2nat_windows.default: swap_windows_node,
-        torch.ops.aten.group_norm.default: group_norm,
-    }
+@contextmanager
+def our_translations() -> Iterator[None]:
+    """Our translations in force; afterwards PyTorch's own again."""
+    for name, translation in TRANSLATIONS.items():
+        register_custom_op_symbolic(name, translation, contract.OPSET)
+    try:
+        yield
+    finally:
+        for name in TRANSLATIONS:
+            unregister_custom_op_symbolic(name, contract.OPSET)
 
 
 # --- our ops ----------------------------------------------------------------------------------
 
 
-def _bare_op(name: str, inputs: dict[str, str], attributes: dict[str, Any]) -> values.Op:
-    """An op of our domain that is known by its schema alone: so it stays a node."""
-    schema = onnx.defs.OpSchema
-    definition = schema(
-        name,
-        contract.DOMAIN,
-        contract.DOMAIN_VERSION,
-        inputs=[schema.FormalParameter(key, kind) for key, kind in inputs.items()],
-        outputs=[schema.FormalParameter("out", "T")],
-        type_constraints=[("T", ["tensor(float)", "tensor(float16)"], "of x and out")],
-        attributes=[
-            schema.Attribute(key, kind, required=True) for key, kind in attributes.items()
-        ],
-    )
-    return values.Op(DOMAIN, name, definition)
+@parse_args("v", "i", "f")
+def swap_node(graph: Any, x: Value, lam: int, pad_value: float = -6.0) -> Value:
+    """`ops.swap_align2nat`: (N, V, U, H, W) -> (N, lam*V, lam*U, H', W')."""
+    return _free(graph.op(_ours(contract.SWAP), x, **_attributes(lam, pad_value)), x, 5)
 
 
-_KINDS = onnx.defs.OpSchema.AttrType
-_SWAP_KINDS = {contract.LAM: _KINDS.INT, contract.PAD_VALUE: _KINDS.FLOAT}
-_SWAP_KINDS |= dict.fromkeys(contract.PLUGIN_ATTRIBUTES, _KINDS.STRING)
-_WINDOWS_INPUTS = {"x": "T", "index": "tensor(int64)"}
-_NORM_INPUTS = {"x": "T", "scale": "T", "bias": "T"}
-_SWAP = _bare_op(contract.SWAP, {"x": "T"}, _SWAP_KINDS)
-_SWAP_WINDOWS = _bare_op(contract.SWAP_WINDOWS, _WINDOWS_INPUTS, _SWAP_KINDS)
-_NORM = _bare_op(contract.NORM, _NORM_INPUTS, {"epsilon": _KINDS.FLOAT})
+@parse_args("v", "i", "v", "f")
+def swap_windows_node(
+    graph: Any, x: Value, lam: int, index: Value, pad_value: float = -6.0
+) -> Value:
+    """`ops.swap_align2nat_windows`: (N, V, U, H, W), (K, 3) -> (K, lam*V, lam*U)."""
+    node = graph.op(_ours(contract.SWAP_WINDOWS), x, index, **_attributes(lam, pad_value))
+    return _free(node, x, 3)
 
 
 def _attributes(lam: int, pad_value: float) -> dict[str, Any]:
-    return {contract.LAM: lam, contract.PAD_VALUE: pad_value, **contract.PLUGIN_ATTRIBUTES}
+    """A suffix tells the exporter each attribute's kind: integer, float, string."""
+    plugin = {f"{key}_s": value for key, value in contract.PLUGIN_ATTRIBUTES.items()}
+    return {f"{contract.LAM}_i": lam, f"{contract.PAD_VALUE}_f": pad_value, **plugin}
 
 
-def swap_node(x: FLOAT, lam: int, pad_value: float = -6.0) -> FLOAT:
-    """Translation of `ops.swap_align2nat`; the exporter reads these annotations."""
-    return _SWAP(x, **_attributes(lam, pad_value))
+def _ours(name: str) -> str:
+    return f"{contract.DOMAIN}::{name}"
 
 
-def swap_windows_node(x: FLOAT, lam: int, index: INT64, pad_value: float = -6.0) -> FLOAT:
-    """Translation of `ops.swap_align2nat_windows`."""
-    return _SWAP_WINDOWS(x, index, **_attributes(lam, pad_value))
+def _free(out: Value, x: Value, rank: int) -> Value:
+    """`out` with the type of x and `rank` free axes: nobody can infer them for our nodes."""
+    return out.setType(x.type().with_sizes([None] * rank))
 
 
-# --- group normalisation ----------------------------------------------------------------------
+# --- PyTorch's --------------------------------------------------------------------------------
 
 
+@parse_args("v", "i", "v", "v", "f", "b")
 def group_norm(
-    x: FLOAT,
+    graph: Any,
+    x: Value,
     groups: int,
-    weight: FLOAT,
-    bias: FLOAT,
-    eps: float = 1e-5,
-    cudnn_enabled: bool = True,
-) -> FLOAT:
+    weight: Value,
+    bias: Value,
+    eps: float,
+    cudnn_enabled: bool,
+) -> Value:
     """Instance normalisation of whole groups, then the scale and shift of each channel.
 
     x: (N, C, H, W), weight, bias: (C,)
@@ -99,15 +91,49 @@ def group_norm(
 
     Half precision is left for the statistics, whose sums it cannot hold.
     """
-    half = x.dtype == ir.DataType.FLOAT16
+    half = x.type().scalarType() == "Half"
+    channels = weight.type().sizes()[0]
     # In a Reshape, 0 means: as in the input, and -1: what is left
-    to_groups = op.Constant(value_ints=[0, groups, -1, 0])
-    to_channels = op.Constant(value_ints=[0, x.shape[1], -1, 0])
-    per_channel = op.Constant(value_ints=[-1, 1, 1])
-    one = op.Constant(value_floats=[1.0] * groups)
-    zero = op.Constant(value_floats=[0.0] * groups)
-    grouped = op.Reshape(x, to_groups)  # (N, groups, C/groups*H, W)
-    normal = _NORM(op.Cast(grouped, to=FLOAT32) if half else grouped, one, zero, epsilon=eps)
-    normal = op.Cast(normal, to=FLOAT16) if half else normal
-    scaled = op.Mul(op.Reshape(normal, to_channels), op.Reshape(weight, per_channel))
-    return op.Add(scaled, op.Reshape(bias, per_channel))  # (N, C, H, W)
+    grouped = graph.op("Reshape", x, _integers(graph, [0, groups, -1, 0]))
+    if half:
+        grouped = graph.op("Cast", grouped, to_i=torch.onnx.TensorProtoDataType.FLOAT)
+    one, zero = (_constant(graph, torch.full((groups,), value)) for value in (1.0, 0.0))
+    # (N, groups, C/groups*H, W)
+    normal = _free(
+        graph.op(_ours(contract.NORM), grouped, one, zero, epsilon_f=eps), grouped, 4
+    )
+    if half:
+        normal = graph.op("Cast", normal, to_i=torch.onnx.TensorProtoDataType.FLOAT16)
+    per_channel = _integers(graph, [-1, 1, 1])
+    whole = graph.op("Reshape", normal, _integers(graph, [0, channels, -1, 0]))
+    scaled = graph.op("Mul", whole, graph.op("Reshape", weight, per_channel))
+    return graph.op("Add", scaled, graph.op("Reshape", bias, per_channel))  # (N, C, H, W)
+
+
+@parse_args("v", "i", "is")
+def unflatten(graph: Any, x: Value, axis: int, sizes: Sequence[int]) -> Value:
+    """`Tensor.unflatten` of an axis counted from the first."""
+    shape = graph.op("Shape", x)
+    before, after = ([0], [axis]), ([axis + 1], [END])
+    head, tail = (
+        graph.op("Slice", shape, _integers(graph, start), _integers(graph, end))
+        for start, end in (before, after)
+    )
+    split = graph.op("Concat", head, _integers(graph, sizes), tail, axis_i=0)
+    return graph.op("Reshape", x, split)
+
+
+def _integers(graph: Any, values: Sequence[int]) -> Value:
+    return _constant(graph, torch.tensor(values))
+
+
+def _constant(graph: Any, value: torch.Tensor) -> Value:
+    return graph.op("Constant", value_t=value)
+
+
+TRANSLATIONS: dict[str, Callable[..., Value]] = {
+    "tensormask_edu::swap_align2nat": swap_node,
+    "tensormask_edu::swap_align2nat_windows": swap_windows_node,
+    "aten::group_norm": group_norm,
+    "aten::unflatten": unflatten,
+}

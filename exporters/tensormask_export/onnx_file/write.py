@@ -1,6 +1,6 @@
 """A trained model as one ONNX file that every runtime takes.
 
-The steps: torch.onnx.export with our ops left as bare nodes; the ops' bodies; samples, what
+The steps: the graph with our ops as bare nodes (`capture.py`); the ops' bodies; samples, what
 PyTorch gives for a few small pictures, and the other metadata; the ONNX checker. The file
 appears whole or not at all.
 
@@ -11,13 +11,9 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
 import platform
-import re
 import time
-import warnings
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -38,17 +34,13 @@ from tensormask_edu.weights.checkpoint import weights_sha256
 from .. import contract
 from ..contract import Precision
 from ..shapes import Array
+from .capture import capture
 from .graph import NMS_ITERATIONS, DetectorGraph, MaskMode, padding_colour
 from .precision import in_precision
 from .samples import make_samples
 
 if TYPE_CHECKING:
     import onnx
-
-NODE_SCOPE = "pkg.torch.onnx.name_scopes"
-# The coarsest level's grid while it is traced; no axis is mistaken for another of its length
-TRACED_CELLS = (4, 5)
-SYMBOL = r"\bs\d+\b"  # what the exporter calls a free dimension: s18
 
 
 @dataclass(frozen=True)
@@ -134,38 +126,6 @@ def export_onnx(
     return _report(proto, Path(path), model.config, detector, weights, seconds)
 
 
-# --- PyTorch ----------------------------------------------------------------------------------
-
-
-def capture(graph: DetectorGraph) -> onnx.ModelProto:
-    """The graph as ONNX with free batch, height and width; our ops are nodes without a body."""
-    from .translations import table  # needs onnxscript, which is optional
-
-    geometry = graph.model.config.geometry
-    stride_px, padding_px = geometry.strides_px[-1], geometry.padding_px
-    sides_px = [cells * max(stride_px, padding_px) for cells in TRACED_CELLS]
-    example = torch.rand(2, 3, *sides_px, device=next(graph.parameters()).device)
-    names = (contract.BATCH, contract.ROWS, contract.COLUMNS)
-    batch, rows, columns = (torch.export.Dim(name) for name in names)
-    with quiet(), single_node_rules(), torch.no_grad():
-        program = torch.onnx.export(
-            graph,
-            (example,),
-            dynamo=True,
-            verbose=False,
-            opset_version=contract.OPSET,
-            input_names=[contract.IMAGES],
-            output_names=graph.output_names,
-            dynamic_shapes=({0: batch, 2: padding_px * rows, 3: padding_px * columns},),
-            custom_translation_table=table(),
-        )
-    assert program is not None
-    proto = program.model_proto
-    _name_free_dimensions(proto)
-    _drop_notes(proto)
-    return proto
-
-
 @torch.no_grad()
 def computed(graph: DetectorGraph, images: Array) -> dict[str, Array]:
     """What PyTorch gives for images (N, 3, H, W) float32: all outputs by name."""
@@ -174,71 +134,7 @@ def computed(graph: DetectorGraph, images: Array) -> dict[str, Array]:
     return {name: tensor.cpu().numpy() for name, tensor in outputs.items()}
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence the exporter's own remarks about its internals; its errors still come."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-@contextmanager
-def single_node_rules() -> Iterator[None]:
-    """Leave out the exporter's rewrite rule for two Slices that are a Split.
-
-    It goes through the whole graph at each node, four fifths of the rewriter's time, and our
-    graph has no such pair.
-    """
-    from onnxscript import rewriter  # optional
-
-    rules = getattr(rewriter, "_DEFAULT_REWRITE_RULES", None)
-    if not rules:  # another version: slower, no worse
-        yield
-        return
-    rewriter._DEFAULT_REWRITE_RULES = tuple(r for r in rules if r.name != "SlicesSplit")
-    try:
-        yield
-    finally:
-        rewriter._DEFAULT_REWRITE_RULES = rules
-
-
 # --- the file ---------------------------------------------------------------------------------
-
-
-def _name_free_dimensions(proto: onnx.ModelProto) -> None:
-    """Rename the exporter's symbols (s18) to rows and columns, as the input has them."""
-    finest = next(value for value in proto.graph.output if value.name == contract.logits(0))
-    sides = [side.dim_param for side in finest.type.tensor_type.shape.dim[2:]]  # 8*s18, 8*s24
-    symbols = {
-        symbol: name
-        for side, name in zip(sides, (contract.ROWS, contract.COLUMNS), strict=True)
-        for symbol in re.findall(SYMBOL, side)
-    }
-    for value in [*proto.graph.input, *proto.graph.output, *proto.graph.value_info]:
-        for side in value.type.tensor_type.shape.dim:
-            if side.dim_param:
-                side.dim_param = re.sub(
-                    SYMBOL, lambda found: symbols.get(found[0], found[0]), side.dim_param
-                )
-
-
-def _drop_notes(proto: onnx.ModelProto) -> None:
-    """Keep of the exporter's notes on a node only the module that it belongs to.
-
-    The rest is bulky, and its source lines hold paths of this machine.
-    """
-    for node in proto.graph.node:
-        kept = [note for note in node.metadata_props if note.key == NODE_SCOPE]
-        del node.metadata_props[:]
-        node.metadata_props.extend(kept)
 
 
 def hide_inner_outputs(proto: onnx.ModelProto, kept: Collection[contract.Inner] = ()) -> None:

@@ -136,7 +136,7 @@ UNARY = {
     "NOT": np.logical_not,
 }
 ACTIVATION = {"RELU": lambda a: np.maximum(a, 0), "SIGMOID": lambda a: 1 / (1 + np.exp(-a))}
-REDUCE = {"MAX": np.max, "MIN": np.min, "SUM": np.sum, "AVG": np.mean}
+REDUCE = {"MAX": np.max, "MIN": np.min, "SUM": np.sum, "AVG": np.mean, "PROD": np.prod}
 
 
 def _choose(table: dict[str, Any], kind: Any) -> Any:
@@ -344,6 +344,7 @@ LAYERS: dict[str, tuple[str, Callable[[Layer, Inputs], Any]]] = {
     "ELEMENTWISE": ("IElementWiseLayer", _elementwise),
     "FILL": ("IFillLayer", _fill),
     "GATHER": ("IGatherLayer", _gather),
+    "IDENTITY": ("IIdentityLayer", _cast),
     "MATRIX_MULTIPLY": ("IMatrixMultiplyLayer", _matrix_multiply),
     "NORMALIZATION": ("INormalizationLayer", _normalization),
     "POOLING": ("IPoolingLayer", _pooling),

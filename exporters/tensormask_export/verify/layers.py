@@ -1,25 +1,25 @@
 """Where does a runtime leave PyTorch? Every layer's output on both sides, in order.
 
-The exporter notes on each node the module that it came from. A module may be called once per
-level; its nth call is the nth group of nodes with its name. The last node of the group makes
-what the module returned.
+A node's name says which module it came from, and in which of its calls
+(`onnx_file/capture.py`). The last node of a call makes what the module returned.
 
 next: verify/report.py
 """
 
 from __future__ import annotations
 
-import ast
+import copy
+import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from ..onnx_file.graph import DetectorGraph
+from ..onnx_file.precision import fold_norms
 from ..onnx_file.read import expose
-from ..onnx_file.write import NODE_SCOPE
 from ..runtimes.find import find_sessions
 from ..shapes import Array
 from .compare import Difference, Limits, difference
@@ -62,8 +62,10 @@ def both_sides(
     Returns:
         layer -> PyTorch's output and the runtime's, of one shape; the runtime's title
     """
-    expected = module_outputs(graph, images)
-    tensors = scoped_tensors(proto)
+    folded = copy.deepcopy(graph)
+    fold_norms(folded.model.network)  # as in the file
+    expected = module_outputs(folded, images)
+    tensors = scoped_tensors(proto, (module for module, _ in expected))
     # a module with a call on one side only made several operations of one call
     unclear = {module for module, _ in tensors.keys() ^ expected.keys()}
     tensors = {call: tensor for call, tensor in tensors.items() if call[0] not in unclear}
@@ -104,26 +106,50 @@ def module_outputs(graph: DetectorGraph, images: Array) -> dict[Call, Array]:
     return outputs
 
 
-def scoped_tensors(proto: onnx.ModelProto) -> dict[Call, str]:
-    """The tensor that each call of each module returned, as far as the nodes' notes tell."""
-    # module -> operation -> its last tensor
-    calls: dict[str, dict[str, str]] = defaultdict(dict)
+def scoped_tensors(proto: onnx.ModelProto, modules: Iterable[str]) -> dict[Call, str]:
+    """The tensor that each call of each of `modules` returned, as far as the nodes' names tell.
+
+    Args:
+        modules: by their names in the graph, as in `nn.Module.named_modules`.
+    """
+    paths = {name: _joined(name.split(".")) for name in modules}
+    tensors: dict[Call, str] = {}
     for node in proto.graph.node:
-        scope = scope_of(node)
-        if len(scope) >= 2:
-            module, operation = scope[-2:]
-            calls[module][operation] = node.output[0]
-    return {
-        (module, number): tensor
-        for module, operations in calls.items()
-        for number, tensor in enumerate(operations.values())
-    }
+        path, call = scope_of(node)
+        # a part that is called from elsewhere is named without the modules around it
+        found = [name for name in paths if path and paths[name][-len(path) :] == path]
+        if len(found) == 1:
+            tensors[found[0], call] = node.output[0]  # later nodes of a call replace earlier
+    return tensors
 
 
-def scope_of(node: onnx.NodeProto) -> list[str]:
-    """The modules that a node came from, from the outermost, then the operation; or []."""
-    notes = [note.value for note in node.metadata_props if note.key == NODE_SCOPE]
-    return list(ast.literal_eval(notes[0])) if notes else []
+def scope_of(node: onnx.NodeProto) -> tuple[list[str], int]:
+    """The modules that a node came from, from the outermost, and which call of the innermost.
+
+    `/network/tower/tower.0_2/Conv` -> (["network", "tower.0"], 2).
+    """
+    *modules, last = node.name.split("/")[1:-1] or [""]
+    named = re.fullmatch(r"(.*?)(?:_(\d+))?", last)
+    assert named is not None  # the pattern takes every text
+    modules.append(named[1])
+    # parts of a list are named after it, and stand behind it if the list itself was called
+    inner = [
+        module
+        for module, after in zip(modules, [*modules[1:], ""], strict=True)
+        if not re.fullmatch(re.escape(re.sub(r"_\d+$", "", module)) + r"\.\d+", after)
+    ]
+    return ([] if inner == [""] else inner), int(named[2] or 0)
+
+
+def _joined(names: list[str]) -> list[str]:
+    """["network", "tower", "0"] -> ["network", "tower.0"], as nodes have them."""
+    joined: list[str] = []
+    for name in names:
+        if name.isdecimal() and joined:
+            joined[-1] += f".{name}"
+        else:
+            joined.append(name)
+    return joined
 
 
 def _title(call: Call) -> str:
