@@ -21,6 +21,7 @@ from tensormask_edu.viz.look import (
     draw_box,
     hatch,
     legend,
+    name_rows,
     new_picture,
     readable,
 )
@@ -73,9 +74,9 @@ def _plane(ax: Axes) -> None:
     ax.set(
         xlim=(-MARGIN - 0.5, HEIGHT + MARGIN - 0.5),
         ylim=(2.5, -2.5),
-        ylabel="v",
         xlabel="y (cells)",
     )
+    name_rows(ax, "v")
     ax.set_xticks(range(HEIGHT))
     ax.set_yticks((-1, 0, 1))
 

@@ -330,7 +330,7 @@ print("bins:", int((values > 0).sum()), " pixels:", int(pasted.sum()), " of 4 x 
 # each, two fractions:
 #
 # $$\begin{gathered}
-# \text{precision} = \frac{\text{hits so far}}{\text{masks so far}} \\
+# \text{precision} = \frac{\text{hits so far}}{\text{masks so far}} \\[1ex]
 # \text{recall} = \frac{\text{hits so far}}{\text{objects}}
 # \end{gathered}$$
 

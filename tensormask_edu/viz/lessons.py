@@ -119,7 +119,8 @@ def _matrices(
             at = (columns[0] + c, rows[0] + r)
             _number(ax, at, float(cut[r, c]), name == "yours" and bool(wrong[at[1], at[0]]))
         draw_box(ax, (column - 0.5, row - 0.5, column + 0.5, row + 0.5), FOLLOWED, 2.4)
-        ax.set(title=name, xlabel=labels[1], ylabel=labels[0])
+        ax.set(title=name, xlabel=labels[1])
+        look.name_rows(ax, labels[0])
     return figure
 
 

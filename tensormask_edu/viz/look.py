@@ -200,6 +200,13 @@ def draw_box(
         ax.add_patch(Rectangle(**where, facecolor=pen.colour, alpha=0.2, linewidth=0))
 
 
+def name_rows(ax: Axes, name: str) -> None:
+    """Name the y axis; a single letter stands upright, for v on its side reads as >."""
+    upright = len(name) == 1
+    turn, gap = (0, 10) if upright else (90, 4)  # degrees, points
+    ax.set_ylabel(name, rotation=turn, va="center", labelpad=gap)
+
+
 def hatch(ax: Axes, box: Sequence[float]) -> None:
     """A rectangle xyxy that is outside the tensor, or not used."""
     from matplotlib.patches import Rectangle

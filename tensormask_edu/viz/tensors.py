@@ -285,9 +285,10 @@ def diagonal_shear(
         _square(lower, row, window, POSITIVE)
         slide = f"slide {abs(v)} {'left' if v > 0 else 'right'}" if v else "stay"
         lower.text(extent - 0.3, row, slide, va="center")
-    upper.set(ylabel="v")
+    look.name_rows(upper, "v")
     words = "y (cells): above of the pixel, below of the window's centre"
-    lower.set(xlabel=words, ylabel="v")
+    lower.set_xlabel(words)
+    look.name_rows(lower, "v")
     entries = [(FOLLOWED, f"pixel {pixel}"), (POSITIVE, f"window {window}")]
     look.legend(figure, [*entries, (IGNORED, "outside: pad value")])
     return figure

@@ -131,7 +131,8 @@ def one_window(
     half_v, half_u = num_v // 2, num_u // 2
     right.set_xticks([0.5, half_u + 0.5, num_u - 0.5], [-half_u, 0, half_u])
     right.set_yticks([0.5, half_v + 0.5, num_v - 0.5], [-half_v, 0, half_v])
-    right.set(xlabel="u", ylabel="v")
+    right.set_xlabel("u")
+    look.name_rows(right, "v")
     return figure
 
 
