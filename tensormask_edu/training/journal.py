@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import torch
 
@@ -31,7 +30,19 @@ from ..base.files import (
     written_whole,
 )
 from ..base.lock import alone_in
+from ..base.values import misfit
 from ..config import Recipe, to_json
+from ..weights.pickled import read_archive
+
+
+class _State(TypedDict):
+    """What is checked of the state; the rest is for those who wrote it."""
+
+    recipe: dict[str, Any]
+    data: str
+    step: int
+    steps: int
+
 
 Item = TypeVar("Item")
 STATE, LOG = "resume.pt", "log.jsonl"
@@ -127,13 +138,11 @@ def read_state(output: Path, recipe: Recipe, data: str) -> dict[str, Any]:
     path, fix = output / STATE, "train without it"
     if not path.is_file():
         raise bad_input("resume", "an interrupted run in the output folder", output, fix)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise bad_input("resume", "a whole file of tensors", f"{path} ({reason})") from None
-    if not isinstance(state, dict) or not {"recipe", "data"} <= set(state):
-        raise bad_input("resume", "the state of a run of this version", path, fix)
+    state = read_archive(path, "resume")
+    if wrong := misfit(state, _State, "state"):
+        raise bad_input(
+            "resume", "the state of a run of this version", f"{path} ({wrong})", fix
+        )
     before, now = state.pop("recipe"), _fixed(recipe)
     if changed := sorted(name for name in now if before.get(name) != now[name]):
         expected = _shown({name: before.get(name) for name in changed})
