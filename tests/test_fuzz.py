@@ -1,4 +1,4 @@
-"""Wrong inputs of every kind work or are refused in a line; what `make fuzz` found stays mended.
+"""Wrong inputs of every kind work or are refused in a line; what was found stays mended.
 
 Here are a few inputs of each kind, always the same; `make fuzz` tries others for as long as it
 is let. Both take them in a process of its own: `fuzz/children.py`.

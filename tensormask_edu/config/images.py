@@ -27,7 +27,9 @@ class InputConfig:
 
     def __post_init__(self) -> None:
         factor, sides_px = self.enlarge, (self.short_side_px or 1, self.long_side_px)
-        require(0 < factor <= LARGEST_FACTOR, "enlarge", f"up to {LARGEST_FACTOR}", factor)
+        require(
+            0 < factor <= LARGEST_FACTOR, "enlarge", f"above 0, up to {LARGEST_FACTOR}", factor
+        )
         fits = all(1 <= side_px <= LARGEST_PX for side_px in sides_px)
         expected = f"from 1 to {LARGEST_PX} px"
         require(fits, "short_side_px, long_side_px", expected, sides_px)

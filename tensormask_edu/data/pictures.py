@@ -41,8 +41,8 @@ WHITE_IS_ZERO = 0
 
 # What is read: no kind for which Pillow starts another program, as it does for PostScript
 KINDS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "GIF", "PPM", "JPEG2000", "TGA")
-# A file of some kilobytes may say that it holds more pixels than the memory. These, and a quarter
-# of them where a pixel has more than 8 bits per colour, take 2 GiB.
+# A file of some kilobytes may say that it holds more pixels than the memory. So many, or a
+# quarter where a colour has more than 8 bits, take up to 2 GiB.
 LARGEST_PX = 2**29 // 3
 
 # The outermost thousandth of the values on each side counts as outliers, if the picture's range

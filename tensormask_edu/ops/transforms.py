@@ -136,7 +136,7 @@ LARGEST = 1 << 20  # a unit, a factor: beyond it no extent of a result fits in 6
 
 
 def check_tensor(x: Tensor) -> None:
-    """InputError unless x is a floating (N, V, U, H, W) tensor with V, U >= 1."""
+    """InputError unless x is a dense floating (N, V, U, H, W) tensor with V, U >= 1."""
     if not isinstance(x, Tensor) or x.dim() != 5 or x.shape[1] < 1 or x.shape[2] < 1:
         got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise bad_input(
@@ -144,6 +144,8 @@ def check_tensor(x: Tensor) -> None:
         )
     if not x.is_floating_point():
         raise bad_input("x", "a floating dtype", x.dtype, "convert it, x.float()")
+    if x.layout != torch.strided:
+        raise bad_input("x", "a dense tensor", x.layout, "convert it, x.to_dense()")
 
 
 def is_number(value: object) -> bool:
@@ -153,8 +155,8 @@ def is_number(value: object) -> bool:
 def check_integer_lam(lam: int) -> None:
     """InputError unless lam is an integer >= 1."""
     if isinstance(lam, bool) or not isinstance(lam, int) or not 1 <= lam <= LARGEST:
-        expected = f"an integer >= 1, at most {LARGEST}"
-        raise bad_input("lam", expected, repr(lam), "1 keeps the units")
+        fix = f"1 keeps the units, {LARGEST} is the most"
+        raise bad_input("lam", "an integer >= 1", repr(lam), fix)
 
 
 def check_index(index: Tensor, bounds: Sequence[int]) -> None:
@@ -198,7 +200,7 @@ def _scaled_size(x: Tensor, vu: tuple[float, float], hw: tuple[float, float]) ->
     """Output extents (V, U, H, W): V, U times vu[0] / vu[1], and H, W times hw[0] / hw[1]."""
     check_tensor(x)
     if not all(is_number(unit) and 1 / LARGEST <= unit <= LARGEST for unit in (*vu, *hw)):
-        expected = f"numbers from 1/{LARGEST} to {LARGEST}"
+        expected = f"positive units, from 1/{LARGEST} to {LARGEST}"
         raise bad_input("sigma_vu, sigma_hw", expected, f"sigma_vu {vu}, sigma_hw {hw}")
     num_v, num_u = (
         _side(extent * vu[0] / vu[1], "sigma_vu / aligned_sigma_vu") for extent in x.shape[1:3]
@@ -214,7 +216,7 @@ def _upscaled_size(x: Tensor, lam: float) -> list[int]:
     """Output extents (V, U, H, W): V and U times lam, which must give integers."""
     check_tensor(x)
     if not is_number(lam) or not 1 <= lam <= LARGEST:
-        raise bad_input("lam", f"a number >= 1, at most {LARGEST}", repr(lam))
+        raise bad_input("lam", "a number >= 1", repr(lam), f"at most {LARGEST}")
     num_v, num_u = (_side(lam * extent, "lam") for extent in x.shape[1:3])
     return [num_v, num_u, x.shape[3], x.shape[4]]
 

@@ -25,8 +25,8 @@ NUMBERS = (
 )  # fmt: skip
 WORDS = (
     "", " ", "x", "0", "1", "-1", "1e999", "nan", "\0", "\ud800", "é", "e\u0301", "../x", "/",
-    "/etc/passwd", "../../../../etc/passwd", "C:\\x", "file:///etc/passwd", "x" * 5000, "%2e%2e/",
-    "http://localhost:9/x", "float32", "none", "auto", "aligned", "resnet50",
+    "/etc/passwd", "../../../../etc/passwd", "C:\\x", "file:///etc/passwd", "x" * 5000,
+    "%2e%2e/", "http://localhost:9/x", "float32", "none", "auto", "aligned", "resnet50",
 )  # fmt: skip
 ODD: tuple[Any, ...] = (
     None, True, False, *NUMBERS, *WORDS, [], [[]], {}, [None], [0, 0, 0, 0], [1, 2, 3, 4, 5, 6],
@@ -236,7 +236,7 @@ def _tiff_fields(data: bytes) -> Iterator[tuple[int, str]]:
 
 
 def resealed(data: bytes) -> bytes:
-    """A PNG with right checksums: readers look at nothing else of a chunk whose own is wrong."""
+    """A PNG with right checksums: of a chunk with a wrong one readers see nothing else."""
     if data[:8] != b"\x89PNG\r\n\x1a\n":
         return data
     out, place = data[:8], 8

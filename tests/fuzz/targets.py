@@ -141,7 +141,8 @@ def _segmentations() -> tuple[str, Target]:
     packed = _encoded(mask)
     runs = {"size": list(SIZE), "counts": [5, 100, 40 * 56 - 105]}
     rights = [{"size": list(SIZE), "segmentation": s} for s in (
-        packed, runs, [[1, 1, 30, 2, 20, 30]], [[1.5, 2, 9, 9, 3, 20, 5, 5], [0, 0, 5, 0, 5, 5]],
+        packed, runs, [[1, 1, 30, 2, 20, 30]],
+        [[1.5, 2, 9, 9, 3, 20, 5, 5], [0, 0, 5, 0, 5, 5]],
     )]  # fmt: skip
 
     def take(path: Path) -> None:
@@ -367,10 +368,11 @@ def opcodes(draw: Any, seeds: list[bytes]) -> bytes:
 
 
 STEPS = (
-    b"cos\nsystem\n", b"cbuiltins\neval\n", b"cnumpy\nload\n", b"R", b"b", b"(", b"t", b"N",
-    b"cnumpy\ndtype\n", b"cnumpy.core.multiarray\n_reconstruct\n", b"]", b"}", b"a", b"s", b"0",
-    b"2", b"\x85", b"\x86", b"\x87", b"\x94", b"h\x00", b"h\x05", b"K\xff", b"J\xff\xff\xff\x7f",
-    b"\x8a\x09" + b"\xff" * 8 + b"\x7f", b"\x8e" + b"\xff" * 8, b"cos.path\n__class__\n", b".",
+    b"cos\nsystem\n", b"cbuiltins\neval\n", b"cnumpy\nload\n", b"cnumpy\ndtype\n",
+    b"cnumpy.core.multiarray\n_reconstruct\n", b"cos.path\n__class__\n", b"R", b"b", b"(",
+    b"t", b"N", b"]", b"}", b"a", b"s", b"0", b"2", b".", b"\x85", b"\x86", b"\x87", b"\x94",
+    b"h\x00", b"h\x05", b"K\xff", b"J\xff\xff\xff\x7f", b"\x8a\x09" + b"\xff" * 8 + b"\x7f",
+    b"\x8e" + b"\xff" * 8,
 )  # fmt: skip
 
 
