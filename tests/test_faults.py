@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -22,7 +23,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from exported import SMALL, checkpoint
+from exported import SMALL, checkpoint, needs_rtx
 from failing import (
     Ended,
     files_of_at_most,
@@ -34,36 +35,60 @@ from failing import (
     tiny_disk,
 )
 from PIL import Image
+from tensormask_export import cli as exporter
 from trainer import save_recipe, small_recipe
 
 from tensormask_edu import cli, ops
+from tensormask_edu.ablations.budget import BUDGETS, Budget
 from tensormask_edu.base import distributed
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.base.lock import LOCK, alone_in
 from tensormask_edu.base.memory import OutOfMemory, room_for
 from tensormask_edu.commands.evaluate import evaluate_checkpoint
-from tensormask_edu.config import InputConfig
+from tensormask_edu.config import MODELS, InputConfig
 from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.data.shapes import CLASS_NAMES, write_shapes
+from tensormask_edu.detector.model import build_model
 from tensormask_edu.ops import build, cpu, dispatch
 from tensormask_edu.training import train as training
 from tensormask_edu.training.train import train
 from tensormask_edu.weights.checkpoint import load_checkpoint
+from tensormask_edu.weights.official import official_state
 
 Words = list[str]
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    """Pictures, a small checkpoint that knows their classes, kernels that are compiled."""
+def world(small, tmp_path_factory) -> Path:
+    """Pictures, a small checkpoint that knows their classes, an ONNX file, compiled kernels."""
     folder = tmp_path_factory.mktemp("world")
     write_shapes(folder / "shapes", train=4, val=2, size_px=64, progress=False)
     checkpoint(folder, replace(SMALL, class_names=CLASS_NAMES), InputConfig())
+    publish(folder / "published.pkl")
+    shutil.copy(small[1], folder / "model.onnx")
     # What each child would else load or compile for itself
     ops.status()
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
     assert command("predict", folder, folder / "seen")() == 0
     return folder
+
+
+PUBLISHED = replace(SMALL, class_names=MODELS["r50_fpn_1x"].class_names)
+LITTLE = Budget("lesson", 1, 64, train=4, val=2, batch_size=2, channels=8, share=True)
+
+
+def publish(path: Path) -> None:
+    """Weights as the official ones are published, but small."""
+    state = official_state(build_model(PUBLISHED))
+    arrays = {name: tensor.numpy() for name, tensor in state.items()}
+    path.write_bytes(pickle.dumps({"model": arrays, "__author__": "x"}, 2))
+
+
+@pytest.fixture(autouse=True)
+def little(monkeypatch):
+    """What `convert` and `ablate` make is small: their own sizes need gigabytes and hours."""
+    monkeypatch.setitem(MODELS, "r50_fpn_1x", PUBLISHED)
+    monkeypatch.setitem(BUDGETS, "lesson", LITTLE)
 
 
 # What writes files: the words of a command that writes into `out`.
@@ -83,7 +108,27 @@ WRITERS: dict[str, Callable[[Path, Path], Words]] = {
     ],
     "doctor": lambda world, out: ["doctor", "--json", out / "found.json"],
     "report-bug": lambda world, out: ["report-bug", "--output", out / "bug.txt"],
+    "convert": lambda world, out: [
+        "convert", world / "published.pkl", "--preset", "r50_fpn_1x", "--output", out,
+    ],
+    "ablate": lambda world, out: ["ablate", "2a", "--jobs", "1", "--output", out],
+    "onnx": lambda world, out: ["onnx", world / "checkpoint", out / "model.onnx"],
+    "predict from onnx": lambda world, out: [
+        "predict", world / "model.onnx", picture(world), "--output", out, "--score", "0",
+    ],
+    "verify": lambda world, out: [
+        "verify", world / "model.onnx", "--runtimes", "onnxruntime", "--json", out / "same.json",
+    ],
+    "engine": lambda world, out: [
+        "engine", world / "model.onnx", out / "model.engine", "--plugin", "none", "--shapes",
+        "1x3x64x64",
+    ],
 }  # fmt: skip
+EXPORTER = {"onnx", "predict from onnx", "verify", "engine"}  # commands of `tensormask-export`
+MARKS = {"onnx": pytest.mark.long, "engine": (pytest.mark.long, needs_rtx)}
+# Of what is refused before the work begins, all are quick
+QUICK = [pytest.param(name, marks=needs_rtx if name == "engine" else ()) for name in WRITERS]
+ALL = [pytest.param(name, marks=MARKS.get(name, ())) for name in WRITERS]  # two are slow
 
 
 def picture(world: Path) -> Path:
@@ -92,6 +137,8 @@ def picture(world: Path) -> Path:
 
 def command(name: str, world: Path, out: Path) -> Callable[[], int]:
     words = [str(word) for word in WRITERS[name](world, out)]
+    if name in EXPORTER:
+        return lambda: exporter.main(words)
     return lambda: cli.main(words)
 
 
@@ -121,7 +168,7 @@ def expect_whole(out: Path) -> None:
 # --- the disk ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", ALL)
 def test_a_full_disk_is_one_line_with_the_cure(name, world, tmp_path):
     ended = in_child(command(name, world, tmp_path / "out"), files_of_at_most(400))
     assert ended.code == 2
@@ -138,7 +185,7 @@ def test_a_disk_that_is_really_full_says_so(name, world, tmp_path):
 
 
 @needs_mounts
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", QUICK)
 def test_a_read_only_output_is_one_line_with_the_cure(name, world, tmp_path):
     (tmp_path / "out").mkdir()
     ended = in_child(command(name, world, tmp_path / "out" / "x"), read_only(tmp_path))
@@ -169,7 +216,7 @@ def test_a_read_only_home_is_enough(world, tmp_path):
     assert not list(home.iterdir())
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", QUICK)
 def test_a_file_in_place_of_the_output_folder_is_named(name, world, tmp_path):
     (tmp_path / "out").write_text("mine")
     ended = in_child(command(name, world, tmp_path / "out"))
@@ -181,6 +228,12 @@ def test_a_file_in_place_of_the_output_folder_is_named(name, world, tmp_path):
 
 # At which file a command is killed; before it has its name.
 KILLED = {
+    "convert": "model.safetensors",
+    "ablate": "figures.json",
+    "onnx": "model.onnx",
+    "predict from onnx": "detections.json",
+    "verify": "same.json",
+    "engine": "model.engine",
     "shapes": "instances_",
     "train": "resume.pt",
     "evaluate": "scores.json",
@@ -190,7 +243,7 @@ KILLED = {
 }
 
 
-@pytest.mark.parametrize("name", KILLED)
+@pytest.mark.parametrize("name", ALL)
 def test_killed_while_writing_leaves_whole_files_and_can_be_done_again(name, world, tmp_path):
     out = tmp_path / "out"
     killed = in_child(command(name, world, out), killed_at_rename(KILLED[name]))

@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save
 
 from .. import __version__
 from ..base.errors import InputError, bad_input
-from ..base.files import read_json, write_json, written_whole
+from ..base.files import make_folder, read_json, write_json, written_whole
+from ..base.lock import alone_in
 from ..config import (
     COCO_CATEGORY_IDS,
     COCO_INPUT,
@@ -188,10 +189,20 @@ def convert(weights: str | Path, preset: str, folder: str | Path) -> TensorMask:
         InputError: a file that is not whole, does more than hold arrays, or is not of this
             preset; a folder that holds a checkpoint already.
     """
-    if any(file.exists() for file in checkpoint_files(folder)):
-        got = f"{folder}, which holds one"
-        raise bad_input("output", "a folder without a checkpoint", got, "choose another")
+    _require_empty(folder)
     model = build_model(replace(model_config(preset), category_ids=COCO_CATEGORY_IDS))
     load_official(model, weights)
-    save_checkpoint(folder, model, COCO_INPUT)
+    with alone_in(make_folder(folder)):
+        _require_empty(folder)  # another process may have been quicker
+        save_checkpoint(folder, model, COCO_INPUT)
     return model.eval()
+
+
+def _require_empty(folder: str | Path) -> None:
+    """Raise InputError where a checkpoint is; a configuration alone was left by a killed run."""
+    weights, config = checkpoint_files(folder)
+    if not weights.exists() and config.exists():
+        load_config(folder)  # an error if it is another program's
+    if weights.exists():
+        got = f"{folder}, which holds one"
+        raise bad_input("output", "a folder without a checkpoint", got, "choose another")
