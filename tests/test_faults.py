@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from conftest import ROOT
 from exported import SMALL, checkpoint, needs_rtx
 from failing import (
     Ended,
+    Fault,
     files_of_at_most,
     in_child,
     killed_at_rename,
@@ -38,7 +40,7 @@ from PIL import Image
 from tensormask_export import cli as exporter
 from trainer import save_recipe, small_recipe
 
-from tensormask_edu import cli, ops
+from tensormask_edu import cli, ops, viz
 from tensormask_edu.ablations.budget import BUDGETS, Budget
 from tensormask_edu.base import distributed
 from tensormask_edu.base.errors import InputError
@@ -117,7 +119,8 @@ WRITERS: dict[str, Callable[[Path, Path], Words]] = {
         "predict", world / "model.onnx", picture(world), "--output", out, "--score", "0",
     ],
     "verify": lambda world, out: [
-        "verify", world / "model.onnx", "--runtimes", "onnxruntime", "--json", out / "same.json",
+        "verify", world / "model.onnx", "--runtimes", "onnxruntime",
+        "--json", out / "same.json",
     ],
     "engine": lambda world, out: [
         "engine", world / "model.onnx", out / "model.engine", "--plugin", "none", "--shapes",
@@ -256,6 +259,53 @@ def test_killed_while_writing_leaves_whole_files_and_can_be_done_again(name, wor
     again = in_child(command(name, world, out))
     assert again.code == 0, again.err
     assert [path for path in files(tmp_path) if KILLED[name] in Path(path).name]
+
+
+# --- asked to end -----------------------------------------------------------------------------
+
+
+def many(world: Path, folder: Path) -> Path:
+    """A folder of pictures."""
+    folder.mkdir()
+    for number in range(4):
+        shutil.copy(picture(world), folder / f"{number}.png")
+    return folder
+
+
+def asked_at(number: int, time: int) -> Fault:
+    """The process gets a signal when it draws the picture `time`."""
+
+    def fault() -> None:
+        save, count = viz.save_instances, 0
+
+        def saved(*words: Any, **more: Any) -> None:
+            nonlocal count
+            count += 1
+            if count == time:
+                os.kill(os.getpid(), number)
+            save(*words, **more)
+
+        viz.save_instances = saved
+
+    return fault
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name
+)
+@pytest.mark.parametrize("name", ["predict", "predict from onnx"])
+def test_a_folder_that_was_ended_early_has_a_list_of_what_is_done(
+    name, signal_name, world, tmp_path
+):
+    number = getattr(signal, signal_name)
+    photos, out = many(world, tmp_path / "photos"), tmp_path / "out"
+    words = [str(photos if w == picture(world) else w) for w in WRITERS[name](world, out)]
+    main = exporter.main if name in EXPORTER else cli.main
+    ended = in_child(lambda: main(words), asked_at(number, 2))
+    assert ended.code == 128 + number, ended.err
+    done = sorted(path.stem for path in out.glob("*.png"))
+    listed = json.loads((out / "detections.json").read_text())
+    assert done == ["0", "1"] and {each["image_id"] for each in listed} == {"0.png", "1.png"}
 
 
 # --- memory -----------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Files that are whole or absent: write beside the target, then rename.
 
-next: base/values.py
+next: base/signals.py
 """
 
 from __future__ import annotations

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import io
 import json
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -46,11 +44,6 @@ class _State(TypedDict):
 
 Item = TypeVar("Item")
 STATE, LOG = "resume.pt", "log.jsonl"
-
-# Asked to end: by Ctrl-C, by a scheduler or `kill`, by a terminal that was closed.
-SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-)
 
 # What a resumed run must share with the one it continues, or its batches would be others.
 FIXED = (
@@ -182,41 +175,6 @@ def read_log(output: Path) -> list[dict[str, Any]]:
         raise bad_input("run", f"the folder of a training, with {LOG}", output)
     lines = (output / LOG).read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
-
-
-@contextmanager
-def interrupts(noted: Callable[[], None]) -> Iterator[None]:
-    """A signal of `SIGNALS` calls `noted`, so that a step is done or not begun.
-
-    A second Ctrl-C stops at once; all but Ctrl-C end the program when the work is left. What
-    is ignored stays ignored, as `nohup` wants it.
-
-    Raises:
-        SystemExit: 128 + the signal's number, as shells call a process that it ended.
-    """
-    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    before = {n: each for n, each in before.items() if each not in (signal.SIG_IGN, None)}
-    ending: list[int] = []
-
-    def note(number: int, _: Any) -> None:
-        if number == signal.SIGINT:
-            signal.signal(number, before[number])  # for the second one
-        else:
-            ending.append(number)
-        noted()
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield
-    finally:
-        for number, each in before.items():
-            signal.signal(number, each)
-    if ending:
-        raise SystemExit(128 + ending[0])
 
 
 def tell(bar: Any, text: str) -> None:

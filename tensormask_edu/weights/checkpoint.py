@@ -199,7 +199,7 @@ def convert(weights: str | Path, preset: str, folder: str | Path) -> TensorMask:
 
 
 def _require_empty(folder: str | Path) -> None:
-    """Raise InputError where a checkpoint is; a configuration alone was left by a killed run."""
+    """Raise InputError where a checkpoint is; a killed run leaves a configuration alone."""
     weights, config = checkpoint_files(folder)
     if not weights.exists() and config.exists():
         load_config(folder)  # an error if it is another program's

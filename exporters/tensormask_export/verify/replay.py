@@ -22,6 +22,8 @@ def replay(session: Session, limits: Limits) -> tuple[list[Difference], list[Mat
     Raises:
         NotComputed: the runtime cannot compute them.
     """
+    if contract.SAMPLES not in session.metadata:
+        raise broken("some")
     differences, matches = [], []
     for number, sample in enumerate(session.metadata[contract.SAMPLES]):
         where = (session.title, f"sample {number}")
