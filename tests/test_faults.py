@@ -46,6 +46,7 @@ from tensormask_edu.base import distributed
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.base.lock import LOCK, alone_in
 from tensormask_edu.base.memory import OutOfMemory, room_for
+from tensormask_edu.commands import predict as predicting
 from tensormask_edu.commands.evaluate import evaluate_checkpoint
 from tensormask_edu.config import MODELS, InputConfig
 from tensormask_edu.data.coco import CocoFolder
@@ -130,7 +131,8 @@ WRITERS: dict[str, Callable[[Path, Path], Words]] = {
 EXPORTER = {"onnx", "predict from onnx", "verify", "engine"}  # commands of `tensormask-export`
 MARKS = {"onnx": pytest.mark.long, "engine": (pytest.mark.long, needs_rtx)}
 # Of what is refused before the work begins, all are quick
-QUICK = [pytest.param(name, marks=needs_rtx if name == "engine" else ()) for name in WRITERS]
+RTX = {"engine": needs_rtx}
+QUICK = [pytest.param(name, marks=RTX.get(name, ())) for name in WRITERS]
 ALL = [pytest.param(name, marks=MARKS.get(name, ())) for name in WRITERS]  # two are slow
 
 
@@ -291,13 +293,11 @@ def asked_at(number: int, time: int) -> Fault:
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name
+    ("name", "by"),
+    [("predict", "SIGTERM"), ("predict", "SIGINT"), ("predict from onnx", "SIGTERM")],
 )
-@pytest.mark.parametrize("name", ["predict", "predict from onnx"])
-def test_a_folder_that_was_ended_early_has_a_list_of_what_is_done(
-    name, signal_name, world, tmp_path
-):
-    number = getattr(signal, signal_name)
+def test_a_folder_that_was_ended_early_has_a_list_of_what_is_done(name, by, world, tmp_path):
+    number = getattr(signal, by)
     photos, out = many(world, tmp_path / "photos"), tmp_path / "out"
     words = [str(photos if w == picture(world) else w) for w in WRITERS[name](world, out)]
     main = exporter.main if name in EXPORTER else cli.main
@@ -306,6 +306,23 @@ def test_a_folder_that_was_ended_early_has_a_list_of_what_is_done(
     done = sorted(path.stem for path in out.glob("*.png"))
     listed = json.loads((out / "detections.json").read_text())
     assert done == ["0", "1"] and {each["image_id"] for each in listed} == {"0.png", "1.png"}
+
+
+def test_an_error_in_mid_folder_leaves_a_list_of_what_is_done(world, tmp_path, monkeypatch):
+    photos, out, count = many(world, tmp_path / "photos"), tmp_path / "out", iter(range(9))
+    detect = predicting.detect
+
+    def exhausted(*words: Any, **more: Any) -> Any:
+        if next(count) == 2:
+            raise MemoryError("Unable to allocate 9 GiB")
+        return detect(*words, **more)
+
+    monkeypatch.setattr(predicting, "detect", exhausted)
+    words = [str(photos if w == picture(world) else w) for w in WRITERS["predict"](world, out)]
+    ended = in_child(lambda: cli.main(words))
+    assert ended.code == 2 and "memory of the CPU ran out" in ended.error
+    listed = json.loads((out / "detections.json").read_text())
+    assert {each["image_id"] for each in listed} == {"0.png", "1.png"}
 
 
 # --- memory -----------------------------------------------------------------------------------
@@ -407,6 +424,57 @@ def test_a_command_that_names_no_option_still_says_it_in_a_line(world, tmp_path,
     assert ended.error == (
         "shapes: memory of the CPU ran out at 9 GiB more; smaller input or another machine"
     )
+
+
+def test_an_export_without_memory_is_one_line(world, tmp_path, monkeypatch):
+    def exhausted(*args, **kwargs):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 5 bytes")
+
+    monkeypatch.setattr("tensormask_export.onnx_file.write.capture", exhausted)
+    ended = in_child(command("onnx", world, tmp_path / "out"))
+    assert ended.code == 2 and "onnx: memory of the CPU ran out" in ended.error
+    assert files(tmp_path) == {}
+
+
+def test_an_onnx_file_in_a_process_without_memory_is_one_line(world, tmp_path):
+    Image.fromarray(np.zeros((1500, 2000, 3), np.uint8)).save(tmp_path / "large.png")
+    words = ["predict", world / "model.onnx", tmp_path / "large.png", "--output"]
+    words = [str(word) for word in [*words, tmp_path / "out"]]
+    ended = in_child(lambda: exporter.main(words), memory_for(150 << 20))
+    assert ended.code == 2 and "predict: memory of the CPU ran out" in ended.error
+    assert not (tmp_path / "out" / "detections.json").exists()
+
+
+# --- broken input -----------------------------------------------------------------------------
+
+# Of each command the file that it reads, and how it says that half of it is missing
+CUT = {
+    "convert": ("published.pkl", "weights: expected a whole pickle of arrays"),
+    "onnx": ("checkpoint/model.safetensors", "is not a whole safetensors file"),
+    "predict from onnx": ("model.onnx", "does not load in ONNX Runtime"),
+    "verify": ("model.onnx", "is not a whole ONNX file"),
+    "engine": ("model.onnx", "is not a whole ONNX file"),
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=RTX.get(n, ())) for n in CUT])
+def test_a_cut_input_is_one_line_and_nothing_is_written(name, world, tmp_path):
+    place, message = CUT[name]
+    other = tmp_path / "world"
+    shutil.copytree(world, other)
+    whole = (other / place).read_bytes()
+    (other / place).write_bytes(whole[: len(whole) // 2])
+    ended = in_child(command(name, other, tmp_path / "out"))
+    assert ended.code == 2 and message in ended.error
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+def test_an_ablation_with_broken_figures_names_the_file(world, tmp_path):
+    assert in_child(command("ablate", world, tmp_path)).code == 0
+    (figures,) = tmp_path.rglob("figures.json")
+    figures.write_text('{"rows": ')
+    ended = in_child(command("ablate", world, tmp_path))
+    assert ended.code == 2 and str(figures) in ended.error
 
 
 # --- processes --------------------------------------------------------------------------------
@@ -583,6 +651,26 @@ def test_workers_do_not_hold_the_folder_of_a_run(tmp_path):
     assert in_child(enter).code == 0
     os.write(go[1], b"!")
     os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("name", ["convert", "ablate"])
+def test_a_second_run_of_another_command_is_told_too(name, world, tmp_path):
+    out = tmp_path / "out"
+    held = out if name == "convert" else out / "lesson-1" / "heads-on-one-trunk-0"
+    held.mkdir(parents=True)
+    with alone_in(held):
+        ended = in_child(command(name, world, out))
+    assert ended.code == 2 and f"where process {os.getpid()} on " in ended.error
+    assert in_child(command(name, world, out)).code == 0
+
+
+def test_two_that_write_one_file_leave_a_whole_one(world, tmp_path):
+    """The last to end has it: of a file, unlike a folder, nothing can be mixed."""
+    with ThreadPoolExecutor(2) as pool:
+        ended = list(pool.map(in_child, [command("verify", world, tmp_path)] * 2))
+    assert [each.code for each in ended] == [0, 0]
+    expect_whole(tmp_path)
+    assert list(files(tmp_path)) == ["same.json"]
 
 
 # --- the clock --------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, Self
 
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.base.machine import cache_folder
+from tensormask_edu.ops.build import find_compiler
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("tensormask_edu", "tensormask_export")
@@ -229,7 +230,9 @@ class Watch:
     @staticmethod
     def _ours(event: str, arguments: tuple[Any, ...]) -> bool:
         """Whether an event is of the readers themselves, whatever the file says."""
-        # Libraries of Python's packages, and the kernels
+        # Libraries of Python's packages, and the kernels, which are compiled at first use
+        if event == "subprocess.Popen" and arguments[0] == find_compiler():
+            return True
         return event == "ctypes.dlopen" and not str(arguments[0]).startswith("/tmp/")
 
 
