@@ -26,7 +26,8 @@ class InputConfig:
     stretch_percentiles: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        factor, sides_px = self.enlarge, (self.short_side_px or 1, self.long_side_px)
+        factor, short_px = self.enlarge, self.short_side_px
+        sides_px = (1 if short_px is None else short_px, self.long_side_px)
         require(
             0 < factor <= LARGEST_FACTOR, "enlarge", f"above 0, up to {LARGEST_FACTOR}", factor
         )
