@@ -327,7 +327,8 @@ def sample(**changed: Any) -> dict[str, Any]:
     pixels = samples.discs(0, 16, 24)
     right = {
         "pixels": samples._packed(pixels), "shape": pixels.shape,
-        "raw": {"logits_0": [0.0] * 16}, "count": 1, "boxes": [[0, 0, 0, 0]], "scores": [0.0], "labels": [0],
+        "raw": {"logits_0": [0.0] * 16}, "count": 1,
+        "boxes": [[0, 0, 0, 0]], "scores": [0.0], "labels": [0],
         "masks": samples._packed(np.packbits(np.zeros((1, 18, 26), bool))),
         "masks_shape": [1, 18, 26],
     }  # fmt: skip
