@@ -149,6 +149,7 @@ def check_tensor(x: Tensor) -> None:
 
 
 def is_number(value: object) -> bool:
+    """Whether a value is a number; True and False are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

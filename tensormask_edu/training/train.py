@@ -22,9 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..base import distributed
+from ..base import distributed, signals
 from ..base.progress import Progress
-from ..base.signals import interrupts
 from ..base.threads import Threads
 from ..config import ModelConfig, Recipe, TrainConfig
 from ..data.coco import CocoFolder
@@ -202,7 +201,7 @@ def _loop(run: Run, batches: Iterator[list[Batch]], recipe: Recipe) -> None:
     quiet, save = distributed.rank() > 0, partial(run.save, recipe)
     bar = Progress(None, "train", config.steps, initial=run.step, unit="step", disable=quiet)
     threads = Threads(distributed.threads(config.threads, run.device), bar.write)
-    with bar, interrupts(run.interrupt):
+    with bar, signals.interrupts(run.interrupt):
         for batch in journal.kept(batches, save):
             if run.stop or (progress := run.progress) >= 1:
                 break
