@@ -9,8 +9,9 @@ PIP := $(PIP_SHOWN) --quiet
 .DEFAULT_GOAL := help
 EXPLORER := docs/explorer
 MODEL ?= shapes
+MINUTES ?= 30
 
-.PHONY: help demo test test-all mutate lab fresh notebooks docs explorer browser-test map bench lint format clean
+.PHONY: help demo test test-all mutate fuzz release release-check lab fresh notebooks docs explorer browser-test map bench lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -26,6 +27,15 @@ test-all: $(VENV)/.dev ## the long tests as well
 
 mutate: $(VENV)/.dev ## small faults put into the core, one at a time: does a test notice? An hour
 	$(BIN)/python tests/mutation/run.py
+
+fuzz: $(VENV)/.dev ## wrong files of every kind, for MINUTES=30: does one crash, hang or raise?
+	$(BIN)/python tests/fuzz/run.py --minutes $(MINUTES)
+
+release-check: $(VENV)/.dev ## wheel and sdist in clean environments, newest and oldest pins; 6 GB at a time
+	$(BIN)/python tests/packaging/run.py $(CHECK)
+
+release: $(VENV)/.dev ## VERSION=x.y.z: date the notes, build, commit, tag; DRY=--dry says it only
+	$(BIN)/python .ci/release.py $(VERSION) $(DRY)
 
 lab: $(VENV)/.learn ## JupyterLab on copies of the lessons, in work; LAB=... goes to Jupyter
 	@$(BIN)/python notebooks/lab.py $(LAB)

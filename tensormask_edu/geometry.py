@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 
 Side = int | tuple[int, int]  # of a window in bins: of a square, or (V, U) of a rectangle
+MOST_LEVELS, MOST_SIZES = 8, 64  # of a pyramid; window sizes
+LARGEST_PX, LARGEST_BINS = 256, 128  # of the finest stride; of a window's side at level 0
 
 
 def round_up(length: int, multiple: int) -> int:
@@ -56,6 +58,7 @@ class Geometry:
     bipyramid: bool = True
 
     def __post_init__(self) -> None:
+        self._check_extents()
         doubled = tuple(self.strides_px[0] * 2**k for k in range(len(self.strides_px)))
         if self.strides_px != doubled:
             raise bad_input(
@@ -66,6 +69,16 @@ class Geometry:
             raise bad_input(
                 "sides_bins", "one or more different sizes, ascending", self.sides_bins
             )
+
+    def _check_extents(self) -> None:
+        """Raise InputError for what no picture and no memory has room for."""
+        strides, sides = self.strides_px, [side for shape in self.shapes_bins for side in shape]
+        if not strides or not 0 < strides[0] <= LARGEST_PX or len(strides) > MOST_LEVELS:
+            expected = f"1 to {MOST_LEVELS} strides, the first of 1 to {LARGEST_PX} px"
+            raise bad_input("strides_px", expected, strides)
+        if len(self.sides_bins) > MOST_SIZES or not all(0 < s <= LARGEST_BINS for s in sides):
+            expected = f"at most {MOST_SIZES} sizes, sides of 1 to {LARGEST_BINS} bins"
+            raise bad_input("sides_bins", expected, self.sides_bins)
 
     @property
     def num_levels(self) -> int:

@@ -94,7 +94,7 @@ def test_a_missing_checkpoint_is_named(tmp_path):
         ({"backbone": "vgg"}, "backbone: expected one of"),
         ({"centrality_unit": "px"}, "centrality_unit: expected stride or bin, got px"),
         ({"scale_rule": "half"}, "scale_rule: expected side - stride or side, got half"),
-        ({"detections_per_image": 0}, "detections_per_image: expected at least 1, got 0"),
+        ({"detections_per_image": 0}, "detections_per_image: expected from 1 to 10000, got 0"),
     ],
 )
 def test_impossible_models_are_refused(values, message):

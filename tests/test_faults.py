@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -17,14 +18,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from exported import SMALL, checkpoint
+from exported import SMALL, checkpoint, needs_rtx
 from failing import (
     Ended,
+    Fault,
     files_of_at_most,
     in_child,
     killed_at_rename,
@@ -34,36 +37,61 @@ from failing import (
     tiny_disk,
 )
 from PIL import Image
+from tensormask_export import cli as exporter
 from trainer import save_recipe, small_recipe
 
-from tensormask_edu import cli, ops
+from tensormask_edu import cli, ops, viz
+from tensormask_edu.ablations.budget import BUDGETS, Budget
 from tensormask_edu.base import distributed
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.base.lock import LOCK, alone_in
 from tensormask_edu.base.memory import OutOfMemory, room_for
+from tensormask_edu.commands import predict as predicting
 from tensormask_edu.commands.evaluate import evaluate_checkpoint
-from tensormask_edu.config import InputConfig
+from tensormask_edu.config import MODELS, InputConfig
 from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.data.shapes import CLASS_NAMES, write_shapes
+from tensormask_edu.detector.model import build_model
 from tensormask_edu.ops import build, cpu, dispatch
 from tensormask_edu.training import train as training
 from tensormask_edu.training.train import train
 from tensormask_edu.weights.checkpoint import load_checkpoint
+from tensormask_edu.weights.official import official_state
 
 Words = list[str]
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    """Pictures, a small checkpoint that knows their classes, kernels that are compiled."""
+def world(small, tmp_path_factory) -> Path:
+    """Pictures, a small checkpoint that knows their classes, an ONNX file, compiled kernels."""
     folder = tmp_path_factory.mktemp("world")
     write_shapes(folder / "shapes", train=4, val=2, size_px=64, progress=False)
     checkpoint(folder, replace(SMALL, class_names=CLASS_NAMES), InputConfig())
+    publish(folder / "published.pkl")
+    shutil.copy(small[1], folder / "model.onnx")
     # What each child would else load or compile for itself
     ops.status()
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
     assert command("predict", folder, folder / "seen")() == 0
     return folder
+
+
+PUBLISHED = replace(SMALL, class_names=MODELS["r50_fpn_1x"].class_names)
+LITTLE = Budget("lesson", 1, 64, train=4, val=2, batch_size=2, channels=8, share=True)
+
+
+def publish(path: Path) -> None:
+    """Weights as the official ones are published, but small."""
+    state = official_state(build_model(PUBLISHED))
+    arrays = {name: tensor.numpy() for name, tensor in state.items()}
+    path.write_bytes(pickle.dumps({"model": arrays, "__author__": "x"}, 2))
+
+
+@pytest.fixture(autouse=True)
+def little(monkeypatch):
+    """What `convert` and `ablate` make is small: their own sizes need gigabytes and hours."""
+    monkeypatch.setitem(MODELS, "r50_fpn_1x", PUBLISHED)
+    monkeypatch.setitem(BUDGETS, "lesson", LITTLE)
 
 
 # What writes files: the words of a command that writes into `out`.
@@ -83,7 +111,29 @@ WRITERS: dict[str, Callable[[Path, Path], Words]] = {
     ],
     "doctor": lambda world, out: ["doctor", "--json", out / "found.json"],
     "report-bug": lambda world, out: ["report-bug", "--output", out / "bug.txt"],
+    "convert": lambda world, out: [
+        "convert", world / "published.pkl", "--preset", "r50_fpn_1x", "--output", out,
+    ],
+    "ablate": lambda world, out: ["ablate", "2a", "--jobs", "1", "--output", out],
+    "onnx": lambda world, out: ["onnx", world / "checkpoint", out / "model.onnx"],
+    "predict from onnx": lambda world, out: [
+        "predict", world / "model.onnx", picture(world), "--output", out, "--score", "0",
+    ],
+    "verify": lambda world, out: [
+        "verify", world / "model.onnx", "--runtimes", "onnxruntime",
+        "--json", out / "same.json",
+    ],
+    "engine": lambda world, out: [
+        "engine", world / "model.onnx", out / "model.engine", "--plugin", "none", "--shapes",
+        "1x3x64x64",
+    ],
 }  # fmt: skip
+EXPORTER = {"onnx", "predict from onnx", "verify", "engine"}  # commands of `tensormask-export`
+MARKS = {"onnx": pytest.mark.long, "engine": (pytest.mark.long, needs_rtx)}
+# Of what is refused before the work begins, all are quick
+RTX = {"engine": needs_rtx}
+QUICK = [pytest.param(name, marks=RTX.get(name, ())) for name in WRITERS]
+ALL = [pytest.param(name, marks=MARKS.get(name, ())) for name in WRITERS]  # two are slow
 
 
 def picture(world: Path) -> Path:
@@ -92,6 +142,8 @@ def picture(world: Path) -> Path:
 
 def command(name: str, world: Path, out: Path) -> Callable[[], int]:
     words = [str(word) for word in WRITERS[name](world, out)]
+    if name in EXPORTER:
+        return lambda: exporter.main(words)
     return lambda: cli.main(words)
 
 
@@ -121,7 +173,7 @@ def expect_whole(out: Path) -> None:
 # --- the disk ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", ALL)
 def test_a_full_disk_is_one_line_with_the_cure(name, world, tmp_path):
     ended = in_child(command(name, world, tmp_path / "out"), files_of_at_most(400))
     assert ended.code == 2
@@ -138,7 +190,7 @@ def test_a_disk_that_is_really_full_says_so(name, world, tmp_path):
 
 
 @needs_mounts
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", QUICK)
 def test_a_read_only_output_is_one_line_with_the_cure(name, world, tmp_path):
     (tmp_path / "out").mkdir()
     ended = in_child(command(name, world, tmp_path / "out" / "x"), read_only(tmp_path))
@@ -169,7 +221,7 @@ def test_a_read_only_home_is_enough(world, tmp_path):
     assert not list(home.iterdir())
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", QUICK)
 def test_a_file_in_place_of_the_output_folder_is_named(name, world, tmp_path):
     (tmp_path / "out").write_text("mine")
     ended = in_child(command(name, world, tmp_path / "out"))
@@ -181,6 +233,12 @@ def test_a_file_in_place_of_the_output_folder_is_named(name, world, tmp_path):
 
 # At which file a command is killed; before it has its name.
 KILLED = {
+    "convert": "model.safetensors",
+    "ablate": "figures.json",
+    "onnx": "model.onnx",
+    "predict from onnx": "detections.json",
+    "verify": "same.json",
+    "engine": "model.engine",
     "shapes": "instances_",
     "train": "resume.pt",
     "evaluate": "scores.json",
@@ -190,7 +248,7 @@ KILLED = {
 }
 
 
-@pytest.mark.parametrize("name", KILLED)
+@pytest.mark.parametrize("name", ALL)
 def test_killed_while_writing_leaves_whole_files_and_can_be_done_again(name, world, tmp_path):
     out = tmp_path / "out"
     killed = in_child(command(name, world, out), killed_at_rename(KILLED[name]))
@@ -203,6 +261,68 @@ def test_killed_while_writing_leaves_whole_files_and_can_be_done_again(name, wor
     again = in_child(command(name, world, out))
     assert again.code == 0, again.err
     assert [path for path in files(tmp_path) if KILLED[name] in Path(path).name]
+
+
+# --- asked to end -----------------------------------------------------------------------------
+
+
+def many(world: Path, folder: Path) -> Path:
+    """A folder of pictures."""
+    folder.mkdir()
+    for number in range(4):
+        shutil.copy(picture(world), folder / f"{number}.png")
+    return folder
+
+
+def asked_at(number: int, time: int) -> Fault:
+    """The process gets a signal when it draws the picture `time`."""
+
+    def fault() -> None:
+        save, count = viz.save_instances, 0
+
+        def saved(*words: Any, **more: Any) -> None:
+            nonlocal count
+            count += 1
+            if count == time:
+                os.kill(os.getpid(), number)
+            save(*words, **more)
+
+        viz.save_instances = saved
+
+    return fault
+
+
+@pytest.mark.parametrize(
+    ("name", "by"),
+    [("predict", "SIGTERM"), ("predict", "SIGINT"), ("predict from onnx", "SIGTERM")],
+)
+def test_a_folder_that_was_ended_early_has_a_list_of_what_is_done(name, by, world, tmp_path):
+    number = getattr(signal, by)
+    photos, out = many(world, tmp_path / "photos"), tmp_path / "out"
+    words = [str(photos if w == picture(world) else w) for w in WRITERS[name](world, out)]
+    main = exporter.main if name in EXPORTER else cli.main
+    ended = in_child(lambda: main(words), asked_at(number, 2))
+    assert ended.code == 128 + number, ended.err
+    done = sorted(path.stem for path in out.glob("*.png"))
+    listed = json.loads((out / "detections.json").read_text())
+    assert done == ["0", "1"] and {each["image_id"] for each in listed} == {"0.png", "1.png"}
+
+
+def test_an_error_in_mid_folder_leaves_a_list_of_what_is_done(world, tmp_path, monkeypatch):
+    photos, out, count = many(world, tmp_path / "photos"), tmp_path / "out", iter(range(9))
+    detect = predicting.detect
+
+    def exhausted(*words: Any, **more: Any) -> Any:
+        if next(count) == 2:
+            raise MemoryError("Unable to allocate 9 GiB")
+        return detect(*words, **more)
+
+    monkeypatch.setattr(predicting, "detect", exhausted)
+    words = [str(photos if w == picture(world) else w) for w in WRITERS["predict"](world, out)]
+    ended = in_child(lambda: cli.main(words))
+    assert ended.code == 2 and "memory of the CPU ran out" in ended.error
+    listed = json.loads((out / "detections.json").read_text())
+    assert {each["image_id"] for each in listed} == {"0.png", "1.png"}
 
 
 # --- memory -----------------------------------------------------------------------------------
@@ -304,6 +424,57 @@ def test_a_command_that_names_no_option_still_says_it_in_a_line(world, tmp_path,
     assert ended.error == (
         "shapes: memory of the CPU ran out at 9 GiB more; smaller input or another machine"
     )
+
+
+def test_an_export_without_memory_is_one_line(world, tmp_path, monkeypatch):
+    def exhausted(*args, **kwargs):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 5 bytes")
+
+    monkeypatch.setattr("tensormask_export.onnx_file.write.capture", exhausted)
+    ended = in_child(command("onnx", world, tmp_path / "out"))
+    assert ended.code == 2 and "onnx: memory of the CPU ran out" in ended.error
+    assert files(tmp_path) == {}
+
+
+def test_an_onnx_file_in_a_process_without_memory_is_one_line(world, tmp_path):
+    Image.fromarray(np.zeros((1500, 2000, 3), np.uint8)).save(tmp_path / "large.png")
+    words = ["predict", world / "model.onnx", tmp_path / "large.png", "--output"]
+    words = [str(word) for word in [*words, tmp_path / "out"]]
+    ended = in_child(lambda: exporter.main(words), memory_for(150 << 20))
+    assert ended.code == 2 and "predict: memory of the CPU ran out" in ended.error
+    assert not (tmp_path / "out" / "detections.json").exists()
+
+
+# --- broken input -----------------------------------------------------------------------------
+
+# Of each command the file that it reads, and how it says that half of it is missing
+CUT = {
+    "convert": ("published.pkl", "weights: expected a whole pickle of arrays"),
+    "onnx": ("checkpoint/model.safetensors", "is not a whole safetensors file"),
+    "predict from onnx": ("model.onnx", "does not load in ONNX Runtime"),
+    "verify": ("model.onnx", "is not a whole ONNX file"),
+    "engine": ("model.onnx", "is not a whole ONNX file"),
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=RTX.get(n, ())) for n in CUT])
+def test_a_cut_input_is_one_line_and_nothing_is_written(name, world, tmp_path):
+    place, message = CUT[name]
+    other = tmp_path / "world"
+    shutil.copytree(world, other)
+    whole = (other / place).read_bytes()
+    (other / place).write_bytes(whole[: len(whole) // 2])
+    ended = in_child(command(name, other, tmp_path / "out"))
+    assert ended.code == 2 and message in ended.error
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+def test_an_ablation_with_broken_figures_names_the_file(world, tmp_path):
+    assert in_child(command("ablate", world, tmp_path)).code == 0
+    (figures,) = tmp_path.rglob("figures.json")
+    figures.write_text('{"rows": ')
+    ended = in_child(command("ablate", world, tmp_path))
+    assert ended.code == 2 and str(figures) in ended.error
 
 
 # --- processes --------------------------------------------------------------------------------
@@ -480,6 +651,26 @@ def test_workers_do_not_hold_the_folder_of_a_run(tmp_path):
     assert in_child(enter).code == 0
     os.write(go[1], b"!")
     os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("name", ["convert", "ablate"])
+def test_a_second_run_of_another_command_is_told_too(name, world, tmp_path):
+    out = tmp_path / "out"
+    held = out if name == "convert" else out / "lesson-1" / "heads-on-one-trunk-0"
+    held.mkdir(parents=True)
+    with alone_in(held):
+        ended = in_child(command(name, world, out))
+    assert ended.code == 2 and f"where process {os.getpid()} on " in ended.error
+    assert in_child(command(name, world, out)).code == 0
+
+
+def test_two_that_write_one_file_leave_a_whole_one(world, tmp_path):
+    """The last to end has it: of a file, unlike a folder, nothing can be mixed."""
+    with ThreadPoolExecutor(2) as pool:
+        ended = list(pool.map(in_child, [command("verify", world, tmp_path)] * 2))
+    assert [each.code for each in ended] == [0, 0]
+    expect_whole(tmp_path)
+    assert list(files(tmp_path)) == ["same.json"]
 
 
 # --- the clock --------------------------------------------------------------------------------

@@ -40,11 +40,11 @@ TINY = config.MODELS["tiny"]
 # --- configurations ---------------------------------------------------------------------------
 
 CONFIGURED: list[tuple[str, Callable[[], object]]] = [
-    ("enlarge: expected a positive factor, got 0", lambda: InputConfig(enlarge=0)),
+    ("enlarge: expected above 0, up to 64, got 0", lambda: InputConfig(enlarge=0)),
     ("stretch_percentiles: expected 0 <= low", lambda: InputConfig(stretch_percentiles=(9, 1))),
     ("mask_threshold: expected between", lambda: replace(TINY, mask_threshold=1.0)),
     ("mask_score_power: expected at least 0", lambda: replace(TINY, mask_score_power=-1)),
-    ("upscale: expected at least 1, got 0", lambda: replace(TINY, upscale=0)),
+    ("upscale: expected from 1 to 64, got 0", lambda: replace(TINY, upscale=0)),
     ("representation: expected aligned", lambda: replace(TINY, representation="natural")),
     ("upscale: expected 1, got 2; the bipyramid", lambda: replace(TINY, upscale=2)),
     ("upscale: expected a divisor", lambda: replace(TINY, bipyramid=False, upscale=7)),
@@ -54,7 +54,8 @@ CONFIGURED: list[tuple[str, Callable[[], object]]] = [
     ("bad_pictures: expected stop or skip", lambda: TrainConfig(bad_pictures="mend")),
     ("threads: expected at least 1", lambda: TrainConfig(threads=0)),
     ("config: expected a JSON object, got list", lambda: from_json(ModelConfig, [])),
-    ("here: .*not supported between", lambda: from_json(TrainConfig, {"steps": None}, "here")),
+    ("here: steps: expected a whole number, got None",
+     lambda: from_json(TrainConfig, {"steps": None}, "here")),
 ]  # fmt: skip
 
 

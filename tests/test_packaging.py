@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
+from datetime import date
 
 import pytest
 from conftest import ROOT
@@ -95,8 +98,6 @@ def test_every_extra_of_the_documentation_exists():
 
 
 def test_constraints_pin_every_direct_requirement_but_tensorrt():
-    import re
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = list(project["dependencies"])
     for extra, requirements in project["optional-dependencies"].items():
@@ -108,3 +109,139 @@ def test_constraints_pin_every_direct_requirement_but_tensorrt():
     }
     names = {re.split(r"[><=\[]", requirement)[0].lower() for requirement in wanted}
     assert not names - pinned - {project["name"]}  # an extra may hold another
+
+
+# --- licences, citation -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def licences(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import make_licences
+
+    return make_licences
+
+
+def test_the_page_of_licences_names_every_dependency_and_its_licence(licences):
+    assert set(licences.stored()) == set(licences.dependencies())
+    assert all(licences.stored().values())
+    assert licences.licence("numpy") == licences.stored()["numpy"]
+
+
+def test_a_dependency_that_is_not_on_the_page_is_named(licences, tmp_path, monkeypatch, capsys):
+    page = tmp_path / "licences.md"
+    rows = licences.PAGE.read_text().splitlines()
+    page.write_text("\n".join(row for row in rows if "`pillow`" not in row))
+    monkeypatch.setattr(licences, "PAGE", page)
+    monkeypatch.setattr(sys, "argv", ["make_licences.py", "--check"])
+    assert licences.main() == 1
+    assert capsys.readouterr().out == "not on the page: pillow\n"
+
+
+def test_the_citation_names_the_paper_and_this_version():
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    from tensormask_edu import __version__
+
+    assert f"\nversion: {__version__}\n" in text
+    assert "TensorMask: A Foundation for Dense Object Segmentation" in text
+    assert "arXiv:1903.12174" in text and "preferred-citation" in text
+
+
+# --- a release --------------------------------------------------------------------------------
+
+NOTES = "# Changelog\n\n## 0.2.0 (unreleased)\n\n- New.\n\n## 0.1.0 (2026-01-02)\n"
+PROJECT = """[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "tensormask-edu"
+dynamic = ["version"]
+[tool.hatch.version]
+path = "tensormask_edu/__init__.py"
+"""
+
+
+def git(folder, *words: str) -> str:
+    run = subprocess.run(
+        ["git", *words], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return run.stdout
+
+
+@pytest.fixture
+def release(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / ".ci"))
+    import release
+
+    return release
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A small project with notes, one release old."""
+    folder = tmp_path / "checkout"
+    (folder / "tensormask_edu").mkdir(parents=True)
+    (folder / "tensormask_edu" / "__init__.py").write_text('__version__ = "0.1.0"\n')
+    (folder / "CHANGELOG.md").write_text(NOTES)
+    shutil.copy(ROOT / "CITATION.cff", folder)
+    (folder / "pyproject.toml").write_text(PROJECT)
+    (folder / ".gitignore").write_text("dist/\n__pycache__/\n")
+    git(folder, "init", "-q")
+    git(folder, "config", "user.name", "x")
+    git(folder, "config", "user.email", "x@example.org")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "All")
+    git(folder, "tag", "v0.1.0")
+    return folder
+
+
+def test_a_dry_release_says_what_it_would_do_and_does_nothing(release, checkout, capsys):
+    assert release.main(["0.2.0", "--dry"], checkout) == 0
+    said = capsys.readouterr().out
+    assert f"would date the notes: ## 0.2.0 ({date.today().isoformat()})" in said
+    assert "would build wheel and sdist into dist/, commit, and tag v0.2.0" in said
+    assert git(checkout, "status", "--porcelain") == "" and not (checkout / "dist").exists()
+    assert git(checkout, "tag") == "v0.1.0\n"
+
+
+def test_a_release_dates_the_notes_builds_commits_and_tags(release, checkout):
+    assert release.main(["0.2.0"], checkout) == 0
+    assert (
+        f"## 0.2.0 ({date.today().isoformat()})\n\n- New"
+        in (checkout / "CHANGELOG.md").read_text()
+    )
+    names = sorted(path.name for path in (checkout / "dist").iterdir())
+    assert names == ["tensormask_edu-0.2.0-py2.py3-none-any.whl", "tensormask_edu-0.2.0.tar.gz"]
+    assert git(checkout, "tag") == "v0.1.0\nv0.2.0\n"
+    assert git(checkout, "status", "--porcelain") == ""
+    assert "\nversion: 0.2.0\ndate-released: 2" in (checkout / "CITATION.cff").read_text()
+
+
+WRONG = {
+    "no version": ("0.2", "version: expected x.y.z, got '0.2'"),
+    "a tag": ("0.1.0", "v0.1.0 is there"),
+    "an earlier one": ("0.0.9", "expected a later one than"),
+    "no notes": ("0.3.0", 'a section "## 0.3.0 (unreleased)"'),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_cannot_be_released_is_one_line(name, release, checkout, capsys):
+    version, message = WRONG[name]
+    assert release.main([version], checkout) == 2
+    assert message in capsys.readouterr().err
+    assert not (checkout / "dist").exists()
+
+
+def test_what_is_not_committed_and_what_does_not_build_is_not_released(
+    release, checkout, capsys
+):
+    (checkout / "new.txt").write_text("x")
+    assert release.main(["0.2.0", "--dry"], checkout) == 2
+    assert "expected nothing but what is committed, got new.txt" in capsys.readouterr().err
+    (checkout / "pyproject.toml").write_text("[project\n")
+    git(checkout, "add", "-A")
+    git(checkout, "commit", "-qm", "Broken")
+    assert release.main(["0.2.0"], checkout) == 2
+    assert (checkout / "CHANGELOG.md").read_text() == NOTES
+    assert git(checkout, "status", "--porcelain") == ""

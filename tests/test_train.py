@@ -24,6 +24,7 @@ from torchvision.models import resnet50
 from trainer import SHAKEN, save_recipe, small_recipe, write_pictures
 
 from tensormask_edu.base.errors import InputError
+from tensormask_edu.base.signals import interrupts
 from tensormask_edu.config import RECIPES, AugmentConfig, TrainConfig
 from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.data.shapes import write_shapes
@@ -31,7 +32,7 @@ from tensormask_edu.data.stream import TrainingSet
 from tensormask_edu.detector.model import build_model
 from tensormask_edu.training import train as training
 from tensormask_edu.training.batches import Batches
-from tensormask_edu.training.journal import interrupts, store
+from tensormask_edu.training.journal import store
 from tensormask_edu.training.schedule import build_optimizer, lr_at
 from tensormask_edu.training.train import Diverged, train
 from tensormask_edu.weights.checkpoint import load_checkpoint

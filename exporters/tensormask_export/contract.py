@@ -8,7 +8,7 @@ next: shapes.py
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, TypedDict
 
 # The custom ops. Their PyTorch twins are `swap_align2nat` and `swap_align2nat_windows` in
 # tensormask_edu.ops.
@@ -100,3 +100,61 @@ DETECTOR = METADATA_PREFIX + "detector"
 SAMPLES = METADATA_PREFIX + "samples"  # small inputs with the outputs that PyTorch gave
 VERSIONS = METADATA_PREFIX + "versions"
 WEIGHTS_SHA256 = METADATA_PREFIX + "weights_sha256"
+
+
+class Window(TypedDict):
+    """A kind of window: `geometry.py`'s numbers for one level and size."""
+
+    level: int
+    size_id: int
+    stride_px: int
+    side_px: int
+    side_bins: int
+    bin_px: int
+
+
+class Preprocessing(TypedDict):
+    """What a caller does to pictures; more is told in words."""
+
+    padding_px: int
+    padding_colour: tuple[float, float, float]
+
+
+class Detector(TypedDict):
+    """How the file was made; `precision` and others stand beside it."""
+
+    candidates: int
+    detections: int
+
+
+class Sample(TypedDict):
+    """A small input with what PyTorch gave, see `onnx_file/samples.py`."""
+
+    pixels: str
+    shape: tuple[int, int, int]
+    raw: dict[str, list[float]]
+    count: int
+    boxes: list[tuple[float, float, float, float]]
+    scores: list[float]
+    labels: list[int]
+    masks: str
+    masks_shape: tuple[int, int, int]
+
+
+# What a value under a key is: what is read of a file is checked by it, once, before it is used
+METADATA: dict[str, Any] = {
+    CLASS_NAMES: list[str],
+    WINDOWS: list[Window],
+    STRIDES_PX: list[int],
+    LAMS: list[int],
+    PADDING: float,
+    PREPROCESSING: Preprocessing,
+    MODEL_CONFIG: dict[str, Any],
+    INPUT_CONFIG: dict[str, Any],
+    DETECTOR: Detector,
+    SAMPLES: list[Sample],
+    VERSIONS: dict[str, Any],
+    WEIGHTS_SHA256: str,
+}
+# Without these nothing can be made of a file's outputs
+NEEDED = (CLASS_NAMES, DETECTOR, INPUT_CONFIG, PREPROCESSING, STRIDES_PX, WINDOWS)

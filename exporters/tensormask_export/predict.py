@@ -68,7 +68,7 @@ def predict(
     files = image_files(Path(source), output)
     with open_session(model, **engine_options) as session:
         names = session.metadata[contract.CLASS_NAMES]
-        stored = session.metadata[contract.MODEL_CONFIG].get("category_ids")
+        stored = session.metadata.get(contract.MODEL_CONFIG, {}).get("category_ids")
         classes = dict(zip(stored or range(1, len(names) + 1), names, strict=True))
         found = write_predictions(
             files, lambda image: detect_image(session, image, score), classes, output

@@ -82,7 +82,7 @@ class Budget:
     def write_pictures(self, folder: Path, progress: bool = True) -> Path:
         """Draw the pictures if they are not there; the same for every row and seed."""
         place = folder / f"shapes-{self.size_px}px-{self.train}"
-        if not (place / "instances_train.json").is_file():
+        if not (place / "instances_val.json").is_file():  # which is written last
             write_shapes(
                 place, self.train, self.val, self.size_px, progress=progress, world=WORLD
             )

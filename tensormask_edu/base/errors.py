@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import warnings
 
+LONGEST = 1000  # characters of what came
+
 
 class InputError(ValueError):
     """Bad input from the caller; as a ValueError it can be caught without knowing us."""
@@ -23,8 +25,17 @@ class InputWarning(UserWarning):
 
 def bad_input(argument: str, expected: str, got: object, fix: str = "") -> InputError:
     """The error to raise: ``raise bad_input("lam", "an integer >= 1", 0, "pass 1 for x")``."""
-    message = f"{argument}: expected {expected}, got {got}"
+    message = f"{argument}: expected {expected}, got {_in_a_line(got)}"
     return InputError(f"{message}; {fix}" if fix else message)
+
+
+def _in_a_line(got: object) -> str:
+    """What came as text, whatever it is: names may hold line breaks, values fill a page."""
+    try:
+        text = " ".join(str(got).splitlines())
+    except (ValueError, RecursionError):  # an integer of 4,300 digits; lists in lists in lists
+        text = f"a {type(got).__name__} that is too long to be shown"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
 def require(holds: bool, argument: str, expected: str, got: object) -> None:

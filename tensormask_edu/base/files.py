@@ -1,6 +1,6 @@
 """Files that are whole or absent: write beside the target, then rename.
 
-next: base/lock.py
+next: base/signals.py
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError, bad_input
+
+DEEPEST = 64  # lists and objects in one another; COCO's have six
 
 # What helps where the system refuses to write
 _SPACE = "make room on this disk, or choose another"
@@ -123,14 +125,33 @@ def read_json(path: str | Path, what: str = "JSON file") -> Any:
     """
     path = Path(path)
     try:
-        return json.loads(path.read_bytes())  # of bytes it finds the encoding
+        return parsed_json(path.read_bytes())
     except FileNotFoundError:
         raise bad_input(what, "an existing file", path, "check the path") from None
     except OSError as error:
         raise bad_input(what, "a readable file", f"{path} ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:  # the second: nested a thousand deep
+    except ValueError as error:
         got = f"{path} ({error})"
         raise bad_input(what, "valid JSON", got, "the file may be cut off") from None
+
+
+def parsed_json(text: str | bytes) -> Any:
+    """What JSON says; of bytes the encoding is found. ValueError if it is none.
+
+    What is nested deeper than any file of ours is refused here, so that whoever looks through
+    the value may call itself for what is inside.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    level = [value] if type(value) in (list, dict) else []
+    for _ in range(DEEPEST):
+        inner = (each.values() if type(each) is dict else each for each in level)
+        level = [item for items in inner for item in items if type(item) in (list, dict)]
+    if level:
+        raise ValueError(f"nested deeper than {DEEPEST}")
+    return value
 
 
 def file_sha256(path: str | Path) -> str:

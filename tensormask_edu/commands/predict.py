@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from .. import viz
@@ -21,11 +23,12 @@ from ..base.errors import InputError, bad_input
 from ..base.files import refuse_overwriting, write_json
 from ..base.memory import room_for
 from ..base.progress import Progress
+from ..base.signals import interrupts
 from ..base.threads import Threads, choose
 from ..config import PRECISIONS, InputConfig
 from ..data.pictures import Pixels, read_image
 from ..data.prepare import prepare
-from ..evaluation.results import to_coco
+from ..evaluation.results import Detection, to_coco
 
 if TYPE_CHECKING:
     from ..detector.model import TensorMask
@@ -115,7 +118,7 @@ def write_predictions(
     """Draw detections on pictures and list them in `output/detections.json`.
 
     The list is in COCO's result form, with the file name as `image_id`. Of several files those
-    that cannot be read are left out.
+    that cannot be read are left out. Asked to end, it lists what was drawn and ends.
 
     Args:
         files: what `image_files` found.
@@ -125,25 +128,47 @@ def write_predictions(
 
     Raises:
         InputError: a single file that cannot be read, a place that cannot be written.
+        KeyboardInterrupt, SystemExit: by Ctrl-C, by another signal of `base/signals.py`.
     """
     category_ids, class_names = list(classes), list(classes.values())
-    written, failed, found = [], [], []
-    alone = len(files) == 1
+    written: list[Path] = []
+    failed: list[str] = []
+    found: list[Detection] = []
+    alone, asked = len(files) == 1, Event()
     names = zip(files, picture_names(files), strict=True)
-    for file, name in Progress(names, "predict", len(files), unit="image", disable=alone):
-        try:
-            image = read_image(file)
-        except InputError as error:
-            if alone:
-                raise
-            failed.append(str(error))
-            continue
-        detection = detect(image)
-        written.append(Path(output) / name)
-        viz.save_instances(written[-1], image, detection, class_names, title=file.name)
-        found += to_coco(file.name, detection, category_ids)
-    write_json(Path(output) / DETECTIONS, found)
+    bar = Progress(names, "predict", len(files), unit="image", disable=alone)
+    # Of a single picture nothing would be done: it stops at once
+    with nullcontext() if alone else interrupts(asked.set), _listed(output, found):
+        for file, name in bar:
+            if asked.is_set():
+                break
+            try:
+                image = read_image(file)
+            except InputError as error:
+                if alone:
+                    raise
+                failed.append(str(error))
+                continue
+            detection = detect(image)
+            written.append(Path(output) / name)
+            viz.save_instances(written[-1], image, detection, class_names, title=file.name)
+            found += to_coco(file.name, detection, category_ids)
+    if asked.is_set():  # by Ctrl-C: the others have ended the program
+        raise KeyboardInterrupt
     return Predictions(written, failed)
+
+
+@contextmanager
+def _listed(output: str | Path, found: list[Detection]) -> Iterator[None]:
+    """Write the list at the end, also where an error comes after some pictures are drawn."""
+    try:
+        yield
+    except BaseException:
+        if found:
+            with suppress(InputError):  # the first error is the one to tell
+                write_json(Path(output) / DETECTIONS, found)
+        raise
+    write_json(Path(output) / DETECTIONS, found)
 
 
 def picture_names(files: Sequence[Path]) -> list[str]:

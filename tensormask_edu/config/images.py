@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from ..base.errors import require
 
+LARGEST_FACTOR, LARGEST_PX = 64, 1 << 15  # more is a mistake, and would fill the memory
+
 
 @dataclass(frozen=True)
 class InputConfig:
@@ -24,7 +26,14 @@ class InputConfig:
     stretch_percentiles: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        require(self.enlarge > 0, "enlarge", "a positive factor", self.enlarge)
+        factor, short_px = self.enlarge, self.short_side_px
+        sides_px = (1 if short_px is None else short_px, self.long_side_px)
+        require(
+            0 < factor <= LARGEST_FACTOR, "enlarge", f"above 0, up to {LARGEST_FACTOR}", factor
+        )
+        fits = all(1 <= side_px <= LARGEST_PX for side_px in sides_px)
+        expected = f"from 1 to {LARGEST_PX} px"
+        require(fits, "short_side_px, long_side_px", expected, sides_px)
         if self.stretch_percentiles is not None:
             low, high = self.stretch_percentiles
             expected = "0 <= low < high <= 100"

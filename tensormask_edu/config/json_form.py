@@ -6,9 +6,10 @@ next: reference/transforms.py
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from ..base.errors import InputError, bad_input
+from ..base.values import misfit
 from .images import AugmentConfig, InputConfig
 from .model import ModelConfig
 from .train import TrainConfig
@@ -25,7 +26,7 @@ def from_json(kind: type[Config], values: Any, where: str = "config") -> Config:
     """The configuration of class `kind` from JSON values.
 
     Raises:
-        InputError: unknown or missing fields, or values of a wrong type.
+        InputError: unknown fields, values of a wrong type, or such as no configuration has.
     """
     if not isinstance(values, dict):
         raise bad_input(where, "a JSON object", type(values).__name__)
@@ -36,9 +37,13 @@ def from_json(kind: type[Config], values: Any, where: str = "config") -> Config:
     tuples = {name: _as_tuple(value) for name, value in values.items()}
     if kind is TrainConfig and isinstance(values.get("augment"), dict):
         tuples["augment"] = from_json(AugmentConfig, values["augment"], f"{where}.augment")
+    hints = get_type_hints(kind)
+    for name, value in tuples.items():
+        if wrong := misfit(value, hints[name], f"{where}: {name}"):
+            raise InputError(wrong)
     try:
         return kind(**tuples)
-    except TypeError as error:  # a value of the wrong JSON type
+    except InputError as error:  # a value that no model has
         raise InputError(f"{where}: {error}") from None
 
 

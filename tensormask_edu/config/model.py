@@ -13,6 +13,18 @@ from ..base.errors import bad_input, require
 from ..geometry import Geometry, Side
 
 BACKBONES = ("tiny", "resnet50", "resnet101")
+# What a field holds at least and at most: beyond it a model would fill the memory, if a file
+# says so by mistake or on purpose.
+BOUNDS = {
+    **dict.fromkeys(
+        ("fpn_channels", "class_channels", "box_channels", "mask_channels"), (1, 4096)
+    ),
+    "tower_convs": (0, 64),
+    "tower_norm_groups": (0, 4096),
+    "upscale": (1, 64),
+    "topk_candidates": (1, 100_000),
+    "detections_per_image": (1, 10_000),
+}
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,9 @@ class ModelConfig:
     def __post_init__(self) -> None:
         names, groups = self.class_names, self.tower_norm_groups
         require(len(names) >= 1, "class_names", "at least one class", names)
+        for name, (least, most) in BOUNDS.items():
+            value = getattr(self, name)
+            require(least <= value <= most, name, f"from {least} to {most}", value)
         ids = self.category_ids
         numbers = not ids or (len(ids) == len(names) and all(isinstance(n, int) for n in ids))
         require(numbers, "category_ids", f"{len(names)} whole numbers, or none", ids)
@@ -98,11 +113,12 @@ class ModelConfig:
         threshold, power = self.mask_threshold, self.mask_score_power
         require(0 < threshold < 1, "mask_threshold", "between 0 and 1", threshold)
         require(power >= 0, "mask_score_power", "at least 0", power)
+        for name in ("pixel_std", "box_weights"):
+            values = getattr(self, name)
+            require(min(values) > 0, name, "positive numbers", values)
         self._require_one_of("centrality_unit", ("stride", "bin"))
         self._require_one_of("scale_rule", ("side - stride", "side"))
         self._require_one_of("normaliser", ("process", "global"))
-        for name in ("detections_per_image", "topk_candidates"):
-            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         expected = f"a multiple of tower_norm_groups = {groups}"
         for name in ("class_channels", "box_channels", "mask_channels"):
             channels = getattr(self, name)
@@ -114,7 +130,6 @@ class ModelConfig:
         self._require_one_of("interpolation", ("bilinear", "nearest"))
         self._require_one_of("edge", ("pad", "clamp"))
         lam = self.upscale
-        require(lam >= 1, "upscale", "at least 1", lam)
         if self.bipyramid and self.representation == "natural":
             why = "the bipyramid makes fine bins of many cells, as aligned masks alone allow"
             raise bad_input("representation", "aligned", "natural", f"{why}; bipyramid=False")

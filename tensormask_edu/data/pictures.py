@@ -39,6 +39,12 @@ BACK = {6: 8, 8: 6}  # what turns them back; the others undo themselves
 PHOTOMETRIC, ORIENTATION, NO_DATA = 262, 274, 42113
 WHITE_IS_ZERO = 0
 
+# What is read: no kind for which Pillow starts another program, as it does for PostScript
+KINDS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "GIF", "PPM", "JPEG2000", "TGA")
+# A file of some kilobytes may say that it holds more pixels than the memory. So many, or a
+# quarter where a colour has more than 8 bits, take up to 2 GiB.
+LARGEST_PX = 2**29 // 3
+
 # The outermost thousandth of the values on each side counts as outliers, if the picture's range
 # is more than four times that of the others.
 OUTLIERS, STRETCHED = 1000, 4
@@ -53,19 +59,21 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Pixels:
     alike; outliers, no-data and what is no number do not stretch it. Of several frames the
     first is read.
 
+    Nothing but `KINDS` is read, and nothing larger than `LARGEST_PX`.
+
     Args:
         size: (height, width) by which a data set's annotations know the picture.
 
     Raises:
-        InputError: no such file, or none that Pillow reads.
+        InputError: no such file, none that Pillow reads, or one that is too large.
     """
     path = Path(path)
     if not path.is_file():
         raise bad_input("image", "an existing file", path, "check the path")
     try:
         with warnings.catch_warnings():
-            # Pillow warns from 90 megapixels on, and refuses from 179 on, which is enough; of
-            # broken notes about the camera, too, which change no pixel
+            # Pillow warns of half of our limit, and of broken notes about the camera, which
+            # change no pixel
             warnings.filterwarnings("ignore", module=r"PIL\.")
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             pixels = _upright(path, size)  # (H, W, 3)
@@ -79,9 +87,10 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> Pixels:
 
 def _upright(path: Path, size: tuple[int, int] | None) -> Values:
     """The pixels uint8 (H, W, 3), turned as `read_image` says."""
-    with Image.open(path) as opened:
+    with Image.open(path, formats=KINDS) as opened:
         tags = dict(getattr(opened, "tag_v2", {}))  # a TIFF's; Pillow turns it while it loads
         deep = _deep_mode(opened)
+        _check_size(opened, path, bool(deep))
         opened.load()
         orientation: Any = tags.get(ORIENTATION) or _exif_orientation(opened)
         pixels = _to_rgb(opened, path, tags, deep)
@@ -106,6 +115,16 @@ def _exif_orientation(opened: Image.Image) -> Any:
         return opened.getexif().get(ORIENTATION)
     except Exception:  # what it says of the camera is broken, its pixels are not
         return None
+
+
+def _check_size(opened: Image.Image, path: Path, deep: bool) -> None:
+    """Raise InputError before a pixel is read of a picture that would fill the memory."""
+    width, height = opened.size
+    most = LARGEST_PX // 4 if deep or opened.mode.startswith(("I", "F")) else LARGEST_PX
+    if width * height > most:
+        got = f"{path} of {height} x {width}"
+        fix = "cut it into parts, or make it smaller"
+        raise bad_input("image", f"a picture of at most {most} pixels", got, fix)
 
 
 # --- colours and bits -------------------------------------------------------------------------
@@ -140,13 +159,15 @@ def _sixteen_bits(picture: Image.Image, path: Path, mode: str) -> Values:
     grey = mode.startswith("LA")
     # Two bytes of grey and two of opacity, read as four colours
     other = "RGBA" if grey else mode[:-1] + {"L": "B", "B": "L"}[order]
-    with Image.open(path) as again:
+    with Image.open(path, formats=KINDS) as again:
         again.tile = [_repacked(tile, other) for tile in again.tile]
-        lower = np.asarray(again).astype(np.float32)
+        lower = np.asarray(again)  # uint8 (H, W, 3 or 4)
     if grey:
-        return np.repeat(lower[..., :1] * 256 + lower[..., 1:2], 3, axis=2)
-    upper = np.asarray(picture).astype(np.float32)
-    return (upper * 256 + lower)[..., :3]
+        upper, lower = lower[..., :1], lower[..., 1:2]
+    else:
+        upper, lower = np.asarray(picture)[..., :3], lower[..., :3]
+    values = upper.astype(np.uint16) << 8 | lower  # (H, W, 1 or 3)
+    return np.repeat(values, 3, axis=2) if grey else values
 
 
 def _repacked(tile: Any, mode: str) -> Any:
@@ -159,11 +180,11 @@ def _repacked(tile: Any, mode: str) -> Any:
 def _scaled(values: Values, path: Path, tags: dict[int, Any]) -> Values:
     """Values of any range as uint8 of the same shape; black where there is none."""
     kind = np.float32 if values.dtype.itemsize <= 2 else np.float64  # exact for 16 bits
-    values = values.astype(np.promote_types(values.dtype, kind))
+    values = values.astype(np.promote_types(values.dtype, kind))  # changed in place from here
     if NO_DATA in tags:  # as geographers mark it
         values[values == _number(tags[NO_DATA])] = np.nan
     if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
-        values = -values
+        np.negative(values, out=values)
     finite = np.isfinite(values)
     if not finite.any():
         raise bad_input("image", "a picture with values", f"{path}, all of it no number")
@@ -176,10 +197,12 @@ def _scaled(values: Values, path: Path, tags: dict[int, Any]) -> Values:
         notes.append(f"outliers are cut, values go from {known.min():g} to {known.max():g}")
     if len(notes) > 1 or values.ndim == 3:  # of a grey picture nothing else is expected
         warn_once(f"bits {len(notes)}", f"{'; '.join(notes)}; others alike")
+    del known
     with np.errstate(invalid="ignore", over="ignore"):
-        scaled = (values - low) * (255 / max(high - low, 1e-12))
-    scaled = np.nan_to_num(scaled, nan=0, posinf=255, neginf=0)
-    return scaled.clip(0, 255).round().astype(np.uint8)
+        values -= low
+        values *= 255 / max(high - low, 1e-12)
+    np.nan_to_num(values, copy=False, nan=0, posinf=255, neginf=0)
+    return values.clip(0, 255, out=values).round(out=values).astype(np.uint8)
 
 
 def _range(values: Values) -> tuple[float, float]:

@@ -44,8 +44,9 @@ def ceiling(
     found: list[tuple[bytes, int]] = []
     pictures = distributed.share(range(len(dataset)))
     for index in Progress(pictures, desc="ceiling", unit="image", disable=not progress):
-        image, truth = dataset[index]
-        best, masks = best_windows(config, image, truth, input_config)
+        truth = dataset.truth(index)
+        # Of a picture its size alone matters, which the masks have too: no file is decoded
+        best, masks = best_windows(config, truth["masks"], truth, input_config)
         detection = {
             "boxes": truth["boxes"][best],
             "scores": torch.ones(len(best)),
@@ -68,6 +69,9 @@ def best_windows(
     """The objects (B,) that have a window, and the mask of each one's best window.
 
     The masks are (B, H, W) bool, in the picture's own pixels.
+
+    Args:
+        image: (..., H, W), of which the size alone is read.
     """
     height, width = image.shape[-2:]
     size = input_size(height, width, input_config)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +22,7 @@ from ..base.errors import InputError, bad_input
 from ..base.files import read_json
 from ..base.memory import room_for
 from ..base.progress import Progress
+from ..base.values import misfit, shortened
 from ..config import InputConfig
 from ..data.coco import CocoFolder
 from ..data.instances import read_ground_truth
@@ -321,8 +321,8 @@ def _check_detection(detection: Any, what: str, ground_truth: COCO, field: str) 
             raise bad_input(what, f"a field {name!r}", f"only {got}")
     _check_known(detection["image_id"], ground_truth.imgs, what, "image")
     _check_known(detection["category_id"], ground_truth.cats, what, "category")
-    if not isinstance(detection["score"], int | float) or not math.isfinite(detection["score"]):
-        raise bad_input(what, "a finite number as score", repr(detection["score"]))
+    if misfit(detection["score"], float):
+        raise bad_input(what, "a finite number as score", shortened(detection["score"]))
     if field == "segmentation":
         image = ground_truth.imgs[detection["image_id"]]
         check_segmentation(detection[field], (image["height"], image["width"]), what)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ..base.errors import require
 from .swap_align2nat import check_windows, swap_align2nat, swap_align2nat_windows
-from .transforms import Rule, check_index, check_pad, check_tensor
+from .transforms import LARGEST, Rule, check_index, check_pad, check_tensor, is_number
 from .windows import out_grid
 
 EDGES = ("pad", "clamp", "nearest")
@@ -69,10 +69,12 @@ def resample_windows(
 def _check(x: Tensor, bins: Sequence[int], rule: Rule, pad_value: float) -> None:
     check_tensor(x)
     check_pad(pad_value)
-    fits = len(bins) == 2 and all(isinstance(side, int) and side >= 1 for side in bins)
+    fits = len(bins) == 2 and all(isinstance(n, int) and 1 <= n <= LARGEST for n in bins)
     require(fits, "bins", "two integers >= 1, V' and U'", bins)
-    step, _, edge = rule
-    require(step > 0 and edge in EDGES, "rule", f"step > 0, edge of {EDGES}", rule)
+    step, skew, edge = rule
+    numbers = is_number(step) and is_number(skew)
+    fits = numbers and 1 / LARGEST <= step <= LARGEST and abs(skew) <= LARGEST and edge in EDGES
+    require(fits, "rule", f"step > 0, edge of {EDGES}", rule)
 
 
 def _lam_of_swap(x: Tensor, bins: Sequence[int], rule: Rule) -> int:

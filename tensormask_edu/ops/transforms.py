@@ -132,8 +132,11 @@ def subsample(x: Tensor, lam: int) -> Tensor:
 # --- what is refused --------------------------------------------------------------------------
 
 
+LARGEST = 1 << 20  # a unit, a factor: beyond it no extent of a result fits in 64 bits
+
+
 def check_tensor(x: Tensor) -> None:
-    """InputError unless x is a floating (N, V, U, H, W) tensor with V, U >= 1."""
+    """InputError unless x is a dense floating (N, V, U, H, W) tensor with V, U >= 1."""
     if not isinstance(x, Tensor) or x.dim() != 5 or x.shape[1] < 1 or x.shape[2] < 1:
         got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise bad_input(
@@ -141,12 +144,20 @@ def check_tensor(x: Tensor) -> None:
         )
     if not x.is_floating_point():
         raise bad_input("x", "a floating dtype", x.dtype, "convert it, x.float()")
+    if x.layout != torch.strided:
+        raise bad_input("x", "a dense tensor", x.layout, "convert it, x.to_dense()")
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def check_integer_lam(lam: int) -> None:
     """InputError unless lam is an integer >= 1."""
-    if isinstance(lam, bool) or not isinstance(lam, int) or lam < 1:
-        raise bad_input("lam", "an integer >= 1", repr(lam), "1 keeps the units")
+    if isinstance(lam, bool) or not isinstance(lam, int) or not 1 <= lam <= LARGEST:
+        fix = f"1 keeps the units, {LARGEST} is the most"
+        raise bad_input("lam", "an integer >= 1", repr(lam), fix)
 
 
 def check_index(index: Tensor, bounds: Sequence[int]) -> None:
@@ -189,8 +200,9 @@ def _check_edge(edge: str) -> None:
 def _scaled_size(x: Tensor, vu: tuple[float, float], hw: tuple[float, float]) -> list[int]:
     """Output extents (V, U, H, W): V, U times vu[0] / vu[1], and H, W times hw[0] / hw[1]."""
     check_tensor(x)
-    if not all(unit > 0 for unit in (*vu, *hw)):
-        raise bad_input("sigma_vu, sigma_hw", "positive units", f"sigma_vu {vu}, sigma_hw {hw}")
+    if not all(is_number(unit) and 1 / LARGEST <= unit <= LARGEST for unit in (*vu, *hw)):
+        expected = f"positive units, from 1/{LARGEST} to {LARGEST}"
+        raise bad_input("sigma_vu, sigma_hw", expected, f"sigma_vu {vu}, sigma_hw {hw}")
     num_v, num_u = (
         _side(extent * vu[0] / vu[1], "sigma_vu / aligned_sigma_vu") for extent in x.shape[1:3]
     )
@@ -204,8 +216,8 @@ def _scaled_size(x: Tensor, vu: tuple[float, float], hw: tuple[float, float]) ->
 def _upscaled_size(x: Tensor, lam: float) -> list[int]:
     """Output extents (V, U, H, W): V and U times lam, which must give integers."""
     check_tensor(x)
-    if isinstance(lam, bool) or not isinstance(lam, int | float) or not lam >= 1:
-        raise bad_input("lam", "a number >= 1", repr(lam))
+    if not is_number(lam) or not 1 <= lam <= LARGEST:
+        raise bad_input("lam", "a number >= 1", repr(lam), f"at most {LARGEST}")
     num_v, num_u = (_side(lam * extent, "lam") for extent in x.shape[1:3])
     return [num_v, num_u, x.shape[3], x.shape[4]]
 

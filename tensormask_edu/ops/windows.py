@@ -38,9 +38,10 @@ def forward(
 ) -> Tensor:
     """The windows at the cells `index` alone: (N, V, U, H, W) -> (K, *bins)."""
     n, y, x_cell = index.unbind(1)  # (K,) each
+    dtype, x = x.dtype, multipliable(x)
     if _dense_is_cheaper(x, x.shape, bins, rule, len(index)):
         dense = resample_kernel(x, [*bins, *out_grid(x.shape, rule)], *rule, pad_value)
-        return dense[n, :, :, y, x_cell]
+        return dense[n, :, :, y, x_cell].to(dtype)
     vy, ux = _tables(x, x.shape, bins, rule, index)
     # Weight outside in (v, y), or inside there and outside in (u, x): (K, V', U')
     outside_vy, outside_ux = vy.outside[:, :, None], ux.outside[:, None, :]
@@ -51,7 +52,7 @@ def forward(
         torch.add(vy_place, ux_place, out=place)
         torch.index_select(flat, 0, place.view(-1), out=read.view(-1))
         out.addcmul_(torch.mul(read, vy_weight, out=part), ux_weight)
-    return out.to(x.dtype)
+    return out.to(dtype)
 
 
 def backward(grad: Tensor, rule: Rule, index: Tensor, size: Sequence[int]) -> Tensor:
@@ -69,7 +70,7 @@ def backward(grad: Tensor, rule: Rule, index: Tensor, size: Sequence[int]) -> Te
         return resample_adjoint_kernel(dense, list(size[1:]), *rule).to(grad.dtype)
     vy, ux = _tables(grad, size, bins, rule, index)
     grad_x = grad.new_zeros(math.prod(size), dtype=vy.weight.dtype)
-    grad = grad.contiguous()
+    dtype, grad = grad.dtype, multipliable(grad).contiguous()
     # One buffer each for all taps: fresh memory costs more time than the arithmetic.
     place = torch.empty_like(grad, dtype=torch.int64)
     part = torch.empty_like(grad, dtype=grad_x.dtype)
@@ -77,7 +78,12 @@ def backward(grad: Tensor, rule: Rule, index: Tensor, size: Sequence[int]) -> Te
         torch.add(vy_place, ux_place, out=place)
         torch.mul(grad, vy_weight, out=part).mul_(ux_weight)
         _add_at(grad_x, place.view(-1), part.view(-1))
-    return grad_x.view(size).to(grad.dtype)
+    return grad_x.view(size).to(dtype)
+
+
+def multipliable(x: Tensor) -> Tensor:
+    """The same numbers in a type that PyTorch multiplies: those of 8 bits it only stores."""
+    return x.float() if x.dtype.itemsize == 1 else x
 
 
 def out_grid(size: Sequence[int], rule: Rule) -> list[int]:

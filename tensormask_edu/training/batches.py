@@ -29,12 +29,12 @@ from ..base import distributed
 from ..base.errors import InputError, bad_input
 from ..base.machine import allow_open_files, free_memory
 from ..base.memory import room_for
+from ..base.signals import SIGNALS
 from ..config import ModelConfig, Recipe, TrainConfig
 from ..data.coco import CocoFolder
 from ..data.stream import TrainingSet, collate
 from ..detector.targets import Targets, build_targets
 from ..geometry import sizes_px
-from .journal import SIGNALS
 
 # A GPU would wait for a single worker: a picture of COCO takes longer to read than to learn
 # from.

@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import torch
 
@@ -31,15 +28,22 @@ from ..base.files import (
     written_whole,
 )
 from ..base.lock import alone_in
+from ..base.values import misfit
 from ..config import Recipe, to_json
+from ..weights.pickled import read_archive
+
+
+class _State(TypedDict):
+    """What is checked of the state; the rest is for those who wrote it."""
+
+    recipe: dict[str, Any]
+    data: str
+    step: int
+    steps: int
+
 
 Item = TypeVar("Item")
 STATE, LOG = "resume.pt", "log.jsonl"
-
-# Asked to end: by Ctrl-C, by a scheduler or `kill`, by a terminal that was closed.
-SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-)
 
 # What a resumed run must share with the one it continues, or its batches would be others.
 FIXED = (
@@ -127,13 +131,11 @@ def read_state(output: Path, recipe: Recipe, data: str) -> dict[str, Any]:
     path, fix = output / STATE, "train without it"
     if not path.is_file():
         raise bad_input("resume", "an interrupted run in the output folder", output, fix)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise bad_input("resume", "a whole file of tensors", f"{path} ({reason})") from None
-    if not isinstance(state, dict) or not {"recipe", "data"} <= set(state):
-        raise bad_input("resume", "the state of a run of this version", path, fix)
+    state = read_archive(path, "resume")
+    if wrong := misfit(state, _State, "state"):
+        raise bad_input(
+            "resume", "the state of a run of this version", f"{path} ({wrong})", fix
+        )
     before, now = state.pop("recipe"), _fixed(recipe)
     if changed := sorted(name for name in now if before.get(name) != now[name]):
         expected = _shown({name: before.get(name) for name in changed})
@@ -173,41 +175,6 @@ def read_log(output: Path) -> list[dict[str, Any]]:
         raise bad_input("run", f"the folder of a training, with {LOG}", output)
     lines = (output / LOG).read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
-
-
-@contextmanager
-def interrupts(noted: Callable[[], None]) -> Iterator[None]:
-    """A signal of `SIGNALS` calls `noted`, so that a step is done or not begun.
-
-    A second Ctrl-C stops at once; all but Ctrl-C end the program when the work is left. What
-    is ignored stays ignored, as `nohup` wants it.
-
-    Raises:
-        SystemExit: 128 + the signal's number, as shells call a process that it ended.
-    """
-    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    before = {n: each for n, each in before.items() if each not in (signal.SIG_IGN, None)}
-    ending: list[int] = []
-
-    def note(number: int, _: Any) -> None:
-        if number == signal.SIGINT:
-            signal.signal(number, before[number])  # for the second one
-        else:
-            ending.append(number)
-        noted()
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield
-    finally:
-        for number, each in before.items():
-            signal.signal(number, each)
-    if ending:
-        raise SystemExit(128 + ending[0])
 
 
 def tell(bar: Any, text: str) -> None:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..base import distributed
+from ..base import distributed, signals
 from ..base.progress import Progress
 from ..base.threads import Threads
 from ..config import ModelConfig, Recipe, TrainConfig
@@ -201,7 +201,7 @@ def _loop(run: Run, batches: Iterator[list[Batch]], recipe: Recipe) -> None:
     quiet, save = distributed.rank() > 0, partial(run.save, recipe)
     bar = Progress(None, "train", config.steps, initial=run.step, unit="step", disable=quiet)
     threads = Threads(distributed.threads(config.threads, run.device), bar.write)
-    with bar, journal.interrupts(run.interrupt):
+    with bar, signals.interrupts(run.interrupt):
         for batch in journal.kept(batches, save):
             if run.stop or (progress := run.progress) >= 1:
                 break

@@ -14,12 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from .. import __version__
 from ..base.errors import InputError, bad_input
-from ..base.files import read_json, write_json, written_whole
+from ..base.files import make_folder, read_json, write_json, written_whole
+from ..base.lock import alone_in
 from ..config import (
     COCO_CATEGORY_IDS,
     COCO_INPUT,
@@ -119,6 +120,9 @@ def load_checkpoint(folder: str | Path) -> tuple[TensorMask, InputConfig]:
         )
         raise bad_input("checkpoint", expected, folder)
     model_config, input_config = load_config(folder)
+    # Without memory for its weights at first: a configuration may say more than any machine has
+    with torch.device("meta"):
+        check_fit(build_model(model_config), folder / WEIGHTS)
     model = build_model(model_config)
     load_weights(model, folder / WEIGHTS)
     return model.eval(), input_config
@@ -126,16 +130,25 @@ def load_checkpoint(folder: str | Path) -> tuple[TensorMask, InputConfig]:
 
 def load_weights(model: TensorMask, path: str | Path) -> None:
     """Load a safetensors file into `model`; every name and shape must match."""
+    check_fit(model, path)
+    check_weights(Path(path))
+    model.load_state_dict(load_file(path))
+
+
+def check_fit(model: TensorMask, path: str | Path) -> None:
+    """Raise InputError unless a safetensors file has the model's names and shapes.
+
+    Its head alone is read.
+    """
     if not Path(path).is_file():
         raise bad_input("checkpoint", "an existing weights file", path)
-    check_weights(Path(path))
     try:
-        state = load_file(path)
-    except (SafetensorError, OSError) as error:
+        with safe_open(path, framework="pt") as file:
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+    except Exception as error:  # of a broken file its reader raises several kinds
         reason = f"is not a whole safetensors file ({error})"
         raise InputError(f"checkpoint: {path} {reason}") from None
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     names = sorted({*found, *expected})
     if wrong := [name for name in names if found.get(name) != expected.get(name)]:
         first = f"the first is {wrong[0]}: expected {expected.get(wrong[0])}"
@@ -143,7 +156,6 @@ def load_weights(model: TensorMask, path: str | Path) -> None:
             f"checkpoint: {path} belongs to another configuration; "
             f"{len(wrong)} tensors differ, {first}, got {found.get(wrong[0])}"
         )
-    model.load_state_dict(state)
 
 
 def build_from(weights: str | Path, config: ModelConfig) -> TensorMask:
@@ -177,10 +189,20 @@ def convert(weights: str | Path, preset: str, folder: str | Path) -> TensorMask:
         InputError: a file that is not whole, does more than hold arrays, or is not of this
             preset; a folder that holds a checkpoint already.
     """
-    if any(file.exists() for file in checkpoint_files(folder)):
-        got = f"{folder}, which holds one"
-        raise bad_input("output", "a folder without a checkpoint", got, "choose another")
+    _require_empty(folder)
     model = build_model(replace(model_config(preset), category_ids=COCO_CATEGORY_IDS))
     load_official(model, weights)
-    save_checkpoint(folder, model, COCO_INPUT)
+    with alone_in(make_folder(folder)):
+        _require_empty(folder)  # another process may have been quicker
+        save_checkpoint(folder, model, COCO_INPUT)
     return model.eval()
+
+
+def _require_empty(folder: str | Path) -> None:
+    """Raise InputError where a checkpoint is; a killed run leaves a configuration alone."""
+    weights, config = checkpoint_files(folder)
+    if not weights.exists() and config.exists():
+        load_config(folder)  # an error if it is another program's
+    if weights.exists():
+        got = f"{folder}, which holds one"
+        raise bad_input("output", "a folder without a checkpoint", got, "choose another")

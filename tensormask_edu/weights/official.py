@@ -9,7 +9,6 @@ next: weights/pickled.py
 
 from __future__ import annotations
 
-import pickle
 import re
 import zipfile
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from ..base.errors import InputError, bad_input
 from ..config import for_torchvision_body
 from ..detector.model import TensorMask
 from ..geometry import Side
-from .pickled import read_pickled
+from .pickled import read_archive, read_pickled
 
 State = Mapping[str, Any]  # tensors or arrays by name
 BODY = "network.backbone.body."
@@ -146,11 +145,7 @@ def read_state(path: str | Path) -> State:
     Neither runs code of the file. PyTorch wrote zip files since version 1.6, and others before.
     """
     if zipfile.is_zipfile(path) or _is_old(path):
-        try:
-            values = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-            reason = f"holds more than weights ({str(error)[:200]})"
-            raise InputError(f"weights: {path} {reason}") from None
+        values = read_archive(path, "weights")
     else:
         values = read_pickled(path)
     # detectron2 puts the tensors under "model", beside its author's name.

@@ -13,6 +13,8 @@ and plain containers. Four walls, each enough for a known trick:
 - what is made in all is no larger than what the file holds: no string becomes a thousand
   arrays.
 
+PyTorch's own archives are read by PyTorch, which runs nothing of them either.
+
 next: base/files.py
 """
 
@@ -22,6 +24,7 @@ import io
 import math
 import pickle
 import pickletools
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,6 +66,30 @@ def read_pickled(path: str | Path) -> Any:
     except Exception as error:  # whatever a broken stack machine may say
         got = f"{path} ({type(error).__name__}: {error})"
         raise bad_input("weights", "a whole pickle of arrays", got, "fetch it again") from None
+
+
+def read_archive(path: str | Path, argument: str) -> Any:
+    """What a `.pth` or `.pt` of PyTorch holds: tensors and plain values.
+
+    PyTorch's reader runs nothing of the file, and makes nothing that is larger than the records
+    in it, so it is enough to refuse records that become larger when they are unpacked: PyTorch
+    writes none.
+
+    Raises:
+        InputError: a broken file, or one with anything else in it.
+    """
+    import torch
+
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if any(record.compress_type for record in archive.infolist()):
+                    raise Refused("a packed record")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of a broken file PyTorch's reader raises anything
+        lines = str(error).splitlines() or [type(error).__name__]
+        expected, got = "a whole file of tensors and nothing else", f"{path} ({lines[0][:200]})"
+        raise bad_input(argument, expected, got, "nothing of it was executed") from None
 
 
 # --- the first wall: before anything runs -----------------------------------------------------

@@ -18,7 +18,7 @@ from typing import Any
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from tensormask_edu.base.errors import InputError
-from tensormask_edu.base.files import read_json, write_json, written_whole
+from tensormask_edu.base.files import cannot_write, read_json, write_json, written_whole
 
 from .. import contract
 from . import plugin
@@ -40,6 +40,8 @@ def run(request_path: str) -> int:
         answer = _parse_and_build(find_backend(request["backend"]).module, request)
     except (BuildFailed, InputError) as error:
         answer = {"error": str(error)}
+    except OSError as error:
+        answer = {"error": str(cannot_write(request["plan"], error))}
     write_json(request["answer"], answer)
     return 0
 

@@ -11,30 +11,25 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from packaging.version import Version
 
 from tensormask_edu.base.errors import InputError, bad_input
 from tensormask_edu.base.files import file_sha256, read_json
+from tensormask_edu.base.values import misfit
 
 from .. import contract
-from ..shapes import Profile
+from ..onnx_file.read import check_metadata
+from ..shapes import Profile, Shape
 from . import plugin
 from .backends import Backend, find_backend
 from .device import Device
 
-METADATA = (
-    contract.CLASS_NAMES,
-    contract.DETECTOR,
-    contract.INPUT_CONFIG,
-    contract.PREPROCESSING,
-    contract.STRIDES_PX,
-    contract.WINDOWS,
-)
 # What a manifest must say: each field by the names that lead to it
 FIELDS = (
     *(("engine", name) for name in ("bytes", "sha256")),
@@ -42,8 +37,51 @@ FIELDS = (
     ("targets", "compute_capabilities"),
     *(("profile", contract.IMAGES, name) for name in ("min", "opt", "max")),
     *(("plugin", name) for name in ("kind", "library", "sha256")),
-    *(("model", "metadata", key) for key in METADATA),
+    *(("model", "metadata", key) for key in contract.NEEDED),
 )
+
+
+class _Engine(TypedDict):
+    bytes: int
+    sha256: str
+
+
+class _Backend(TypedDict):
+    name: str
+    version: str
+
+
+class _Targets(TypedDict):
+    compute_capabilities: list[str]
+
+
+class _Profile(TypedDict):
+    min: Shape
+    opt: Shape
+    max: Shape
+
+
+class _Plugin(TypedDict):
+    kind: plugin.Kind
+    library: str | None
+    sha256: str | None
+
+
+class _Model(TypedDict):
+    metadata: dict[str, Any]
+
+
+class Manifest(TypedDict):
+    """What those fields are."""
+
+    engine: _Engine
+    model: _Model
+    backend: _Backend
+    targets: _Targets
+    profile: dict[str, _Profile]
+    plugin: _Plugin
+
+
 AGAIN = "build the engine again: tensormask-export engine"
 
 
@@ -93,7 +131,8 @@ class EngineFile:
         if device is None:
             fix = "run the .onnx file here, engines need a GPU"
             raise bad_input("engine", expected, "no GPU", fix)
-        above = later and Version(device.capability) > min(map(Version, capabilities))
+        first = min(map(Version, capabilities), default=None)
+        above = later and first is not None and Version(device.capability) > first
         if device.capability not in capabilities and not above:
             got = f"{device.name} of {device.capability}"
             fix = f"{AGAIN}, on this machine or with --sm for its GPU"
@@ -105,7 +144,8 @@ class EngineFile:
 
         Args:
             library: where the C++ library lies now; by default `$TENSORMASK_PLUGIN`, else
-                beside the engine, else where it lay when the engine was built.
+                beside the engine, else in the checkout's build/plugins. No place that the
+                manifest names is looked at: a library is a program.
 
         Raises:
             InputError: no library there, or another one.
@@ -113,13 +153,13 @@ class EngineFile:
         built_with = self.manifest["plugin"]
         if built_with["kind"] != "cpp":
             return {"kind": built_with["kind"]}
-        stored = Path(built_with["library"])
+        name = Path(built_with["library"] or plugin.LIBRARY).name
         given = library or os.environ.get(plugin.VARIABLE)
-        places = [Path(given)] if given else [self.path.with_name(stored.name), stored]
+        places = [Path(given)] if given else [self.path.parent / name, plugin.BUILT]
         found = next((place for place in places if place.is_file()), None)
         if found is None:
             ways = "pass --plugin-library FILE, put it beside the engine, or build it"
-            expected = f"{stored.name}, which the engine needs"
+            expected = f"{name}, which the engine needs"
             raise bad_input("plugin", expected, "no such file", f"{ways}: {plugin.BUILD}")
         if file_sha256(found) != built_with["sha256"]:
             fix = f"take the library of the build, or {AGAIN} with this one"
@@ -142,6 +182,7 @@ def read_engine(path: str | Path) -> EngineFile:
     if missing := ["/".join(names) for names in FIELDS if not _has(manifest, names)]:
         expected, fix = f"the fields {', '.join(missing)}", f"is it of another version? {AGAIN}"
         raise bad_input("manifest", expected, f"{beside} without them", fix)
+    _check_types(manifest, beside)
     try:
         plan = path.read_bytes()
     except OSError as error:
@@ -154,6 +195,17 @@ def read_engine(path: str | Path) -> EngineFile:
         problem = f"{path} is not the file that {beside.name} describes (another SHA-256)"
         raise InputError(f"engine: {problem}; not loaded. Copy both again, or {AGAIN}")
     return EngineFile(path, plan, manifest)
+
+
+def _check_types(manifest: dict[str, Any], path: Path) -> None:
+    """Raise InputError for a field that the builder would not have written so."""
+    wrong = misfit(manifest, Manifest, "manifest")
+    capabilities = [] if wrong else manifest["targets"]["compute_capabilities"]
+    if unknown := [each for each in capabilities if not re.fullmatch(r"\d{1,3}\.\d", each)]:
+        wrong = f"compute capability {unknown[0][:20]!r}"
+    if wrong:
+        raise bad_input("manifest", "what the builder wrote", f"{path} ({wrong})", AGAIN)
+    check_metadata(manifest["model"]["metadata"], "manifest", path)
 
 
 def _has(manifest: Any, names: Sequence[str]) -> bool:

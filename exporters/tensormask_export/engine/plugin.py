@@ -32,6 +32,7 @@ KINDS: tuple[Kind, ...] = ("cpp", "python", "none")
 OPS = (contract.SWAP, contract.SWAP_WINDOWS)  # that have a plugin
 LIBRARY = "libswap_align2nat_trt.so"
 VARIABLE = "TENSORMASK_PLUGIN"  # names the library
+BUILT = Path(__file__).resolve().parents[3] / "build" / "plugins" / LIBRARY  # in a checkout
 BUILD = "cmake -S plugins -B build/plugins && cmake --build build/plugins"
 
 _loaded: dict[str, str] = {}  # module -> the form that its registry holds
@@ -92,8 +93,7 @@ def find_library(given: str | Path | None) -> tuple[Path | None, str]:
         if not Path(named).is_file():
             raise bad_input("plugin", f"a {LIBRARY}", f"no file {named}", f"build it: {BUILD}")
         return Path(named).resolve(), "asked for" if given else f"named by {VARIABLE}"
-    built = Path(__file__).resolve().parents[3] / "build" / "plugins" / LIBRARY
-    return (built, "built in build/plugins") if built.is_file() else (None, "")
+    return (BUILT, "built in build/plugins") if BUILT.is_file() else (None, "")
 
 
 def load(trt: Any, kind: str, library: str | Path | None = None) -> None:

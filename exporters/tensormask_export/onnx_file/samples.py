@@ -10,12 +10,15 @@ next: onnx_file/write.py
 from __future__ import annotations
 
 import base64
+import math
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
+from tensormask_edu.base.errors import InputError, bad_input
 from tensormask_edu.geometry import round_up
 
 from .. import contract
@@ -27,6 +30,7 @@ DRAWN = 8  # pictures, of which the samples are those with most detections
 KEPT = 2
 NUMBERS = 24  # of each raw output
 BEST = 6  # detections of each sample
+LARGEST = 1 << 20  # bytes of a sample's picture or masks
 FOREGROUND = 0.5  # a canvas is stored as the bins whose probability reaches this
 
 
@@ -93,13 +97,17 @@ def some_numbers(values: Array) -> Array:
 
 def sample_images(sample: dict[str, Any]) -> Array:
     """The input (1, 3, H, W) of a stored sample."""
-    return enlarged(_unpacked(sample["pixels"]).reshape(sample["shape"]))
+    shape = tuple(sample["shape"])
+    return enlarged(_unpacked(sample["pixels"], math.prod(shape)).reshape(shape))
 
 
 def sample_detections(sample: dict[str, Any]) -> Named:
     """PyTorch's best detections on a stored sample; masks are canvases, true from 1/2 on."""
     best, shape = len(sample["scores"]), tuple(sample["masks_shape"])
-    bits: Array = np.unpackbits(_unpacked(sample["masks"]))[: np.prod(shape)]
+    if {len(sample["boxes"]), len(sample["labels"]), shape[0]} != {best}:
+        raise broken("as many boxes, labels and masks as scores")
+    size = math.prod(shape)
+    bits: Array = np.unpackbits(_unpacked(sample["masks"], -(-size // 8)))[:size]
     return {
         "boxes": np.array(sample["boxes"], np.float32).reshape(best, 4),
         "scores": np.array(sample["scores"], np.float32),
@@ -113,6 +121,17 @@ def _packed(values: Array) -> str:
     return base64.b64encode(zlib.compress(values.tobytes(), 9)).decode()
 
 
-def _unpacked(text: str) -> Array:
-    """The bytes that were `_packed`, uint8 (n,)."""
-    return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+def _unpacked(text: str, size: int) -> Array:
+    """The bytes that were `_packed`, uint8 (size,): no file becomes larger than it says."""
+    data = b""
+    with suppress(ValueError, zlib.error):
+        if 0 <= size <= LARGEST:
+            data = zlib.decompressobj().decompress(base64.b64decode(text), size + 1)
+    if len(data) != size:
+        raise broken(f"{size} bytes, at most {LARGEST}")
+    return np.frombuffer(data, np.uint8)
+
+
+def broken(expected: str) -> InputError:
+    """The error for samples that contradict themselves or the graph."""
+    return bad_input("samples", expected, "others in the file", "export it again")

@@ -28,7 +28,6 @@ from tensormask_edu.base.machine import version
 from tensormask_edu.base.packages import required
 from tensormask_edu.config import InputConfig, ModelConfig, to_json
 from tensormask_edu.detector.model import TensorMask
-from tensormask_edu.geometry import Geometry
 from tensormask_edu.weights.checkpoint import weights_sha256
 
 from .. import contract
@@ -37,6 +36,7 @@ from ..shapes import Array
 from .capture import capture
 from .graph import NMS_ITERATIONS, DetectorGraph, MaskMode, padding_colour
 from .precision import in_precision
+from .read import windows_metadata
 from .samples import make_samples
 
 if TYPE_CHECKING:
@@ -218,22 +218,6 @@ def model_metadata(
         contract.VERSIONS: versions(),
         contract.WEIGHTS_SHA256: weights,
     }
-
-
-def windows_metadata(geometry: Geometry) -> list[dict[str, int]]:
-    """The windows by level and size: `contract.WINDOWS`."""
-    return [
-        {
-            "level": level,
-            "size_id": size_id,
-            "stride_px": geometry.strides_px[level],
-            "side_px": geometry.side_px(level, size_id),
-            "side_bins": geometry.side_bins(level, size_id),
-            "bin_px": geometry.bin_px(level),
-        }
-        for level in range(geometry.num_levels)
-        for size_id in range(geometry.num_sizes)
-    ]
 
 
 def detector_metadata(graph: DetectorGraph, precision: Precision) -> dict[str, Any]:

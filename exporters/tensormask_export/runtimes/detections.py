@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from tensormask_edu.base.errors import bad_input
+
 from .. import contract
 from ..shapes import Array, Named, Size
 
@@ -91,9 +93,11 @@ def paste(
         input_size: (height, width) that became the height and width of `mask`.
     """
     level, size_id, y, x = window.tolist()
-    kind = next(
-        w for w in metadata[contract.WINDOWS] if w["level"] == level and w["size_id"] == size_id
-    )
+    kinds = (w for w in metadata[contract.WINDOWS] if w["level"] == level)
+    kind = next((w for w in kinds if w["size_id"] == size_id), None)
+    if kind is None:  # a graph that was changed
+        expected = "a window that the file's metadata lists"
+        raise bad_input("model", expected, (level, size_id), "export it again")
     rows = _taps(y * kind["stride_px"], kind, input_size[0], mask.shape[0])
     columns = _taps(x * kind["stride_px"], kind, input_size[1], mask.shape[1])
     (place_y, first_y, weight_y), (place_x, first_x, weight_x) = rows, columns

@@ -5,10 +5,13 @@ next: runtimes/numpy_loops.py
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from tensormask_edu.base.errors import InputError
+from tensormask_edu.base.memory import is_out_of_memory
 from tensormask_edu.base.packages import required
 
 from .. import contract
@@ -53,7 +56,9 @@ class OnnxSession(Session):
 
     def all_outputs(self, images: Array) -> Named:
         names = [output.name for output in self.session.get_outputs()]
-        return dict(zip(names, self.session.run(names, {contract.IMAGES: images}), strict=True))
+        with told():
+            values = self.session.run(names, {contract.IMAGES: images})
+        return dict(zip(names, values, strict=True))
 
     def prepare(self, plan: Plan) -> Ready:
         return OnnxReady(self, plan)
@@ -65,10 +70,25 @@ class OnnxReady(Ready):
     def __init__(self, session: OnnxSession, plan: Plan) -> None:
         super().__init__(session.all_outputs, plan)
         binding = session.session.io_binding()
-        for name, array in self.host.items():
-            bind = binding.bind_input if name == contract.IMAGES else binding.bind_output
-            bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        with told():
+            for name, array in self.host.items():
+                bind = binding.bind_input if name == contract.IMAGES else binding.bind_output
+                bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
         self.work = partial(session.session.run_with_iobinding, binding)
 
     def execute(self) -> None:
-        self.work()
+        with told():
+            self.work()
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What ONNX Runtime cannot compute as one line: a graph that fits its metadata no more."""
+    try:
+        yield
+    except Exception as error:  # its exception classes are private
+        if is_out_of_memory(error):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        problem = f"the file does not run in ONNX Runtime ({reason})"
+        raise InputError(f"model: {problem}; export it again") from None
