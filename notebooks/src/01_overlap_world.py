@@ -12,7 +12,7 @@
 #       how is the answer written down?
 #     needs: "NumPy, and nothing about TensorMask. Seed: 0."
 #     minutes: 45
-#     seconds: 5
+#     seconds: 10
 #     objectives:
 #     - say what is asked of a program that finds instances, and what makes it hard;
 #     - make the visible masks of shapes that were drawn over each other;

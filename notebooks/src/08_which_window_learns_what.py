@@ -12,7 +12,7 @@
 #       which object, and what do all the others learn?
 #     needs: "NumPy; no earlier lesson. Every word is explained here. Seed: 0."
 #     minutes: 60
-#     seconds: 30
+#     seconds: 15
 #     objectives:
 #     - say of any window why it is, or is not, trained on an object;
 #     - write the rule, and the rule for windows that two objects want;

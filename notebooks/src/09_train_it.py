@@ -12,7 +12,7 @@
 #       mask, and what is its score worth?
 #     needs: "PyTorch. Every word of TensorMask is explained here. Seed: 0."
 #     minutes: 75
-#     seconds: 240
+#     seconds: 150
 #     objectives:
 #     - compute the three losses of TensorMask by hand, for single numbers;
 #     - "turn a trained network's numbers into boxes and masks: decode, suppress, paste;"
@@ -169,7 +169,7 @@ for name, loss in package.items():
 # windows and divided by the number of positive ones. PyTorch says which way each weight should
 # move, and all move a little. The **learning rate** says how little: it rises at first and then
 # falls to zero. On the way we look at one picture that is *not* trained on. The second cell
-# trains: two to six minutes.
+# trains: one to six minutes.
 
 # %%
 steps = learn.full_or_smoke(800, 10)

@@ -14,7 +14,7 @@
 #       [08](08_which_window_learns_what.ipynb) and [09](09_train_it.ipynb), or their recaps.
 #       Seed: 0, and others.
 #     minutes: 55
-#     seconds: 150
+#     seconds: 100
 #     objectives:
 #     - tell a difference between two networks from the luck of their seeds;
 #     - say what each idea of the paper is worth, there and in small, and where the two
@@ -161,7 +161,7 @@ for name in ("1", "2a", "2b"):
 # These heads share more than a seed: a **trunk**. One network finds features, boxes and
 # classes; several mask heads sit on it side by side, and the mask loss is the mean of theirs.
 # All draw masks for the *same* detections, so only masks differ. (That has a price: part 4.)
-# Train one yourself, in some three minutes: idea A, two heads with nine channels each, λ = 5,
+# Train one yourself, in one to three minutes: idea A, two heads with nine channels each, λ = 5,
 # and a new seed.
 
 # %%

@@ -87,8 +87,10 @@ def read_archive(path: str | Path, argument: str) -> Any:
                     raise Refused("a packed record")
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of a broken file PyTorch's reader raises anything
-        lines = str(error).splitlines() or [type(error).__name__]
-        expected, got = "a whole file of tensors and nothing else", f"{path} ({lines[0][:200]})"
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        if "Weights only load failed" in reason:  # the rest advises to run what is in the file
+            reason = "it holds more than weights, or is cut off"
+        expected, got = "a whole file of tensors and nothing else", f"{path} ({reason})"
         raise bad_input(argument, expected, got, "nothing of it was executed") from None
 
 
