@@ -236,6 +236,29 @@ def test_softmax_masks_are_probabilities_of_competing_classes():
     assert torch.equal(agnostic[:, 0], agnostic[:, 4])
 
 
+def test_the_multinomial_loss_is_cross_entropy_over_classes_and_background():
+    logits = torch.randn(3, 5, 28, 28, dtype=torch.float64)
+    odds = (logits.softmax(1)).logit()
+    labels, inside = torch.tensor([1, 4, 2]), torch.rand(3, 28, 28) < 0.5
+    told = torch.where(inside, labels[:, None, None], 0)  # (3, 28, 28)
+    ours = mask_rcnn.multinomial_loss(odds, labels, inside.double())
+    torch.testing.assert_close(ours, F.cross_entropy(logits, told), rtol=0, atol=OP_F64)
+
+
+def test_softmax_masks_change_the_mask_loss_alone(world):
+    dataset = CocoFolder(world, "train", cache=True)
+    samples = [(judge.prepared(dataset, n, InputConfig()), dataset.truth(n)) for n in (0, 1)]
+    model = mask_rcnn.MaskRCNN(len(dataset.class_names), masks="softmax").train()
+    found = []
+    for model.masks in ("sigmoid", "softmax"):
+        torch.manual_seed(0)  # the same regions are taught
+        found.append(model.losses(samples, Generator()))
+    logistic, multinomial = (losses.pop("loss_mask") for losses in found)
+    assert found[0] == found[1] and len(found[0]) == 4
+    # The background's share is missing from the odds of a class against the rest.
+    assert multinomial > logistic > 0
+
+
 # --- the judge --------------------------------------------------------------------------------
 
 
@@ -354,7 +377,7 @@ def test_sixteen_pictures_are_learnt_by_heart(world, name, steps):
 @pytest.mark.parametrize("name", BY_HEART_STEPS)
 def test_nuclei_are_learnt(shared, name):
     """Real pictures: a short run draws better masks than a single step does."""
-    nuclei = CocoFolder(shared / "nuclei-dsb2018", "train", cache=True)
+    nuclei = CocoFolder(shared / "data/nuclei-dsb2018", "train", cache=True)
     dataset = few_of(nuclei, [0, 60, 120, 180])
     before, after = (
         MODULES[name].train(dataset, quick(name, steps, batch_size=2), progress=False)
