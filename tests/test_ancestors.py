@@ -42,6 +42,8 @@ MODULES = {
 BY_HEART = 0.90
 # What fifty steps on two pictures give at least; a mask of zeros would have 0.
 BEGUN = 0.6
+# How far a mask loss is from that of equal shares before anything was learnt
+BLANK = 0.2
 BY_HEART_STEPS = {
     "DeepMask": 400,
     "SharpMask": 1500,
@@ -226,22 +228,28 @@ def test_pooling_on_a_pyramid_takes_each_region_from_its_level():
         assert torch.equal(one, roi_pool(here, [box[None]], 7, 1 / (4 << level))[0])
 
 
-def test_softmax_masks_are_probabilities_of_competing_classes():
+def test_a_bin_is_a_softmax_masks_where_its_class_has_the_largest_share():
     x = torch.randn(2, mask_rcnn.CHANNELS, 14, 14)
     predictor = mask_rcnn.SoftmaxMasks(5)
-    probability = predictor(x).sigmoid()
-    assert probability.shape == (2, 5, 28, 28)
-    torch.testing.assert_close(probability.sum(1), torch.ones(2, 28, 28), rtol=0, atol=1e-4)
+    share = predictor(x).softmax(1)
+    lead = predictor.eval()(x)
+    assert share.shape == lead.shape == (2, 5, 28, 28)
+    assert torch.equal(lead > 0, F.one_hot(share.argmax(1), 5).movedim(-1, 1).bool())
+    # A lead is of log shares
+    torch.testing.assert_close(lead[:, 2].clamp(max=0), (share[:, 2] / share.amax(1)).log())
+
+
+def test_agnostic_masks_are_the_same_for_all_classes():
+    x = torch.randn(2, mask_rcnn.CHANNELS, 14, 14)
     agnostic = mask_rcnn.AgnosticMasks(5)(x)
     assert torch.equal(agnostic[:, 0], agnostic[:, 4])
 
 
 def test_the_multinomial_loss_is_cross_entropy_over_classes_and_background():
     logits = torch.randn(3, 5, 28, 28, dtype=torch.float64)
-    odds = (logits.softmax(1)).logit()
     labels, inside = torch.tensor([1, 4, 2]), torch.rand(3, 28, 28) < 0.5
     told = torch.where(inside, labels[:, None, None], 0)  # (3, 28, 28)
-    ours = mask_rcnn.multinomial_loss(odds, labels, inside.double())
+    ours = mask_rcnn.multinomial_loss(logits, labels, inside.double())
     torch.testing.assert_close(ours, F.cross_entropy(logits, told), rtol=0, atol=OP_F64)
 
 
@@ -253,10 +261,11 @@ def test_softmax_masks_change_the_mask_loss_alone(world):
     for model.masks in ("sigmoid", "softmax"):
         torch.manual_seed(0)  # the same regions are taught
         found.append(model.losses(samples, Generator()))
-    logistic, multinomial = (losses.pop("loss_mask") for losses in found)
+    logistic, multinomial = (losses.pop("loss_mask").item() for losses in found)
     assert found[0] == found[1] and len(found[0]) == 4
-    # The background's share is missing from the odds of a class against the rest.
-    assert multinomial > logistic > 0
+    # Nothing is known yet: one of two, one of all classes and the background
+    assert logistic == pytest.approx(np.log(2), abs=BLANK)
+    assert multinomial == pytest.approx(np.log(len(dataset.class_names) + 1), abs=BLANK)
 
 
 # --- the judge --------------------------------------------------------------------------------

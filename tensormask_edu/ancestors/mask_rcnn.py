@@ -20,8 +20,8 @@ He, Gkioxari, Dollár, Girshick 2017 (arXiv 1703.06870). What the paper says:
 All parts are torchvision's. Where this file deviates: a small body and pyramid from scratch
 (`detector/backbone.py`, strides 4, 8, 16); two anchor sizes per level, from 10 px; 32 regions a
 picture, box layers of 128, two mask convolutions of 32; masks are drawn into their real boxes,
-where torchvision rounds those to pixels; AdamW. Softmax masks, which torchvision has not, are
-the paper's: a background competes with the classes, and the loss is multinomial.
+where torchvision rounds those to pixels; AdamW. Softmax masks, which torchvision has not, have
+the paper's multinomial loss, over the classes and a background.
 
 next: ancestors/tensormask.py
 """
@@ -33,7 +33,6 @@ from functools import partial
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torchvision.models.detection import MaskRCNN as TorchvisionMaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -118,34 +117,33 @@ class AgnosticMasks(MaskRCNNPredictor):
 
 
 class SoftmaxMasks(MaskRCNNPredictor):
-    """Classes compete for each bin: the log-odds of each against the rest, as logits.
+    """Classes and the background, class 0, compete for each bin.
 
-    (R, C, 14, 14) -> (R, K + 1, 28, 28), class 0 the background. The sigmoid that torchvision
-    applies then gives softmax probabilities.
+    (R, C, 14, 14) -> (R, K + 1, 28, 28), in training logits of a softmax; in evaluation each
+    class's lead over the best of the others, so that a bin with the largest share is inside.
     """
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(CHANNELS, CHANNELS, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits = super().forward(x)  # (R, K + 1, 28, 28)
-        own = torch.eye(logits.shape[1], dtype=torch.bool, device=x.device)[..., None, None]
-        # (R, K + 1, K + 1, 28, 28), of each class the others. From probabilities the odds would
-        # be lost in rounding, and clamped ones have no gradient: a dead class stays dead.
-        others = logits[:, None].masked_fill(own, -torch.inf)
-        return logits - others.logsumexp(dim=2)
+        logits: Tensor = super().forward(x)  # (R, K + 1, 28, 28)
+        if self.training:
+            return logits
+        first, second = logits.topk(2, dim=1).values.split(1, dim=1)  # (R, 1, 28, 28) each
+        return logits - torch.where(logits == first, second, first)
 
 
-def multinomial_loss(odds: Tensor, labels: Tensor, inside: Tensor) -> Tensor:
+def multinomial_loss(logits: Tensor, labels: Tensor, inside: Tensor) -> Tensor:
     """Cross-entropy of every bin: the object's class inside it, the background beside it.
 
     Args:
-        odds: (R, K + 1, 28, 28) log-odds of each class against the rest.
+        logits: (R, K + 1, 28, 28) of a softmax over classes.
         labels: (R,) int64, 1 to K. inside: (R, 28, 28) in [0, 1], a bin's share in the object.
     """
     if not len(labels):  # a batch of empty pictures
-        return odds.sum()
-    log_p = F.logsigmoid(odds)
+        return logits.sum()
+    log_p = logits.log_softmax(dim=1)
     own = log_p[torch.arange(len(labels)), labels]  # (R, 28, 28)
     return -(inside * own + (1 - inside) * log_p[:, 0]).mean()
 
@@ -227,8 +225,8 @@ def multinomial_losses(
         for target, boxes, number in zip(targets, regions, matched, strict=True)
     ]
     features = heads.mask_head(heads.mask_roi_pool(maps, regions, sizes))  # (R, 32, 14, 14)
-    odds = heads.mask_predictor(features)  # (R, K + 1, 28, 28)
-    losses["loss_mask"] = multinomial_loss(odds, torch.cat(labels), torch.cat(inside))
+    logits = heads.mask_predictor(features)  # (R, K + 1, 28, 28)
+    losses["loss_mask"] = multinomial_loss(logits, torch.cat(labels), torch.cat(inside))
     return losses
 
 
