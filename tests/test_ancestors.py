@@ -166,6 +166,15 @@ def test_a_cell_of_the_grid_sees_the_patch_that_training_cuts_out():
         torch.testing.assert_close(seen[inside], patch[inside], rtol=0, atol=RESIZED)
 
 
+@pytest.mark.parametrize(("dilation", "seen_px"), [(1, 47), (2, 79)])
+def test_a_cell_of_the_trunk_sees_so_many_pixels(dilation, seen_px):
+    image = torch.randn(1, 3, 128, 128, requires_grad=True)
+    trunk = pyramid.Trunk(dilation).eval()
+    trunk(image)[1][0, :, 16, 16].sum().backward()
+    rows = image.grad.abs().sum(dim=(0, 1, 3)).nonzero()[:, 0]
+    assert rows.max() - rows.min() + 1 == seen_px
+
+
 def test_windows_of_a_scale_lie_where_the_scaled_picture_is():
     grid = pyramid.grid_windows((40, 50), 0.5, (3, 4), 4, 0, 32)
     assert grid.shape == (3, 4, 4)
