@@ -47,8 +47,8 @@ BLANK = 0.2
 BY_HEART_STEPS = {
     "DeepMask": 400,
     "SharpMask": 1500,
-    "InstanceFCN": 400,
-    "Mask R-CNN": 500,
+    "InstanceFCN": 600,
+    "Mask R-CNN": 650,
 }
 
 
