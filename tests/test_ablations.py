@@ -154,7 +154,9 @@ def test_iou_at_positive_windows_is_that_of_each_window_drawn_alone(pictures):
     layout = model.config.geometry.layout(sizes_px(images))
     with torch.inference_mode():
         output = model.by_head(model.network(model.batch(images)))["aligned 3"]
-        area, overlap = positives.measure(model, output, layout, truths)
+        area, overlap = positives.measure(
+            model, output, positives.asked(model.config, layout, truths)
+        )
         natural = model.network.natural(output)
     expected = []
     for n, truth in enumerate(truths):

@@ -49,6 +49,7 @@ def scores(
         images, truths = _batch(dataset, first, model.pixel_mean.device)
         sizes = sizes_px(images)
         layout = model.config.geometry.layout(sizes, images[0].device)
+        at = positives.asked(model.config, layout, truths)  # the same for all heads
         for head, output in _outputs(model, name, images):
             mine = found.setdefault(head, [])
             for truth, one in zip(
@@ -56,11 +57,11 @@ def scores(
             ):
                 on_cpu = {key: value.cpu() for key, value in one.items()}
                 mine += to_coco(truth["image_id"], on_cpu, dataset.category_ids)
-            values = positives.measure(model, output, layout, truths)
-            measured.setdefault(head, []).append(values)
+            measured.setdefault(head, []).append(positives.measure(model, output, at))
     truth = load_ground_truth(dataset)
     return {
-        head: positives.summary(measured[head], areas) | score(truth, detections, "segm", areas)
+        head: positives.summary(measured[head], areas)
+        | score(truth, detections, "segm", areas, trusted=True)
         for head, detections in found.items()
     }
 

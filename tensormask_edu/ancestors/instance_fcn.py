@@ -93,7 +93,8 @@ class InstanceFCN(Detector):
     def __init__(self, scales: Sequence[float] = SCALES) -> None:
         super().__init__()
         self.scales = tuple(scales)
-        self.trunk = Trunk()
+        # Dilated as the paper's: what a window of 60 px holds must be seen from its middle.
+        self.trunk = Trunk(dilation=2)
         self.mask = nn.Sequential(
             nn.Conv2d(Trunk.channels, 64, 1),
             nn.ReLU(inplace=True),

@@ -19,9 +19,9 @@ He, Gkioxari, Dollár, Girshick 2017 (arXiv 1703.06870). What the paper says:
 
 All parts are torchvision's. Where this file deviates: a small body and pyramid from scratch
 (`detector/backbone.py`, strides 4, 8, 16); two anchor sizes per level, from 10 px; 32 regions a
-picture, box layers of 128, two mask convolutions of 32; a softmax mask is learnt by the odds of
-its class against all others, so a bin outside an object learns only what it is not; masks are
-drawn into their real boxes, where torchvision rounds those to pixels; AdamW.
+picture, box layers of 128, two mask convolutions of 32; masks are drawn into their real boxes,
+where torchvision rounds those to pixels; AdamW. Softmax masks, which torchvision has not, have
+the paper's multinomial loss, over the classes and a background.
 
 next: ancestors/tensormask.py
 """
@@ -38,7 +38,7 @@ from torchvision.models.detection import MaskRCNN as TorchvisionMaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.models.detection.roi_heads import project_masks_on_boxes
+from torchvision.models.detection.roi_heads import fastrcnn_loss, project_masks_on_boxes
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign, roi_pool
 from torchvision.ops.poolers import LevelMapper
@@ -117,22 +117,35 @@ class AgnosticMasks(MaskRCNNPredictor):
 
 
 class SoftmaxMasks(MaskRCNNPredictor):
-    """Classes compete for each bin: the log-odds of each against the rest, as logits.
+    """Classes and the background, class 0, compete for each bin.
 
-    (R, C, 14, 14) -> (R, K + 1, 28, 28). torchvision's logistic loss and sigmoid then see
-    softmax probabilities.
+    (R, C, 14, 14) -> (R, K + 1, 28, 28), in training logits of a softmax; in evaluation each
+    class's lead over the best of the others, so that a bin with the largest share is inside.
     """
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(CHANNELS, CHANNELS, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits = super().forward(x)  # (R, K + 1, 28, 28)
-        own = torch.eye(logits.shape[1], dtype=torch.bool, device=x.device)[..., None, None]
-        # (R, K + 1, K + 1, 28, 28), of each class the others. From probabilities the odds would
-        # be lost in rounding, and clamped ones have no gradient: a dead class stays dead.
-        others = logits[:, None].masked_fill(own, -torch.inf)
-        return logits - others.logsumexp(dim=2)
+        logits: Tensor = super().forward(x)  # (R, K + 1, 28, 28)
+        if self.training:
+            return logits
+        first, second = logits.topk(2, dim=1).values.split(1, dim=1)  # (R, 1, 28, 28) each
+        return logits - torch.where(logits == first, second, first)
+
+
+def multinomial_loss(logits: Tensor, labels: Tensor, inside: Tensor) -> Tensor:
+    """Cross-entropy of every bin: the object's class inside it, the background beside it.
+
+    Args:
+        logits: (R, K + 1, 28, 28) of a softmax over classes.
+        labels: (R,) int64, 1 to K. inside: (R, 28, 28) in [0, 1], a bin's share in the object.
+    """
+    if not len(labels):  # a batch of empty pictures
+        return logits.sum()
+    log_p = logits.log_softmax(dim=1)
+    own = log_p[torch.arange(len(labels)), labels]  # (R, 28, 28)
+    return -(inside * own + (1 - inside) * log_p[:, 0]).mean()
 
 
 class AsItIs(GeneralizedRCNNTransform):
@@ -187,6 +200,36 @@ def torchvision_model(
     return made
 
 
+def multinomial_losses(
+    model: TorchvisionMaskRCNN, images: list[Tensor], targets: list[dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """What torchvision's model returns in training, but for the mask loss.
+
+    Its own heads know the logistic one alone, so their steps are taken here one by one.
+    """
+    heads = model.roi_heads
+    batch, targets = model.transform(images, targets)
+    maps, sizes = model.backbone(batch.tensors), batch.image_sizes
+    regions, losses = model.rpn(batch, maps, targets)
+    regions, matched, labels, deltas = heads.select_training_samples(regions, targets)
+    known = heads.box_predictor(heads.box_head(heads.box_roi_pool(maps, regions, sizes)))
+    losses["loss_classifier"], losses["loss_box_reg"] = fastrcnn_loss(*known, labels, deltas)
+
+    positive = [label > 0 for label in labels]  # only they have masks
+    regions, matched, labels = (
+        [values[rows] for values, rows in zip(column, positive, strict=True)]
+        for column in (regions, matched, labels)
+    )
+    inside = [
+        project_masks_on_boxes(target["masks"], boxes, number, 2 * MASK_BINS)  # (r, 28, 28)
+        for target, boxes, number in zip(targets, regions, matched, strict=True)
+    ]
+    features = heads.mask_head(heads.mask_roi_pool(maps, regions, sizes))  # (R, 32, 14, 14)
+    logits = heads.mask_predictor(features)  # (R, K + 1, 28, 28)
+    losses["loss_mask"] = multinomial_loss(logits, torch.cat(labels), torch.cat(inside))
+    return losses
+
+
 class MaskRCNN(Detector):
     """A small Mask R-CNN of `num_classes` classes, the background not counted."""
 
@@ -202,6 +245,7 @@ class MaskRCNN(Detector):
         require(pooling in ("align", "pool"), "pooling", "'align' or 'pool'", repr(pooling))
         known = masks in ("sigmoid", "softmax", "agnostic")
         require(known, "masks", "'sigmoid', 'softmax' or 'agnostic'", repr(masks))
+        self.masks = masks
         self.model = torchvision_model(num_classes + 1, pooling, masks, smallest_px)
 
     def losses(self, samples: Sequence[Sample], generator: Generator) -> dict[str, Tensor]:
@@ -216,6 +260,8 @@ class MaskRCNN(Detector):
             }
             for _, truth in samples
         ]
+        if self.masks == "softmax":
+            return multinomial_losses(self.model, images, targets)
         return self.model(images, targets)
 
     @torch.inference_mode()

@@ -32,14 +32,17 @@ MEAN, STD = 0.5, 0.25  # of pixels in [0, 1]: grey becomes 0, which is what padd
 
 
 class Trunk(nn.Module):
-    """`TinyBody` to stride 4, then two blocks that keep the grid, as a dilated network does.
+    """`TinyBody` to stride 4, then two blocks that keep the grid.
 
     (N, 3, H, W) -> (N, 24, H/2, W/2) and (N, 96, H/4, W/4).
+
+    Args:
+        dilation: of the two blocks: a cell sees 47 px with 1, 79 px with 2.
     """
 
     fine_channels, channels, stride_px = 24, 96, 4
 
-    def __init__(self) -> None:
+    def __init__(self, dilation: int = 1) -> None:
         super().__init__()
         body = TinyBody(self.fine_channels)
         self.stem, self.stage = body.stem, body.stages[0]
@@ -50,6 +53,10 @@ class Trunk(nn.Module):
                 for before, after in zip(widths, widths[1:], strict=False)
             )
         )
+        for conv in self.deep.modules():
+            # torchvision's block refuses a dilation of its own
+            if isinstance(conv, nn.Conv2d) and conv.kernel_size == (3, 3):
+                conv.dilation = conv.padding = (dilation, dilation)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         fine = self.stem(image)  # (N, 3, H, W) -> (N, 24, H/2, W/2)
