@@ -327,18 +327,19 @@ def _run_convert(args: Args) -> int:
 def _check_ops(commands: Any) -> None:
     text = (
         "Every operator, implementation and dtype present, "
-        "against the NumPy reference in float64."
+        "against the NumPy reference in float64.\n"
+        "ptx: the GPU's code, executed on this CPU: its numbers, its faults and its costs."
     )
     example = "check-ops --device all"
     add = add_command(commands, "check-ops", _run_check_ops, text, example).add_argument
-    add("--device", choices=("cpu", "cuda", "all"), default="all")
+    add("--device", choices=("cpu", "cuda", "all", "ptx"), default="all")
     add("--json", metavar="FILE", help="also write the table here")
 
 
 def _run_check_ops(args: Args) -> int:
-    from .commands import check_ops
+    from .commands import check_ops, check_ptx
 
-    return check_ops.run(args)
+    return check_ptx.run(args) if args.device == "ptx" else check_ops.run(args)
 
 
 def _doctor(commands: Any) -> None:

@@ -492,11 +492,10 @@ def guarded(tensor: torch.Tensor, allocated: list) -> torch.Tensor:
     return inner.view(tensor.shape)
 
 
-def word(argument: int | float) -> int:
+def word(argument: torch.Tensor | int | float) -> int:
     """The 64 bits that a launch passes to the driver."""
-    return struct.unpack(
-        "q", struct.pack("d" if isinstance(argument, float) else "q", argument)
-    )[0]
+    number = argument.data_ptr() if isinstance(argument, torch.Tensor) else argument
+    return struct.unpack("q", struct.pack("d" if isinstance(number, float) else "q", number))[0]
 
 
 @pytest.fixture
@@ -504,16 +503,14 @@ def device(emulator, monkeypatch):
     """`ops.cuda` with its launches led to the emulator: CPU tensors play those of a device."""
     launched, allocated, new_empty = [], [], torch.Tensor.new_empty
 
-    def launch(kernel, parameters, like, shape, *arguments):
-        words = [
-            struct.unpack("q", struct.pack("d" if isinstance(a, float) else "q", a))[0]
-            for a in arguments
-        ]
+    def launch(call):
+        kernel, parameters = call.kernel, call.parameters
+        words = [word(argument) for argument in call.arguments]
         code = emulator.emulate(
             kernel.encode(),
-            cpu.DTYPES[like.dtype],
+            cpu.DTYPES[call.tensors[0].dtype],
             parameters[0] if parameters else 0,
-            (ctypes.c_int64 * 4)(*shape),
+            (ctypes.c_int64 * 4)(*call.launch),
             (ctypes.c_int64 * len(words))(*words),
             ctypes.c_int64(len(words)),
         )
@@ -749,4 +746,4 @@ def test_a_missing_header_names_the_package_to_install(monkeypatch):
     with pytest.raises(
         RuntimeError, match="cuda_fp16.h not found: install nvidia-cuda-runtime"
     ):
-        cuda._header_folder("cuda_fp16.h")
+        cuda.header_folder("cuda_fp16.h")

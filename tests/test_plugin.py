@@ -21,7 +21,7 @@ from conftest import ROOT
 from exported import needs_rtx
 from tensormask_export import contract
 from tensormask_export.engine import plugin, python_plugin
-from test_kernels import CASES, FORMS, cells, draw, error, out_shape
+from test_kernels import CASES, FORMS, cells, draw, error, out_shape, word
 from tolerances import OP_REL
 
 from tensormask_edu import reference
@@ -110,12 +110,9 @@ def torch_launches(monkeypatch):
     """Launches of `ops.cuda`, as the emulator lists them; nothing runs."""
     launches = []
 
-    def launch(kernel, parameters, like, shape, *arguments):
-        words = [
-            struct.unpack("q", struct.pack("d" if isinstance(a, float) else "q", a))[0]
-            for a in arguments
-        ]
-        launches.append((shape.blocks, shape.threads, shape.shared_bytes, *words))
+    def launch(call):
+        blocks, threads, shared_bytes, _ = call.launch
+        launches.append((blocks, threads, shared_bytes, *map(word, call.arguments)))
 
     monkeypatch.setattr(cuda, "_launch", launch)
     return launches
@@ -405,16 +402,11 @@ def test_the_python_plugin_computes_in_tensorrts_memory(
         assert np.dtype(kind) == memory[address].numpy().dtype
         return memory[address]
 
-    def launch(kernel, parameters, like, launched, *arguments):
-        words = [
-            struct.unpack("q", struct.pack("d" if isinstance(a, float) else "q", a))[0]
-            for a in arguments
-        ]
-        kind = (kernel.encode(), cpu.DTYPES[like.dtype], parameters[0] if parameters else 0)
-        assert (
-            emulator.emulate(*kind, longs(*launched), longs(*words), ctypes.c_int64(len(words)))
-            == 0
-        )
+    def launch(call):
+        words = longs(*map(word, call.arguments))
+        kind = cpu.DTYPES[call.tensors[0].dtype], call.parameters[0] if call.parameters else 0
+        run = (call.kernel.encode(), *kind, longs(*call.launch), words)
+        assert emulator.emulate(*run, ctypes.c_int64(len(words))) == 0
 
     streams = []
     monkeypatch.setattr(cuda, "_launch", launch)

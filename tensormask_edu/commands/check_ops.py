@@ -4,7 +4,7 @@ Each case is computed in float64 by `reference/` from the inputs *as rounded* to
 what remains is the implementation's own error. Compared are values, gradients (against the
 transposed reference), and bits of two runs. Needs PyTorch and NumPy only.
 
-next: commands/doctor.py
+next: commands/check_ptx.py
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _swap(why: str, shape: Shape, lam: int, pad: float = -6.0, **more: bool) -> 
     return [Case(op, why, shape, arguments, **more) for op in KERNEL_OPS]
 
 
-LAM_2 = {"lam": 2, "pad_value": -6.0}
+LAM_1, LAM_2 = {"lam": 1}, {"lam": 2, "pad_value": -6.0}
 SWAP_CASES = (
     *_swap("odd V, lam 1: a pure shift, one tap", (1, 3, 3, 6, 9), 1),
     *_swap("even V, lam 1: half a cell of shift, neighbours averaged", (1, 2, 2, 5, 6), 1),
@@ -82,6 +82,10 @@ SWAP_CASES = (
     *_swap("one column", (1, 2, 3, 6, 1), 2),
     *_swap("the paper's sides, 15 and 11", (1, 15, 11, 4, 5), 4),
     *_swap("the top level's lam", (1, 2, 1, 33, 9), 32, 0.0),
+    *_swap("more bins than one walk of a GPU's block", (1, 2, 17, 2, 4), 2),
+    *_swap("the first four columns half outside", (1, 2, 5, 3, 8), 1),
+    Case("swap_align2nat", "rows as wide as several blocks", (1, 1, 2, 2, 800), LAM_1),
+    Case("swap_align2nat", "cells as wide as a block", (1, 1, 1, 30, 61), {"lam": 60}),
     *_swap("strides of channels-last memory", (2, 3, 3, 6, 8), 2, strided=True),
     *_swap("no images", (0, 3, 3, 4, 4), 2),
     *_swap("no rows", (1, 3, 3, 0, 4), 2),

@@ -10,7 +10,7 @@ before). The functions trust their arguments: the public op checks them once. So
 `plugins/swap_align2nat/gpu/kernels.cu`. No compiler is needed on the user's machine, only
 cuda-core, nvidia-cuda-nvrtc and, for 16-bit types, nvidia-cuda-runtime.
 
-next: masks.py
+next: ops/ptx/text.py
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import io
 import json
 import os
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,16 +50,8 @@ def forward(x: Tensor, lam: int, pad_value: float, out: Tensor | None = None) ->
     n, v, u, height, width = x.shape
     if out is None:
         out = x.new_empty(n, lam * v, lam * u, -(-height // lam), -(-width // lam))
-    if not out.numel():
-        return out
-    columns = columns_at_once(x)
-    # The kernel's parameters in their order; float(): 64 bits like all the others.
-    launch = forward_launch(x.shape, lam, columns, x.element_size())
-    arguments = (x.data_ptr(), out.data_ptr(), float(pad_value), *x.shape, lam)
-    if launch.blocks:  # a tile fits
-        _launch("forward_tiles", (columns,), x, launch, *arguments, launch.tile)
-    else:
-        _launch("forward_elements", (), x, element_launch(out.numel()), *arguments)
+    if out.numel():
+        _launch(next(forward_calls(x, lam, pad_value, out)))
     return out
 
 
@@ -67,14 +60,8 @@ def backward(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
     grad = grad.contiguous()
     n, fine_v, fine_u = grad.shape[:3]
     grad_x = grad.new_empty(n, fine_v // lam, fine_u // lam, height, width)
-    if not grad_x.numel():
-        return grad_x
-    launch = backward_launch(grad_x.shape, lam, grad.element_size())
-    arguments = (grad.data_ptr(), grad_x.data_ptr(), *grad_x.shape, lam)
-    if launch.blocks:
-        _launch("backward_tiles", (), grad, launch, *arguments, launch.tile)
-    else:
-        _launch("backward_elements", (), grad, element_launch(grad_x.numel()), *arguments)
+    if grad_x.numel():
+        _launch(next(backward_calls(grad, lam, grad_x)))
     return grad_x
 
 
@@ -87,9 +74,7 @@ def forward_windows(
     if out is None:
         out = x.new_empty(len(index), lam * v, lam * u)
     if out.numel():
-        pointers = (x.data_ptr(), index.data_ptr(), out.data_ptr())
-        arguments = (*pointers, float(pad_value), *x.shape, lam, len(index))
-        _launch("forward_windows", (), x, element_launch(out.numel()), *arguments)
+        _launch(next(forward_windows_calls(x, lam, index, pad_value, out)))
     return out
 
 
@@ -100,19 +85,76 @@ def backward_windows(
     grad, index = grad.contiguous(), index.contiguous()
     # Zeros: what no window reads is not visited where windows are few.
     grad_x = grad.new_zeros(tuple(input_shape))
-    count, size = len(index), grad_x.numel()
-    if not count or not size:
-        return grad_x
-    start, order = cell_lists(index, input_shape, lam)
-    lists = (start.data_ptr(), order.data_ptr(), grad_x.data_ptr())
-    read = count * elements_read(input_shape, lam)
-    if read < size:  # one thread per element that a window reads, else one per element
-        arguments = (grad.data_ptr(), index.data_ptr(), *lists, *input_shape, lam, count)
-        _launch("backward_few_windows", (), grad, element_launch(read), *arguments)
-    else:
-        arguments = (grad.data_ptr(), *lists, *input_shape, lam)
-        _launch("backward_windows", (), grad, element_launch(size), *arguments)
+    if len(index) and grad_x.numel():
+        _launch(next(backward_windows_calls(grad, lam, index, grad_x)))
     return grad_x
+
+
+# --- the kernels behind them ------------------------------------------------------------------
+
+
+class Call(NamedTuple):
+    """A kernel with its launch and its arguments, of which the last tensor is written."""
+
+    kernel: str  # its name in kernels.cu
+    parameters: tuple[int, ...]  # of the template, behind the type
+    launch: Launch
+    # In the kernel's order: tensors go as addresses, and all as 64 bits.
+    arguments: tuple[Tensor | float | int, ...]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The tensors among the arguments."""
+        return [argument for argument in self.arguments if isinstance(argument, Tensor)]
+
+    @property
+    def spelled(self) -> str:
+        """The kernel's name with its template's arguments, as NVRTC is told it."""
+        return _spelled(self.kernel, self.tensors[0].dtype, self.parameters)
+
+
+def forward_calls(x: Tensor, lam: int, pad_value: float, out: Tensor) -> Iterator[Call]:
+    """Every kernel that can compute `forward` of these tensors, the best one first."""
+    arguments = (x, out, float(pad_value), *x.shape, lam)
+    for columns in (4, 1):
+        launch = forward_launch(x.shape, lam, columns, x.element_size())
+        if launch.blocks and columns <= columns_at_once(x):  # a tile fits
+            yield Call("forward_tiles", (columns,), launch, (*arguments, launch.tile))
+    yield Call("forward_elements", (), element_launch(out.numel()), arguments)
+
+
+def backward_calls(grad: Tensor, lam: int, grad_x: Tensor) -> Iterator[Call]:
+    """Every kernel that can compute `backward` of these tensors, the best one first."""
+    launch = backward_launch(grad_x.shape, lam, grad.element_size())
+    arguments = (grad, grad_x, *grad_x.shape, lam)
+    if launch.blocks:
+        yield Call("backward_tiles", (), launch, (*arguments, launch.tile))
+    yield Call("backward_elements", (), element_launch(grad_x.numel()), arguments)
+
+
+def forward_windows_calls(
+    x: Tensor, lam: int, index: Tensor, pad_value: float, out: Tensor
+) -> Iterator[Call]:
+    """The kernel that computes `forward_windows`."""
+    arguments = (x, index, out, float(pad_value), *x.shape, lam, len(index))
+    yield Call("forward_windows", (), element_launch(out.numel()), arguments)
+
+
+def backward_windows_calls(
+    grad: Tensor, lam: int, index: Tensor, grad_x: Tensor
+) -> Iterator[Call]:
+    """Both kernels that compute `backward_windows` into zeros, the better one first."""
+    shape, count = grad_x.shape, len(index)
+    start, order = cell_lists(index, shape, lam)
+    read = count * elements_read(shape, lam)
+    few = (grad, index, start, order, grad_x, *shape, lam, count)
+    every = (grad, start, order, grad_x, *shape, lam)
+    # One thread per element that a window reads, else one per element.
+    calls = [
+        Call("backward_few_windows", (), element_launch(read), few),
+        Call("backward_windows", (), element_launch(grad_x.numel()), every),
+    ]
+    yield from calls if read < grad_x.numel() else reversed(calls)
 
 
 def cell_lists(index: Tensor, shape: tuple[int, ...], lam: int) -> tuple[Tensor, Tensor]:
@@ -248,7 +290,7 @@ def available() -> tuple[bool, str]:
         _program(torch.float32, architecture)
     except Exception as error:  # whatever NVRTC or the driver objects to is the reason
         return False, f"compiling or loading the kernels for {architecture} failed: {error}"
-    return True, f"compiled with NVRTC {_nvrtc_version()} for {architecture}"
+    return True, f"compiled with NVRTC {nvrtc_version()} for {architecture}"
 
 
 def status() -> str:
@@ -295,13 +337,12 @@ def _spelled(kernel: str, dtype: torch.dtype, parameters: tuple[int, ...]) -> st
     return f"swap_align2nat::{kernel}<{', '.join([TYPES[dtype][0], *map(str, parameters)])}>"
 
 
-def _launch(
-    kernel: str, parameters: tuple[int, ...], like: Tensor, launch: Launch, *arguments: Any
-) -> None:
+def _launch(call: Call) -> None:
     """Queues one kernel on the current stream; pointers and sizes go as 64-bit integers."""
     from cuda.core import LaunchConfig, Stream
     from cuda.core import launch as queue
 
+    like, launch = call.tensors[0], call.launch
     with torch.cuda.device(like.device):
         program = _program(like.dtype, _architecture(like.device.index))
         # PyTorch's own stream: the kernel comes after what made its input.
@@ -309,7 +350,8 @@ def _launch(
         config = LaunchConfig(
             grid=launch.blocks, block=launch.threads, shmem_size=launch.shared_bytes
         )
-        queue(stream, config, program[_spelled(kernel, like.dtype, parameters)], *arguments)
+        words = (a.data_ptr() if isinstance(a, Tensor) else a for a in call.arguments)
+        queue(stream, config, program[call.spelled], *words)
 
 
 def _architecture(device: int) -> str:
@@ -336,10 +378,10 @@ def _key(dtype: torch.dtype, architecture: str) -> str:
     versions = [importlib.metadata.version(name) for name in ("cuda-core", "cuda-bindings")]
     folder = build.kernel_folder()
     sources = [(folder / name).read_text() for name in ("core.h", "gpu/kernels.cu")]
-    return build.key(*versions, *sources, _nvrtc_version(), str(dtype), architecture)
+    return build.key(*versions, *sources, nvrtc_version(), str(dtype), architecture)
 
 
-def _nvrtc_version() -> str:
+def nvrtc_version() -> str:
     from cuda.bindings import nvrtc
 
     return ".".join(str(part) for part in nvrtc.nvrtcVersion()[1:])
@@ -354,7 +396,7 @@ def _compile(dtype: torch.dtype, architecture: str) -> tuple[bytes, dict[str, st
         name="kernels.cu",
         arch=architecture,
         std="c++17",
-        include_path=[str(folder), *([_header_folder(HEADERS[macro])] if macro else [])],
+        include_path=[str(folder), *([header_folder(HEADERS[macro])] if macro else [])],
         define_macro=[macro] if macro else None,
         ptxas_options=["-v"],
     )
@@ -365,7 +407,7 @@ def _compile(dtype: torch.dtype, architecture: str) -> tuple[bytes, dict[str, st
     return bytes(binary.code), symbols, log.getvalue()
 
 
-def _header_folder(header: str) -> str:
+def header_folder(header: str) -> str:
     """The folder of a CUDA header: of nvidia-cuda-runtime, else of a toolkit here."""
     for folder in _header_candidates():
         if (folder / header).is_file():

@@ -324,6 +324,8 @@ struct ColumnReader {
       for (int t = 0; t < LINES; ++t) {
         if (t < ROWS || pairs_y)
           vector[i][t] = *reinterpret_cast<const Vector*>(moved(from, offset[i][t]));
+        else
+          vector[i][t] = vector[i][t - 1];  // not used, but converted below
         right[i][t] = right_there ? A(moved(from, offset[i][t])[COLUMNS]) : pad;
       }
 #pragma unroll

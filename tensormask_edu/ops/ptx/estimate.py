@@ -1,0 +1,108 @@
+"""How long a GPU takes at least, from what a launch moved and issued: a model to be refuted.
+
+Four parts of the machine work at once, and the slowest decides:
+
+    hbm     every byte of the tensors once, at the memory's bandwidth
+    l2      sectors that blocks load, each once per block, and all that they store
+    issue   instructions of warps; four schedulers per multiprocessor start one a cycle each
+    l1      4 sectors of global memory, or a wave of shared memory, a cycle and multiprocessor
+
+It counts on L2 to hold what neighbouring blocks share, and leaves out latency, the last wave of
+blocks and what the assembler makes of the PTX (1.2 to 1.3 instructions of one). So a time below
+it refutes the model; one far above says that something else binds. `share` is the part of hbm
+in it: 1 where memory alone decides.
+
+next: masks.py
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..cuda import Call
+from .execute import Run
+
+SECTOR_BYTES = 32
+SCHEDULERS = 4  # per multiprocessor
+SECTORS_A_CYCLE = 4
+
+
+class Card(NamedTuple):
+    """What a GPU can do in a second. l2_bytes: assumed, no maker says it."""
+
+    multiprocessors: int
+    cycles: float
+    hbm_bytes: float
+    l2_bytes: float = 5.5e12
+
+
+CARDS = {"H100": Card(132, 1.7e9, 3.35e12), "H200": Card(132, 1.7e9, 4.8e12)}
+
+
+class Estimate(NamedTuple):
+    """Seconds that each part of the machine needs."""
+
+    hbm: float
+    l2: float
+    issue: float
+    l1: float
+
+    @property
+    def bound(self) -> str:
+        """The part that decides."""
+        return max(self._fields, key=lambda part: float(getattr(self, part)))
+
+    @property
+    def share(self) -> float:
+        """Of the bandwidth that the memory has: 1 is all of it."""
+        return self.hbm / max(self)
+
+
+def estimate(call: Call, run: Run, card: Card, every: int = 1) -> Estimate:
+    """The model's times for a call of which every `every`-th block was executed."""
+    counts, whole = run.counts, scale(call, every)
+    needed = sum(tensor.nbytes for tensor in call.tensors)
+    in_l2 = whole * SECTOR_BYTES * (counts.loaded_by_blocks + counts.global_store.moved)
+    sectors = counts.global_load.moved + counts.global_store.moved
+    waves = counts.shared_load.moved + counts.shared_store.moved
+    cycles = card.multiprocessors * card.cycles
+    return Estimate(
+        needed / card.hbm_bytes,
+        in_l2 / card.l2_bytes,
+        whole * counts.instructions / (SCHEDULERS * cycles),
+        whole * (sectors / SECTORS_A_CYCLE + waves) / cycles,
+    )
+
+
+def scale(call: Call, every: int) -> float:
+    """Blocks of the grid per executed block."""
+    return call.launch.blocks / -(-call.launch.blocks // every)
+
+
+def figures(call: Call, run: Run, every: int = 1) -> dict[str, float | int | str]:
+    """What a launch cost per element and byte, and what each card's estimate is bound by.
+
+    Elements: of the largest tensor. Traffic is relative to the bytes that are read and written,
+    waves of shared memory to the fewest.
+    """
+    counts, whole = run.counts, scale(call, every)
+    read, written = call.tensors[0], call.tensors[-1]
+    elements = max(read.numel(), written.numel())
+    waves = counts.shared_load.moved + counts.shared_store.moved
+    fewest = counts.shared_load.fewest + counts.shared_store.fewest
+    found: dict[str, float | int | str] = {
+        "blocks": call.launch.blocks,
+        "threads": call.launch.threads,
+        "shared_bytes": call.launch.shared_bytes,
+        # of a warp's 32 lanes each, as if all took part
+        "instructions": whole * counts.instructions * 32 / elements,
+        "lanes": counts.lanes / counts.instructions,
+        "loaded": whole * counts.loaded_by_blocks * SECTOR_BYTES / read.nbytes,
+        "stored": whole * counts.global_store.moved * SECTOR_BYTES / written.nbytes,
+        "waves": waves / fewest if fewest else 1.0,
+    }
+    for name, card in CARDS.items():
+        parts = estimate(call, run, card, every)
+        found |= {f"{name}_share": parts.share, f"{name}_bound": parts.bound}
+        found |= {f"{name}_us": 1e6 * max(parts)}
+    return found
