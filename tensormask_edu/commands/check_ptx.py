@@ -143,7 +143,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report as text: right or wrong, then what it costs, then every fault's first place."""
+    """The report as text: right or wrong, what it costs, and where the first faults are."""
     lines = [text_table([RESULT_HEAD, *map(_result_cells, report["results"])])]
     if report["costs"]:
         lines += ["", f"at {PAPER}, from {SAMPLED} blocks; shares of the memory's bandwidth:"]

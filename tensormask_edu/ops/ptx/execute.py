@@ -143,7 +143,7 @@ def _longs(numbers: object) -> np.ndarray:
 
 
 def _at(array: np.ndarray) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
+    return array.ctypes.data_as(ctypes.c_void_p)  # keeps the array for as long as itself
 
 
 def _sentence(
