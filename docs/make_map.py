@@ -40,6 +40,7 @@ OTHERS = {
     "plugins/swap_align2nat/": "Native: core.h, and plain.cu, the kernel to read first",
     "  cpu/": "The library for this processor",
     "  gpu/": "The CUDA kernels, of the torch op and the plugin alike",
+    "  ptx/": "A GPU's code, executed on a CPU",
     "  tensorrt/": "The plugin",
     "notebooks/": "The lessons",
     "tests/": "What holds, and where from; gpu/ needs a GPU, mutation/ tests them",

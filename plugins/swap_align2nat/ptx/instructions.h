@@ -90,12 +90,14 @@ class Table {
     add<S, S, uint32_t>("shr.s" + width,
                         [](S a, uint32_t by) { return a >> std::min(by, BITS - 1); });
     // The lowest `length` bits of a in the place of those of b from `at` on.
-    add<U, U, U, uint32_t, uint32_t>("bfi.b" + width, [](U a, U b, uint32_t at, uint32_t length) {
-      at &= 255, length &= 255;
-      if (at >= BITS || length == 0) return b;
-      const U ones = length >= BITS ? U(~U(0)) : U((U(1) << length) - 1), mask = U(ones << at);
-      return U((b & ~mask) | (U(a << at) & mask));
-    });
+    add<U, U, U, uint32_t, uint32_t>(
+        "bfi.b" + width, [](U a, U b, uint32_t at, uint32_t length) {
+          at &= 255, length &= 255;
+          if (at >= BITS || length == 0) return b;
+          const U ones = length >= BITS ? U(~U(0)) : U((U(1) << length) - 1);
+          const U mask = U(ones << at);
+          return U((b & ~mask) | (U(a << at) & mask));
+        });
   }
 
   template <class T>
@@ -166,8 +168,8 @@ class Table {
   }
 
   void conversions() {
-    between<uint16_t>("u16"), between<int16_t>("s16"), between<uint32_t>("u32");
-    between<int32_t>("s32"), between<uint64_t>("u64"), between<int64_t>("s64");
+    between<uint32_t>("u32"), between<int32_t>("s32");
+    between<uint64_t>("u64"), between<int64_t>("s64");
     convert<double, float>("f64", "f32");
     convert<float, double>("rn.f32", "f64");
     convert<float, Half>("f32", "f16");
@@ -183,7 +185,6 @@ class Table {
   // An integer type to the others, and to floating point.
   template <class From>
   void between(const std::string& from) {
-    convert<uint16_t, From>("u16", from), convert<int16_t, From>("s16", from);
     convert<uint32_t, From>("u32", from), convert<int32_t, From>("s32", from);
     convert<uint64_t, From>("u64", from), convert<int64_t, From>("s64", from);
     convert<float, From>("rn.f32", from), convert<double, From>("rn.f64", from);
