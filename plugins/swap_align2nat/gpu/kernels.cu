@@ -173,34 +173,67 @@ __device__ T* moved(T* base, unsigned bytes) {
   return reinterpret_cast<T*>(reinterpret_cast<char*>(base) + bytes);
 }
 
+// a * b + c in one rounding, as `Blend` is compiled for a device.
+#if defined(__CUDACC__)
+__device__ inline float fused(float a, float b, float c) { return fmaf(a, b, c); }
+__device__ inline double fused(double a, double b, double c) { return fma(a, b, c); }
+#else
+template <class A>
+A fused(A a, A b, A c) {
+  return a * b + c;
+}
+#endif
+
+// Bits first..last of a mask of `count`, those of them that it has.
+SWAP_HD int bits_between(int first, int last, int count) {
+  if (first < 0) first = 0;
+  if (last >= count) last = count - 1;
+  return first > last ? 0 : int((2u << last) - (1u << first));
+}
+
 SWAP_HD int nearest(int i, int extent) { return i < 0 ? 0 : i < extent ? i : extent - 1; }
 
 // The output side of a shape, in the registers that it deserves.
 struct Outputs {
-  int lam, lead, fine_v, fine_u, cells_y, cells_x;
+  int lam, lead, bins_u, fine_v, fine_u, cells_y, cells_x;
   Index plane;
 
   __device__ explicit Outputs(const Shape& s)
       : lam(int(s.lam)),
         lead(int(s.vy().lead())),
+        bins_u(int(s.U)),
         fine_v(int(s.vy().fine_bins())),
         fine_u(int(s.ux().fine_bins())),
         cells_y(int(s.vy().coarse_cells())),
         cells_x(int(s.ux().coarse_cells())),
         plane(Index(cells_y) * cells_x) {}
 
-  // Bit t: (u + lam*t, x - t) is an output's, for t < count.
-  __device__ int steps_inside(int count, int u, int x) const {
-    int steps = 0;
-    for (int t = 0; t < count; ++t)
-      if (inside(u + lam * t, fine_u) && inside(x - t, cells_x)) steps |= 1 << t;
-    return steps;
+  // Bit t: the place `phase` of group p + t along u, at cell x - t, is an output's.
+  __device__ int steps_inside(int count, int p, int phase, int x) const {
+    // Of groups 0 and U each has a part inside: phases from the lead on, and those before it.
+    const int first = phase < lead ? 1 - p : -p, last = first + bins_u - 1;
+    return bits_between(x >= cells_x + first ? x - cells_x + 1 : first, x < last ? x : last,
+                        count);
   }
 
   // From a step of the walk to the next: group p + 1 at the same slot.
   __device__ Index next_group_u() const { return lam * plane - 1; }
   __device__ Index next_group_v() const { return lam * fine_u * plane - cells_x; }
 };
+
+// Sums as they are stored.
+template <class T, int COUNT>
+struct Rounded {
+  T value[COUNT];
+};
+
+template <class T, class A, int COUNT>
+__device__ Rounded<T, COUNT> rounded(const A (&sum)[COUNT]) {
+  Rounded<T, COUNT> result;
+#pragma unroll
+  for (int k = 0; k < COUNT; ++k) result.value[k] = T(sum[k]);
+  return result;
+}
 
 // COUNT values of each column of a tile, in shared memory.
 template <class T, int COUNT>
@@ -216,9 +249,9 @@ struct Stage {
   __device__ Stage(unsigned char* shared, int places, int t)
       : words(reinterpret_cast<Word*>(shared) + (t & 1) * places * STRIDE) {}
 
-  __device__ void store(int place, const T (&value)[COUNT]) const {
+  __device__ void store(int place, const Rounded<T, COUNT>& values) const {
     Word word[WORDS];
-    memcpy(word, value, BYTES);
+    memcpy(word, values.value, BYTES);
 #pragma unroll
     for (int k = 0; k < WORDS; ++k) words[place * STRIDE + k] = word[k];
   }
@@ -235,8 +268,9 @@ struct Stage {
 
 // Reads COLUMNS neighbouring columns of one bin along u: the box means, and the blend along v,
 // of the block's groups and slots, short of the factor 1/2 per axis. With COLUMNS > 1 they are
-// inside or outside together.
-template <class T, int COLUMNS>
+// inside or outside together. EVEN: lam is even, so that both axes have two taps and no weight
+// is zero: nothing has to be asked.
+template <class T, int COLUMNS, bool EVEN>
 struct ColumnReader {
   using A = Acc<T>;
   static constexpr int ROWS = FORWARD_ROWS, TAPS = GROUPS + 1, LINES = ROWS + 1;
@@ -252,16 +286,19 @@ struct ColumnReader {
   // Bytes from there; what is outside is led inside, to be ignored.
   unsigned offset[TAPS][LINES];
   int taps_there = 0;  // a bit per tap and line
-  bool columns_there, right_there, pairs_x, pairs_y;
+  bool columns_there, right_there, half_x, half_y;
   A pad;
   Blend<A> blend[ROWS];
+
+  __device__ bool pairs_x() const { return EVEN || half_x; }
+  __device__ bool pairs_y() const { return EVEN || half_y; }
 
   __device__ ColumnReader(const T* input, const Shape& s, A pad_value, int n, int first_v,
                           int first_slot, int x)
       : columns_there(inside(x, int(s.W))),
         right_there(s.ux().half_cell() && inside(x + COLUMNS, int(s.W))),
-        pairs_x(s.ux().half_cell()),
-        pairs_y(s.vy().half_cell()),
+        half_x(s.ux().half_cell()),
+        half_y(s.vy().half_cell()),
         pad(pad_value) {
     const int V = int(s.V), H = int(s.H), lam = int(s.lam), bin = int(s.U * s.H * s.W),
               W = int(s.W);
@@ -281,11 +318,10 @@ struct ColumnReader {
 #pragma unroll
     for (int r = 0; r < ROWS; ++r)
       blend[r] =
-          blend_at<A>((first_slot + r) % lam, lam, A(1) / A((1 + pairs_x) * (1 + pairs_y)));
+          blend_at<A>((first_slot + r) % lam, lam, A(1) / A((1 + half_x) * (1 + half_y)));
   }
 
-  // from: `base` moved to the bin. Not wanted: the bin is outside, or none of its outputs is
-  // inside.
+  // from: `base` moved to the bin. Not wanted: the bin is outside.
   __device__ void read(const T* from, bool wanted, Blended& blended) const {
     A sum[TAPS][LINES][COLUMNS];
     if (wanted && columns_there)
@@ -297,9 +333,9 @@ struct ColumnReader {
       for (int k = 0; k < TAPS * LINES; ++k)
 #pragma unroll
         for (int c = 0; c < COLUMNS; ++c)
-          if (!(taps_there >> k & 1)) sum[k / LINES][k % LINES][c] = pairs_x ? 2 * pad : pad;
+          if (!(taps_there >> k & 1)) sum[k / LINES][k % LINES][c] = pairs_x() ? 2 * pad : pad;
     }
-    if (pairs_y) {
+    if (pairs_y()) {
 #pragma unroll
       for (int k = 0; k < TAPS * ROWS; ++k)
 #pragma unroll
@@ -309,9 +345,12 @@ struct ColumnReader {
 #pragma unroll
     for (int k = 0; k < GROUPS * ROWS; ++k)
 #pragma unroll
-      for (int c = 0; c < COLUMNS; ++c)
+      for (int c = 0; c < COLUMNS; ++c) {
+        const A lower = sum[k / ROWS][k % ROWS][c], upper = sum[k / ROWS + 1][k % ROWS][c];
+        const Blend<A>& of = blend[k % ROWS];
         blended.of[c][k] =
-            blend[k % ROWS](sum[k / ROWS][k % ROWS][c], sum[k / ROWS + 1][k % ROWS][c]);
+            EVEN ? fused(of.upper, upper, of.lower * lower) : of(lower, upper);
+      }
   }
 
   // All loads first, so that they are under way together.
@@ -321,19 +360,25 @@ struct ColumnReader {
 #pragma unroll
     for (int i = 0; i < TAPS; ++i)
 #pragma unroll
-      for (int t = 0; t < LINES; ++t) {
-        if (t < ROWS || pairs_y)
+      for (int t = 0; t < LINES; ++t)
+        if (t < ROWS || pairs_y())
           vector[i][t] = *reinterpret_cast<const Vector*>(moved(from, offset[i][t]));
         else
           vector[i][t] = vector[i][t - 1];  // not used, but converted below
-        right[i][t] = right_there ? A(moved(from, offset[i][t])[COLUMNS]) : pad;
-      }
+    if (right_there) {
+#pragma unroll
+      for (int k = 0; k < TAPS * LINES; ++k)
+        right[k / LINES][k % LINES] = A(moved(from, offset[k / LINES][k % LINES])[COLUMNS]);
+    } else {
+#pragma unroll
+      for (int k = 0; k < TAPS * LINES; ++k) right[k / LINES][k % LINES] = pad;
+    }
 #pragma unroll
     for (int k = 0; k < TAPS * LINES; ++k)
 #pragma unroll
       for (int c = 0; c < COLUMNS; ++c)
         sum[k / LINES][k % LINES][c] = A(vector[k / LINES][k % LINES].value[c]);
-    if (pairs_x) {
+    if (pairs_x()) {
 #pragma unroll
       for (int k = 0; k < TAPS * LINES; ++k) {
         A(&of)[COLUMNS] = sum[k / LINES][k % LINES];
@@ -352,7 +397,7 @@ struct ColumnReader {
 #pragma unroll
       for (int t = 0; t < LINES; ++t) {
 #pragma unroll
-        for (int c = 0; c < COLUMNS; ++c) sum[i][t][c] = pairs_x ? 2 * pad : pad;
+        for (int c = 0; c < COLUMNS; ++c) sum[i][t][c] = pairs_x() ? 2 * pad : pad;
         if (wanted && right_there)
           sum[i][t][COLUMNS - 1] = pad + A(moved(from, offset[i][t])[COLUMNS]);
       }
@@ -364,7 +409,7 @@ struct ColumnReader {
 // phase give both positions.
 template <class T, int PLACES>
 struct RunWriter {
-  static constexpr int ROWS = FORWARD_ROWS, VALUES = GROUPS * ROWS;
+  static constexpr int ROWS = FORWARD_ROWS, VALUES = GROUPS * ROWS, ALL = (1 << VALUES) - 1;
   static_assert(PLACES * STEPS <= 32, "the steps of all places fit one mask");
 
   T* to;                  // moves on by a group per step
@@ -394,9 +439,10 @@ struct RunWriter {
     for (int c = 0; c < PLACES; ++c) {
       const int number = int(threadIdx.x) + c * int(blockDim.x), cell = number % tile;
       phase[c] = number / tile;
-      const int first_u = lam * first_pu + phase[c] - o.lead,
-                first_x = first_cell + cell - first_pu;
-      if (phase[c] < lam) steps_there |= o.steps_inside(STEPS, first_u, first_x) << c * STEPS;
+      if (phase[c] < lam)
+        steps_there |=
+            o.steps_inside(STEPS, first_pu, phase[c], first_cell + cell - first_pu)
+            << c * STEPS;
     }
   }
 
@@ -410,6 +456,11 @@ struct RunWriter {
       T* const first = to + unsigned(number + phase[c] * out_per_phase);
       T result[VALUES];
       stage.load(number + phase[c] * stage_per_phase, result);
+      if (lines_there == ALL) {
+#pragma unroll
+        for (int k = 0; k < VALUES; ++k) *moved(first, line[k]) = result[k];
+        continue;
+      }
 #pragma unroll
       for (int k = 0; k < VALUES; ++k)
         if (lines_there >> k & 1) *moved(first, line[k]) = result[k];
@@ -417,26 +468,22 @@ struct RunWriter {
   }
 };
 
-// COLUMNS > 1: W is a multiple of it and the input aligned to COLUMNS values.
-template <class T, int COLUMNS>
-__global__ void __launch_bounds__(FORWARD_THREADS, SWAP_FORWARD_BLOCKS)
-    forward_tiles(const T* __restrict__ input, T* __restrict__ out, double pad_value, Index N,
-                  Index V, Index U, Index H, Index W, Index lam_, Index tile_) {
+template <class T, int COLUMNS, bool EVEN>
+__device__ void walk_forward(unsigned char* shared, const T* __restrict__ input,
+                             T* __restrict__ out, double pad_value, const Shape& s, int tile) {
   using A = Acc<T>;
-  using Reader = ColumnReader<T, COLUMNS>;
+  using Reader = ColumnReader<T, COLUMNS, EVEN>;
   constexpr int ROWS = FORWARD_ROWS, VALUES = GROUPS * ROWS;
-  SWAP_SHARED(shared);
-  const Shape s{N, V, U, H, W, lam_};
   const Outputs o(s);
-  const int lam = o.lam, tile = int(tile_), pitch = tile | 1;
+  const int lam = o.lam, U = int(s.U), pitch = tile | 1;
 
   BlockDigits block{blockIdx.x};
-  const int first_pu = STEPS * block.next(quotient_up(U + 1, STEPS));
-  const int first_pv = GROUPS * block.next(quotient_up(V + 1, GROUPS));
+  const int first_pu = STEPS * block.next(quotient_up(s.U + 1, STEPS));
+  const int first_pv = GROUPS * block.next(quotient_up(s.V + 1, GROUPS));
   const int first_cell = first_pu + tile * block.next(quotient_up(o.cells_x + STEPS - 1, tile));
   const int first_slot =
       lam * first_pv + ROWS * block.next(quotient_up(lam * (o.cells_y + GROUPS - 1), ROWS));
-  const int n = block.rest, steps = first_pu + STEPS <= U ? STEPS : int(U) + 1 - first_pu;
+  const int n = block.rest, steps = first_pu + STEPS <= U ? STEPS : U + 1 - first_pu;
   RunWriter<T, COLUMNS> writer(out, o, n, first_pv, first_slot, first_pu, first_cell, tile);
 
   // The thread's columns, the weight of their upper bin along u, and their places in the stage.
@@ -452,32 +499,32 @@ __global__ void __launch_bounds__(FORWARD_THREADS, SWAP_FORWARD_BLOCKS)
     upper[c] = blend_at<A>(mine ? phase : 0, lam).upper;
     place[c] = mine ? phase * pitch + cell : -1;
   }
-  // Bit t: bin first_pu + t - 1 is inside, and an output of these columns inside the grid wants
-  // it.
-  int wanted = 0;
+  // Bit t: an output of these columns that is inside the grid wants bin first_pu + t - 1; and
+  // the bin is inside.
   const int low_x = first_cell + column / lam - first_pu + 1,
             high_x = low_x + (column % lam + COLUMNS - 1) / lam;
-  for (int t = 0; t <= steps; ++t)
-    if (inside(first_pu + t - 1, int(U)) && low_x - t <= o.cells_x && high_x - t >= 0)
-      wanted |= 1 << t;
+  const int wanted = bits_between(low_x - o.cells_x, high_x, steps + 1),
+            there = bits_between(1 - first_pu, U - first_pu, steps + 1);
 
   // The walk: what bin p-1 gives to group p is carried over.
   typename Reader::Blended bin;
   A carried[COLUMNS][VALUES] = {};
-  const T* from = reader.base + (first_pu - 1) * H * W;
-  for (int t = -1; t < steps; ++t, from += H * W) {
-    reader.read(from, wanted >> (t + 1) & 1, bin);
+  const T* from = reader.base + (first_pu - 1) * s.H * s.W;
+  for (int t = -1; t < steps; ++t, from += s.H * s.W) {
     const Stage<T, VALUES> stage(shared, lam * pitch, t);
+    if (wanted >> (t + 1) & 1) {
+      reader.read(from, there >> (t + 1) & 1, bin);
 #pragma unroll
-    for (int c = 0; c < COLUMNS; ++c) {
-      T result[VALUES];
+      for (int c = 0; c < COLUMNS; ++c) {
+        A sum[VALUES];
 #pragma unroll
-      for (int k = 0; k < VALUES; ++k) {
-        if (upper[c] != 0) carried[c][k] += upper[c] * bin.of[c][k];
-        result[k] = T(carried[c][k]);
-        carried[c][k] = (1 - upper[c]) * bin.of[c][k];
+        for (int k = 0; k < VALUES; ++k) {
+          sum[k] = carried[c][k];
+          if (EVEN || upper[c] != 0) sum[k] += upper[c] * bin.of[c][k];
+          carried[c][k] = (1 - upper[c]) * bin.of[c][k];
+        }
+        if (place[c] >= 0) stage.store(place[c], rounded<T>(sum));
       }
-      if (place[c] >= 0) stage.store(place[c], result);
     }
     __syncthreads();
     if (t >= 0) {
@@ -485,6 +532,19 @@ __global__ void __launch_bounds__(FORWARD_THREADS, SWAP_FORWARD_BLOCKS)
       writer.to += o.next_group_u();
     }
   }
+}
+
+// COLUMNS > 1: W is a multiple of it and the input aligned to COLUMNS values.
+template <class T, int COLUMNS>
+__global__ void __launch_bounds__(FORWARD_THREADS, SWAP_FORWARD_BLOCKS)
+    forward_tiles(const T* __restrict__ input, T* __restrict__ out, double pad_value, Index N,
+                  Index V, Index U, Index H, Index W, Index lam, Index tile) {
+  SWAP_SHARED(shared);
+  const Shape s{N, V, U, H, W, lam};
+  if (lam % 2 == 0)
+    walk_forward<T, COLUMNS, true>(shared, input, out, pad_value, s, int(tile));
+  else
+    walk_forward<T, COLUMNS, false>(shared, input, out, pad_value, s, int(tile));
 }
 
 // ---------------------------------------------------------------- backward, dense
@@ -539,8 +599,8 @@ struct RunReader {
       offset[k] = unsigned(phase * int(o.plane) + cell) * unsigned(sizeof(T));
       steps_there[k] = 0;
       if (phase < lam && slot >= low && slot <= high)
-        steps_there[k] = o.steps_inside(STEPS + 1, lam * first_u + phase - o.lead,
-                                        first_cell + cell - first_u);
+        steps_there[k] =
+            o.steps_inside(STEPS + 1, first_u, phase, first_cell + cell - first_u);
     }
   }
 
@@ -566,7 +626,7 @@ struct RunReader {
           }
         }
       }
-      stage.store(place[k], result);
+      stage.store(place[k], rounded<A>(result));
     }
   }
 
