@@ -551,25 +551,27 @@ __global__ void __launch_bounds__(FORWARD_THREADS, SWAP_FORWARD_BLOCKS)
 
 // Reads output gradients in the order of x into the stage, PASSES places per thread: blended
 // along v, and summed over the slots that each of the block's input rows takes part in.
-template <class T>
+template <class T, bool EVEN>
 struct RunReader {
   using A = Acc<T>;
   static constexpr int ROWS = BACKWARD_ROWS, VALUES = GROUPS * ROWS, TAPS = GROUPS + 1,
-                       SLOTS = ROWS + 1;
+                       SLOTS = ROWS + 1, ALL = (1 << TAPS * SLOTS) - 1;
 
   const T* from;            // moves on by a group per step
   Index next_group;         // to the next group along v
   unsigned line[SLOTS];     // bytes to the output row (v, y) of each slot
   unsigned offset[PASSES];  // bytes to the output (u, x) of each place
   int place[PASSES], steps_there[PASSES], lines_there = 0;
-  bool pairs_y;
+  bool half_y;
   Blend<A> blend[SLOTS];
+
+  __device__ bool pairs_y() const { return EVEN || half_y; }
 
   // first_slot: that of the row above the block's first; low..high: the slots of the tile's
   // columns along u.
   __device__ RunReader(const T* grad, const Outputs& o, bool pairs, int n, int first_v,
                        int first_slot, int first_u, int low, int high)
-      : next_group(o.next_group_v()), pairs_y(pairs) {
+      : next_group(o.next_group_v()), half_y(pairs) {
     const int lam = o.lam, cell0 = first_slot / lam, first_cell = low / lam,
               cells = high / lam - first_cell + 1;
     from =
@@ -586,7 +588,7 @@ struct RunReader {
 #pragma unroll
       for (int i = 0; i < TAPS; ++i) {
         const int v = lam * (first_v + i) + phase - o.lead, y = cell - first_v - i;
-        if ((l > 0 || pairs_y) && inside(v, o.fine_v) && inside(y, o.cells_y))
+        if ((l > 0 || half_y) && inside(v, o.fine_v) && inside(y, o.cells_y))
           lines_there |= 1 << (i * SLOTS + l);
       }
     }
@@ -612,12 +614,12 @@ struct RunReader {
       if (steps_there[k] >> t & 1) read_place(moved(from, offset[k]), value);
 #pragma unroll
       for (int j = 0; j < VALUES; ++j)
-        result[j] = blend[j % ROWS + 1](value[j / ROWS + 1][j % ROWS + 1],
-                                        value[j / ROWS][j % ROWS + 1]);
-      if (pairs_y) {
+        result[j] = blended(j % ROWS + 1, value[j / ROWS + 1][j % ROWS + 1],
+                            value[j / ROWS][j % ROWS + 1]);
+      if (pairs_y()) {
 #pragma unroll
         for (int i = 0; i < GROUPS; ++i) {
-          A above = blend[0](value[i + 1][0], value[i][0]);
+          A above = blended(0, value[i + 1][0], value[i][0]);
 #pragma unroll
           for (int r = 0; r < ROWS; ++r) {
             const A here = result[i * ROWS + r];
@@ -630,8 +632,21 @@ struct RunReader {
     }
   }
 
+  __device__ A blended(int slot, A lower, A upper) const {
+    const Blend<A>& of = blend[slot];
+    return EVEN ? fused(of.upper, upper, of.lower * lower) : of(lower, upper);
+  }
+
   __device__ void read_place(const T* first, A (&value)[TAPS][SLOTS]) {
     SWAP_KEEP_PACKED(lines_there);
+    if (lines_there == ALL) {  // far from the edges
+#pragma unroll
+      for (int i = 0; i < TAPS; ++i)
+#pragma unroll
+        for (int l = 0; l < SLOTS; ++l)
+          value[i][l] = A(*moved(first + i * next_group, line[l]));
+      return;
+    }
 #pragma unroll
     for (int i = 0; i < TAPS; ++i) {
       const T* const group = first + i * next_group;
@@ -644,21 +659,21 @@ struct RunReader {
 
 // Writes one input column: the blend along u of what the stage holds of the column and of its
 // left neighbour.
-template <class T>
+template <class T, bool EVEN>
 struct ColumnWriter {
   using A = Acc<T>;
-  static constexpr int ROWS = BACKWARD_ROWS, VALUES = GROUPS * ROWS;
+  static constexpr int ROWS = BACKWARD_ROWS, VALUES = GROUPS * ROWS, ALL = (1 << VALUES) - 1;
 
   T* to;                    // moves on by a bin per step
   unsigned offset[VALUES];  // bytes to the bin along v and the row of each value
   int place[2], values_there = 0;
-  bool pairs_x;
+  bool half_x;
   Blend<A> blend[2];  // of the left neighbour and of the column
   A carried[VALUES] = {};
 
   __device__ ColumnWriter(T* grad_input, const Shape& s, int n, int first_v, int first_y,
                           int first_u, int x, bool mine, int low, int high)
-      : pairs_x(s.ux().half_cell()) {
+      : half_x(s.ux().half_cell()) {
     const int lam = int(s.lam), first_cell = low / lam,
               pitch = (high / lam - first_cell + 1) | 1;
     to = grad_input + (((n * s.V + first_v) * s.U + first_u) * s.H + first_y) * s.W + x;
@@ -687,31 +702,38 @@ struct ColumnWriter {
 #pragma unroll
     for (int k = 0; k < VALUES; ++k) {
       carried[k] += blend[1].lower * here[k];
-      here[k] = blend[1].upper == 0 ? A(0) : blend[1].upper * here[k];
+      here[k] = !EVEN && blend[1].upper == 0 ? A(0) : blend[1].upper * here[k];
     }
-    if (pairs_x) {
+    if (EVEN || half_x) {
 #pragma unroll
       for (int k = 0; k < VALUES; ++k) {
         carried[k] += blend[0].lower * left[k];
-        if (blend[0].upper != 0) here[k] += blend[0].upper * left[k];
+        if (EVEN || blend[0].upper != 0) here[k] = fused(blend[0].upper, left[k], here[k]);
       }
     }
+    if (t > 0) store();
 #pragma unroll
-    for (int k = 0; k < VALUES; ++k) {
-      if (t > 0 && (values_there >> k & 1)) *moved(to, offset[k]) = T(carried[k]);
-      carried[k] = here[k];
+    for (int k = 0; k < VALUES; ++k) carried[k] = here[k];
+  }
+
+  __device__ void store() const {
+    if (values_there == ALL) {  // far from the edges
+#pragma unroll
+      for (int k = 0; k < VALUES; ++k) *moved(to, offset[k]) = T(carried[k]);
+      return;
     }
+#pragma unroll
+    for (int k = 0; k < VALUES; ++k)
+      if (values_there >> k & 1) *moved(to, offset[k]) = T(carried[k]);
   }
 };
 
-template <class T>
-__global__ void __launch_bounds__(BACKWARD_THREADS)
-    backward_tiles(const T* __restrict__ grad, T* __restrict__ grad_input, Index N, Index V,
-                   Index U, Index H, Index W, Index lam, Index tile) {
+template <class T, bool EVEN>
+__device__ void walk_backward(unsigned char* shared, const T* __restrict__ grad,
+                              T* __restrict__ grad_input, const Shape& s, Index tile) {
   using A = Acc<T>;
   constexpr int ROWS = BACKWARD_ROWS;
-  SWAP_SHARED(shared);
-  const Shape s{N, V, U, H, W, lam};
+  const Index V = s.V, U = s.U, H = s.H, W = s.W;
   const Outputs o(s);
 
   BlockDigits block{blockIdx.x};
@@ -729,8 +751,10 @@ __global__ void __launch_bounds__(BACKWARD_THREADS)
   const int first_slot = int(s.vy().slot_of_row(first_y - 1));
   const int places = o.lam * ((high / o.lam - low / o.lam + 1) | 1);
 
-  RunReader<T> reader(grad, o, s.vy().half_cell(), n, first_v, first_slot, first_u, low, high);
-  ColumnWriter<T> writer(grad_input, s, n, first_v, first_y, first_u, x, x < end_x, low, high);
+  RunReader<T, EVEN> reader(grad, o, s.vy().half_cell(), n, first_v, first_slot, first_u, low,
+                            high);
+  ColumnWriter<T, EVEN> writer(grad_input, s, n, first_v, first_y, first_u, x, x < end_x, low,
+                               high);
   for (int t = 0; t <= steps; ++t) {
     const Stage<A, GROUPS * ROWS> stage(shared, places, t);
     reader.read(stage, t);
@@ -739,6 +763,18 @@ __global__ void __launch_bounds__(BACKWARD_THREADS)
     writer.write(stage, t);
     if (t > 0) writer.to += H * W;
   }
+}
+
+template <class T>
+__global__ void __launch_bounds__(BACKWARD_THREADS)
+    backward_tiles(const T* __restrict__ grad, T* __restrict__ grad_input, Index N, Index V,
+                   Index U, Index H, Index W, Index lam, Index tile) {
+  SWAP_SHARED(shared);
+  const Shape s{N, V, U, H, W, lam};
+  if (lam % 2 == 0)
+    walk_backward<T, true>(shared, grad, grad_input, s, tile);
+  else
+    walk_backward<T, false>(shared, grad, grad_input, s, tile);
 }
 
 // ---------------------------------------------------------------- one thread per element
