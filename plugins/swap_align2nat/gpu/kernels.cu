@@ -227,39 +227,58 @@ struct Rounded {
   T value[COUNT];
 };
 
+// Two at a time, as a device rounds to 16 bits.
+template <class T, class A>
+__device__ void round_pair(T* to, A first, A second) {
+  to[0] = T(first), to[1] = T(second);
+}
+#if defined(__CUDACC__) && defined(SWAP_NEEDS_HALF)
+__device__ inline void round_pair(Half* to, float first, float second) {
+  const __half2 pair = __floats2half2_rn(first, second);
+  memcpy(to, &pair, sizeof(pair));
+}
+#endif
+#if defined(__CUDACC__) && defined(SWAP_NEEDS_BFLOAT16)
+__device__ inline void round_pair(BFloat16* to, float first, float second) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
+  memcpy(to, &pair, sizeof(pair));
+}
+#endif
+
 template <class T, class A, int COUNT>
 __device__ Rounded<T, COUNT> rounded(const A (&sum)[COUNT]) {
+  static_assert(COUNT % 2 == 0, "values come in pairs");
   Rounded<T, COUNT> result;
 #pragma unroll
-  for (int k = 0; k < COUNT; ++k) result.value[k] = T(sum[k]);
+  for (int k = 0; k < COUNT; k += 2) round_pair(result.value + k, sum[k], sum[k + 1]);
   return result;
 }
 
-// COUNT values of each column of a tile, in shared memory.
+// COUNT values of each column of a tile, in shared memory. A place is told by its first byte.
 template <class T, int COUNT>
 struct Stage {
   static constexpr int BYTES = COUNT * int(sizeof(T)), WORD_BYTES = word_bytes(BYTES);
-  static constexpr int WORDS = BYTES / WORD_BYTES, STRIDE = words_of(BYTES);
+  static constexpr int WORDS = BYTES / WORD_BYTES, STRIDE = words_of(BYTES) * WORD_BYTES;
   struct alignas(WORD_BYTES) Word {
     unsigned part[WORD_BYTES / 4];
   };
-  Word* words;
+  unsigned char* half;
 
   // The half of the stage for step t.
   __device__ Stage(unsigned char* shared, int places, int t)
-      : words(reinterpret_cast<Word*>(shared) + (t & 1) * places * STRIDE) {}
+      : half(shared + (t & 1) * places * STRIDE) {}
 
-  __device__ void store(int place, const Rounded<T, COUNT>& values) const {
+  __device__ void store(int byte, const Rounded<T, COUNT>& values) const {
     Word word[WORDS];
     memcpy(word, values.value, BYTES);
 #pragma unroll
-    for (int k = 0; k < WORDS; ++k) words[place * STRIDE + k] = word[k];
+    for (int k = 0; k < WORDS; ++k) reinterpret_cast<Word*>(half + byte)[k] = word[k];
   }
 
-  __device__ void load(int place, T (&value)[COUNT]) const {
+  __device__ void load(int byte, T (&value)[COUNT]) const {
     Word word[WORDS];
 #pragma unroll
-    for (int k = 0; k < WORDS; ++k) word[k] = words[place * STRIDE + k];
+    for (int k = 0; k < WORDS; ++k) word[k] = reinterpret_cast<const Word*>(half + byte)[k];
     memcpy(value, word, BYTES);
   }
 };
@@ -455,7 +474,7 @@ struct RunWriter {
       const int number = int(threadIdx.x) + c * int(blockDim.x);
       T* const first = to + unsigned(number + phase[c] * out_per_phase);
       T result[VALUES];
-      stage.load(number + phase[c] * stage_per_phase, result);
+      stage.load((number + phase[c] * stage_per_phase) * Stage<T, VALUES>::STRIDE, result);
       if (lines_there == ALL) {
 #pragma unroll
         for (int k = 0; k < VALUES; ++k) *moved(first, line[k]) = result[k];
@@ -497,7 +516,7 @@ __device__ void walk_forward(unsigned char* shared, const T* __restrict__ input,
     const int slot = column + c, cell = slot / lam, phase = slot - cell * lam;
     const bool mine = slot >= 0 && slot < lam * tile;
     upper[c] = blend_at<A>(mine ? phase : 0, lam).upper;
-    place[c] = mine ? phase * pitch + cell : -1;
+    place[c] = mine ? (phase * pitch + cell) * Stage<T, VALUES>::STRIDE : -1;
   }
   // Bit t: an output of these columns that is inside the grid wants bin first_pu + t - 1; and
   // the bin is inside.
@@ -597,7 +616,8 @@ struct RunReader {
       const int number = int(threadIdx.x) + k * int(blockDim.x), phase = number / cells,
                 cell = number - phase * cells;
       const int slot = lam * (first_cell + cell) + phase;
-      place[k] = phase < lam ? phase * (cells | 1) + cell : -1;
+      place[k] =
+          phase < lam ? (phase * (cells | 1) + cell) * Stage<A, VALUES>::STRIDE : -1;
       offset[k] = unsigned(phase * int(o.plane) + cell) * unsigned(sizeof(T));
       steps_there[k] = 0;
       if (phase < lam && slot >= low && slot <= high)
@@ -683,7 +703,7 @@ struct ColumnWriter {
                 phase = slot - lam * cell;
       blend[c] = blend_at<A>(phase, lam,
                              A(1) / A((1 + s.vy().half_cell()) * (1 + s.ux().half_cell())));
-      place[c] = phase * pitch + cell - first_cell;
+      place[c] = (phase * pitch + cell - first_cell) * Stage<A, VALUES>::STRIDE;
     }
 #pragma unroll
     for (int k = 0; k < VALUES; ++k) {
