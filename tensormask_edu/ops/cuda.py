@@ -173,7 +173,8 @@ def cell_lists(index: Tensor, shape: tuple[int, ...], lam: int) -> tuple[Tensor,
 # TensorRT's plugin, which asks it (launch.cu), has no Python. There are no other places.
 # core.h explains groups and slots, kernels.cu the constants. A tile is a block's part of a row.
 
-GROUPS, STEPS, FORWARD_ROWS, BACKWARD_ROWS, PASSES = 2, 8, 2, 4, 2
+GROUPS, PASSES = 2, 2
+FORWARD_STEPS, BACKWARD_STEPS, FORWARD_ROWS, BACKWARD_ROWS = 8, 16, 2, 4
 FORWARD_THREADS, BACKWARD_THREADS, ELEMENT_THREADS = 160, 384, 256
 MAX_SHARED_BYTES = 48 << 10
 
@@ -193,7 +194,7 @@ NO_LAUNCH = Launch(0, 0, 0, 0)
 def forward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: int) -> Launch:
     """The launch of `forward_tiles`; `tile` counts cells."""
     n, v, u, height, width = shape
-    cells = -(-width // lam) + STEPS - 1
+    cells = -(-width // lam) + FORWARD_STEPS - 1
     # Cells of a block at most, one thread per `columns` input columns.
     most = (FORWARD_THREADS - 1) * columns // lam
     if not most or not _offsets_fit(shape, lam, item_bytes):
@@ -204,9 +205,9 @@ def forward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: i
     shared = _stage_bytes(lam * (tile | 1), GROUPS * FORWARD_ROWS * item_bytes)
     if shared > MAX_SHARED_BYTES:
         return NO_LAUNCH
-    # A block: GROUPS groups along v, STEPS along u, FORWARD_ROWS slots, one tile.
+    # A block: GROUPS groups along v, FORWARD_STEPS along u, FORWARD_ROWS slots, one tile.
     slots = -(-lam * (-(-height // lam) + GROUPS - 1) // FORWARD_ROWS)
-    blocks = n * -(-(v + 1) // GROUPS) * -(-(u + 1) // STEPS) * slots * tiles
+    blocks = n * -(-(v + 1) // GROUPS) * -(-(u + 1) // FORWARD_STEPS) * slots * tiles
     return Launch(blocks, _whole_warps(-(-(lam * tile + columns - 1) // columns)), shared, tile)
 
 
@@ -224,7 +225,7 @@ def backward_launch(shape: tuple[int, ...], lam: int, item_bytes: int) -> Launch
         or not _offsets_fit(shape, lam, item_bytes)
     ):
         return NO_LAUNCH
-    blocks = n * -(-v // GROUPS) * -(-u // STEPS) * -(-height // BACKWARD_ROWS) * tiles
+    blocks = n * -(-v // GROUPS) * -(-u // BACKWARD_STEPS) * -(-height // BACKWARD_ROWS) * tiles
     return Launch(blocks, _whole_warps(threads), shared, tile)
 
 

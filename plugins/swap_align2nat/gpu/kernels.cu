@@ -52,7 +52,8 @@ namespace swap_align2nat {
 
 // Groups p along v per block (backward: bins); one bin (group) more is read.
 constexpr int GROUPS = 2;
-constexpr int STEPS = 8;          // groups along u per block (backward: bins)
+constexpr int FORWARD_STEPS = 8;    // groups along u per block
+constexpr int BACKWARD_STEPS = 16;  // bins along u per block: all of them, as a rule
 constexpr int FORWARD_ROWS = 2;   // neighbouring slots per block; one row more is read
 constexpr int BACKWARD_ROWS = 4;  // neighbouring input rows per block; one slot more is read
 constexpr int PASSES = 2;         // backward: places of the stage per thread, at most
@@ -88,7 +89,7 @@ SWAP_HD bool offsets_fit(const Shape& s, int bytes) {
 
 // A tile is as many cells i = x + p as fit; they are dealt evenly to as few tiles as hold them.
 SWAP_HD Launch forward_launch(const Shape& s, int columns, int bytes) {
-  const Index cells = s.ux().coarse_cells() + STEPS - 1,
+  const Index cells = s.ux().coarse_cells() + FORWARD_STEPS - 1,
               most = (FORWARD_THREADS - 1) * columns / s.lam;
   if (most == 0 || !offsets_fit(s, bytes)) return {0, 0, 0, 0};
   const Index tiles = quotient_up(cells, most), tile = quotient_up(cells, tiles);
@@ -96,7 +97,7 @@ SWAP_HD Launch forward_launch(const Shape& s, int columns, int bytes) {
   if (shared > MAX_SHARED_BYTES) return {0, 0, 0, 0};
   const Index slots = quotient_up(s.lam * (s.vy().coarse_cells() + GROUPS - 1), FORWARD_ROWS);
   const Index blocks =
-      s.N * quotient_up(s.V + 1, GROUPS) * quotient_up(s.U + 1, STEPS) * slots * tiles;
+      s.N * quotient_up(s.V + 1, GROUPS) * quotient_up(s.U + 1, FORWARD_STEPS) * slots * tiles;
   return {blocks, whole_warps(quotient_up(s.lam * tile + columns - 1, columns)), int(shared),
           int(tile)};
 }
@@ -113,7 +114,7 @@ SWAP_HD Launch backward_launch(const Shape& s, int bytes) {
   if (threads > BACKWARD_THREADS || shared > MAX_SHARED_BYTES || !offsets_fit(s, bytes))
     return {0, 0, 0, 0};
   const Index rows = quotient_up(s.H, BACKWARD_ROWS);
-  const Index blocks = s.N * quotient_up(s.V, GROUPS) * quotient_up(s.U, STEPS) * rows * tiles;
+  const Index blocks = s.N * quotient_up(s.V, GROUPS) * quotient_up(s.U, BACKWARD_STEPS) * rows * tiles;
   return {blocks, whole_warps(threads), int(shared), int(tile)};
 }
 
@@ -429,7 +430,7 @@ struct ColumnReader {
 template <class T, int PLACES>
 struct RunWriter {
   static constexpr int ROWS = FORWARD_ROWS, VALUES = GROUPS * ROWS, ALL = (1 << VALUES) - 1;
-  static_assert(PLACES * STEPS <= 32, "the steps of all places fit one mask");
+  static_assert(PLACES * FORWARD_STEPS <= 32, "the steps of all places fit one mask");
 
   T* to;                  // moves on by a group per step
   unsigned line[VALUES];  // bytes to the output row (v, y) of each group and slot
@@ -460,8 +461,8 @@ struct RunWriter {
       phase[c] = number / tile;
       if (phase[c] < lam)
         steps_there |=
-            o.steps_inside(STEPS, first_pu, phase[c], first_cell + cell - first_pu)
-            << c * STEPS;
+            o.steps_inside(FORWARD_STEPS, first_pu, phase[c], first_cell + cell - first_pu)
+            << c * FORWARD_STEPS;
     }
   }
 
@@ -469,7 +470,7 @@ struct RunWriter {
     SWAP_KEEP_PACKED(lines_there);
 #pragma unroll
     for (int c = 0; c < PLACES; ++c) {
-      if (!(steps_there >> (c * STEPS + t) & 1)) continue;
+      if (!(steps_there >> (c * FORWARD_STEPS + t) & 1)) continue;
       SWAP_KEEP_PACKED(phase[c]);
       const int number = int(threadIdx.x) + c * int(blockDim.x);
       T* const first = to + unsigned(number + phase[c] * out_per_phase);
@@ -497,12 +498,12 @@ __device__ void walk_forward(unsigned char* shared, const T* __restrict__ input,
   const int lam = o.lam, U = int(s.U), pitch = tile | 1;
 
   BlockDigits block{blockIdx.x};
-  const int first_pu = STEPS * block.next(quotient_up(s.U + 1, STEPS));
+  const int first_pu = FORWARD_STEPS * block.next(quotient_up(s.U + 1, FORWARD_STEPS));
   const int first_pv = GROUPS * block.next(quotient_up(s.V + 1, GROUPS));
-  const int first_cell = first_pu + tile * block.next(quotient_up(o.cells_x + STEPS - 1, tile));
+  const int first_cell = first_pu + tile * block.next(quotient_up(o.cells_x + FORWARD_STEPS - 1, tile));
   const int first_slot =
       lam * first_pv + ROWS * block.next(quotient_up(lam * (o.cells_y + GROUPS - 1), ROWS));
-  const int n = block.rest, steps = first_pu + STEPS <= U ? STEPS : U + 1 - first_pu;
+  const int n = block.rest, steps = first_pu + FORWARD_STEPS <= U ? FORWARD_STEPS : U + 1 - first_pu;
   RunWriter<T, COLUMNS> writer(out, o, n, first_pv, first_slot, first_pu, first_cell, tile);
 
   // The thread's columns, the weight of their upper bin along u, and their places in the stage.
@@ -622,7 +623,7 @@ struct RunReader {
       steps_there[k] = 0;
       if (phase < lam && slot >= low && slot <= high)
         steps_there[k] =
-            o.steps_inside(STEPS + 1, first_u, phase, first_cell + cell - first_u);
+            o.steps_inside(BACKWARD_STEPS + 1, first_u, phase, first_cell + cell - first_u);
     }
   }
 
@@ -757,11 +758,11 @@ __device__ void walk_backward(unsigned char* shared, const T* __restrict__ grad,
   const Outputs o(s);
 
   BlockDigits block{blockIdx.x};
-  const int first_u = STEPS * block.next(quotient_up(U, STEPS));
+  const int first_u = BACKWARD_STEPS * block.next(quotient_up(U, BACKWARD_STEPS));
   const int first_v = GROUPS * block.next(quotient_up(V, GROUPS));
   const int first_x = int(tile) * block.next(quotient_up(W, tile));
   const int first_y = ROWS * block.next(quotient_up(H, ROWS));
-  const int n = block.rest, steps = first_u + STEPS < U ? STEPS : int(U) - first_u;
+  const int n = block.rest, steps = first_u + BACKWARD_STEPS < U ? BACKWARD_STEPS : int(U) - first_u;
 
   // The slots of the tile's columns, and of the column before the first one.
   const int x = first_x + int(threadIdx.x),
