@@ -101,8 +101,8 @@ MUTANTS = {
     "a_value_too_many": ("first_v + i < s.V", "first_v + i <= s.V", 0, OUTSIDE),
     "taps_swapped": ("return {unit * A(2 * lam", "return {unit * A(2 + lam", 0, ""),
     "halves_of_the_blend_swapped": (
-        "sum[k / ROWS][k % ROWS][c], sum[k / ROWS + 1][k % ROWS][c]",
-        "sum[k / ROWS + 1][k % ROWS][c], sum[k / ROWS][k % ROWS][c]", 0, "",
+        "fused(of.upper, upper, of.lower * lower) : of(lower, upper)",
+        "fused(of.upper, lower, of.lower * upper) : of(upper, lower)", 0, "",
     ),
 }  # fmt: skip
 

@@ -174,7 +174,8 @@ def cell_lists(index: Tensor, shape: tuple[int, ...], lam: int) -> tuple[Tensor,
 # core.h explains groups and slots, kernels.cu the constants. A tile is a block's part of a row.
 
 GROUPS, PASSES = 2, 2
-FORWARD_STEPS, BACKWARD_STEPS, FORWARD_ROWS, BACKWARD_ROWS = 8, 16, 2, 4
+FORWARD_STEPS, BACKWARD_STEPS, FORWARD_ROWS, BACKWARD_ROWS = 16, 16, 2, 4
+SHORT_ROW = 16
 FORWARD_THREADS, BACKWARD_THREADS, ELEMENT_THREADS = 160, 384, 256
 MAX_SHARED_BYTES = 48 << 10
 
@@ -194,7 +195,9 @@ NO_LAUNCH = Launch(0, 0, 0, 0)
 def forward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: int) -> Launch:
     """The launch of `forward_tiles`; `tile` counts cells."""
     n, v, u, height, width = shape
-    cells = -(-width // lam) + FORWARD_STEPS - 1
+    # Each step makes a tile's row one cell longer, which short rows feel.
+    steps = FORWARD_STEPS // 2 if -(-width // lam) < SHORT_ROW else FORWARD_STEPS
+    cells = -(-width // lam) + steps - 1
     # Cells of a block at most, one thread per `columns` input columns.
     most = (FORWARD_THREADS - 1) * columns // lam
     if not most or not _offsets_fit(shape, lam, item_bytes):
@@ -205,9 +208,9 @@ def forward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: i
     shared = _stage_bytes(lam * (tile | 1), GROUPS * FORWARD_ROWS * item_bytes)
     if shared > MAX_SHARED_BYTES:
         return NO_LAUNCH
-    # A block: GROUPS groups along v, FORWARD_STEPS along u, FORWARD_ROWS slots, one tile.
+    # A block: GROUPS groups along v, `steps` along u, FORWARD_ROWS slots, one tile.
     slots = -(-lam * (-(-height // lam) + GROUPS - 1) // FORWARD_ROWS)
-    blocks = n * -(-(v + 1) // GROUPS) * -(-(u + 1) // FORWARD_STEPS) * slots * tiles
+    blocks = n * -(-(v + 1) // GROUPS) * -(-(u + 1) // steps) * slots * tiles
     return Launch(blocks, _whole_warps(-(-(lam * tile + columns - 1) // columns)), shared, tile)
 
 

@@ -52,7 +52,6 @@ namespace swap_align2nat {
 
 // Groups p along v per block (backward: bins); one bin (group) more is read.
 constexpr int GROUPS = 2;
-constexpr int FORWARD_STEPS = 8;    // groups along u per block
 constexpr int BACKWARD_STEPS = 16;  // bins along u per block: all of them, as a rule
 constexpr int FORWARD_ROWS = 2;   // neighbouring slots per block; one row more is read
 constexpr int BACKWARD_ROWS = 4;  // neighbouring input rows per block; one slot more is read
@@ -70,7 +69,8 @@ struct Launch {
 SWAP_HD int whole_warps(Index threads) { return int((threads + 31) / 32 * 32); }
 
 // The values of a column in the stage are moved in words of at most 16 bytes; an odd number of
-// them, so that neighbouring columns fall into different banks.
+// them, so that neighbouring columns fall into different banks. Those of a thread that has four
+// neighbours do not: at lam 1 and 32 four such threads wait for one another.
 SWAP_HD constexpr int word_bytes(int bytes) { return bytes % 16 == 0 ? 16 : 8; }
 SWAP_HD constexpr int words_of(int bytes) { return bytes / word_bytes(bytes) | 1; }
 
@@ -87,9 +87,16 @@ SWAP_HD bool offsets_fit(const Shape& s, int bytes) {
   return (GROUPS + 2) * s.U * (plane > out_plane ? plane : out_plane) * bytes < Index(1) << 31;
 }
 
+// Groups along u per block. Each makes a tile's row one cell longer, which short rows feel.
+constexpr int FORWARD_STEPS = 16, SHORT_ROW = 16;
+SWAP_HD int forward_steps(Index cells_x) {
+  return cells_x < SHORT_ROW ? FORWARD_STEPS / 2 : FORWARD_STEPS;
+}
+
 // A tile is as many cells i = x + p as fit; they are dealt evenly to as few tiles as hold them.
 SWAP_HD Launch forward_launch(const Shape& s, int columns, int bytes) {
-  const Index cells = s.ux().coarse_cells() + FORWARD_STEPS - 1,
+  const int steps = forward_steps(s.ux().coarse_cells());
+  const Index cells = s.ux().coarse_cells() + steps - 1,
               most = (FORWARD_THREADS - 1) * columns / s.lam;
   if (most == 0 || !offsets_fit(s, bytes)) return {0, 0, 0, 0};
   const Index tiles = quotient_up(cells, most), tile = quotient_up(cells, tiles);
@@ -97,7 +104,7 @@ SWAP_HD Launch forward_launch(const Shape& s, int columns, int bytes) {
   if (shared > MAX_SHARED_BYTES) return {0, 0, 0, 0};
   const Index slots = quotient_up(s.lam * (s.vy().coarse_cells() + GROUPS - 1), FORWARD_ROWS);
   const Index blocks =
-      s.N * quotient_up(s.V + 1, GROUPS) * quotient_up(s.U + 1, FORWARD_STEPS) * slots * tiles;
+      s.N * quotient_up(s.V + 1, GROUPS) * quotient_up(s.U + 1, steps) * slots * tiles;
   return {blocks, whole_warps(quotient_up(s.lam * tile + columns - 1, columns)), int(shared),
           int(tile)};
 }
@@ -114,7 +121,8 @@ SWAP_HD Launch backward_launch(const Shape& s, int bytes) {
   if (threads > BACKWARD_THREADS || shared > MAX_SHARED_BYTES || !offsets_fit(s, bytes))
     return {0, 0, 0, 0};
   const Index rows = quotient_up(s.H, BACKWARD_ROWS);
-  const Index blocks = s.N * quotient_up(s.V, GROUPS) * quotient_up(s.U, BACKWARD_STEPS) * rows * tiles;
+  const Index blocks =
+      s.N * quotient_up(s.V, GROUPS) * quotient_up(s.U, BACKWARD_STEPS) * rows * tiles;
   return {blocks, whole_warps(threads), int(shared), int(tile)};
 }
 
@@ -430,11 +438,10 @@ struct ColumnReader {
 template <class T, int PLACES>
 struct RunWriter {
   static constexpr int ROWS = FORWARD_ROWS, VALUES = GROUPS * ROWS, ALL = (1 << VALUES) - 1;
-  static_assert(PLACES * FORWARD_STEPS <= 32, "the steps of all places fit one mask");
 
   T* to;                  // moves on by a group per step
   unsigned line[VALUES];  // bytes to the output row (v, y) of each group and slot
-  int phase[PLACES], lines_there = 0, steps_there = 0, stage_per_phase, out_per_phase;
+  int phase[PLACES], steps_there[PLACES], lines_there = 0, stage_per_phase, out_per_phase;
 
   __device__ RunWriter(T* out, const Outputs& o, int n, int first_pv, int first_slot,
                        int first_pu, int first_cell, int tile)
@@ -459,10 +466,9 @@ struct RunWriter {
     for (int c = 0; c < PLACES; ++c) {
       const int number = int(threadIdx.x) + c * int(blockDim.x), cell = number % tile;
       phase[c] = number / tile;
-      if (phase[c] < lam)
-        steps_there |=
-            o.steps_inside(FORWARD_STEPS, first_pu, phase[c], first_cell + cell - first_pu)
-            << c * FORWARD_STEPS;
+      steps_there[c] = phase[c] >= lam ? 0
+                                       : o.steps_inside(FORWARD_STEPS, first_pu, phase[c],
+                                                        first_cell + cell - first_pu);
     }
   }
 
@@ -470,7 +476,7 @@ struct RunWriter {
     SWAP_KEEP_PACKED(lines_there);
 #pragma unroll
     for (int c = 0; c < PLACES; ++c) {
-      if (!(steps_there >> (c * FORWARD_STEPS + t) & 1)) continue;
+      if (!(steps_there[c] >> t & 1)) continue;
       SWAP_KEEP_PACKED(phase[c]);
       const int number = int(threadIdx.x) + c * int(blockDim.x);
       T* const first = to + unsigned(number + phase[c] * out_per_phase);
@@ -498,12 +504,13 @@ __device__ void walk_forward(unsigned char* shared, const T* __restrict__ input,
   const int lam = o.lam, U = int(s.U), pitch = tile | 1;
 
   BlockDigits block{blockIdx.x};
-  const int first_pu = FORWARD_STEPS * block.next(quotient_up(s.U + 1, FORWARD_STEPS));
+  const int most = forward_steps(o.cells_x);
+  const int first_pu = most * block.next(quotient_up(s.U + 1, most));
   const int first_pv = GROUPS * block.next(quotient_up(s.V + 1, GROUPS));
-  const int first_cell = first_pu + tile * block.next(quotient_up(o.cells_x + FORWARD_STEPS - 1, tile));
+  const int first_cell = first_pu + tile * block.next(quotient_up(o.cells_x + most - 1, tile));
   const int first_slot =
       lam * first_pv + ROWS * block.next(quotient_up(lam * (o.cells_y + GROUPS - 1), ROWS));
-  const int n = block.rest, steps = first_pu + FORWARD_STEPS <= U ? FORWARD_STEPS : U + 1 - first_pu;
+  const int n = block.rest, steps = first_pu + most <= U ? most : U + 1 - first_pu;
   RunWriter<T, COLUMNS> writer(out, o, n, first_pv, first_slot, first_pu, first_cell, tile);
 
   // The thread's columns, the weight of their upper bin along u, and their places in the stage.
@@ -762,7 +769,8 @@ __device__ void walk_backward(unsigned char* shared, const T* __restrict__ grad,
   const int first_v = GROUPS * block.next(quotient_up(V, GROUPS));
   const int first_x = int(tile) * block.next(quotient_up(W, tile));
   const int first_y = ROWS * block.next(quotient_up(H, ROWS));
-  const int n = block.rest, steps = first_u + BACKWARD_STEPS < U ? BACKWARD_STEPS : int(U) - first_u;
+  const int n = block.rest,
+            steps = first_u + BACKWARD_STEPS < U ? BACKWARD_STEPS : int(U) - first_u;
 
   // The slots of the tile's columns, and of the column before the first one.
   const int x = first_x + int(threadIdx.x),
