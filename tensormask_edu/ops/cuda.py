@@ -386,6 +386,7 @@ def _key(dtype: torch.dtype, architecture: str) -> str:
 
 
 def nvrtc_version() -> str:
+    """The version of the compiler, such as "13.2"."""
     from cuda.bindings import nvrtc
 
     return ".".join(str(part) for part in nvrtc.nvrtcVersion()[1:])

@@ -1,13 +1,15 @@
 // swap_align2nat on a GPU, for NVRTC (the torch op) and nvcc (the TensorRT plugin) alike: raw
 // pointers only.
 //
-// The tile kernels move every byte about once. A block owns a few groups p along v, a few
+// The tile kernels move every byte of memory about once; between the L2 cache and the blocks,
+// which share rims, the input moves up to twice. A block owns a few groups p along v, a few
 // neighbouring slots (core.h) and many columns; its threads walk along u, bin by bin.
 // Neighbouring threads are neighbouring input columns, so reading is contiguous, and what two
 // steps of the walk share stays in registers. The outputs of neighbouring columns lie far apart
 // in memory: they pass through shared memory, the stage, and leave as contiguous runs along x.
 // The backward is the same walk turned round. No atomics: every element is summed by one thread
-// in a fixed order.
+// in a fixed order. Each walk is compiled twice: where lam is even, both axes have two taps and
+// no weight is zero, and nothing has to be asked.
 //
 // The element kernels spend one thread per element on the arithmetic of core.h: for windows,
 // and for shapes that no tile fits.
@@ -53,9 +55,9 @@ namespace swap_align2nat {
 // Groups p along v per block (backward: bins); one bin (group) more is read.
 constexpr int GROUPS = 2;
 constexpr int BACKWARD_STEPS = 16;  // bins along u per block: all of them, as a rule
-constexpr int FORWARD_ROWS = 2;   // neighbouring slots per block; one row more is read
-constexpr int BACKWARD_ROWS = 4;  // neighbouring input rows per block; one slot more is read
-constexpr int PASSES = 2;         // backward: places of the stage per thread, at most
+constexpr int FORWARD_ROWS = 2;     // neighbouring slots per block; one row more is read
+constexpr int BACKWARD_ROWS = 4;    // neighbouring input rows per block; one slot more is read
+constexpr int PASSES = 2;           // backward: places of the stage per thread, at most
 constexpr int FORWARD_THREADS = 160, BACKWARD_THREADS = 384, ELEMENT_THREADS = 256;
 constexpr int MAX_SHARED_BYTES = 48 << 10;
 
@@ -296,8 +298,7 @@ struct Stage {
 
 // Reads COLUMNS neighbouring columns of one bin along u: the box means, and the blend along v,
 // of the block's groups and slots, short of the factor 1/2 per axis. With COLUMNS > 1 they are
-// inside or outside together. EVEN: lam is even, so that both axes have two taps and no weight
-// is zero: nothing has to be asked.
+// inside or outside together. EVEN: lam is.
 template <class T, int COLUMNS, bool EVEN>
 struct ColumnReader {
   using A = Acc<T>;

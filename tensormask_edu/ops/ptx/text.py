@@ -50,8 +50,7 @@ def compiled(source: str, names: Sequence[str], options: Sequence[str] = ()) -> 
     """
     nvrtc = _nvrtc()
     core = (build.kernel_folder() / "core.h").read_text(encoding="utf-8")
-    version = ".".join(map(str, nvrtc.nvrtcVersion()[1:]))
-    named = build.key(source, core, version, ARCHITECTURE, *names, *options)
+    named = build.key(source, core, cuda.nvrtc_version(), ARCHITECTURE, *names, *options)
 
     def write(target: Path) -> None:
         made = _compile(nvrtc, source, names, options)
