@@ -151,10 +151,11 @@ def test_a_mistake_in_a_kernel_is_noticed(name):
 @needs_nvrtc
 @pytest.mark.parametrize("less", [0, 1, 16])
 def test_too_little_shared_memory_is_noticed(less):
-    x, out = torch.ones(1, 3, 3, 6, 16), torch.empty(1, 6, 6, 3, 8)
+    # Sixteen steps: the last, in the second half of the stage, writes the last column.
+    x, out = torch.ones(1, 1, 15, 6, 16), torch.empty(1, 2, 30, 3, 8)
     call = next(cuda.forward_calls(x, 2, -6.0, out))
     launch = call.launch
-    assert launch.tile % 2 == 1  # else the stage's last column is there for the banks alone
+    assert launch.tile % 2 == 1  # else that column is there for the banks alone
     small = launch._replace(shared_bytes=launch.shared_bytes - less)
     run = execute(text.kernels(torch.float32), call._replace(launch=small))
     assert set(run.faults) == ({OUTSIDE} if less else set())
@@ -358,6 +359,17 @@ def test_a_barrier_keeps_threads_apart():
         body.replace("bar.sync 0;", ""), torch.zeros(1), out, threads=64, shared=256
     )
     assert set(unkept.faults) == {RACE, UNWRITTEN}
+
+
+def test_shared_arrays_of_fixed_size_lie_beside_one_another():
+    arrays = ".shared .align 4 .b8 first[4];\n.shared .align 4 .b8 second[4];\n"
+    body = (
+        f"{arrays}{TID}st.shared.u32 [first], 5;\nst.shared.u32 [second], 7;\n"
+        "ld.shared.u32 %r2, [first];\nst.global.u32 [%rd91], %r2;"
+    )
+    out = torch.zeros(1)
+    assert run_by_hand(body, torch.zeros(1), out, threads=1).faults == {}
+    assert out.view(torch.int32).item() == 5
 
 
 def test_lanes_that_part_meet_again():
