@@ -161,7 +161,7 @@ for name in ("1", "2a", "2b"):
 # These heads share more than a seed: a **trunk**. One network finds features, boxes and
 # classes; several mask heads sit on it side by side, and the mask loss is the mean of theirs.
 # All draw masks for the *same* detections, so only masks differ. (That has a price: part 4.)
-# Train one yourself, in one to three minutes: idea A, two heads with nine channels each, λ = 5,
+# Train one yourself, in a few minutes: idea A, two heads with nine channels each, λ = 5,
 # and a new seed.
 
 # %%
