@@ -146,6 +146,25 @@ def test_area_ranges_can_be_set(truth: Path):
     )
 
 
+def test_shapes_are_small_below_a_square_of_20_px_and_large_above_one_of_44(tmp_path: Path):
+    sides, size = (19, 21, 43, 45), (48, 48)
+    squares = np.zeros((4, *size), dtype=bool)
+    for square, side in zip(squares, sides, strict=True):
+        square[:side, :side] = True
+    truth = write(tmp_path / "truth.json")
+    content = json.loads(truth.read_text())
+    images = [{"id": k, "height": 48, "width": 48, "file_name": f"{k}.png"} for k in sides]
+    objects = [
+        annotation(square) | {"image_id": k} for k, square in zip(sides, squares, strict=True)
+    ]
+    truth.write_text(json.dumps(content | {"images": images, "annotations": objects}))
+    found = [o | {"score": 0.9} for o in objects if o["image_id"] in (21, 45)]
+    scores = evaluate.score(truth, found, area_ranges=evaluate.SHAPES_AREAS)
+    assert [scores[name] for name in ("APs", "APm", "APl")] == pytest.approx(
+        [0, 51 / 101, 1], abs=EXACT
+    )
+
+
 def test_scoring_prints_nothing_and_leaves_its_input_alone(
     truth: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -130,6 +130,7 @@ def test_the_official_recipe_decays_biases_but_no_normalisation():
     assert "network.box_predictor.bias" in biases
     assert not any("stem.1" in name for name in biases)
     assert {names[id(p)] for p in plain["params"]} >= {"network.backbone.body.stem.1.weight"}
+    assert decayed["momentum"] == plain["momentum"] == 0.9  # Detectron's, of all its recipes
 
 
 # --- a run ------------------------------------------------------------------------------------
@@ -185,6 +186,33 @@ def test_an_overflow_of_float16_gradients_is_skipped_and_the_scale_lowered(world
     (tmp_path / "before.safetensors").write_bytes(before)
     old = load_file(tmp_path / "before.safetensors")
     assert all(torch.equal(same[name], old[name]) for name in parameters)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_step_is_as_long_as_the_limit_of_the_gradient_allows(precision, world, tmp_path):
+    """Of the gradient itself, not of the one that a scaler made longer."""
+    plain = {"optimizer": "sgd", "weight_decay": 0.0, "clip_norm": 0.01}
+    limited, model = recipe(precision=precision, **plain), build_model("tiny", num_classes=4)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    run = training.Run(model.train(), limited.train, tmp_path)
+    if precision == "float16":
+        run.scaler = torch.amp.GradScaler("cpu", init_scale=256.0)  # without an overflow
+    batches = Batches(
+        TrainingSet(CocoFolder(world, "train"), limited.input, SHAKEN, 0), model.config, 2
+    )
+    run.train_step(batches[0], 2.0, time.perf_counter())
+    ways = [after - old for after, old in zip(model.parameters(), before, strict=True)]
+    length = torch.cat([way.flatten() for way in ways]).norm().item()
+    assert length == pytest.approx(2 * 0.01, rel=0.01)
+
+
+def test_a_line_of_the_log_is_the_mean_since_the_line_before(world, tmp_path):
+    for every in (1, 3):
+        train(recipe(steps=3, log_every=every), world, tmp_path / str(every))
+    (line,) = losses(tmp_path / "3")
+    for name in ("loss", "loss_class", "loss_box", "loss_mask"):
+        each = [record[name] for record in records(tmp_path / "1")]
+        assert line[name] == pytest.approx(sum(each) / 3) and each[0] != each[1]
 
 
 def test_targets_drawn_ahead_give_the_losses_of_targets_drawn_in_the_step(mixed):

@@ -1,7 +1,7 @@
 """Copies of the repository, and fresh processes in them that run some tests.
 
-A process is forked before anything of ours is loaded, but after torch is: loading that takes
-longer than most of the tests.
+A process is forked before anything of ours is loaded, but after torch and the like are: loading
+them takes longer than most of the tests.
 """
 
 from __future__ import annotations
@@ -18,10 +18,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot  # noqa: F401
+import onnxruntime  # noqa: F401
+import onnxscript  # noqa: F401
 import pycocotools.mask  # noqa: F401
 import pytest
 import torch  # noqa: F401
 import torchvision  # noqa: F401
+from _pytest.runner import runtestprotocol
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("TENSORMASK_SHARED", ROOT.parent / "shared"))
@@ -32,6 +36,8 @@ LEFT_OUT = shutil.ignore_patterns(
 LEFT_ALONE = ("nbmake", "xdist", "cacheprovider")
 # A deadlock uses no processor; on a busy machine a test takes ten times as long as alone.
 PATIENCE = 10
+# What one test may take of the processor beyond five times what it took: shared fixtures
+FIXTURES_SECONDS = 20
 
 
 def fresh_tree(folder: Path) -> Path:
@@ -77,13 +83,13 @@ def start(tree: Path, cpu_seconds: int, work: Callable[[], int]) -> int:
 
 
 def ended() -> tuple[int, int]:
-    """Wait for the next process to end: its number, and its exit code, -1 if it was stopped."""
+    """Wait for the next process to end: its number, and its exit code or, below 0, signal."""
     child, status = os.wait()
     try:
         os.killpg(child, signal.SIGKILL)  # what it left behind
     except ProcessLookupError:
         pass
-    return child, os.WEXITSTATUS(status) if os.WIFEXITED(status) else -1
+    return child, os.waitstatus_to_exitcode(status)
 
 
 def run_tests(tests: list[str], plugin: Any, *words: str) -> int:
@@ -93,16 +99,27 @@ def run_tests(tests: list[str], plugin: Any, *words: str) -> int:
     return int(pytest.main([*options, *tests], [plugin]))
 
 
-def to_the_first_failure(tests: list[str]) -> int:
-    """Run tests in this process, file after file: most faults need no more than one loaded."""
+def to_the_first_failure(tests: dict[str, float]) -> int:
+    """Run tests in this process, file after file: most faults need no more than one loaded.
+
+    Args:
+        tests: the names, with the seconds that each takes.
+    """
     for _, names in groupby(tests, lambda name: name.split("::")[0]):
-        if code := run_tests(list(names), FirstFailure(), "-x"):
+        if code := run_tests(list(names), FirstFailure(tests), "-x"):
             return code
     return 0
 
 
 class FirstFailure:
-    """Notes which test failed, in `verdict.json` of the copy."""
+    """Notes which test failed, or that its file could not be loaded, in `verdict.json`.
+
+    Only who fails twice in a row is believed. A test that takes far longer than without a fault
+    ends the process, by a signal.
+    """
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds = seconds
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
@@ -112,12 +129,33 @@ class FirstFailure:
             if type(plugin).__name__ == "Skips":  # conftest.py's; skips were looked at before
                 config.pluginmanager.unregister(plugin)
 
-        # One failing example is enough; a smaller one would be looked for.
+        # One failing example is enough; a smaller one would be looked for. The same examples
+        # each time, and no clock: who fails then fails for the fault.
         phases = (Phase.explicit, Phase.generate)
-        settings.register_profile("mutation", phases=phases, database=None)
+        words = {"phases": phases, "database": None, "derandomize": True, "deadline": None}
+        settings.register_profile("mutation", **words)
         settings.load_profile("mutation")
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        limit = FIXTURES_SECONDS + 5 * self.seconds[item.nodeid]
+        signal.setitimer(signal.ITIMER_PROF, limit)
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE * limit)
+        reports = runtestprotocol(item, nextitem=nextitem, log=False)
+        if any(report.failed for report in reports):
+            item._initrequest()  # type: ignore[attr-defined]
+            reports = runtestprotocol(item, nextitem=nextitem, log=False)
+        for report in reports:
+            item.ihook.pytest_runtest_logreport(report=report)
+        return True
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.note("failed", report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self.note("not loaded", report)
+
+    def note(self, what: str, report: pytest.TestReport | pytest.CollectReport) -> None:
         verdict = Path("verdict.json")
         if report.failed and not verdict.exists():
-            verdict.write_text(json.dumps(report.nodeid))
+            verdict.write_text(json.dumps({what: report.nodeid}))
