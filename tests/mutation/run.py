@@ -144,6 +144,12 @@ def ask(tests: Iterable[str], tree: Path, tests_of: Tests) -> int:
     return start(tree, int(seconds), partial(to_the_first_failure, timed))
 
 
+def keep_cache(tree: Path) -> None:
+    """Keep what was compiled without a fault."""
+    if (tree / "cache").is_dir():
+        shutil.copytree(tree / "cache", OUTPUT / "cache", dirs_exist_ok=True)
+
+
 def restore(mutant: Mutant, tree: Path) -> None:
     shutil.copy2(ROOT / mutant.path, tree / mutant.path)
 
@@ -215,6 +221,7 @@ class Unchanged:
             found = verdict(code, tree)
             said = (tree / "said.txt").read_text(errors="replace")
             raise SystemExit(f"fails without a fault: {found}\n{said[-3000:]}")
+        keep_cache(tree)
         self.passed |= {name: self.state(name) for name in new}
         self.path.write_text(json.dumps(self.passed))
 
@@ -360,8 +367,7 @@ def main() -> int:
     os.chdir(ROOT)
     trees = [fresh_tree(OUTPUT / f"tree{job}") for job in range(args.jobs)]
     collect(OUTPUT / "lines", trees[0], TEST_FILES, args.keep_lines)
-    if (trees[0] / "cache").is_dir() and not (OUTPUT / "cache").exists():
-        shutil.copytree(trees[0] / "cache", OUTPUT / "cache")
+    keep_cache(trees[0])
     if args.lines_only:
         return 0
     run = Run(args, Tests(OUTPUT / "lines"), trees)
