@@ -78,6 +78,26 @@ def test_one_picture_with_polygons_and_one_with_masks_are_seen_as_each_alone():
             assert torch.equal(values[together.image[where] == number], expected)
 
 
+def test_pictures_of_two_sizes_are_seen_as_each_alone():
+    truths = []
+    for number, (height, width) in enumerate([(64, 64), (48, 60), (64, 40)]):
+        masks = torch.zeros(2, height, width, dtype=torch.bool)
+        masks[0, 4 : 20 + number, 6:22], masks[1, 24:44, 12 : 30 + number] = True, True
+        box_px = [[6.0, 4, 22, 20 + number], [12, 24, 30 + number, 44]]
+        truth = {"boxes": torch.tensor(box_px), "labels": torch.tensor([0, 1]), "masks": masks}
+        truths.append(truth)
+    config = replace(TINY, class_names=("a", "b"))
+    layout = config.geometry.layout([(64, 64)])
+    together = build_targets(truths, layout, config)
+    for number, truth in enumerate(truths):
+        alone, mine = build_targets([truth], layout, config), together.image == number
+        assert torch.equal(together.labels[number], alone.labels[0])
+        for name in ("window", "instance", "deltas"):
+            assert torch.equal(getattr(together, name)[mine], getattr(alone, name))
+        for (where, values), (_, expected) in zip(together.masks, alone.masks, strict=True):
+            assert torch.equal(values[mine[where]], expected)
+
+
 def test_no_objects_make_no_positives():
     assert positives([]) == {}
 

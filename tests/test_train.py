@@ -151,6 +151,27 @@ def test_the_same_seed_gives_the_same_losses_and_another_seed_does_not(world, tm
     assert losses(tmp_path / "a") == losses(tmp_path / "b") != losses(tmp_path / "c")
 
 
+def test_the_seed_draws_the_first_weights_too(tmp_path):
+    folder = write_pictures(tmp_path / "world", [(48, 64)])  # one picture: no order to draw
+    for seed in (0, 1):
+        still = recipe(steps=1, seed=seed, batch_size=1, augment=AugmentConfig())
+        train(still, folder, tmp_path / str(seed))
+    assert losses(tmp_path / "0") != losses(tmp_path / "1")
+
+
+def test_a_signal_to_one_process_stops_all_of_them(world, tmp_path, monkeypatch):
+    config, model = recipe().train, build_model("tiny", num_classes=4).train()
+    stream = TrainingSet(CocoFolder(world, "train"), recipe().input, AugmentConfig(), 0)
+    batch = Batches(stream, model.config, 2)[0]
+    run = training.Run(model, config, tmp_path)
+    run.train_step(batch, 1e-4, time.perf_counter())
+    assert not run.stop
+    run.interrupt()  # what the mean over this process and seven others is
+    monkeypatch.setattr(training.distributed, "mean", lambda values: values / 8)
+    run.train_step(batch, 1e-4, time.perf_counter())
+    assert run.stop
+
+
 def test_minutes_end_the_schedule_before_its_steps(world, tmp_path):
     train(recipe(steps=100_000, minutes=0.01), world, tmp_path)
     last = records(tmp_path)[-1]

@@ -37,7 +37,7 @@ LEFT_ALONE = ("nbmake", "xdist", "cacheprovider")
 # A deadlock uses no processor; on a busy machine a test takes ten times as long as alone.
 PATIENCE = 10
 # What one test may take of the processor beyond five times what it took: shared fixtures
-FIXTURES_SECONDS = 20
+FIXTURES_SECONDS = 60
 
 
 def fresh_tree(folder: Path) -> Path:
@@ -126,7 +126,9 @@ class FirstFailure:
         from hypothesis import Phase, settings
 
         for plugin in config.pluginmanager.get_plugins():
-            if type(plugin).__name__ == "Skips":  # conftest.py's; skips were looked at before
+            # conftest.py's: skips were looked at before, and messages are noted by the first
+            # run of a process alone
+            if type(plugin).__name__ in ("Skips", "Recorder"):
                 config.pluginmanager.unregister(plugin)
 
         # One failing example is enough; a smaller one would be looked for. The same examples
@@ -138,6 +140,7 @@ class FirstFailure:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        Path("at.txt").write_text(item.nodeid)
         limit = FIXTURES_SECONDS + 5 * self.seconds[item.nodeid]
         signal.setitimer(signal.ITIMER_PROF, limit)
         signal.setitimer(signal.ITIMER_REAL, PATIENCE * limit)

@@ -138,7 +138,8 @@ def ask(tests: Iterable[str], tree: Path, tests_of: Tests) -> int:
     shutil.rmtree(tree / "cache", ignore_errors=True)
     if (OUTPUT / "cache").is_dir():
         shutil.copytree(OUTPUT / "cache", tree / "cache")
-    (tree / "verdict.json").unlink(missing_ok=True)
+    for name in ("verdict.json", "at.txt"):
+        (tree / name).unlink(missing_ok=True)
     timed = {name: tests_of.seconds(name) for name in tests}
     seconds = STARTING_SECONDS + 5 * sum(timed.values())
     return start(tree, int(seconds), partial(to_the_first_failure, timed))
@@ -159,7 +160,8 @@ def verdict(code: int, tree: Path) -> dict[str, str]:
     found, said = tree / "verdict.json", (tree / "said.txt").read_text(errors="replace")
     noted = json.loads(found.read_text()) if found.exists() else {}
     if code < 0:
-        return {"outcome": "stopped", "by": signal.Signals(-code).name}
+        at = (tree / "at.txt").read_text() if (tree / "at.txt").exists() else "loading"
+        return {"outcome": "stopped", "by": f"{signal.Signals(-code).name} in {at}"}
     if code == 0:
         return {"outcome": "survived"}
     if "failed" in noted:
