@@ -61,9 +61,9 @@ def whole(image: np.ndarray) -> dict[str, Any]:
 
 def assert_same(found: dict[str, Any], expected: dict[str, Any], size: tuple[int, int]) -> None:
     assert isinstance(found["masks"], Cutouts)
-    np.testing.assert_array_equal(found["scores"], expected["scores"])
-    np.testing.assert_array_equal(found["labels"], expected["labels"])
-    np.testing.assert_array_equal(found["boxes"], expected["boxes"])
+    for name in ("scores", "labels", "boxes"):
+        assert found[name].dtype == expected[name].dtype
+        np.testing.assert_array_equal(found[name], expected[name])
     seen = [row["segmentation"] for row in to_coco(0, found, [1, 2])]
     wanted = [row["segmentation"] for row in to_coco(0, expected, [1, 2])]
     assert seen == wanted

@@ -18,6 +18,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import hypothesis.strategies  # noqa: F401
 import matplotlib.pyplot  # noqa: F401
 import onnxruntime  # noqa: F401
 import onnxscript  # noqa: F401
@@ -33,7 +34,7 @@ LEFT_OUT = shutil.ignore_patterns(
     ".*", "outputs", "work", "dist", "node_modules", "_build", "built", "__pycache__", "*.ipynb"
 )
 # Plugins of pytest: nbmake alone takes longer to load than everything else
-LEFT_ALONE = ("nbmake", "xdist", "cacheprovider")
+LEFT_ALONE = ("nbmake", "xdist", "cacheprovider", "anyio", "unraisableexception")
 # A deadlock uses no processor; on a busy machine a test takes ten times as long as alone.
 PATIENCE = 10
 # What one test may take of the processor beyond five times what it took: shared fixtures
@@ -95,7 +96,8 @@ def ended() -> tuple[int, int]:
 def run_tests(tests: list[str], plugin: Any, *words: str) -> int:
     """Run tests in this process, without what costs time and is not asked here."""
     without = [word for name in LEFT_ALONE for word in ("-p", f"no:{name}")]
-    options = ["-q", *without, f"--basetemp={Path.cwd() / 'pytest'}", *words]
+    # plain: rewritten asserts say more, and take longer to load than most tests to run
+    options = ["-q", "--assert=plain", *without, f"--basetemp={Path.cwd() / 'pytest'}", *words]
     return int(pytest.main([*options, *tests], [plugin]))
 
 
