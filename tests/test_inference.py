@@ -108,14 +108,14 @@ def test_a_probability_at_the_threshold_is_set_and_counts_as_sure():
 
 def test_boxes_outside_the_output_are_dropped():
     kept = inference.Kept(
-        torch.tensor([[-30.0, -30, -10, -10], [-5, -5, 8, 8]]),
-        torch.ones(2),
-        torch.zeros(2),
-        torch.arange(2),
+        torch.tensor([[-30.0, -30, -10, -10], [-5, -5, 8, 8], [2, 4, 2.125, 6]]),
+        torch.ones(3),
+        torch.zeros(3),
+        torch.arange(3),
     )
     rest = inference.to_output_size(kept, (10, 10), (20, 30))
-    assert rest.window.tolist() == [1]
-    assert rest.boxes.tolist() == [[0, 0, 24, 16]]
+    assert rest.window.tolist() == [1, 2]  # a thin one is a box
+    assert rest.boxes.tolist() == [[0, 0, 24, 16], [6, 8, 6.375, 12]]
 
 
 def test_a_higher_threshold_draws_the_pixels_that_reach_it():

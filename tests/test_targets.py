@@ -58,6 +58,15 @@ def test_known_boxes_get_the_official_windows(box, expected):
     assert set(positives([box])) == expected
 
 
+def test_the_limits_of_the_rule_count_as_inside():
+    assert (0, 0, 14, 14) in positives([(34, 34, 78, 78)])  # the very window
+    for outside in ((33.75, 34, 78, 78), (34, 34, 78, 78.25)):
+        assert (0, 0, 14, 14) not in positives([outside])
+    # 60 px less a stride are twice 28 px.
+    assert (0, 1, 14, 14) in positives([(42, 50, 70, 62)])
+    assert (0, 1, 14, 14) not in positives([(42, 50, 69.75, 62)])
+
+
 def test_a_window_claimed_twice_is_negative():
     found = positives([(40, 40, 72, 72), (42, 41, 74, 73)])
     first, second = cells(0, (0, 1), [(13, 14), (14, 13)]), cells(0, (0, 1), [(15, 15)])
@@ -154,8 +163,8 @@ def test_the_papers_rules_accept_fewer_windows_but_never_lose_a_small_object():
 
 
 def test_deltas_are_the_reference_formula_and_decode_inverts_them():
-    windows = torch.tensor([[0.0, 0, 44, 44], [-20, 10, 68, 98]])
-    box_px = torch.tensor([[3.0, 5, 30, 41], [-2, 20, 60, 55]])
+    windows = torch.tensor([[0.0, 0, 44, 44], [-20, 10, 68, 98], [4, 8, 64, 28]])
+    box_px = torch.tensor([[3.0, 5, 30, 41], [-2, 20, 60, 55], [9, 11, 59, 26]])
     deltas = boxes.encode(windows, box_px, OFFICIAL.box_weights)
     for row, window, box in zip(deltas, windows, box_px, strict=True):
         expected = reference.box_deltas(window.numpy(), box.numpy(), OFFICIAL.box_weights)

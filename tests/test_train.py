@@ -117,9 +117,10 @@ def test_the_official_recipes_warm_up_and_step_down_where_the_official_ones_do(
 
 
 def test_vectors_are_not_decayed():
-    decayed, plain = build_optimizer(build_model("tiny"), TrainConfig()).param_groups
+    config = TrainConfig(weight_decay=0.03)
+    decayed, plain = build_optimizer(build_model("tiny"), config).param_groups
     assert plain["weight_decay"] == 0 and all(p.ndim == 1 for p in plain["params"])
-    assert decayed["weight_decay"] > 0 and all(p.ndim > 1 for p in decayed["params"])
+    assert decayed["weight_decay"] == 0.03 and all(p.ndim > 1 for p in decayed["params"])
 
 
 def test_the_official_recipe_decays_biases_but_no_normalisation():
@@ -128,8 +129,11 @@ def test_the_official_recipe_decays_biases_but_no_normalisation():
     names = {id(p): name for name, p in model.named_parameters()}
     biases = {names[id(p)] for p in decayed["params"] if p.ndim == 1}
     assert "network.box_predictor.bias" in biases
-    assert not any("stem.1" in name for name in biases)
-    assert {names[id(p)] for p in plain["params"]} >= {"network.backbone.body.stem.1.weight"}
+    norms = (torch.nn.BatchNorm2d, torch.nn.GroupNorm)
+    normalised = [name for name, m in model.named_modules() if isinstance(m, norms)]
+    assert {"network.backbone.body.stem.1", "network.class_tower.1"} <= set(normalised)
+    spared = {names[id(p)].rpartition(".")[0] for p in plain["params"]}
+    assert spared == set(normalised) and len(plain["params"]) == 2 * len(spared)
     assert decayed["momentum"] == plain["momentum"] == 0.9  # Detectron's, of all its recipes
 
 
@@ -234,6 +238,16 @@ def test_a_line_of_the_log_is_the_mean_since_the_line_before(world, tmp_path):
     for name in ("loss", "loss_class", "loss_box", "loss_mask"):
         each = [record[name] for record in records(tmp_path / "1")]
         assert line[name] == pytest.approx(sum(each) / 3) and each[0] != each[1]
+
+
+def test_the_steps_of_an_epoch_show_every_picture_once(world):
+    dataset = CocoFolder(world, "train")
+    batches = Batches(
+        TrainingSet(dataset, recipe().input, AugmentConfig(), 0), build_model("tiny").config, 2
+    )
+    for epoch in (range(4), range(4, 8)):
+        seen = [number for step in epoch for part in batches[step] for number in part.image_ids]
+        assert sorted(seen) == sorted(dataset.image_ids)
 
 
 def test_targets_drawn_ahead_give_the_losses_of_targets_drawn_in_the_step(mixed):
