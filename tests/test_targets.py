@@ -205,6 +205,9 @@ def test_polygons_are_drawn_as_the_official_code_draws_them():
         452,
     ]
     assert draw_polygons([], window, (11, 11)).sum() == 0
+    # 40 px in 10 bins beside each other, 20 px in 4: the left half of the lower half
+    lower = draw_polygons([np.array([8, 20, 28, 20, 28, 30, 8, 30])], [8, 10, 48, 30], (4, 10))
+    assert lower.shape == (4, 10) and lower[2:, :5].all() and lower.sum() == 2 * 5
 
 
 def test_a_mask_seen_through_a_window_of_one_pixel_bins_is_the_mask_itself():
