@@ -146,9 +146,10 @@ def test_what_one_tile_tells_apart_is_not_joined():
 
 
 def test_a_piece_near_an_inner_border_is_left_to_the_tile_that_sees_it_whole():
-    near, inner, outer = (piece(LEFT, x, 10, 0.5) for x in (88, 40, 0))
-    kept = tiles.owned([near, inner, outer], [LEFT, RIGHT], (20, 160), margin=8)
-    assert kept == [inner, outer]
+    near, inner, first = (piece(LEFT, x, 10, 0.5) for x in (88, 40, 0))
+    last = piece(RIGHT, 150, 10, 0.5)
+    kept = tiles.owned([near, inner, first, last], [LEFT, RIGHT], (20, 160), margin=8)
+    assert kept == [inner, first, last]
     (alone,) = tiles.owned([near], [LEFT], (20, 160), margin=8)
     assert alone.cut
 
