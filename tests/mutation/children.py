@@ -14,20 +14,20 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import hypothesis.strategies  # noqa: F401
-import matplotlib.pyplot  # noqa: F401
-import onnxruntime  # noqa: F401
-import onnxscript  # noqa: F401
-import pycocotools.mask  # noqa: F401
 import pytest
-import torch  # noqa: F401
-import torchvision  # noqa: F401
 from _pytest.runner import runtestprotocol
 
+# What a process finds loaded, where it is installed
+PRELOADED = (
+    "torch torchvision pycocotools.mask hypothesis.strategies matplotlib.pyplot onnxruntime "
+    "onnxscript"
+).split()
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("TENSORMASK_SHARED", ROOT.parent / "shared"))
 LEFT_OUT = shutil.ignore_patterns(
@@ -39,6 +39,12 @@ LEFT_ALONE = ("nbmake", "xdist", "cacheprovider", "anyio", "unraisableexception"
 PATIENCE = 10
 # What one test may take of the processor beyond five times what it took: shared fixtures
 FIXTURES_SECONDS = 60
+
+
+def preload() -> None:
+    for module in PRELOADED:
+        with suppress(ImportError):
+            import_module(module)
 
 
 def fresh_tree(folder: Path) -> Path:

@@ -40,7 +40,7 @@ from typing import Any, NamedTuple
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded
 
-from children import ROOT, ended, fresh_tree, start, to_the_first_failure
+from children import ROOT, ended, fresh_tree, preload, start, to_the_first_failure
 from lines import SOURCES, Tests, collect, digest, meaning
 from operators import Mutant, mutants
 
@@ -367,6 +367,7 @@ def main() -> int:
     parser.add_argument("--keep-lines", action="store_true", help=words)
     args = parser.parse_args()
     os.chdir(ROOT)
+    preload()
     trees = [fresh_tree(OUTPUT / f"tree{job}") for job in range(args.jobs)]
     collect(OUTPUT / "lines", trees[0], TEST_FILES, args.keep_lines)
     keep_cache(trees[0])
