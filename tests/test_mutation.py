@@ -14,7 +14,7 @@ from conftest import ROOT
 FOLDER = Path(__file__).with_name("mutation")
 sys.path.insert(0, str(FOLDER))
 
-from operators import mutants
+from mutants import mutants
 
 EXAMPLE = '''
 def window(x, low=2):

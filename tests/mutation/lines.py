@@ -16,7 +16,7 @@ from typing import Any
 import coverage
 import pytest
 from children import ROOT, ended, run_tests, start
-from operators import Mutant, is_text
+from mutants import Mutant, is_text
 
 # No more of them for one mutant: cases of one function notice the same
 MOST_TESTS, MOST_SECONDS = 120, 40.0

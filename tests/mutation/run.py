@@ -42,7 +42,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded
 
 from children import ROOT, ended, fresh_tree, preload, start, to_the_first_failure
 from lines import SOURCES, Tests, collect, digest, meaning
-from operators import Mutant, mutants
+from mutants import Mutant, mutants
 
 OUTPUT = ROOT / "outputs" / "mutation"
 KERNELS = "plugins/swap_align2nat"
