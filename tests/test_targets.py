@@ -62,6 +62,13 @@ def test_the_limits_of_the_rule_count_as_inside():
     assert (0, 0, 14, 14) in positives([(34, 34, 78, 78)])  # the very window
     for outside in ((33.75, 34, 78, 78), (34, 34, 78, 78.25)):
         assert (0, 0, 14, 14) not in positives([outside])
+    window = np.array([[34.0, 34, 78, 78]])
+    for step, expected in ((0.0, 0), (0.25, -1)):
+        for side in range(4):  # each side on the window's, then beyond it
+            box = window.copy()
+            box[0, side] += -step if side < 2 else step
+            found = reference.assign(window, np.array([4]), np.array([4]), box, 40)
+            assert found.tolist() == [expected]
     # 60 px less a stride are twice 28 px.
     assert (0, 1, 14, 14) in positives([(42, 50, 70, 62)])
     assert (0, 1, 14, 14) not in positives([(42, 50, 69.75, 62)])
