@@ -669,6 +669,58 @@ def test_augmentation_that_is_off_changes_nothing():
     assert torch.equal(moved["boxes"], truth["boxes"])
 
 
+def test_a_symmetry_is_drawn_half_of_the_time():
+    image, truth = prepare(random_image(), InputConfig()), random_truth(0)
+    for name in ("flip", "flip_vertical", "transpose"):
+        augment = Augment(AugmentConfig(**{name: True}))
+        changed = [
+            augment(image, truth, Generator().manual_seed(seed))[0] for seed in range(200)
+        ]
+        kept = sum(c.shape == image.shape and torch.equal(c, image) for c in changed)
+        assert 70 < kept < 130, name  # four deviations about 100
+
+
+def test_a_crop_can_lie_at_every_place_and_shows_more_as_often_as_less():
+    augment = Augment(AugmentConfig(crop_px=8, scale=(0.25, 4.0)))
+    regions = [
+        augment.choose_region((40, 40), (40, 40), Generator().manual_seed(seed))[0]
+        for seed in range(300)
+    ]
+    sides = [side for *_, side, _ in regions]  # from 8 / 4 to 8 * 4
+    assert min(sides) == 2 and 30 <= max(sides) <= 32
+    assert 110 < sum(side > 8 for side in sides) < 190  # in the logarithm half
+    fixed = Augment(AugmentConfig(crop_px=8))
+    places = {
+        fixed.choose_region((10, 9), (10, 9), Generator().manual_seed(seed))[0][:2]
+        for seed in range(100)
+    }
+    assert places == {(top, left) for top in range(3) for left in range(2)}
+
+
+def test_an_object_of_the_least_area_is_kept():
+    image, truth = prepare(random_image(), InputConfig()), random_truth(0)
+    areas_px = truth["masks"].flatten(1).sum(1)
+    least = int(areas_px.median())
+    kept = Augment(AugmentConfig(min_area_px=least))(image, truth, Generator())[1]
+    assert kept["labels"].tolist() == (areas_px >= least).nonzero().ravel().tolist()
+
+
+def test_light_is_drawn_from_the_whole_of_its_range():
+    image = torch.full((3, 40, 40), 0.5)
+
+    def lit(**settings: Any) -> list[torch.Tensor]:
+        config = AugmentConfig(**settings)
+        return [
+            change_light(image, config, Generator().manual_seed(seed)) for seed in range(100)
+        ]
+
+    offsets = [float((light - image).mean()) for light in lit(offset=0.2)]
+    assert min(offsets) < -0.15 and max(offsets) > 0.15
+    noises = [float((light - image).std()) for light in lit(noise=0.1)]
+    assert min(noises) < 0.02 and 0.08 < max(noises) < 0.11
+    assert 30 < sum(float(light.mean()) > 0.5 for light in lit(gamma=(0.25, 4.0))) < 70
+
+
 def test_the_light_changes_as_configured():
     image = prepare(random_image(), InputConfig())
 

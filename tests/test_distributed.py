@@ -140,6 +140,14 @@ def test_the_normaliser_is_at_least_one_positive_in_all():
     assert normaliser(7, "process", cpu) == normaliser(7, "global", cpu) == 7
 
 
+def test_few_positives_of_many_processes_weigh_as_in_one(monkeypatch):
+    """One positive in a batch that four processes share: their losses are averaged."""
+    monkeypatch.setattr(distributed, "count", lambda: 4)
+    monkeypatch.setattr(distributed, "mean", lambda values: values / 4)  # the others have none
+    for positives in (0, 1):
+        assert normaliser(positives, "global", torch.device("cpu")) == 1 / 4
+
+
 def test_every_nth_item_goes_to_each_process_and_comes_back_in_order(monkeypatch):
     items, parts = list("abcdefg"), []
     monkeypatch.setattr(distributed, "count", lambda: 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tensormask_edu.base.errors import InputError
-from tensormask_edu.config import InputConfig
+from tensormask_edu.config import MODELS, InputConfig
 from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.detector import tiles
+from tensormask_edu.evaluation import ceiling
 from tensormask_edu.evaluation import coco_scores as evaluate
 from tensormask_edu.masks import decode, encode
 
@@ -144,6 +146,67 @@ def test_area_ranges_can_be_set(truth: Path):
     assert [scores[name] for name in ("APs", "APm", "APl")] == pytest.approx(
         [-1, 1, -1], abs=EXACT
     )
+
+
+def test_shapes_are_small_below_a_square_of_20_px_and_large_above_one_of_44(tmp_path: Path):
+    sides, size = (19, 21, 43, 45), (48, 48)
+    squares = np.zeros((4, *size), dtype=bool)
+    for square, side in zip(squares, sides, strict=True):
+        square[:side, :side] = True
+    truth = write(tmp_path / "truth.json")
+    content = json.loads(truth.read_text())
+    images = [{"id": k, "height": 48, "width": 48, "file_name": f"{k}.png"} for k in sides]
+    objects = [
+        annotation(square) | {"image_id": k} for k, square in zip(sides, squares, strict=True)
+    ]
+    truth.write_text(json.dumps(content | {"images": images, "annotations": objects}))
+    found = [o | {"score": 0.9} for o in objects if o["image_id"] in (21, 45)]
+    scores = evaluate.score(truth, found, area_ranges=evaluate.SHAPES_AREAS)
+    assert [scores[name] for name in ("APs", "APm", "APl")] == pytest.approx(
+        [0, 51 / 101, 1], abs=EXACT
+    )
+
+
+def test_proposals_are_counted_whatever_their_class(truth: Path):
+    wrong = {"category_id": 8}
+    both = [detection(LEFT, 0.9, **wrong), detection(RIGHT, 0.8)]
+    scores = evaluate.proposal_scores(truth, both)
+    full = ("AP", "AP50", "AP75", "AR10", "AR100", "AR1000", "ARs")
+    assert [scores[name] for name in full] == pytest.approx([1] * 7, abs=EXACT)
+    assert (scores["ARm"], scores["ARl"]) == (-1.0, -1.0)
+
+
+def test_recall_looks_at_so_many_proposals_as_its_name_says(tmp_path: Path):
+    truth = write(tmp_path / "truth.json", annotation(LEFT), annotation(RIGHT))
+    alarms = [detection(rectangle(0, k, 1, 1), 0.95) for k in range(20)]
+    part = rectangle(5, 18, 5, 10) | rectangle(10, 18, 1, 8)  # IoU 0.58: two of ten thresholds
+    scores = evaluate.proposal_scores(
+        truth, [detection(LEFT, 0.99), *alarms, detection(part, 0.5)]
+    )
+    assert scores["AR10"] == pytest.approx(0.5, abs=EXACT)
+    assert scores["AR100"] == pytest.approx((1 + 0.2) / 2, abs=EXACT)
+    assert scores["AR100"] == scores["AR1000"] == scores["ARs"]
+    assert scores["AP75"] == pytest.approx(51 / 101, abs=EXACT)
+    assert scores["AP50"] > scores["AP75"]
+
+
+def test_the_ceiling_of_a_mask_that_fits_the_bins_is_one(tmp_path: Path):
+    """A rectangle whose sides lie on borders of bins, and one that no window contains."""
+    (tmp_path / "images").mkdir()
+    masks = np.zeros((2, 64, 96), dtype=bool)
+    masks[0, 14:34, 50:66] = masks[1, :, 1:] = True
+    config = replace(MODELS["tiny"], strides_px=(4,))
+    for count, windowed in ((1, 1.0), (2, 0.5)):
+        path = write(tmp_path / "instances_val.json")
+        image = {"id": 1, "file_name": "1.png", "height": 64, "width": 96}
+        Image.fromarray(np.zeros((64, 96, 3), np.uint8)).save(tmp_path / "images" / "1.png")
+        objects = [annotation(mask) for mask in masks[:count]]
+        content = json.loads(path.read_text()) | {"images": [image], "annotations": objects}
+        path.write_text(json.dumps(content))
+        dataset = CocoFolder(tmp_path, "val", keep_empty=True)
+        found = ceiling.ceiling(config, dataset, InputConfig(), progress=False)
+        assert (found["windowed"], found["objects"]) == (windowed, count)
+        assert found["segm"]["APs"] == pytest.approx(1, abs=EXACT)
 
 
 def test_scoring_prints_nothing_and_leaves_its_input_alone(
@@ -366,7 +429,7 @@ def test_a_data_set_without_its_empty_pictures_is_refused(coloured: Path):
 
 
 def test_the_table_shows_every_score_and_no_number_where_nothing_is_to_find():
-    segm = dict.fromkeys(evaluate.SCORE_NAMES, 0.25) | {"APl": -1.0}
+    segm = dict.fromkeys(evaluate.SCORE_NAMES, 0.25) | {"APl": -1.0, "APm": 0.0}
     scores = {
         "segm": segm,
         "bbox": segm,
@@ -377,6 +440,7 @@ def test_the_table_shows_every_score_and_no_number_where_nothing_is_to_find():
     lines = evaluate.table(scores).splitlines()
     assert lines[0].split() == ["masks", "boxes", "ceiling"]
     assert lines[1].split() == ["AP", "0.250", "0.250", "0.250"]
+    assert lines[5].split() == ["APm", "0.000", "0.000", "0.000"]
     assert lines[6].split() == ["APl", "-", "-", "-"]
     assert lines[-1] == "8 detections on 3 images"
     assert evaluate.table({"bbox": segm}).splitlines()[0].split() == ["boxes"]

@@ -56,6 +56,7 @@ def test_a_layout_is_that_of_the_padded_batch_padded_already_or_not():
     layout = TINY.layout([(33, 70), (20, 90)])
     assert layout.grid_sizes == TINY.layout([(64, 96)]).grid_sizes == TINY.grid_sizes(64, 96)
     assert torch.equal(layout.windows.box_px, TINY.windows(layout.grid_sizes).box_px)
+    assert layout.windows.box_px.dtype == torch.float32  # what predicted boxes are, too
 
 
 def test_groups_cover_every_window_once():

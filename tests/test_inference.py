@@ -78,16 +78,44 @@ def test_keep_returns_no_more_than_asked_for():
     assert len(kept.scores) == 7
 
 
+def test_a_score_must_exceed_the_threshold_as_in_the_official_code():
+    logits = torch.full((len(WINDOWS), 2), -10.0)
+    logits[3, 1], logits[5, 0] = 0.0, 0.1  # a half exactly, and more
+    config = replace(CONFIG, score_threshold=0.5)
+    kept = inference.keep(logits, torch.zeros(len(WINDOWS), 4), WINDOWS, config)
+    assert kept.window.tolist() == [5]
+
+
+def test_the_best_candidates_of_all_classes_compete():
+    logits = torch.full((len(WINDOWS), 2), -10.0)
+    logits[10:14, 0], logits[20:24, 1] = torch.arange(4.0), torch.arange(4.0) + 0.5
+    config = replace(CONFIG, nms_threshold=1.0, topk_candidates=3)
+    kept = inference.keep(logits, torch.zeros(len(WINDOWS), 4), WINDOWS, config)
+    assert kept.window.tolist() == [23, 13, 22] and kept.labels.tolist() == [1, 0, 1]
+
+
+def test_a_probability_at_the_threshold_is_set_and_counts_as_sure():
+    window_px, masks = (
+        torch.tensor([[2.0, 1, 6, 5]]),
+        [WindowMasks(torch.tensor([0]), torch.zeros(1, 4, 4))],
+    )
+    pasted = inference.paste(masks, window_px, 6, 8, 0.5)
+    assert pasted[0].nonzero().tolist() == [[y, x] for y in range(1, 5) for x in range(2, 6)]
+    sureness = torch.zeros(1)
+    list(inference.with_sureness(masks, 0.5, sureness))
+    assert sureness.item() == 0.5
+
+
 def test_boxes_outside_the_output_are_dropped():
     kept = inference.Kept(
-        torch.tensor([[-30.0, -30, -10, -10], [-5, -5, 8, 8]]),
-        torch.ones(2),
-        torch.zeros(2),
-        torch.arange(2),
+        torch.tensor([[-30.0, -30, -10, -10], [-5, -5, 8, 8], [2, 4, 2.125, 6]]),
+        torch.ones(3),
+        torch.zeros(3),
+        torch.arange(3),
     )
     rest = inference.to_output_size(kept, (10, 10), (20, 30))
-    assert rest.window.tolist() == [1]
-    assert rest.boxes.tolist() == [[0, 0, 24, 16]]
+    assert rest.window.tolist() == [1, 2]  # a thin one is a box
+    assert rest.boxes.tolist() == [[0, 0, 24, 16], [6, 8, 6.375, 12]]
 
 
 def test_a_higher_threshold_draws_the_pixels_that_reach_it():

@@ -451,6 +451,11 @@ def test_the_emulator_finds_barriers_that_are_missing_or_not_for_all():
         kernel.run(SHARING, "slide", 2, 4, x)
 
 
+def test_an_excerpt_is_the_numbered_lines_from_one_word_to_the_next():
+    text = "ends\nbegins\nmore\nends\nends"
+    assert kernel.excerpt(text, "begins", "ends") == "  2  begins\n  3  more\n  4  ends"
+
+
 def test_the_plain_kernel_compiles_for_a_gpu():
     if importlib.util.find_spec("cuda") is None:
         pytest.skip("cuda-core is not installed")

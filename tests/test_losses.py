@@ -42,6 +42,27 @@ def test_class_loss_survives_extreme_logits():
     assert loss.isfinite() and logits.grad.isfinite().all()
 
 
+def test_losses_of_half_precision_are_summed_in_float32():
+    """Tens of thousands of windows: float16 ends at 65504, bfloat16 has eight bits."""
+    for dtype in (torch.float16, torch.bfloat16):
+        logits, deltas = 3 * torch.randn(2, 40000, 2).to(dtype), torch.randn(20000, 4).to(dtype)
+        masks = 2 * torch.randn(50, 60, 60).to(dtype)
+        labels, bits = torch.randint(-1, 2, (2, 40000)), torch.rand(50, 60, 60) > 0.5
+        where, zeros = torch.arange(50), torch.zeros(20000, 4)
+        results = [
+            (
+                losses.class_loss(logits.to(kind), labels, GAMMA, ALPHA),
+                losses.box_loss(deltas.to(kind), zeros),
+                losses.mask_loss(
+                    [WindowMasks(where, masks.to(kind))], [WindowMasks(where, bits)], 1.5
+                ),
+            )
+            for kind in (dtype, torch.float32)
+        ]
+        for half, full in zip(*results, strict=True):
+            assert half.item() == pytest.approx(full.item(), rel=LOSS_REL)
+
+
 def test_box_loss_is_the_reference_sum():
     deltas, targets = torch.randn(5, 4), torch.randn(5, 4)
     expected = reference.box_loss(deltas.numpy(), targets.numpy())

@@ -74,6 +74,13 @@ CASES = {
         [A, B, (2, 2, 20, 10)],
         {"fine": 2, "doubled": 1},
     ),
+    "a pixel of what is found": ([A], [A, (3, 3, 1, 1)], {"fine": 1, "doubled": 1}),
+    "half of a detection on what is found": (
+        [A],
+        [A, (2, 2, 20, 10)],
+        {"fine": 1, "doubled": 1},
+    ),
+    "a mask four times as large as its one object": ([A], [(2, 2, 20, 20)], {"poor": 1}),
     "nothing there": ([A], [A, FAR], {"fine": 1, "false": 1}),
     "no detection": ([A, FAR], [A], {"fine": 1, "missed": 1}),
     "neither": ([], [], {}),
@@ -133,3 +140,4 @@ def test_the_table_has_a_row_for_each_kind():
     assert lines[1].split()[:2] == ["now", "0.505"]
     assert [line.split()[0] for line in lines[2:9]] == list(lost.KINDS)
     assert lines[8].split()[:5] == ["missed", "1", "0", "0", "1.000"]
+    assert len({len(line) for line in lines[:9]}) == 1  # columns stand below each other

@@ -12,6 +12,7 @@ from torchvision.ops import box_iou
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.config import MODELS, model_config
 from tensormask_edu.detector import inference, losses
+from tensormask_edu.detector.backbone import Backbone
 from tensormask_edu.detector.model import build_model
 from tensormask_edu.detector.network import WindowMasks
 from tensormask_edu.detector.targets import build_targets
@@ -55,6 +56,38 @@ def test_training_returns_three_finite_losses_that_reach_every_parameter():
     sum(result.values()).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+
+
+def test_pictures_are_padded_at_the_right_and_bottom_with_the_mean_colour():
+    model, images = build_model("tiny"), [torch.rand(3, 33, 40), torch.rand(3, 60, 20)]
+    batch = model.batch(images)
+    assert batch.shape == (2, 3, 64, 64)
+    for row, image in zip(batch, images, strict=True):
+        height, width = image.shape[1:]
+        assert torch.equal(row[:, :height, :width], model.normalise(image))
+        assert not row[:, height:].any() and not row[:, :, width:].any()
+
+
+@pytest.mark.parametrize("groups", [0, 8])
+def test_a_fresh_model_gives_every_class_its_prior_probability(groups):
+    config = replace(MODELS["tiny"], tower_norm_groups=groups)
+    model = build_model(config)
+    # Towers that nothing normalises start near zero: at a hundredth, as the predictors.
+    deviations = [
+        m.weight.std() for m in model.network.class_tower if hasattr(m, "kernel_size")
+    ]
+    assert all((deviation < 0.011) == (groups == 0) for deviation in deviations)
+    with torch.inference_mode():
+        output = model.network(torch.randn(1, 3, 64, 64))
+    for logits in output.logits:
+        probability = logits.sigmoid()
+        assert config.prior / 2 < probability.min() and probability.max() < config.prior * 2
+
+
+def test_a_fresh_pyramid_of_the_official_backbone_keeps_the_size_of_signals():
+    lateral = Backbone("resnet50", 64, 4).fpn.laterals[0]
+    signal = lateral(torch.randn(1, 256, 32, 32))
+    assert signal.std().item() == pytest.approx(1, rel=0.05) and not lateral.bias.any()
 
 
 def test_evaluation_returns_detections_in_the_images_own_sizes():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -13,7 +14,7 @@ from conftest import ROOT
 FOLDER = Path(__file__).with_name("mutation")
 sys.path.insert(0, str(FOLDER))
 
-from operators import mutants
+from mutants import mutants
 
 EXAMPLE = '''
 def window(x, low=2):
@@ -51,6 +52,43 @@ def test_words_of_cpp_are_changed_outside_comments_and_brackets():
     assert changes(text, "example.h") == {
         ("1", "2"), ("1", "0"), (" < ", " <= "), (" < ", " >= "),
     }  # fmt: skip
+
+
+VERDICTS = """
+import sys
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[1])
+from run import ended, start, to_the_first_failure, verdict
+
+for name in sys.argv[2:]:
+    Path("verdict.json").unlink(missing_ok=True)
+    start(Path.cwd(), 60, partial(to_the_first_failure, {name: 0.1}))
+    print(*verdict(ended()[1], Path.cwd()).values())
+"""
+
+
+def test_a_fickle_test_notices_nothing_and_what_cannot_be_loaded_is_told_apart(tmp_path):
+    fickle = "tries = []\ndef test_fickle():\n    tries.append(0)\n    assert len(tries) > 1\n"
+    wrong = "def test_wrong():\n    assert not 1\ndef test_right():\n    assert 1\n"
+    ends = "def test_ends():\n    import os\n    os.kill(os.getpid(), 11)\n"
+    (tmp_path / "test_some.py").write_text(fickle + wrong + ends)
+    (tmp_path / "test_broken.py").write_text("import not_there\n\ndef test_it(): pass\n")
+    names = [f"test_some.py::test_{word}" for word in ("fickle", "right", "wrong", "ends")]
+    words = [sys.executable, "-c", VERDICTS, str(FOLDER), *names, "test_broken.py::test_it"]
+    run = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert run.stdout.splitlines() == [
+        "survived",
+        "survived",
+        f"killed {names[2]}",
+        f"stopped SIGSEGV in {names[3]}",
+        "not loaded test_broken.py",
+    ], run.stderr
+    unknown = subprocess.run(
+        [*words[:4], "test_some.py::test_renamed"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert unknown.returncode and "another name now" in unknown.stderr
 
 
 @pytest.mark.parametrize("path", ["geometry.py", "ops/windows.py", "detector/targets.py"])

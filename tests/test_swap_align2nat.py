@@ -430,6 +430,18 @@ REFERENCE_BAD = {
         lambda: reference.swap_align2nat_windows(X.numpy(), 2, INDEX.int().numpy()),
         "index: .*int64",
     ),
+    **{
+        f"{name} outside": (
+            lambda cell=cell: reference.swap_align2nat_windows(X.numpy(), 2, np.array([cell])),
+            r"index: expected 0 <= \(n, y, x\) < \(1, 2, 2\)",
+        )
+        for name, cell in {
+            "image": (1, 0, 0),
+            "row": (0, 2, 0),
+            "column": (0, 0, 2),
+            "row below": (0, -1, 0),
+        }.items()
+    },
 }
 
 

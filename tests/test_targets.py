@@ -58,6 +58,22 @@ def test_known_boxes_get_the_official_windows(box, expected):
     assert set(positives([box])) == expected
 
 
+def test_the_limits_of_the_rule_count_as_inside():
+    assert (0, 0, 14, 14) in positives([(34, 34, 78, 78)])  # the very window
+    for outside in ((33.75, 34, 78, 78), (34, 34, 78, 78.25)):
+        assert (0, 0, 14, 14) not in positives([outside])
+    window = np.array([[34.0, 34, 78, 78]])
+    for step, expected in ((0.0, 0), (0.25, -1)):
+        for side in range(4):  # each side on the window's, then beyond it
+            box = window.copy()
+            box[0, side] += -step if side < 2 else step
+            found = reference.assign(window, np.array([4]), np.array([4]), box, 40)
+            assert found.tolist() == [expected]
+    # 60 px less a stride are twice 28 px.
+    assert (0, 1, 14, 14) in positives([(42, 50, 70, 62)])
+    assert (0, 1, 14, 14) not in positives([(42, 50, 69.75, 62)])
+
+
 def test_a_window_claimed_twice_is_negative():
     found = positives([(40, 40, 72, 72), (42, 41, 74, 73)])
     first, second = cells(0, (0, 1), [(13, 14), (14, 13)]), cells(0, (0, 1), [(15, 15)])
@@ -76,6 +92,26 @@ def test_one_picture_with_polygons_and_one_with_masks_are_seen_as_each_alone():
         alone = build_targets([truth], layout, TINY)
         for (where, values), (_, expected) in zip(together.masks, alone.masks, strict=True):
             assert torch.equal(values[together.image[where] == number], expected)
+
+
+def test_pictures_of_two_sizes_are_seen_as_each_alone():
+    truths = []
+    for number, (height, width) in enumerate([(64, 64), (48, 60), (64, 40)]):
+        masks = torch.zeros(2, height, width, dtype=torch.bool)
+        masks[0, 4 : 20 + number, 6:22], masks[1, 24:44, 12 : 30 + number] = True, True
+        box_px = [[6.0, 4, 22, 20 + number], [12, 24, 30 + number, 44]]
+        truth = {"boxes": torch.tensor(box_px), "labels": torch.tensor([0, 1]), "masks": masks}
+        truths.append(truth)
+    config = replace(TINY, class_names=("a", "b"))
+    layout = config.geometry.layout([(64, 64)])
+    together = build_targets(truths, layout, config)
+    for number, truth in enumerate(truths):
+        alone, mine = build_targets([truth], layout, config), together.image == number
+        assert torch.equal(together.labels[number], alone.labels[0])
+        for name in ("window", "instance", "deltas"):
+            assert torch.equal(getattr(together, name)[mine], getattr(alone, name))
+        for (where, values), (_, expected) in zip(together.masks, alone.masks, strict=True):
+            assert torch.equal(values[mine[where]], expected)
 
 
 def test_no_objects_make_no_positives():
@@ -134,8 +170,8 @@ def test_the_papers_rules_accept_fewer_windows_but_never_lose_a_small_object():
 
 
 def test_deltas_are_the_reference_formula_and_decode_inverts_them():
-    windows = torch.tensor([[0.0, 0, 44, 44], [-20, 10, 68, 98]])
-    box_px = torch.tensor([[3.0, 5, 30, 41], [-2, 20, 60, 55]])
+    windows = torch.tensor([[0.0, 0, 44, 44], [-20, 10, 68, 98], [4, 8, 64, 28]])
+    box_px = torch.tensor([[3.0, 5, 30, 41], [-2, 20, 60, 55], [9, 11, 59, 26]])
     deltas = boxes.encode(windows, box_px, OFFICIAL.box_weights)
     for row, window, box in zip(deltas, windows, box_px, strict=True):
         expected = reference.box_deltas(window.numpy(), box.numpy(), OFFICIAL.box_weights)
@@ -176,6 +212,9 @@ def test_polygons_are_drawn_as_the_official_code_draws_them():
         452,
     ]
     assert draw_polygons([], window, (11, 11)).sum() == 0
+    # 40 px in 10 bins beside each other, 20 px in 4: the left half of the lower half
+    lower = draw_polygons([np.array([8, 20, 28, 20, 28, 30, 8, 30])], [8, 10, 48, 30], (4, 10))
+    assert lower.shape == (4, 10) and lower[2:, :5].all() and lower.sum() == 2 * 5
 
 
 def test_a_mask_seen_through_a_window_of_one_pixel_bins_is_the_mask_itself():

@@ -61,9 +61,9 @@ def whole(image: np.ndarray) -> dict[str, Any]:
 
 def assert_same(found: dict[str, Any], expected: dict[str, Any], size: tuple[int, int]) -> None:
     assert isinstance(found["masks"], Cutouts)
-    np.testing.assert_array_equal(found["scores"], expected["scores"])
-    np.testing.assert_array_equal(found["labels"], expected["labels"])
-    np.testing.assert_array_equal(found["boxes"], expected["boxes"])
+    for name in ("scores", "labels", "boxes"):
+        assert found[name].dtype == expected[name].dtype
+        np.testing.assert_array_equal(found[name], expected[name])
     seen = [row["segmentation"] for row in to_coco(0, found, [1, 2])]
     wanted = [row["segmentation"] for row in to_coco(0, expected, [1, 2])]
     assert seen == wanted
@@ -146,9 +146,10 @@ def test_what_one_tile_tells_apart_is_not_joined():
 
 
 def test_a_piece_near_an_inner_border_is_left_to_the_tile_that_sees_it_whole():
-    near, inner, outer = (piece(LEFT, x, 10, 0.5) for x in (88, 40, 0))
-    kept = tiles.owned([near, inner, outer], [LEFT, RIGHT], (20, 160), margin=8)
-    assert kept == [inner, outer]
+    near, inner, first = (piece(LEFT, x, 10, 0.5) for x in (88, 40, 0))
+    last = piece(RIGHT, 150, 10, 0.5)
+    kept = tiles.owned([near, inner, first, last], [LEFT, RIGHT], (20, 160), margin=8)
+    assert kept == [inner, first, last]
     (alone,) = tiles.owned([near], [LEFT], (20, 160), margin=8)
     assert alone.cut
 

@@ -117,9 +117,10 @@ def test_the_official_recipes_warm_up_and_step_down_where_the_official_ones_do(
 
 
 def test_vectors_are_not_decayed():
-    decayed, plain = build_optimizer(build_model("tiny"), TrainConfig()).param_groups
+    config = TrainConfig(weight_decay=0.03)
+    decayed, plain = build_optimizer(build_model("tiny"), config).param_groups
     assert plain["weight_decay"] == 0 and all(p.ndim == 1 for p in plain["params"])
-    assert decayed["weight_decay"] > 0 and all(p.ndim > 1 for p in decayed["params"])
+    assert decayed["weight_decay"] == 0.03 and all(p.ndim > 1 for p in decayed["params"])
 
 
 def test_the_official_recipe_decays_biases_but_no_normalisation():
@@ -128,8 +129,12 @@ def test_the_official_recipe_decays_biases_but_no_normalisation():
     names = {id(p): name for name, p in model.named_parameters()}
     biases = {names[id(p)] for p in decayed["params"] if p.ndim == 1}
     assert "network.box_predictor.bias" in biases
-    assert not any("stem.1" in name for name in biases)
-    assert {names[id(p)] for p in plain["params"]} >= {"network.backbone.body.stem.1.weight"}
+    norms = (torch.nn.BatchNorm2d, torch.nn.GroupNorm)
+    normalised = [name for name, m in model.named_modules() if isinstance(m, norms)]
+    assert {"network.backbone.body.stem.1", "network.class_tower.1"} <= set(normalised)
+    spared = {names[id(p)].rpartition(".")[0] for p in plain["params"]}
+    assert spared == set(normalised) and len(plain["params"]) == 2 * len(spared)
+    assert decayed["momentum"] == plain["momentum"] == 0.9  # Detectron's, of all its recipes
 
 
 # --- a run ------------------------------------------------------------------------------------
@@ -148,6 +153,27 @@ def test_the_same_seed_gives_the_same_losses_and_another_seed_does_not(world, tm
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         train(recipe(steps=3, seed=seed), world, tmp_path / name)
     assert losses(tmp_path / "a") == losses(tmp_path / "b") != losses(tmp_path / "c")
+
+
+def test_the_seed_draws_the_first_weights_too(tmp_path):
+    folder = write_pictures(tmp_path / "world", [(48, 64)])  # one picture: no order to draw
+    for seed in (0, 1):
+        still = recipe(steps=1, seed=seed, batch_size=1, augment=AugmentConfig())
+        train(still, folder, tmp_path / str(seed))
+    assert losses(tmp_path / "0") != losses(tmp_path / "1")
+
+
+def test_a_signal_to_one_process_stops_all_of_them(world, tmp_path, monkeypatch):
+    config, model = recipe().train, build_model("tiny", num_classes=4).train()
+    stream = TrainingSet(CocoFolder(world, "train"), recipe().input, AugmentConfig(), 0)
+    batch = Batches(stream, model.config, 2)[0]
+    run = training.Run(model, config, tmp_path)
+    run.train_step(batch, 1e-4, time.perf_counter())
+    assert not run.stop
+    run.interrupt()  # what the mean over this process and seven others is
+    monkeypatch.setattr(training.distributed, "mean", lambda values: values / 8)
+    run.train_step(batch, 1e-4, time.perf_counter())
+    assert run.stop
 
 
 def test_minutes_end_the_schedule_before_its_steps(world, tmp_path):
@@ -185,6 +211,43 @@ def test_an_overflow_of_float16_gradients_is_skipped_and_the_scale_lowered(world
     (tmp_path / "before.safetensors").write_bytes(before)
     old = load_file(tmp_path / "before.safetensors")
     assert all(torch.equal(same[name], old[name]) for name in parameters)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_step_is_as_long_as_the_limit_of_the_gradient_allows(precision, world, tmp_path):
+    """Of the gradient itself, not of the one that a scaler made longer."""
+    plain = {"optimizer": "sgd", "weight_decay": 0.0, "clip_norm": 0.01}
+    limited, model = recipe(precision=precision, **plain), build_model("tiny", num_classes=4)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    run = training.Run(model.train(), limited.train, tmp_path)
+    if precision == "float16":
+        run.scaler = torch.amp.GradScaler("cpu", init_scale=256.0)  # without an overflow
+    batches = Batches(
+        TrainingSet(CocoFolder(world, "train"), limited.input, SHAKEN, 0), model.config, 2
+    )
+    run.train_step(batches[0], 2.0, time.perf_counter())
+    ways = [after - old for after, old in zip(model.parameters(), before, strict=True)]
+    length = torch.cat([way.flatten() for way in ways]).norm().item()
+    assert length == pytest.approx(2 * 0.01, rel=0.01)
+
+
+def test_a_line_of_the_log_is_the_mean_since_the_line_before(world, tmp_path):
+    for every in (1, 3):
+        train(recipe(steps=3, log_every=every), world, tmp_path / str(every))
+    (line,) = losses(tmp_path / "3")
+    for name in ("loss", "loss_class", "loss_box", "loss_mask"):
+        each = [record[name] for record in records(tmp_path / "1")]
+        assert line[name] == pytest.approx(sum(each) / 3) and each[0] != each[1]
+
+
+def test_the_steps_of_an_epoch_show_every_picture_once(world):
+    dataset = CocoFolder(world, "train")
+    batches = Batches(
+        TrainingSet(dataset, recipe().input, AugmentConfig(), 0), build_model("tiny").config, 2
+    )
+    for epoch in (range(4), range(4, 8)):
+        seen = [number for step in epoch for part in batches[step] for number in part.image_ids]
+        assert sorted(seen) == sorted(dataset.image_ids)
 
 
 def test_targets_drawn_ahead_give_the_losses_of_targets_drawn_in_the_step(mixed):

@@ -1,7 +1,7 @@
 """Copies of the repository, and fresh processes in them that run some tests.
 
-A process is forked before anything of ours is loaded, but after torch is: loading that takes
-longer than most of the tests.
+A process is forked before anything of ours is loaded, but after torch and the like are: loading
+them takes longer than most of the tests.
 """
 
 from __future__ import annotations
@@ -14,24 +14,37 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import pycocotools.mask  # noqa: F401
 import pytest
-import torch  # noqa: F401
-import torchvision  # noqa: F401
+from _pytest.runner import runtestprotocol
 
+# What a process finds loaded, where it is installed
+PRELOADED = (
+    "torch torchvision pycocotools.mask hypothesis.strategies matplotlib.pyplot onnxruntime "
+    "onnxscript"
+).split()
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("TENSORMASK_SHARED", ROOT.parent / "shared"))
 LEFT_OUT = shutil.ignore_patterns(
     ".*", "outputs", "work", "dist", "node_modules", "_build", "built", "__pycache__", "*.ipynb"
 )
 # Plugins of pytest: nbmake alone takes longer to load than everything else
-LEFT_ALONE = ("nbmake", "xdist", "cacheprovider")
+LEFT_ALONE = ("nbmake", "xdist", "cacheprovider", "anyio", "unraisableexception")
 # A deadlock uses no processor; on a busy machine a test takes ten times as long as alone.
 PATIENCE = 10
+# What one test may take of the processor beyond five times what it took: shared fixtures
+FIXTURES_SECONDS = 60
+
+
+def preload() -> None:
+    for module in PRELOADED:
+        with suppress(ImportError):
+            import_module(module)
 
 
 def fresh_tree(folder: Path) -> Path:
@@ -77,47 +90,83 @@ def start(tree: Path, cpu_seconds: int, work: Callable[[], int]) -> int:
 
 
 def ended() -> tuple[int, int]:
-    """Wait for the next process to end: its number, and its exit code, -1 if it was stopped."""
+    """Wait for the next process to end: its number, and its exit code or, below 0, signal."""
     child, status = os.wait()
     try:
         os.killpg(child, signal.SIGKILL)  # what it left behind
     except ProcessLookupError:
         pass
-    return child, os.WEXITSTATUS(status) if os.WIFEXITED(status) else -1
+    return child, os.waitstatus_to_exitcode(status)
 
 
 def run_tests(tests: list[str], plugin: Any, *words: str) -> int:
     """Run tests in this process, without what costs time and is not asked here."""
     without = [word for name in LEFT_ALONE for word in ("-p", f"no:{name}")]
-    options = ["-q", *without, f"--basetemp={Path.cwd() / 'pytest'}", *words]
+    # plain: rewritten asserts say more, and take longer to load than most tests to run
+    options = ["-q", "--assert=plain", *without, f"--basetemp={Path.cwd() / 'pytest'}", *words]
     return int(pytest.main([*options, *tests], [plugin]))
 
 
-def to_the_first_failure(tests: list[str]) -> int:
-    """Run tests in this process, file after file: most faults need no more than one loaded."""
+def to_the_first_failure(tests: dict[str, float]) -> int:
+    """Run tests in this process, file after file: most faults need no more than one loaded.
+
+    Args:
+        tests: the names, with the seconds that each takes.
+    """
     for _, names in groupby(tests, lambda name: name.split("::")[0]):
-        if code := run_tests(list(names), FirstFailure(), "-x"):
+        if code := run_tests(list(names), FirstFailure(tests), "-x"):
             return code
     return 0
 
 
 class FirstFailure:
-    """Notes which test failed, in `verdict.json` of the copy."""
+    """Notes which test failed, or that its file could not be loaded, in `verdict.json`.
+
+    Only who fails twice in a row is believed. A test that takes far longer than without a fault
+    ends the process, by a signal.
+    """
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds = seconds
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         from hypothesis import Phase, settings
 
         for plugin in config.pluginmanager.get_plugins():
-            if type(plugin).__name__ == "Skips":  # conftest.py's; skips were looked at before
+            # conftest.py's: skips were looked at before, and messages are noted by the first
+            # run of a process alone
+            if type(plugin).__name__ in ("Skips", "Recorder"):
                 config.pluginmanager.unregister(plugin)
 
-        # One failing example is enough; a smaller one would be looked for.
+        # One failing example is enough; a smaller one would be looked for. The same examples
+        # each time, and no clock: who fails then fails for the fault.
         phases = (Phase.explicit, Phase.generate)
-        settings.register_profile("mutation", phases=phases, database=None)
+        words = {"phases": phases, "database": None, "derandomize": True, "deadline": None}
+        settings.register_profile("mutation", **words)
         settings.load_profile("mutation")
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        Path("at.txt").write_text(item.nodeid)
+        limit = FIXTURES_SECONDS + 5 * self.seconds[item.nodeid]
+        signal.setitimer(signal.ITIMER_PROF, limit)
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE * limit)
+        reports = runtestprotocol(item, nextitem=nextitem, log=False)
+        if any(report.failed for report in reports):
+            item._initrequest()  # type: ignore[attr-defined]
+            reports = runtestprotocol(item, nextitem=nextitem, log=False)
+        for report in reports:
+            item.ihook.pytest_runtest_logreport(report=report)
+        return True
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.note("failed", report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self.note("not loaded", report)
+
+    def note(self, what: str, report: pytest.TestReport | pytest.CollectReport) -> None:
         verdict = Path("verdict.json")
         if report.failed and not verdict.exists():
-            verdict.write_text(json.dumps(report.nodeid))
+            verdict.write_text(json.dumps({what: report.nodeid}))

@@ -15,8 +15,8 @@ from typing import Any
 
 import coverage
 import pytest
-from children import ended, run_tests, start
-from operators import Mutant, is_text
+from children import ROOT, ended, run_tests, start
+from mutants import Mutant, is_text
 
 # No more of them for one mutant: cases of one function notice the same
 MOST_TESTS, MOST_SECONDS = 120, 40.0
@@ -124,22 +124,22 @@ class Tests:
     def __init__(self, folder: Path) -> None:
         self.tests: dict[str, dict[str, Any]] = {}
         self.data = []
-        self.executed: dict[str, set[int]] = defaultdict(set)
         for path in sorted(folder.glob("*.json")):
+            stem, text, _ = path.stem.rsplit("-", 2)
+            if text != digest(ROOT / "tests" / f"{stem}.py"):
+                continue  # its tests may have other names now
             self.tests |= json.loads(path.read_text())
             data = coverage.CoverageData(basename=str(path.with_suffix(".coverage")))
             data.read()
             self.data.append(data)
-            for source in data.measured_files():
-                self.executed[source] |= set(data.lines(source) or ())
 
     @cache  # noqa: B019
     def by_line(self, path: str) -> dict[int, set[str]]:
-        """Which tests ran each line of a source."""
+        """Which tests ran each line of a source; "" where it ran while a file was loaded."""
         found: dict[int, set[str]] = defaultdict(set)
         for data in self.data:
             for line, names in data.contexts_by_lineno(path).items():
-                found[line] |= set(names) & self.tests.keys()
+                found[line] |= set(names) & {"", *self.tests}
         return found
 
     def facing(self, mutant: Mutant) -> list[str]:
@@ -154,8 +154,8 @@ class Tests:
         by_line = self.by_line(mutant.path)
         first, last = mutant.lines
         names = set().union(*(by_line.get(line, ()) for line in range(first, last + 1)))
-        if not names and set(range(first, last + 1)) & self.executed[mutant.path]:
-            names = set().union(*by_line.values())  # run when the module is loaded
+        if "" in names:  # whoever uses the module may notice
+            names = set().union(*by_line.values()) - {""}
         return self.chosen(names)
 
     def chosen(self, names: Iterable[str]) -> list[str]:
@@ -169,9 +169,12 @@ class Tests:
                 if not taken or total + self.seconds(name) <= MOST_SECONDS:
                     taken.append(name)
                     total += self.seconds(name)
-        taken = taken[:MOST_TESTS]
+        return self.file_by_file(taken[:MOST_TESTS])
+
+    def file_by_file(self, names: Iterable[str]) -> list[str]:
+        """The same tests, the quickest file first."""
         files: dict[str, list[str]] = defaultdict(list)
-        for name in taken:
+        for name in names:
             files[name.split("::")[0]].append(name)
         quick_first = sorted(files.values(), key=lambda part: sum(map(self.seconds, part)))
         return [name for part in quick_first for name in part]

@@ -5,11 +5,15 @@
     python tests/mutation/run.py --count 80 --jobs 2       more: the first 40 are not run again
 
 A seed draws the faults; a test file at a time is watched beforehand (coverage.py), so that each
-fault faces the tests that ran its line, the quickest first, in a fresh process on a copy of the
-repository. Results stay in outputs/mutation: `results.jsonl` and `report.md`, which lists what
-no test noticed. A run that was stopped goes on where it was; a fault that survived is tried
-again when its tests change. Faults that change nothing stand in `equivalent.toml`, each with
-its reason. Exit code 1 if in some room fewer than 95 of 100 others were noticed.
+fault faces the tests that ran its line, the quickest first, 120 tests and 40 seconds at most,
+in a fresh process on a copy of the repository. All of them must pass there without a fault
+first, or the run ends; a fault counts as noticed if a test fails twice in a row, or takes far
+longer than without it. Those that keep a file from being loaded or compiled count neither way:
+no test is needed for them. Results stay in outputs/mutation: `results.jsonl` and `report.md`,
+which lists what no test noticed. A run that was stopped goes on where it was; a fault that
+survived is tried again when its tests change. Faults that change nothing stand in
+`equivalent.toml`, each with its reason. Exit code 1 if in some room fewer than 95 of 100 others
+were noticed.
 
 Why no tool: mutmut (3.8) chooses tests by function, not by line, leaves out decorated functions
 (most of `geometry.py`, and all that is registered with torch) and constants of modules, and its
@@ -20,22 +24,25 @@ of tests for all mutants and draws no sample. Neither knows C++.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import time
 import tomllib
-from functools import partial
+from collections.abc import Iterable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded
 
-from children import ROOT, ended, fresh_tree, start, to_the_first_failure
-from lines import Tests, collect, digest, meaning
-from operators import Mutant, mutants
+from children import ROOT, ended, fresh_tree, preload, start, to_the_first_failure
+from lines import SOURCES, Tests, collect, digest, meaning
+from mutants import Mutant, mutants
 
 OUTPUT = ROOT / "outputs" / "mutation"
 KERNELS = "plugins/swap_align2nat"
@@ -57,10 +64,11 @@ TEST_FILES = [
     for name in (
         "geometry masks upsampled losses targets inference heads transforms swap_align2nat "
         "views tiles model data strangers evaluate lost checkpoint memory kernels train "
-        "distributed golden export export_detector run verify weights"
+        "distributed golden export export_detector run verify weights ablations"
     ).split()
 ]
 NOTICED, AT_LEAST = ("killed", "stopped"), 0.95
+UNFIT = ("broken", "not loaded")  # by a compiler, by Python: others take their place
 # What a mutant may take beyond five times its tests: loading, fixtures
 STARTING_SECONDS = 60
 
@@ -121,15 +129,26 @@ def begin(room: str, mutant: Mutant, tests: list[str], tree: Path, tests_of: Tes
     """Start the tests on a changed copy; 0 if no compiler takes the change."""
     text = mutant.applied((ROOT / mutant.path).read_text())
     (tree / mutant.path).write_text(text)
-    if not compiles(mutant, text, tree):
-        return 0
+    return ask(tests, tree, tests_of) if compiles(mutant, text, tree) else 0
+
+
+def ask(tests: Iterable[str], tree: Path, tests_of: Tests) -> int:
+    """Start tests on a copy as it is; returns the number of their process."""
     # Compiled kernels: a mutant may write what the next one must not find.
     shutil.rmtree(tree / "cache", ignore_errors=True)
     if (OUTPUT / "cache").is_dir():
         shutil.copytree(OUTPUT / "cache", tree / "cache")
-    (tree / "verdict.json").unlink(missing_ok=True)
-    seconds = STARTING_SECONDS + 5 * sum(map(tests_of.seconds, tests))
-    return start(tree, int(seconds), partial(to_the_first_failure, tests))
+    for name in ("verdict.json", "at.txt"):
+        (tree / name).unlink(missing_ok=True)
+    timed = {name: tests_of.seconds(name) for name in tests}
+    seconds = STARTING_SECONDS + 5 * sum(timed.values())
+    return start(tree, int(seconds), partial(to_the_first_failure, timed))
+
+
+def keep_cache(tree: Path) -> None:
+    """Keep what was compiled without a fault."""
+    if (tree / "cache").is_dir():
+        shutil.copytree(tree / "cache", OUTPUT / "cache", dirs_exist_ok=True)
 
 
 def restore(mutant: Mutant, tree: Path) -> None:
@@ -138,11 +157,18 @@ def restore(mutant: Mutant, tree: Path) -> None:
 
 def verdict(code: int, tree: Path) -> dict[str, str]:
     """What became of a mutant whose tests ended with an exit code."""
-    found = tree / "verdict.json"
-    by = json.loads(found.read_text()) if found.exists() else "before a test began"
+    found, said = tree / "verdict.json", (tree / "said.txt").read_text(errors="replace")
+    noted = json.loads(found.read_text()) if found.exists() else {}
     if code < 0:
-        return {"outcome": "stopped", "by": "the limit of time"}
-    return {"outcome": "killed", "by": by} if code else {"outcome": "survived"}
+        at = (tree / "at.txt").read_text() if (tree / "at.txt").exists() else "loading"
+        return {"outcome": "stopped", "by": f"{signal.Signals(-code).name} in {at}"}
+    if code == 0:
+        return {"outcome": "survived"}
+    if "failed" in noted:
+        return {"outcome": "killed", "by": noted["failed"]}
+    if "not found:" in said and not noted:
+        raise SystemExit(f"a test has another name now; watch them anew\n{said[-2000:]}")
+    return {"outcome": "not loaded", "by": noted.get("not loaded", said[-200:])}
 
 
 # --- all of them ------------------------------------------------------------------------------
@@ -162,7 +188,7 @@ class Results:
         record = self.found.get(wanted["mutant"])
         if record is None or record["source"] != wanted["source"]:
             return None
-        settled = record["outcome"] in (*NOTICED, "broken")
+        settled = record["outcome"] in (*NOTICED, *UNFIT)
         return record if settled or record["tests"] == wanted["tests"] else None
 
     def add(self, record: dict[str, Any]) -> None:
@@ -172,19 +198,60 @@ class Results:
         print(f"{record['outcome']:9} {record['mutant'][:100]}", flush=True)
 
 
+class Unchanged:
+    """Which tests passed on a copy without a fault, asked in the same way."""
+
+    def __init__(self, path: Path, tests: Tests) -> None:
+        self.path, self.tests = path, tests
+        self.passed = json.loads(path.read_text()) if path.exists() else {}
+        files = [path for folder in SOURCES for path in sorted((ROOT / folder).rglob("*.py"))]
+        files += [p for p in sorted((ROOT / "tests").glob("*.py")) if "test_" not in p.name]
+        self.sources = " ".join(meaning(path) for path in files)
+
+    def new(self, names: Iterable[str]) -> list[str]:
+        """Those that were not run yet."""
+        return [name for name in names if self.passed.get(name) != self.state(name)]
+
+    def check(self, names: Iterable[str], tree: Path) -> None:
+        """Run those that were not run yet; one that fails ends everything."""
+        if not (new := self.new(names)):
+            return
+        print(f"{len(new)} tests without a fault ...", flush=True)
+        ask(new, tree, self.tests)
+        _, code = ended()
+        if code:
+            found = verdict(code, tree)
+            said = (tree / "said.txt").read_text(errors="replace")
+            raise SystemExit(f"fails without a fault: {found}\n{said[-3000:]}")
+        keep_cache(tree)
+        self.passed |= {name: self.state(name) for name in new}
+        self.path.write_text(json.dumps(self.passed))
+
+    @cache  # noqa: B019
+    def state_of(self, file: str) -> str:
+        together = digest(ROOT / file) + self.sources
+        return hashlib.sha256(together.encode()).hexdigest()[:12]
+
+    def state(self, name: str) -> str:
+        return self.state_of(name.split("::")[0])
+
+
 class Run:
     """Draws mutants and tries them, in as many copies as there are jobs."""
 
     def __init__(self, args: argparse.Namespace, tests: Tests, trees: list[Path]) -> None:
         self.args, self.tests, self.free = args, tests, trees
         self.results = Results(OUTPUT / "results.jsonl")
+        self.unchanged = Unchanged(OUTPUT / "unchanged.json", tests)
         self.working: dict[int, Trial] = {}
         self.until = time.monotonic() + 60 * args.minutes
 
     def room(self, room: str) -> None:
         """Try mutants until so many of a room have been tried, or time is up."""
-        tried = 0
-        for mutant in drawn(room, self.args.seed):
+        tried, mutants = 0, drawn(room, self.args.seed)
+        asked = set().union(*(self.tests.facing(m) for m in mutants[: self.args.count]))
+        self.unchanged.check(self.tests.file_by_file(sorted(asked)), self.free[0])
+        for mutant in mutants:
             if tried + len(self.working) >= self.args.count:
                 tried += self.wait_for_all()
             if tried >= self.args.count or time.monotonic() > self.until:
@@ -198,12 +265,15 @@ class Run:
             if record is None:
                 tried += self.try_one(room, mutant, names)
             else:
-                tried += record["outcome"] != "broken"
+                tried += record["outcome"] not in UNFIT
         self.wait_for_all()
 
     def try_one(self, room: str, mutant: Mutant, names: list[str]) -> int:
         """Start one, after others have ended if no copy is free; returns how many did."""
         done = 0 if self.free else self.wait()
+        if self.unchanged.new(names):
+            done += self.wait_for_all()
+            self.unchanged.check(names, self.free[0])
         tree = self.free.pop()
         child = begin(room, mutant, names, tree, self.tests)
         trial = Trial(room, mutant, names, tree, time.monotonic())
@@ -216,8 +286,9 @@ class Run:
     def wait(self) -> int:
         child, code = ended()
         trial = self.working.pop(child)
-        self.end(trial, verdict(code, trial.tree))
-        return 1
+        found = verdict(code, trial.tree)
+        self.end(trial, found)
+        return int(found["outcome"] not in UNFIT)
 
     def wait_for_all(self) -> int:
         return sum(self.wait() for _ in list(self.working))
@@ -230,14 +301,14 @@ class Run:
         self.free.append(trial.tree)
 
     def sample(self, room: str) -> list[dict[str, Any]]:
-        """The results of a room's sample, as far as it was tried."""
-        found = []
+        """The results of a room's sample as far as it was tried, with those that are unfit."""
+        found, fit = [], 0
         for mutant in drawn(room, self.args.seed):
             record = self.results.of(key(mutant, self.tests.facing(mutant)))
-            if record is None or len(found) == self.args.count:
+            if record is None or fit == self.args.count:
                 break
-            if record["outcome"] != "broken":
-                found.append(record)
+            found.append(record)
+            fit += record["outcome"] not in UNFIT
         return found
 
 
@@ -261,21 +332,26 @@ def report(run: Run) -> tuple[str, bool]:
     """The report, and whether every room has what it should."""
     listed, rows, survivors, enough = equivalents(), [], [], True
     for room in run.args.rooms:
-        sample = run.sample(room)
+        drawn_ones = run.sample(room)
+        sample = [r for r in drawn_ones if r["outcome"] not in UNFIT]
         noticed = [r for r in sample if r["outcome"] in NOTICED]
         others = [r for r in sample if r["outcome"] not in NOTICED]
         left = [r for r in others if without_line(r) not in listed]
         share = len(noticed) / max(len(noticed) + len(left), 1)
         enough &= share >= AT_LEAST
         lines = "" if room == "kernels" else f"{run.tests.share_run(sources_of(room)):.1%}"
-        counts = [len(noticed), len(others) - len(left), len(left)]
-        cells = [room, f"{len(sample)} of {run.args.count}", *counts, f"{share:.1%}", lines]
+        by_time = sum(r["outcome"] == "stopped" for r in sample)
+        counts = [len(noticed), by_time, len(others) - len(left), len(left)]
+        minutes = sum(r.get("seconds", 0) for r in drawn_ones) / 60
+        cells = [room, f"{len(sample)} of {run.args.count}", *counts, f"{share:.1%}"]
+        cells += [len(drawn_ones) - len(sample), lines, f"{minutes:.1f}"]
         rows.append(f"| {' | '.join(map(str, cells))} |")
         survivors += [
             f"- {r['outcome']}: `{r['mutant']}`\n  `{r.get('code', '')}`" for r in left
         ]
-    head = "| room | tried | noticed | equivalent | survived | noticed of others | lines run |"
-    rule = "| --- | --: | --: | --: | --: | --: | --: |"
+    head = "| room | tried | noticed | of these stopped | equivalent | survived |"
+    head += " noticed of others | not loaded | lines run | minutes |"
+    rule = "| --- " + "| --: " * 9 + "|"
     return "\n".join([head, rule, *rows, "", *survivors, ""]), enough
 
 
@@ -291,10 +367,10 @@ def main() -> int:
     parser.add_argument("--keep-lines", action="store_true", help=words)
     args = parser.parse_args()
     os.chdir(ROOT)
+    preload()
     trees = [fresh_tree(OUTPUT / f"tree{job}") for job in range(args.jobs)]
     collect(OUTPUT / "lines", trees[0], TEST_FILES, args.keep_lines)
-    if (trees[0] / "cache").is_dir() and not (OUTPUT / "cache").exists():
-        shutil.copytree(trees[0] / "cache", OUTPUT / "cache")
+    keep_cache(trees[0])
     if args.lines_only:
         return 0
     run = Run(args, Tests(OUTPUT / "lines"), trees)

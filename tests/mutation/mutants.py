@@ -1,7 +1,7 @@
 """Deliberate faults: every small change of a source file that a test should notice.
 
 Python is changed node by node of its syntax tree, C++ word by word. Messages of errors,
-annotations, docstrings and asserts stay as they are.
+annotations, docstrings and asserts stay as they are; `zip(strict=True)` is one.
 """
 
 from __future__ import annotations
@@ -138,6 +138,10 @@ class _Python(ast.NodeVisitor):
         if not isinstance(node.test, ast.Compare | ast.UnaryOp):  # turned round anyway
             self.add(node.test, "condition", ast.UnaryOp(ast.Not(), node.test))
         self.generic_visit(node)
+
+    def visit_keyword(self, node: ast.keyword) -> None:
+        if node.arg != "strict":
+            self.generic_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         if node.value:
