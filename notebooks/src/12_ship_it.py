@@ -387,24 +387,25 @@ viz.curves.apart_by_layer(runs, tolerance, first)
 # ```
 #
 # `fuse.1`, call 2 is level 1's normalisation. Its weights are those of call 1, which agrees. So
-# its *input* is wrong. What the file has between these layers:
+# its *input* is wrong. How the file resizes what comes between these layers:
 
 # %%
-between = [
-    node for node in broken.graph.node if layers.scope_of(node)[0] == ["network", "mask_branch"]
+resizes = [
+    node
+    for node in broken.graph.node
+    if node.op_type == "Resize" and layers.scope_of(node)[0] == ["network", "mask_branch"]
 ]
-for node in between:
+for node in resizes:
     said = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
-    words = [said.get(key, b"").decode() for key in ("mode", "coordinate_transformation_mode")]
-    print(f"{node.op_type:7} {' '.join(words)}")
+    print(*(said[key].decode() for key in ("mode", "coordinate_transformation_mode")))
 
 # %% [markdown]
-# The first `Resize` says `asymmetric`, a map's samples lie at the corners of their cells;
+# The first says `asymmetric`, a map's samples lie at the corners of their cells;
 # PyTorch and the other levels have them in the middle, `half_pixel`. So level 1's map is moved
 # by a part of a cell, and every shape is right. Mend it:
 
 # %%
-for node in between:
+for node in resizes:
     for attribute in node.attribute:
         if attribute.name == "coordinate_transformation_mode":
             attribute.s = b"half_pixel"
