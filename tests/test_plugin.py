@@ -475,7 +475,7 @@ def test_the_python_creator_refuses_wrong_attributes_in_one_line(values, message
 def nothing_built(monkeypatch, tmp_path):
     """No library is named, none is in build/plugins."""
     monkeypatch.delenv(plugin.VARIABLE, raising=False)
-    monkeypatch.setattr(plugin, "__file__", str(tmp_path / "a" / "b" / "c" / "plugin.py"))
+    monkeypatch.setattr(plugin, "BUILT", tmp_path / "build" / "plugins" / plugin.LIBRARY)
     return tmp_path
 
 
@@ -483,7 +483,7 @@ TENSORRT, RTX = SimpleNamespace(is_rtx=False), SimpleNamespace(is_rtx=True)
 
 
 def test_auto_takes_the_library_that_is_named_or_built(nothing_built, monkeypatch):
-    built = nothing_built / "build" / "plugins" / plugin.LIBRARY
+    built = plugin.BUILT
     built.parent.mkdir(parents=True)
     built.write_bytes(b"library")
     chosen = plugin.choose("auto", RTX)
