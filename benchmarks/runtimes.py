@@ -9,6 +9,7 @@ environment in DIR, made with pip where it is missing, in which `runtime_worker.
 pictures of --size px: --images, cut to that size, or drawn ones. PyTorch says what is right.
 Raw outputs may differ by 1e-4 of their largest number, detections must agree one to one within
 the limits of `tensormask-export verify`. Without --environments what is installed here runs.
+A row takes the place of an older one of its kind: --models, --runtimes and --forms say which.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from tensormask_export.runtimes.detections import detections
 from tensormask_export.runtimes.eager import EagerSession
 from tensormask_export.verify.compare import LIMITS, match, worst
 
-from tensormask_edu.base.files import make_folder, write_json
+from tensormask_edu.base.files import make_folder, read_json, write_json
 from tensormask_edu.data.pictures import read_image
 from tensormask_edu.data.shapes import write_shapes
 from tensormask_edu.weights.checkpoint import load_checkpoint
@@ -50,6 +51,7 @@ PACKAGES = {  # runtime -> what pip installs for it, the newest first
     "onnx.reference": (["onnx"],),
 }
 TOOLS = ["onnx", "onnxslim", "onnxsim"]
+KEY = ("model", "runtime", "asked", "file")
 FORMS = ("as written", "portable", "onnxslim", "onnxsim")
 Row = dict[str, Any]
 
@@ -67,14 +69,19 @@ def python_of(folder: Path | None, packages: list[str]) -> str:
     return str(python)
 
 
-def forms(name: str, folder: Path, tools: str) -> Iterator[tuple[str, Path | str]]:
+def forms(
+    name: str, asked: list[str], folder: Path, environments: Path | None
+) -> Iterator[tuple[str, Path | str]]:
     """The file in each form, or the reason why there is none."""
     model, input_config = load_checkpoint(name)
     written, inlined = folder / "written.onnx", folder / "portable.onnx"
     export_onnx(model, written, input_config=input_config)
-    export_onnx(model, inlined, input_config=input_config, portable=True)
-    yield from zip(FORMS, (written, inlined), strict=False)
-    for tool in FORMS[2:]:
+    yield "as written", written
+    if "portable" in asked:
+        export_onnx(model, inlined, input_config=input_config, portable=True)
+        yield "portable", inlined
+    for tool in (form for form in FORMS[2:] if form in asked):
+        tools = python_of(environments, TOOLS)
         made = folder / f"{tool}.onnx"
         words = [tools, "-m", tool, written, made]
         run = subprocess.run(words, capture_output=True, text=True)
@@ -144,7 +151,7 @@ def rows(args: argparse.Namespace, name: str, folder: Path) -> Iterator[Row]:
     """Every form in the newest version of each runtime, the first two in the older ones."""
     environments = Path(args.environments).resolve() if args.environments else None
     images = pictures(args.images, args.size, folder)
-    made = dict(forms(name, folder, python_of(environments, TOOLS)))
+    made = dict(forms(name, args.forms, folder, environments))
     model, _ = load_checkpoint(name)
     metadata = read_metadata(read_onnx(made["as written"]), made["as written"])
     pytorch = EagerSession(model, metadata)
@@ -154,7 +161,7 @@ def rows(args: argparse.Namespace, name: str, folder: Path) -> Iterator[Row]:
                 break
             python = python_of(environments, packages)
             for form, path in made.items():
-                if form in FORMS[2:] and number:
+                if form not in args.forms or (form in FORMS[2:] and number):
                     continue
                 row: Row = {"model": name, "runtime": runtime, "asked": packages[0]}
                 row |= {"file": form, "px": args.size}
@@ -173,6 +180,7 @@ def main() -> int:
     add = parser.add_argument
     add("--models", nargs="+", default=["shapes"], help="checkpoints, folders or names")
     add("--runtimes", nargs="+", choices=list(PACKAGES), default=list(PACKAGES))
+    add("--forms", nargs="+", choices=FORMS, default=list(FORMS), help="of the file")
     add("--environments", metavar="DIR", help="with each version in one of its own")
     add(
         "--images", nargs="+", default=[], metavar="FILE", help="pictures of at least --size px"
@@ -180,14 +188,18 @@ def main() -> int:
     add("--size", type=int, default=128, help="px of a side")
     add("--repeats", type=int, default=20, help="timed runs")
     args = parser.parse_args()
-    result: dict[str, Any] = {"machine": facts("onnx"), "rows": []}
+    target = Path(args.json) if args.json else None
+    result = read_json(target) if target and target.is_file() else {"rows": []}
+    result["machine"] = facts("onnx")
     for name in args.models:
         with tempfile.TemporaryDirectory() as temporary:
             for row in rows(args, name, make_folder(temporary)):
-                result["rows"].append(row)
                 print(table([row]), flush=True)
-                if args.json:
-                    write_json(args.json, result)
+                key = [row[name] for name in KEY]
+                older = [old for old in result["rows"] if key != [old[name] for name in KEY]]
+                result["rows"] = [*older, row]
+                if target:
+                    write_json(target, result)
     return 0 if all(row["same"] or "error" in row for row in result["rows"]) else 1
 
 
