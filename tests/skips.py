@@ -151,6 +151,15 @@ ALLOWED: dict[str, tuple[Callable[[], bool], set[str]]] = {
             "test_the_numpy_loops_compute_the_nodes_inside_onnx_runtime",
         },
     ),
+    "openvino is not installed": (
+        lambda: importlib.util.find_spec("openvino") is None,
+        {
+            "test_openvino_computes_both_files_as_pytorch_does",
+            "test_openvino_is_timed_and_says_its_version",
+            "test_predictions_of_openvino_are_those_of_onnx_runtime",
+            "test_what_openvino_does_not_take_is_one_line",
+        },
+    ),
     "no TensorRT headers": (lambda: not HEADERS, ON_EMULATOR | WITH_NVCC),
     "no CUDA toolkit with headers": (lambda: not CUDA_HEADERS, ON_EMULATOR),
     "no nvcc or no CMake": (lambda: not (NVCC and shutil.which("cmake")), WITH_NVCC),

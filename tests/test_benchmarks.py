@@ -168,6 +168,51 @@ def test_the_deploy_script_adds_what_was_verified(benchmarks, small, tmp_path, m
     assert found["memory at 800 x 1344"][model.stem]["peak_mb"] > 0
 
 
+def test_the_runtimes_script_compares_what_is_here(benchmarks, small, tmp_path, monkeypatch):
+    import runtimes as script
+
+    target, words = tmp_path / "runtimes.json", ["--runtimes", "onnxruntime", "--repeats", "1"]
+    words += ["--models", small[0], "--size", "32", "--json", target]
+    assert run(monkeypatch, script, *words) == 0
+    rows = {row["file"]: row for row in json.loads(target.read_text())["rows"]}
+    assert list(rows) == list(script.FORMS)
+    for form in ("as written", "portable"):
+        row = rows[form]
+        assert row["same"] and row["raw_rel"] <= script.RAW_LIMIT and row["cpu_ms"] > 0
+        assert row["detections"] == row["matched"] > 0
+    for form in ("onnxslim", "onnxsim"):  # where they are not installed they say so
+        assert rows[form]["same"] or rows[form]["error"]
+
+
+def test_a_file_that_a_runtime_refuses_is_a_row_with_the_reason(benchmarks, small, tmp_path):
+    import runtimes as script
+
+    proto = script.read_onnx(small[1])
+    del proto.functions[:]
+    script.onnx.save(proto, tmp_path / "bare.onnx")
+    images = script.pictures([], 32, tmp_path)[:1]
+    found = script.computed("onnxruntime", sys.executable, tmp_path / "bare.onnx", images, 1)
+    assert not found["same"] and "found" not in found
+    assert "is not a registered function" in found["error"]
+    assert str(tmp_path.parent) not in found["error"]
+
+
+@pytest.mark.parametrize("change", [1e-3, -1e-3])
+def test_the_runtimes_script_sees_a_difference(benchmarks, small, tmp_path, change):
+    import runtimes as script
+
+    images = script.pictures([], 32, tmp_path)[:1]
+    proto = script.read_onnx(small[1])
+    model, _ = script.load_checkpoint(small[0])
+    pytorch = script.EagerSession(model, script.read_metadata(proto, small[1]))
+    right = pytorch.all_outputs(images)
+    assert script.compared(pytorch, images, right)["same"]
+    moved = right | {"logits_0": right["logits_0"] * (1 + change)}
+    assert not script.compared(pytorch, images, moved)["same"]
+    moved = right | {"boxes": right["boxes"] + 100 * change}
+    assert not script.compared(pytorch, images, moved)["same"]
+
+
 def test_fixed_costs_are_measured_of_two_checkouts(benchmarks, tmp_path, monkeypatch, capsys):
     import fixed as script
 

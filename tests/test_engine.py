@@ -245,8 +245,9 @@ WRONG = {
     "a target twice": (["--sm", "86", "86"], "sm: expected each compute capability once"),
     "a target that RTX does not build for": (
         ["--sm", "90"],
-        "sm: expected some of [75, 80, 86, 89, 120",
+        "sm: expected some of [80, 86, 89, 120",
     ),
+    "Turing": (["--sm", "86", "75"], "sm: expected later ones than Turing"),
     "one shape and three": (
         ["--shapes", "1x3x32x32", "--min", "1x3x16x16"],
         "either --shapes or --min",

@@ -271,7 +271,7 @@ def test_the_metadata_says_what_a_user_must_know(tiny):
     assert metadata[contract.STRIDES_PX] == [4, 8, 16, 32]
     assert metadata[contract.PADDING] == -6.0
     detector = {"candidates": 1000, "detections": 100, "nms_iterations": 32}
-    detector |= {"masks": "windows", "precision": "float32"}
+    detector |= {"masks": "windows", "precision": "float32", "portable": False}
     assert metadata[contract.DETECTOR] == report["detector"] == detector
     last = {"level": 3, "size_id": 1, "stride_px": 32, "side_px": 224, "side_bins": 56}
     last |= {"bin_px": 4}
@@ -419,7 +419,7 @@ WRONG = {
     ),
     "folder is a file": (lambda c, o, d: ["onnx", c, o / "m.onnx"], "cannot make this folder"),
     "no candidates": (
-        lambda c, o, d: ["onnx", c, d / "m", "--candidates", 0],
+        lambda c, o, d: ["onnx", c, d / "m.onnx", "--candidates", 0],
         "expected at least 1",
     ),
     "no model": (

@@ -31,9 +31,10 @@ from tensormask_edu.base.tables import text_table
 from . import contract
 from .engine.device import find_device
 from .engine.manifest import read_engine
+from .onnx_file.read import is_onnx
 from .runtimes.find import open_session
 from .runtimes.onnxruntime import OnnxSession
-from .runtimes.session import Session, check_model, check_shape, is_onnx
+from .runtimes.session import Session, check_model, check_shape
 from .shapes import Array, Shape, shape_name
 
 Result = TypeVar("Result")
@@ -143,7 +144,7 @@ def bench(
     effort: Effort | None = None,
     eager: str | Path | None = None,
     compiled: str | Path | None = None,
-    **engine_options: Any,
+    **options: Any,
 ) -> BenchReport:
     """Measure an ONNX file or an engine, and the checkpoint it came from if one is given.
 
@@ -151,7 +152,7 @@ def bench(
         shape: of the input; default the shape the engine is tuned for, or `DEFAULT_SHAPE`.
         eager, compiled: checkpoints (folders or names) to run in PyTorch as well, as it is and
             through torch.compile.
-        engine_options: see `find.open_session`.
+        options: see `find.open_session`.
 
     Raises:
         InputError: as `open_session`; a shape that the model does not take; a checkpoint of
@@ -161,12 +162,12 @@ def bench(
     metadata, files, profile = described(model)
     shape = shape or (profile.opt if profile else DEFAULT_SHAPE)
     check_shape(shape, metadata, profile)
-    subjects = [Subject("model", str(model), {"threads": effort.threads, **engine_options})]
+    subjects = [Subject("model", str(model), {"threads": effort.threads, **options})]
     if eager:
         subjects.append(Subject("eager", eager, {"metadata": metadata}))
     if compiled:
-        options = {"metadata": metadata, "compiled": True}
-        subjects.append(Subject("compile", compiled, options))
+        how = {"metadata": metadata, "compiled": True}
+        subjects.append(Subject("compile", compiled, how))
     for subject in subjects[1:]:
         check_weights(subject.path, metadata[contract.WEIGHTS_SHA256])
     rows = [

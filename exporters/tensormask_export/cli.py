@@ -20,7 +20,7 @@ from typing import Any
 from tensormask_edu import __version__
 from tensormask_edu.base.command_line import Parser, add_command, run_command
 from tensormask_edu.base.errors import bad_input
-from tensormask_edu.base.files import refuse_overwriting, write_json
+from tensormask_edu.base.files import check_place, refuse_overwriting, write_json
 
 from . import contract
 
@@ -69,6 +69,13 @@ def _command(
     return add
 
 
+def _check_report(json: str | None, *others: str | Path | None) -> None:
+    """Refuse a report in the place of one of the `others`, or where none can be written."""
+    refuse_overwriting("json", json, *others)
+    if json is not None:
+        check_place(json)
+
+
 def _done(args: argparse.Namespace, report: Any, text: str) -> int:
     """Write the report if asked to, print; returns the exit code of a command that is fine."""
     if args.json:
@@ -88,6 +95,7 @@ def _onnx(commands: Any) -> None:
     stays = "inputs and outputs stay float32"
     size = "144 million numbers for an 800 x 1344 picture in the paper's model"
     kinds = {"choices": ("float32", "float16"), "default": "float32"}
+    flag = {"action": "store_true"}
     inner = f"inner tensors as outputs too: {', '.join(contract.INNER)} (all, if none is named)"
     add = _command(commands, "onnx", _run_onnx, text, *examples)
     add("checkpoint CHECKPOINT", "a checkpoint folder, or the name of a model that comes along")
@@ -95,7 +103,8 @@ def _onnx(commands: Any) -> None:
     add("--candidates N", f"(window, class) pairs that enter NMS ({default})", type=int)
     add("--precision", f"of weights and activations (default float32); {stays}", **kinds)
     add("--inner KIND", inner, nargs="*", choices=contract.INNER)
-    add("--dense", f"compute the masks of all windows, for study: {size}", action="store_true")
+    add("--portable", "no node of ours, for OpenVINO and others; no plugin", **flag)
+    add("--dense", f"compute the masks of all windows, for study: {size}", **flag)
 
 
 def _run_onnx(args: argparse.Namespace) -> int:
@@ -105,7 +114,7 @@ def _run_onnx(args: argparse.Namespace) -> int:
 
     read = checkpoint_files(args.checkpoint)
     refuse_overwriting("model", args.model, *read)
-    refuse_overwriting("json", args.json, args.model, *read)
+    _check_report(args.json, args.model, *read)
     model, input_config = load_checkpoint(args.checkpoint)
     inner = contract.INNER if args.inner == [] else args.inner or ()
     report = export_onnx(
@@ -115,6 +124,7 @@ def _run_onnx(args: argparse.Namespace) -> int:
         candidates=args.candidates,
         precision=args.precision,
         inner=inner,
+        portable=args.portable,
         input_config=input_config,
     )
     return _done(args, report, report.text())
@@ -123,10 +133,10 @@ def _run_onnx(args: argparse.Namespace) -> int:
 def _verify(commands: Any) -> None:
     text = """
         Compare what every runtime here makes of the file with PyTorch, on the CPU: ONNX
-        Runtime; the same with our ops computed by the NumPy loops; the network that TensorRT's
-        parser made of it; torch.compile on request. Without a checkpoint only the samples
-        inside the file are replayed. Exit code 1 if something differs by more than its
-        tolerance.
+        Runtime; the same with our ops computed by the NumPy loops; OpenVINO; the network that
+        TensorRT's parser made of it; torch.compile on request. Without a checkpoint only the
+        samples inside the file are replayed. Exit code 1 if something differs by more than its
+        tolerance, or nothing was compared.
     """
     examples = (
         "outputs/model.onnx outputs/run/checkpoint",
@@ -134,7 +144,7 @@ def _verify(commands: Any) -> None:
         "outputs/model.onnx outputs/run/checkpoint --coco outputs/shapes --limit 20",
     )
     default = "default 1x64x96 2x128x160; none with --image or --coco alone"
-    runtimes = "onnxruntime, numpy, parsed, compiled (default: the first three)"
+    runtimes = "onnxruntime, numpy, openvino, parsed, compiled (default: all but compiled)"
     files = {"nargs": "+", "default": []}
     add = _command(commands, "verify", _run_verify, text, *examples)
     add("model MODEL.onnx", "a file of `tensormask-export onnx`")
@@ -162,7 +172,7 @@ def _run_verify(args: argparse.Namespace) -> int:
     read = [*checkpoint_files(args.checkpoint)] if args.checkpoint else []
     read += find_split(args.coco, args.split)[:2] if args.coco and args.json else []
     engines = [file for engine in args.engine for file in _files_of(engine)]
-    refuse_overwriting("json", args.json, args.model, *args.image, *engines, *read)
+    _check_report(args.json, args.model, *args.image, *engines, *read)
     report = verify(
         args.model,
         args.checkpoint,
@@ -229,7 +239,7 @@ def _run_engine(args: argparse.Namespace) -> int:
             raise bad_input("shapes", "either --shapes or --min, --opt and --max", "both")
         given = dict.fromkeys(("min", "opt", "max"), args.shapes)
     given_files = (args.model, args.plugin_library, args.timingCacheFile)
-    refuse_overwriting("json", args.json, *given_files, *_files_of(args.engine))
+    _check_report(args.json, *given_files, *_files_of(args.engine))
     report = build_engine(
         args.model,
         args.engine,
@@ -271,8 +281,8 @@ def _run_predict(args: argparse.Namespace) -> int:
         raise bad_input("model", "one of MODEL and --engine", "both" if args.model else "none")
     model = args.model or args.engine
     used = (*_files_of(model), args.image, Path(args.output) / DETECTIONS)
-    refuse_overwriting("json", args.json, *used)
-    report = predict(model, args.image, args.output, args.score, **_engine_options(args))
+    _check_report(args.json, *used)
+    report = predict(model, args.image, args.output, args.score, **_model_options(args))
     _done(args, report, "\n".join(report.pictures))
     return exit_code(report.failed)
 
@@ -302,10 +312,10 @@ def _bench(commands: Any) -> None:
 def _run_bench(args: argparse.Namespace) -> int:
     from .bench import Effort, bench
 
-    refuse_overwriting("json", args.json, *_files_of(args.model))
+    _check_report(args.json, *_files_of(args.model))
     effort = Effort(args.warmup, args.iterations, args.seconds, args.threads)
     checkpoints = {"eager": args.eager, "compiled": args.compile}
-    options = checkpoints | _engine_options(args)
+    options = checkpoints | _model_options(args)
     report = bench(args.model, shape=args.shape, effort=effort, **options)
     return _done(args, report, report.table())
 
@@ -318,6 +328,8 @@ def _files_of(model: str) -> tuple[str, str]:
 def _add_model(add: Add, **keywords: Any) -> None:
     """An exported model, and what an engine may need."""
     add("model MODEL", "a .onnx file, or an engine with its manifest beside it", **keywords)
+    runtimes = {"choices": ("onnxruntime", "openvino"), "default": "onnxruntime"}
+    add("--runtime", "of a .onnx file (default onnxruntime)", **runtimes)
     add("--plugin-library FILE.so", "the C++ plugin that an engine was built with")
     accept = "accept an engine that carries code for the CPU"
     record = {"action": "store_false", "dest": "cuda_graph"}
@@ -325,8 +337,8 @@ def _add_model(add: Add, **keywords: Any) -> None:
     add("--allow-host-code", accept, action="store_true")
 
 
-def _engine_options(args: argparse.Namespace) -> dict[str, Any]:
-    names = ("plugin_library", "cuda_graph", "allow_host_code")
+def _model_options(args: argparse.Namespace) -> dict[str, Any]:
+    names = ("runtime", "plugin_library", "cuda_graph", "allow_host_code")
     return {name: getattr(args, name) for name in names}
 
 

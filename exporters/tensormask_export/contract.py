@@ -95,7 +95,7 @@ PREPROCESSING = METADATA_PREFIX + "preprocessing"  # padding_px, padding_colour,
 # The model's configuration, with the number of candidates of the file
 MODEL_CONFIG = METADATA_PREFIX + "model_config"
 INPUT_CONFIG = METADATA_PREFIX + "input_config"
-# candidates, detections, nms_iterations, masks, precision
+# candidates, detections, nms_iterations, masks, precision, portable
 DETECTOR = METADATA_PREFIX + "detector"
 SAMPLES = METADATA_PREFIX + "samples"  # small inputs with the outputs that PyTorch gave
 VERSIONS = METADATA_PREFIX + "versions"

@@ -52,13 +52,13 @@ def predict(
     source: str | Path,
     output: str | Path,
     score: float = 0.5,
-    **engine_options: Any,
+    **options: Any,
 ) -> PredictReport:
     """Run an exported model on an image or on every image of a folder.
 
     Args:
         score: detections below this score are neither drawn nor listed.
-        engine_options: see `find.open_session`.
+        options: see `find.open_session`.
 
     Returns:
         the pictures written into `output`, the list of detections beside them, and which files
@@ -66,7 +66,7 @@ def predict(
     """
     check_score(score)
     files = image_files(Path(source), output)
-    with open_session(model, **engine_options) as session:
+    with open_session(model, **options) as session:
         names = session.metadata[contract.CLASS_NAMES]
         stored = session.metadata.get(contract.MODEL_CONFIG, {}).get("category_ids")
         classes = dict(zip(stored or range(1, len(names) + 1), names, strict=True))

@@ -54,8 +54,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     The temporary name keeps the suffix, so writers that choose a format by suffix still work.
     """
     path = Path(path)
-    make_folder(path.parent)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = _beside(path)
     try:
         yield temporary
         _to_disk(temporary)
@@ -65,6 +64,29 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # a read-only folder refuses to remove even what is not there
             temporary.unlink(missing_ok=True)
+
+
+def check_place(path: str | Path) -> None:
+    """Raise InputError unless a file can be written there; its folder is made.
+
+    Long work asks before it begins.
+    """
+    temporary = _beside(Path(path))
+    try:
+        temporary.touch()
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """The temporary name of a file to be written, in a folder that is there."""
+    make_folder(path.parent)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, no place for a file; add a file's name")
+    return path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
 
 
 def _to_disk(path: Path) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Arrays = Mapping[str, Any]
 DETECTIONS = "detections.json"
 SMALLER = "--tile 512 looks at it in parts"
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
 
 
 def predict(

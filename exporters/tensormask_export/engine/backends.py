@@ -27,6 +27,8 @@ from .device import find_device
 PACKAGES = ("tensorrt", "tensorrt_rtx")
 # TensorRT-RTX builds for these unless told; and for later ones, says its documentation
 RTX_DEFAULT_TARGETS = ("8.0", "8.6", "8.9", "12.0")
+# It names this one, too, but builds no network there that multiplies matrices in float32
+TURING = 75
 # Remarks that say nothing: a function used twice repeats its node names, and int64 outputs stay
 # int64
 HARMLESS = ("already exists, the output tensors of this new instance", "has Int64 binding")
@@ -78,15 +80,22 @@ class Backend:
             raise bad_input("sm", expected, list(sm), fix)
         if len(set(sm)) < len(sm):
             raise bad_input("sm", "each compute capability once", list(sm))
+        if TURING in sm:
+            expected = (
+                "later ones than Turing, where TensorRT-RTX multiplies no float32 matrices"
+            )
+            fix = "there run the .onnx file, or build with --backend tensorrt"
+            raise bad_input("sm", expected, TURING, fix)
         known = self.known_targets() if self.is_rtx else []
         if wrong := [n for n in sm if n not in known]:
             expected = f"some of {known}, what {self.name} {self.version} builds for"
             raise bad_input("sm", expected, wrong)
 
     def known_targets(self) -> list[int]:
-        """Compute capabilities that can be named, 86 for 8.6."""
+        """Compute capabilities that a detector can be built for, 86 for 8.6."""
         names = self.module.ComputeCapability.__members__
-        return sorted(int(name[2:]) for name in names if name.startswith("SM"))
+        numbers = {int(name[2:]) for name in names if name.startswith("SM")}
+        return sorted(numbers - {TURING})
 
 
 def _targets(capabilities: list[str], note: str, later: bool = False) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from tensormask_edu.base.files import (
 )
 
 from .. import contract
-from ..onnx_file.read import read_metadata, read_onnx
+from ..onnx_file.read import is_onnx, read_metadata, read_onnx
 from ..shapes import Profile, Shape, shape_name
 from .backends import Backend, child_environment, find_backend
 from .plugin import OPS, Plugin, choose
@@ -179,7 +179,8 @@ def build_engine(
     proto = read_onnx(onnx_path)
     metadata = read_metadata(proto, onnx_path)
     profile.check(metadata[contract.PREPROCESSING]["padding_px"])
-    ops, form = count_ops(proto.graph), choose(plugin, chosen, plugin_library)
+    ops = count_ops(proto.graph)
+    form = _form(plugin, chosen, plugin_library, ops)
     with written_whole(engine_path) as temporary:
         temporary.touch()  # a folder that cannot be written shows before the build
         files = {"onnx": str(onnx_path), "plan": str(temporary)}
@@ -209,10 +210,25 @@ def build_engine(
 def _keep_apart(
     written: Sequence[Path], read: Sequence[str | Path | None], cache: str | None
 ) -> None:
-    """Raise InputError where a file of the build would replace another."""
+    """Raise InputError where a file of the build would replace another, or be taken for one."""
     refuse_overwriting("timing cache", cache, *read)
     for file in written:
         refuse_overwriting("engine", file, *read, cache)
+    if is_onnx(written[0]):  # by this name `predict` tells it from an ONNX file
+        raise bad_input("engine", "another name than of an ONNX file", written[0])
+
+
+def _form(
+    asked: str, backend: Backend, library: str | Path | None, ops: Counter[str]
+) -> Plugin:
+    """How our ops run; InputError where a plugin is asked for and no node could be one."""
+    if not any(ops[name] for name in OPS) and asked == "auto" and library is None:
+        return Plugin("none", "the file has no node for a plugin")
+    form = choose(asked, backend, library)
+    if form.kind != "none" and not any(ops[name] for name in OPS):
+        expected, fix = f"a file with nodes {' or '.join(OPS)}", "export it without --portable"
+        raise bad_input("plugin", expected, "none in this one", fix)
+    return form
 
 
 def _request(

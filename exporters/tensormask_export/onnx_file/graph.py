@@ -41,6 +41,7 @@ from .. import contract
 MaskMode = Literal["windows", "dense"]
 MASK_MODES: tuple[MaskMode, ...] = ("windows", "dense")
 LARGEST_TOPK = 3840  # TensorRT's limit
+MOST_CANDIDATES = 15_000  # C x C overlaps in float32 are 0.9 GB
 NMS_ITERATIONS = 32
 
 
@@ -86,6 +87,9 @@ class DetectorGraph(nn.Module):
             candidates = min(model.config.topk_candidates, LARGEST_TOPK)
         if candidates < 1:
             raise bad_input("candidates", "at least 1", candidates)
+        if candidates > MOST_CANDIDATES:
+            expected = f"at most {MOST_CANDIDATES}, whose overlaps take a gigabyte"
+            raise bad_input("candidates", expected, candidates)
         if nms_iterations < 1:
             raise bad_input("nms_iterations", "at least 1", nms_iterations)
         if not set(inner) <= set(contract.INNER):

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     import onnx
 
 
+def is_onnx(path: str | Path) -> bool:
+    """Whether a file is ONNX by its name: `.onnx`, or `.ONNX` as some systems write it."""
+    return Path(path).suffix.lower() == ".onnx"
+
+
 def read_onnx(path: str | Path) -> onnx.ModelProto:
     """Read an ONNX file of ours; anything else is an InputError."""
     onnx = required("onnx", "export")

@@ -4,7 +4,7 @@ A sample is a picture of a few coloured discs, stored at a quarter of its size (
 with some numbers of every raw output and the best detections. This module draws pictures, packs
 and unpacks in NumPy; whoever makes samples brings the model.
 
-next: onnx_file/write.py
+next: onnx_file/portable.py
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A trained model as one ONNX file that every runtime takes.
 
-The steps: the graph with our ops as bare nodes (`capture.py`); the ops' bodies; samples, what
-PyTorch gives for a few small pictures, and the other metadata; the ONNX checker. The file
-appears whole or not at all.
+The steps: the graph with our ops as bare nodes (`capture.py`); the ops' bodies, in the nodes'
+places on request (`portable.py`); samples, what PyTorch gives for a few small pictures, and the
+other metadata; the ONNX checker. The file appears whole or not at all.
 
 next: onnx_file/read.py
 """
@@ -35,8 +35,10 @@ from ..contract import Precision
 from ..shapes import Array
 from .capture import capture
 from .graph import NMS_ITERATIONS, DetectorGraph, MaskMode, padding_colour
+from .portable import LOST
+from .portable import portable as without_functions
 from .precision import in_precision
-from .read import windows_metadata
+from .read import is_onnx, windows_metadata
 from .samples import make_samples
 
 if TYPE_CHECKING:
@@ -67,13 +69,13 @@ class OnnxReport:
         """One line."""
         size = f"{self.bytes / 2**20:.1f} MiB, {len(self.outputs)} outputs"
         nodes = ", ".join(f"{count} {name}" for name, count in self.nodes.items())
-        return f"{size}, our nodes: {nodes}"
+        return f"{size}, our nodes: {nodes or 'none'}"
 
     def text(self) -> str:
         """What the command prints."""
         nodes = ", ".join(f"{count} {name}" for name, count in self.nodes.items())
         size = f"{self.bytes / 1e6:.1f} MB, opset {self.opset}"
-        line = f"{self.path}: {size}, {nodes}, in {self.seconds:.1f} s"
+        line = f"{self.path}: {size}, {nodes or 'no nodes of ours'}, in {self.seconds:.1f} s"
         return "\n  note: ".join([line, *self.notes])
 
     def to_json(self) -> dict[str, Any]:
@@ -90,6 +92,7 @@ def export_onnx(
     nms_iterations: int = NMS_ITERATIONS,
     precision: Precision = "float32",
     inner: Collection[contract.Inner] = (),
+    portable: bool = False,
     input_config: InputConfig | None = None,
 ) -> OnnxReport:
     """Write `model` to `path` as ONNX: input `images`, outputs by the names of `contract`.
@@ -99,6 +102,7 @@ def export_onnx(
         precision: of weights and activations, see `precision.py`; inputs and outputs stay
             float32.
         inner: kinds of inner tensors among the outputs, see `contract.INNER`: for study.
+        portable: no nodes of ours, see `portable.py`.
         input_config: how a picture file becomes the model's input; stored for the file's users.
 
     Raises:
@@ -108,9 +112,12 @@ def export_onnx(
     start = time.perf_counter()
     if precision not in contract.PRECISIONS:
         raise bad_input("precision", " or ".join(contract.PRECISIONS), repr(precision))
+    if not is_onnx(path):  # by this name `predict` tells it from an engine
+        raise bad_input("model", "a name that ends in .onnx", path, f"write {path}.onnx")
     how = (masks, candidates, nms_iterations)
     graph = DetectorGraph(model, *how).eval()
-    detector, weights = detector_metadata(graph, precision), weights_sha256(model)
+    detector = detector_metadata(graph, precision, portable)
+    weights = weights_sha256(model)
     with written_whole(path) as temporary:
         temporary.touch()  # a folder that cannot be written shows at once
         converted = in_precision(model, precision)
@@ -121,6 +128,8 @@ def export_onnx(
         inputs = input_config or InputConfig()
         add_metadata(proto, model_metadata(graph.config, inputs, detector, samples, weights))
         hide_inner_outputs(proto, inner)
+        if portable:
+            proto = without_functions(proto)
         save_checked(proto, temporary)
     seconds = round(time.perf_counter() - start, 2)
     return _report(proto, Path(path), model.config, detector, weights, seconds)
@@ -220,7 +229,9 @@ def model_metadata(
     }
 
 
-def detector_metadata(graph: DetectorGraph, precision: Precision) -> dict[str, Any]:
+def detector_metadata(
+    graph: DetectorGraph, precision: Precision, portable: bool = False
+) -> dict[str, Any]:
     """How this file was made of the model: `contract.DETECTOR`."""
     return {
         "candidates": graph.config.topk_candidates,
@@ -228,6 +239,7 @@ def detector_metadata(graph: DetectorGraph, precision: Precision) -> dict[str, A
         "nms_iterations": graph.nms_iterations,
         "masks": graph.masks,
         "precision": precision,
+        "portable": portable,
     }
 
 
@@ -248,7 +260,9 @@ def _report(
     """What was exported from a model of `config`, the checkpoint's."""
     ours = [node.op_type for node in proto.graph.node if node.domain == contract.DOMAIN]
     wanted, taken = config.topk_candidates, detector["candidates"]
-    fewer = f"{taken} candidates enter NMS; the checkpoint says {wanted}"
+    notes = [LOST] if detector["portable"] else []
+    if taken != wanted:
+        notes.append(f"{taken} candidates enter NMS; the checkpoint says {wanted}")
     return OnnxReport(
         path=str(path),
         bytes=path.stat().st_size,
@@ -258,6 +272,6 @@ def _report(
         opset=contract.OPSET,
         nodes={name: ours.count(name) for name in sorted(set(ours))},
         outputs=[value.name for value in proto.graph.output],
-        notes=[] if taken == wanted else [fewer],
+        notes=notes,
         seconds=seconds,
     )

@@ -2,6 +2,7 @@
 
     onnxruntime   ONNX Runtime on the CPU, our nodes by their function bodies
     numpy         ONNX Runtime, our nodes by the loops of `tensormask_edu.reference`
+    openvino      OpenVINO on the CPU, the bodies in the nodes' places
     parsed        the network that TensorRT's parser made of the file, layer by layer on the CPU
     compiled      the PyTorch graph under torch.compile (slow to start, so only on request)
     engine        TensorRT engines of the file, where there is a GPU
@@ -22,26 +23,36 @@ from tensormask_edu.base.errors import InputError, bad_input
 from .. import contract
 from ..engine.device import find_device
 from ..engine.manifest import read_engine
-from ..onnx_file.read import read_metadata
+from ..onnx_file.portable import is_portable
+from ..onnx_file.read import is_onnx, read_metadata, read_onnx
 from .numpy_loops import LoopsSession
 from .onnxruntime import OnnxSession
-from .session import Session, check_model, is_onnx
+from .openvino import OpenvinoSession
+from .session import Session, check_model
 
 if TYPE_CHECKING:
     import onnx
 
     from tensormask_edu.detector.model import TensorMask
 
-NAMES = ("onnxruntime", "numpy", "parsed", "compiled")
-DEFAULT_NAMES = NAMES[:3]
-LONG_NAMES = {"numpy": "the NumPy reference inside ONNX Runtime", "parsed": "TensorRT's parser"}
+CPU_NAMES = ("onnxruntime", "openvino")  # that `predict` and `bench` take
+NAMES = ("onnxruntime", "numpy", "openvino", "parsed", "compiled")
+DEFAULT_NAMES = NAMES[:4]
+LONG_NAMES = {
+    "numpy": "the NumPy reference inside ONNX Runtime",
+    "openvino": "OpenVINO",
+    "parsed": "TensorRT's parser",
+}
 
 
-def open_session(path: str | Path, threads: int = 0, **engine_options: Any) -> Session:
+def open_session(
+    path: str | Path, threads: int = 0, runtime: str = "onnxruntime", **engine_options: Any
+) -> Session:
     """A session for a file of `tensormask-export`: ONNX by its suffix, else an engine.
 
     Args:
-        threads: of the CPU, for ONNX Runtime; 0: as many as it has cores.
+        threads: of the CPU, for an ONNX file; 0: as many as it has cores.
+        runtime: one of `CPU_NAMES`, for an ONNX file.
         engine_options: of `engine.EngineSession`; an ONNX file has no use for them.
 
     Raises:
@@ -49,8 +60,14 @@ def open_session(path: str | Path, threads: int = 0, **engine_options: Any) -> S
             to do.
     """
     check_model(path)
+    if runtime not in CPU_NAMES:
+        raise bad_input("runtime", " or ".join(CPU_NAMES), repr(runtime))
+    if is_onnx(path) and runtime == "openvino":
+        return OpenvinoSession(read_onnx(path), threads)
     if is_onnx(path):
         return OnnxSession(path, threads)
+    if runtime != CPU_NAMES[0]:
+        raise bad_input("runtime", "none with an engine, which TensorRT runs", runtime)
     from .engine import EngineSession
 
     return EngineSession(path, **engine_options)
@@ -68,7 +85,7 @@ def find_sessions(
     Args:
         model: what `proto` was exported from, for `compiled`.
         engines: built of `proto`.
-        threads: of the CPU, for ONNX Runtime; 0: as many as it has cores.
+        threads: of the CPU; 0: as many as it has cores.
 
     Raises:
         InputError: an unknown name, no ONNX Runtime, a file that ONNX Runtime does not take, or
@@ -88,8 +105,12 @@ def find_sessions(
         sessions.append(OnnxSession(file, threads))
     optional: dict[str, Callable[[], Session]] = {
         "numpy": lambda: LoopsSession(file, threads),
+        "openvino": lambda: OpenvinoSession(proto, threads),
         "parsed": lambda: ParsedSession(proto),
     }
+    if "numpy" in names and is_portable(proto):
+        del optional["numpy"]
+        not_run[LONG_NAMES["numpy"]] = "a portable file has no nodes for it to compute"
     for name in (name for name in optional if name in names):
         try:
             sessions.append(optional[name]())

@@ -2,7 +2,7 @@
 
 The third way to compute a swap, besides the kernels and the function bodies in the file.
 
-next: runtimes/parsed.py
+next: runtimes/openvino.py
 """
 
 from __future__ import annotations

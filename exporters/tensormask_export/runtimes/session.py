@@ -190,17 +190,16 @@ def check_model(path: str | Path) -> None:
         raise bad_input("model", "an existing .onnx file or engine", path, "check the path")
 
 
-def is_onnx(path: str | Path) -> bool:
-    """Whether a file is ONNX by its name: `.onnx`, or `.ONNX` as some systems write it."""
-    return Path(path).suffix.lower() == ".onnx"
-
-
 def check_images(images: Any, metadata: Metadata, profile: Profile | None) -> None:
     """Raise InputError unless `images` is an array that the model takes."""
     found = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
     if found != np.float32:
         raise bad_input("images", "a float32 NumPy array in [0, 1]", found)
     check_shape(images.shape, metadata, profile)
+    # a little beyond is what a smooth resize may leave; NaN fails both
+    if not (images.min() >= -0.1 and images.max() <= 1.1):
+        got = f"{images.min():g} to {images.max():g}"
+        raise bad_input("images", "numbers from 0 to 1", got, "divide pixels of 0..255 by 255")
 
 
 def check_shape(shape: Sequence[int], metadata: Metadata, profile: Profile | None) -> None:

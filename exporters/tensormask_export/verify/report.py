@@ -50,7 +50,12 @@ if TYPE_CHECKING:
     import onnx
 
 DEFAULT_SIZES = ((1, 64, 96), (2, 128, 160))  # batch, height, width
-FAST = ("onnxruntime", "compiled", "engine")  # kinds that compute a whole COCO folder
+FAST = (
+    "onnxruntime",
+    "openvino",
+    "compiled",
+    "engine",
+)  # kinds that compute a whole COCO folder
 MOST_COLUMNS = 4  # inputs of a table; more share one column
 PYTORCH = "PyTorch"
 
@@ -76,9 +81,12 @@ class VerifyReport:
 
     @property
     def passed(self) -> bool:
-        return all(
-            row.passed for rows in (self.differences, self.matches, self.scores) for row in rows
-        )
+        rows = self._compared
+        return bool(rows) and all(row.passed for row in rows)
+
+    @property
+    def _compared(self) -> list[Difference | Match | Scores]:
+        return [*self.differences, *self.matches, *self.scores]
 
     @property
     def max_abs(self) -> float:
@@ -146,6 +154,8 @@ class VerifyReport:
         if self.layers:
             parts.append(_first_layer(self.layers))
         parts += [f"not compared: {name} ({why})" for name, why in self.not_run.items()]
+        if not self._compared:
+            return "\n".join([*parts, "NOTHING WAS COMPARED"])
         verdict = "equal" if self.passed else "DIFFERENT"
         parts.append(f"{verdict}: worst {self.max_abs:.1e}, tolerance {self.tolerance:g}")
         return "\n".join(parts)
@@ -247,6 +257,9 @@ class Comparison:
 
     def replay(self) -> None:
         """Compare with the samples in the file."""
+        if not self.metadata.get(contract.SAMPLES):
+            self.not_run["samples"] = "none in the file"
+            return
         for session in self.sessions:
             try:
                 differences, matches = replay(session, self.limits)
