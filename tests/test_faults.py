@@ -301,7 +301,13 @@ def test_a_folder_that_was_ended_early_has_a_list_of_what_is_done(name, by, worl
     photos, out = many(world, tmp_path / "photos"), tmp_path / "out"
     words = [str(photos if w == picture(world) else w) for w in WRITERS[name](world, out)]
     main = exporter.main if name in EXPORTER else cli.main
-    ended = in_child(lambda: main(words), asked_at(number, 2))
+
+    def run() -> int:
+        # a shell's background job, which these tests may be a part of, ignores Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        return main(words)
+
+    ended = in_child(run, asked_at(number, 2))
     assert ended.code == 128 + number, ended.err
     done = sorted(path.stem for path in out.glob("*.png"))
     listed = json.loads((out / "detections.json").read_text())

@@ -234,7 +234,7 @@ REFUSED = {
         {"upscale": 1.5, "bipyramid": False, "sides_bins": (7,)},
         "upscale: expected a divisor of the sides .* 4.667 bins of 7",
     ),
-    "lam below 1": ({"upscale": 0.5, "bipyramid": False}, "upscale: expected at least 1"),
+    "lam below 1": ({"upscale": 0.5, "bipyramid": False}, "upscale: expected from 1 to 64"),
     "no representation": ({"representation": "polar"}, "expected natural or aligned"),
     "no interpolation": ({"interpolation": "cubic"}, "expected bilinear or nearest"),
     "no edge": ({"edge": "wrap"}, "edge: expected pad or clamp"),

@@ -268,7 +268,9 @@ def test_the_case_table_catches_a_wrong_variant_even_in_bfloat16(mistake):
 @pytest.mark.parametrize("mistake", WRONG.values(), ids=WRONG)
 def test_check_ops_fails_for_a_wrong_op(mistake, monkeypatch):
     monkeypatch.setattr(
-        ops, "swap_align2nat", lambda x, lam, pad_value: variant(x, lam, pad_value, **mistake)
+        ops,
+        "swap_align2nat",
+        lambda x, lam, pad_value=-6.0: variant(x, lam, pad_value, **mistake),
     )
     numbers = [i for i in SWAP_NUMBERS if check_ops.CASES[i].op == "swap_align2nat"]
     shapes = [check_ops.CASES[i].shape for i in numbers]

@@ -283,9 +283,9 @@ for name in ("ancestors", "roi"):
 # %% [markdown]
 # Refinement (SharpMask) and unrounded regions (RoIAlign) help, as lesson 02 says. But
 # InstanceFCN lies *below* DeepMask, Mask R-CNN *below* TensorMask. That says little about
-# either: InstanceFCN, whose steps are dear, got the fewest (450) and has not learnt which of
-# its masks to trust; Mask R-CNN's learning rate and anchors (boxes to start from) are first
-# guesses. Neither was tuned or trained longer; TensorMask's recipe was made for such pictures.
+# either: InstanceFCN, whose steps are dear, got the fewest (450); Mask R-CNN's anchors (boxes
+# to start from) are a first guess. Neither was trained longer; TensorMask's recipe was made for
+# such pictures.
 # Who was not tuned has not lost.
 #
 # ## 5. Idea D: count before you train
