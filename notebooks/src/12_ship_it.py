@@ -374,8 +374,8 @@ runs = {
 viz.curves.apart_by_layer(runs, tolerance, first)
 
 # %% [markdown]
-# *A point per layer and file; for values beyond 10 in proportion. Two layers are off, the one
-# at the line and the one it feeds.*
+# *A point per layer and file; for values beyond 10 in proportion. Four layers are off: the one
+# at the line and those it feeds.*
 #
 # What computes masks is `MaskBranch`, level by level:
 #
