@@ -116,9 +116,9 @@ class Call(NamedTuple):
 def forward_calls(x: Tensor, lam: int, pad_value: float, out: Tensor) -> Iterator[Call]:
     """Every kernel that can compute `forward` of these tensors, the best one first."""
     arguments = (x, out, float(pad_value), *x.shape, lam)
-    for columns in (4, 1):
+    for columns in sorted({columns_at_once(x), 1}, reverse=True):
         launch = forward_launch(x.shape, lam, columns, x.element_size())
-        if launch.blocks and columns <= columns_at_once(x):  # a tile fits
+        if launch.blocks:  # a tile fits
             yield Call("forward_tiles", (columns,), launch, (*arguments, launch.tile))
     yield Call("forward_elements", (), element_launch(out.numel()), arguments)
 

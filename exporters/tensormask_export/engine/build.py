@@ -222,10 +222,11 @@ def _form(
     asked: str, backend: Backend, library: str | Path | None, ops: Counter[str]
 ) -> Plugin:
     """How our ops run; InputError where a plugin is asked for and no node could be one."""
-    if not any(ops[name] for name in OPS) and asked == "auto" and library is None:
+    takes_one = any(ops[name] for name in OPS)
+    if not takes_one and asked == "auto" and library is None:
         return Plugin("none", "the file has no node for a plugin")
     form = choose(asked, backend, library)
-    if form.kind != "none" and not any(ops[name] for name in OPS):
+    if form.kind != "none" and not takes_one:
         expected, fix = f"a file with nodes {' or '.join(OPS)}", "export it without --portable"
         raise bad_input("plugin", expected, "none in this one", fix)
     return form

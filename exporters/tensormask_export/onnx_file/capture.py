@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import onnx
 
 Axes = Sequence[int | str]  # of a tensor: a size, or the name of a free one
-# The coarsest level's grid while it is traced; no axis is mistaken for another of its length
+# The coarsest level's grid while it is traced: no side of 1, which would stand for any
 TRACED_CELLS = (4, 5)
 
 
@@ -92,9 +92,7 @@ def _drop_identities(proto: onnx.ModelProto) -> None:
     """Take out the second names that the exporter gives to equal weights: each is a node."""
     weights = {weight.name: weight.name for weight in proto.graph.initializer}
     kept = []
-    for (
-        node
-    ) in proto.graph.node:  # producers stand before consumers, so names of names are found
+    for node in proto.graph.node:  # producers come first, so a name of a name is found too
         node.input[:] = [weights.get(name, name) for name in node.input]
         if node.op_type == "Identity" and node.input[0] in weights:
             weights[node.output[0]] = node.input[0]

@@ -20,9 +20,7 @@ from torch.onnx.symbolic_helper import parse_args
 
 from .. import contract
 
-Value = (
-    Any  # a tensor in the graph that PyTorch writes; `graph.op` adds a node and gives its out
-)
+Value = Any  # a tensor of the graph that PyTorch writes: `graph.op` adds a node for it
 END = torch.iinfo(torch.int64).max  # of a Slice that goes on to the last entry
 
 
@@ -98,10 +96,8 @@ def group_norm(
     if half:
         grouped = graph.op("Cast", grouped, to_i=torch.onnx.TensorProtoDataType.FLOAT)
     one, zero = (_constant(graph, torch.full((groups,), value)) for value in (1.0, 0.0))
-    # (N, groups, C/groups*H, W)
-    normal = _free(
-        graph.op(_ours(contract.NORM), grouped, one, zero, epsilon_f=eps), grouped, 4
-    )
+    normal = graph.op(_ours(contract.NORM), grouped, one, zero, epsilon_f=eps)
+    normal = _free(normal, grouped, 4)  # (N, groups, C/groups*H, W)
     if half:
         normal = graph.op("Cast", normal, to_i=torch.onnx.TensorProtoDataType.FLOAT16)
     per_channel = _integers(graph, [-1, 1, 1])
