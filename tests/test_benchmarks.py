@@ -15,8 +15,10 @@ from tolerances import OP_F64
 from trainer import write_pictures
 
 from tensormask_edu import ops
+from tensormask_edu.ablations.budget import WORLD
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.base.files import write_json
+from tensormask_edu.data.shapes import write_shapes
 
 CASES = [(1, 3, 3), (1, 2, 3), (2, 3, 2), (3, 4, 3), (4, 1, 2)]  # lam, V, U
 SCRIPTS = [path.stem for path in (ROOT / "benchmarks").glob("*.py")]
@@ -71,6 +73,19 @@ def test_the_script_writes_every_figure_and_every_promise(
     assert all(row["difference"] <= script.SAME for row in single)
     assert {row["lam"] for row in report["windows"]} == set(script.LAMS)
     assert "100 windows over six levels" in capsys.readouterr().out
+
+
+def test_the_cost_of_a_trunk_is_counted_beside_two_heads(benchmarks, tmp_path, monkeypatch):
+    import trunk as script
+
+    write_shapes(tmp_path / "shapes-64px-3000", 4, 2, 64, progress=False, world=WORLD)
+    target = tmp_path / "trunk.json"
+    run(monkeypatch, script, "--pictures", tmp_path, "--steps", 1, "--json", target)
+    stored = json.loads(target.read_text())
+    trunk, *single = (row["sum s"] for row in stored["rows"])
+    assert len(single) == 2
+    assert stored["ratios"]["sum s"] == pytest.approx(trunk / sum(single), rel=1e-6)
+    assert all(row["scoring s"] > 0 and row["steps s"] > 0 for row in stored["rows"])
 
 
 def test_a_promise_names_the_worst_figure_and_where_it_was_measured(benchmarks):

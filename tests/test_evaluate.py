@@ -148,6 +148,14 @@ def test_area_ranges_can_be_set(truth: Path):
     )
 
 
+def test_scores_of_sizes_can_be_left_out(truth: Path):
+    found = [detection(LEFT), detection(RIGHT, 0.4)]
+    all_scores = evaluate.score(truth, found)
+    without = evaluate.score(truth, found, area_ranges={})
+    assert list(without) == ["AP", "AP50", "AP75", "AR1", "AR10", "AR100"]
+    assert without == {name: all_scores[name] for name in without}
+
+
 def test_shapes_are_small_below_a_square_of_20_px_and_large_above_one_of_44(tmp_path: Path):
     sides, size = (19, 21, 43, 45), (48, 48)
     squares = np.zeros((4, *size), dtype=bool)

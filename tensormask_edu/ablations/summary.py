@@ -49,6 +49,10 @@ def _table(table: Table, budget: Budget, seeds: Sequence[int], output: Path) -> 
             for score, value in scores.items():
                 if name in rows:  # a trunk has heads that the table does not ask for
                     rows[name].setdefault(score, []).append(value)
+    for name, scores in rows.items():  # runs of earlier versions may have more of them
+        rows[name] = {
+            score: values for score, values in scores.items() if len(values) == len(seeds)
+        }
     found = {
         "question": table.question,
         "one trunk": runs[0].name == SHARED,
