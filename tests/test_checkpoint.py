@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -33,6 +35,18 @@ def test_a_saved_model_comes_back_exactly(saved):
         assert torch.equal(loaded.state_dict()[name], tensor), name
     files = sorted(path.name for path in folder.iterdir())
     assert files == ["config.json", "model.safetensors"]
+
+
+def test_loading_a_model_does_not_load_the_compiler():
+    """It takes longer than all the rest."""
+    code = (
+        "import sys\n"
+        "from tensormask_edu.weights.checkpoint import load_checkpoint\n"
+        "model, _ = load_checkpoint('shapes')\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+        "assert not any(p.is_meta for p in model.parameters())\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("name", sorted(config.RECIPES))

@@ -10,12 +10,16 @@ next: weights/official.py
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from .. import __version__
 from ..base.errors import InputError, bad_input
@@ -121,11 +125,25 @@ def load_checkpoint(folder: str | Path) -> tuple[TensorMask, InputConfig]:
         raise bad_input("checkpoint", expected, folder)
     model_config, input_config = load_config(folder)
     # Without memory for its weights at first: a configuration may say more than any machine has
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         check_fit(build_model(model_config), folder / WEIGHTS)
     model = build_model(model_config)
     load_weights(model, folder / WEIGHTS)
     return model.eval(), input_config
+
+
+class _Undrawn(TorchFunctionMode):
+    """Draws nothing into weights without memory: PyTorch would load its compiler for that."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        draws = getattr(func, "__module__", None) == nn.init.__name__
+        return None if draws else func(*args, **(kwargs or {}))
 
 
 def load_weights(model: TensorMask, path: str | Path) -> None:
