@@ -68,7 +68,7 @@ EACH = 32  # positives at most, and as many negatives, of a crop
 THRESHOLD = 0.5
 PAD = -6.0  # the logit of a cell outside the grid
 
-RECIPE = TrainConfig(batch_size=4, lr=2e-3, augment=AUGMENT)
+RECIPE = TrainConfig(batch_size=4, lr=1e-3, augment=AUGMENT)
 
 
 def assemble(maps: Tensor, index: Tensor, side: int) -> Tensor:

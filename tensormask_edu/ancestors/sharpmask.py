@@ -46,7 +46,7 @@ ENCODING = 16  # channels of the mask encoding; they halve with each module
 EACH = 3  # positives of a picture in a batch
 FIRST_SHARE = 0.45  # of all steps, what DeepMask gets before it is frozen
 
-RECIPE = replace(deepmask.RECIPE, lr=4e-3)  # of the second stage
+RECIPE = replace(deepmask.RECIPE, lr=8e-3)  # of the second stage
 
 
 class Refinement(nn.Module):
