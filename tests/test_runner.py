@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -12,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
-from exported import needs_rtx
+from exported import ABSENT, ORT_HEADERS, needs_rtx
 from PIL import Image
 
 from tensormask_edu.base.files import read_json
+from tensormask_edu.data.pictures import read_image
 from tensormask_edu.data.shapes import write_shapes
+from tensormask_edu.evaluation.results import to_coco
 from tensormask_edu.masks import decode
 
 onnx = pytest.importorskip("onnx")
@@ -25,25 +26,13 @@ ort = pytest.importorskip("onnxruntime")
 from tensormask_export import contract
 from tensormask_export.engine import backends
 from tensormask_export.engine.build import build_engine
-from tensormask_export.predict import predict
+from tensormask_export.predict import detect_image, predict
+from tensormask_export.runtimes.find import open_session
 from tensormask_export.shapes import Profile
 from test_plugin import CUDA_HEADERS, HEADERS, needs_headers
 
 SOURCE = ROOT / "exporters" / "cpp"
-ORT_HEADERS = os.environ.get("ONNXRUNTIME_INCLUDE_DIR", "")
 ORT_LIBRARY = next((Path(ort.__file__).parent / "capi").glob("libonnxruntime.so*"), None)
-PREFIXES = [*os.environ.get("CMAKE_PREFIX_PATH", "").split(os.pathsep), "/usr", "/usr/local"]
-
-
-def is_here(header: str) -> bool:
-    """Whether CMake finds the library of this header."""
-    return any(list(Path(p, "include").glob(pattern)) for p in PREFIXES if p for pattern in (
-        header, f"*-linux-gnu/{header}"
-    ))
-
-
-# Of the libraries that the runner is built with, those that are not here
-ABSENT = [h for h in ("png.h", "jpeglib.h", "nlohmann/json.hpp") if not is_here(h)]
 NO_LIBRARIES = f"no headers of libpng, libjpeg or nlohmann-json: {', '.join(ABSENT)}"
 NO_ORT = "no ONNX Runtime headers: set ONNXRUNTIME_INCLUDE_DIR to onnxruntime_c_api.h's folder"
 NO_CMAKE = "no CMake to build the runner with"
@@ -139,12 +128,20 @@ def models(small, tiny, tmp_path_factory) -> dict[str, Path]:
     }
 
 
+def listed(model: Path, picture: Path, score: float) -> list[dict]:
+    """What `predict` lists, without its drawing."""
+    with open_session(model, threads=1) as session:
+        found = detect_image(session, read_image(picture), score)
+        names = session.metadata[contract.CLASS_NAMES]
+        stored = session.metadata[contract.MODEL_CONFIG].get("category_ids")
+        return to_coco(picture.name, found, stored or range(1, len(names) + 1))
+
+
 def compare(runner: Path, model: Path, picture: Path, folder: Path, score: float) -> int:
     """The runner's two files against Python's list; returns how many detections there are."""
-    done = run(runner, model, picture, "--output", folder / "cpp", "--score", score)
+    done = run(runner, model, picture, "--output", folder, "--score", score)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    predict(model, picture, folder / "python", score=score, threads=1)
-    found, expected = (read_json(folder / n / "detections.json") for n in ("cpp", "python"))
+    found, expected = read_json(folder / "detections.json"), listed(model, picture, score)
     assert len(found) == len(expected)
     for mine, theirs in zip(found, expected, strict=True):
         assert list(mine) == list(theirs)
@@ -153,15 +150,14 @@ def compare(runner: Path, model: Path, picture: Path, folder: Path, score: float
         assert mine["segmentation"] == theirs["segmentation"]
         assert mine["bbox"] == theirs["bbox"]
         np.testing.assert_allclose(mine["score"], theirs["score"], rtol=SCORE)
-    with Image.open(folder / "cpp" / f"{picture.stem}.png") as numbered:
+    with Image.open(folder / f"{picture.stem}.png") as numbered:
         numbers = np.asarray(numbered)
         assert numbered.mode == "P"
     masks = decode([each["segmentation"] for each in expected], numbers.shape)
     first = np.where(masks.any(axis=0), masks.argmax(axis=0) + 1, 0) if len(masks) else 0
     np.testing.assert_array_equal(numbers, np.broadcast_to(first, numbers.shape))
-    assert sorted(path.name for path in (folder / "cpp").iterdir()) == sorted(
-        ("detections.json", f"{picture.stem}.png")
-    )
+    files = {"detections.json", f"{picture.stem}.png"}
+    assert {path.name for path in folder.iterdir()} == files
     return len(expected)
 
 
@@ -171,7 +167,7 @@ def compare(runner: Path, model: Path, picture: Path, folder: Path, score: float
 @pytest.mark.parametrize("name", ["plain", "enlarged", "shrunk", "sure"])
 def test_the_runner_lists_what_python_lists(name, runner, models, pictures, tmp_path):
     counts = [
-        compare(runner, models[name], pictures[picture], tmp_path / picture, score)
+        compare(runner, models[name], pictures[picture], tmp_path / f"{picture}{score}", score)
         for picture, score in (("rgb.png", 0), ("photo.jpg", 0.2), ("rgb.png", 1))
     ]
     assert counts[0] > 5 and counts[2] == 0
@@ -185,6 +181,20 @@ def test_pictures_of_every_kind_are_read_as_python_reads_them(
 ):
     for name, picture in pictures.items():
         assert compare(runner, small[1], picture, tmp_path / name, 0) > 3, name
+
+
+@needs_cmake
+@needs_libraries
+@needs_ort
+def test_the_list_is_the_file_of_the_python_command(runner, small, pictures, tmp_path):
+    """To the last character: numbers are written as Python writes them."""
+    picture = tmp_path / "größe.jpg"
+    picture.write_bytes(pictures["photo.jpg"].read_bytes())
+    predict(small[1], picture, tmp_path / "python", score=0.2, threads=1)
+    done = run(runner, small[1], picture, "--output", tmp_path / "cpp", "--score", "0.2")
+    assert done.stdout == f"{tmp_path / 'cpp' / 'größe.png'}\n"
+    found, expected = (tmp_path / n / "detections.json" for n in ("cpp", "python"))
+    assert found.read_bytes() == expected.read_bytes() and found.stat().st_size > 1000
 
 
 # --- bad input --------------------------------------------------------------------------------
@@ -310,7 +320,9 @@ def test_an_engine_is_checked_before_a_gpu_is_asked_for(small, pictures, tmp_pat
 
 def test_the_runner_uses_the_words_of_the_contract():
     text = (SOURCE / "model.h").read_text()
-    keys = {contract.METADATA_PREFIX + key for key in re.findall(r"tensormask_edu\.(\w+)", text)}
+    keys = {
+        contract.METADATA_PREFIX + key for key in re.findall(r"tensormask_edu\.(\w+)", text)
+    }
     assert {*contract.NEEDED, contract.MODEL_CONFIG} == keys
     assert f'IMAGES = "{contract.IMAGES}"' in text
     assert f"CANVAS_BORDER = {contract.CANVAS_BORDER};" in text

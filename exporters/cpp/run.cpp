@@ -163,7 +163,9 @@ void run(const Arguments& given) {
       detections(outputs, model->metadata, {planes.height, planes.width}, size,
                  float(given.score));
   const std::string name = picture_path.filename().string();
-  const auto list = to_json(found, model->metadata, name, size);
+  // As Python writes it: in ASCII, whatever a file's name is made of
+  const std::string text = to_json(found, model->metadata, name, size)
+                               .dump(2, ' ', true, Json::error_handler_t::replace);
 
   fs::create_directories(folder);
   const fs::path masks = folder / (picture_path.stem().string() + ".png");
@@ -171,7 +173,7 @@ void run(const Arguments& given) {
     write_numbers(path, size.height, size.width, numbered(found, picture));
   });
   written(folder / "detections.json",
-          [&](const std::string& path) { write_text(path, list.dump(2)); });
+          [&](const std::string& path) { write_text(path, text); });
   std::cout << masks.string() << '\n';
 }
 
@@ -191,6 +193,9 @@ int main(int count, char** words) {
               << error.what() << "); export it again\n";
   } catch (const std::bad_alloc&) {
     std::cerr << "error: image: no room in memory; make the picture smaller\n";
+  } catch (const fs::filesystem_error& error) {
+    std::cerr << "error: " << error.path1().string() << ": cannot be written ("
+              << error.code().message() << "); choose a place that may be written\n";
   } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << '\n';
   }

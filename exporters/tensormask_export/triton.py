@@ -1,4 +1,4 @@
-"""A model repository for Triton Inference Server: an exported model's file and configuration.
+"""An exported model as Triton Inference Server loads it.
 
     outputs/triton/model/config.pbtxt      what the server checks the file against
     outputs/triton/model/1/model.onnx      the file as it is, or model.plan, an engine
