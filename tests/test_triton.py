@@ -385,7 +385,7 @@ def test_a_repository_is_whole_or_absent(small, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(triton, "protobuf_text", full)
-    refused(small[1], tmp_path / "m", match="No space left on device; make room")
+    refused(small[1], tmp_path / "m", match="No space left on device.; make room")
     assert not list((tmp_path / "m").iterdir())
 
 

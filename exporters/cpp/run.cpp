@@ -163,7 +163,7 @@ void run(const Arguments& given) {
       detections(outputs, model->metadata, {planes.height, planes.width}, size,
                  float(given.score));
   const std::string name = picture_path.filename().string();
-  // As Python writes it: in ASCII, whatever a file's name is made of
+  // In ASCII, as Python's, whatever a file's name is made of
   const std::string text = to_json(found, model->metadata, name, size)
                                .dump(2, ' ', true, Json::error_handler_t::replace);
 

@@ -253,7 +253,7 @@ def configuration(name: str, served: Served, instances: int) -> dict[str, Any]:
     outputs = _plan(served.metadata, served.profile, output_plan)
     fields = {
         "name": name,
-        "platform": Word(served.platform),
+        "platform": served.platform,
         "backend": served.backend,
         "max_batch_size": served.max_batch,
         "input": _tensors(images, served.max_batch),
