@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 from exported import ABSENT, ORT_HEADERS, needs_rtx
 from PIL import Image
@@ -24,11 +27,12 @@ onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
 from tensormask_export import contract
-from tensormask_export.engine import backends
+from tensormask_export.engine import backends, plugin
 from tensormask_export.engine.build import build_engine
 from tensormask_export.predict import detect_image, predict
 from tensormask_export.runtimes.find import open_session
 from tensormask_export.shapes import Profile
+from tensormask_export.triton import REGISTER
 from test_plugin import CUDA_HEADERS, HEADERS, needs_headers
 
 SOURCE = ROOT / "exporters" / "cpp"
@@ -311,11 +315,31 @@ def test_an_engine_is_checked_before_a_gpu_is_asked_for(small, pictures, tmp_pat
         "-DONNXRUNTIME_LIBRARY=",
     )
     engine, picture = tmp_path / "model.engine", pictures["rgb.png"]
-    profile = Profile(*[(1, 3, 96, 128)] * 3)
+    profile = Profile((1, 3, 32, 32), (1, 3, 64, 64), (2, 3, 96, 96))
     build_engine(small[1], engine, profile=profile, backend="tensorrt_rtx", plugin="none")
     out = ("--output", tmp_path / "out")
-    refused(run(runner, engine, picture, *out), "an NVIDIA GPU and its driver", ".onnx file")
+    if not torch.cuda.is_available():
+        reason = "an NVIDIA GPU and its driver"
+        refused(run(runner, engine, picture, *out), reason, "run the .onnx file")
     refused(run(runner, small[1], picture, *out), "this build has no ONNX Runtime")
+    beside = Path(f"{engine}.json")
+    text = beside.read_text()
+    spoilt = {
+        text.replace('"tensorrt_rtx"', '"tensorrt"'): "expected one of tensorrt_rtx",
+        text.replace('"sha256": "', '"sha256": "0'): "of another SHA-256",
+        text.replace('"profile"', '"profiles"'): "metadata of tensormask-export",
+        text[:100]: "metadata of tensormask-export",
+    }
+    for content, reason in spoilt.items():
+        beside.write_text(content)
+        refused(run(runner, engine, picture, *out), reason)
+    beside.unlink()
+    refused(run(runner, engine, picture, *out), "its manifest", "copy it together")
+    # What registers the plugin says so where it is not told which
+    words = [sys.executable, "-c", f"import ctypes; ctypes.CDLL('{runner.parent / REGISTER}')"]
+    unset = {name: value for name, value in os.environ.items() if name != plugin.VARIABLE}
+    done = subprocess.run(words, env=unset, capture_output=True, text=True)
+    assert done.returncode == 0 and plugin.VARIABLE in done.stderr
 
 
 # --- words ------------------------------------------------------------------------------------
