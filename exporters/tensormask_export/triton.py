@@ -290,7 +290,8 @@ def _tensors(plan: Plan, max_batch: int) -> list[dict[str, Any]]:
     tensors = []
     for name, (shape, dtype) in plan.items():
         dims = list(shape[1:] if max_batch else shape)
-        tensor = {"name": name, "data_type": Word(TYPES[dtype.name]), "dims": dims or [1]}
+        kind = Word(TYPES[dtype.name])
+        tensor: dict[str, Any] = {"name": name, "data_type": kind, "dims": dims or [1]}
         if not dims:  # one number per picture, but Triton's tensors have sides
             tensor["reshape"] = {"shape": []}
         tensors.append(tensor)
