@@ -353,6 +353,7 @@ def test_what_triton_could_not_load_is_refused(engine, small, tmp_path):
         (("backend", "name"), "tensorrt_rtx", "engine: expected one of tensorrt, which"),
         (("plugin", "kind"), "python", "engine: expected the C.. plugin or none"),
         (("outputs",), [*contract.OUTPUTS, "logits_0"], "no outputs for study, got logits_0"),
+        (("outputs",), 7, r"manifest: expected what the builder wrote, got .* \(outputs"),
         (("engine", "bytes"), 5, "engine: expected 5 bytes"),
     ):
         shutil.copy(f"{engine}.json", tmp_path / "kept.json")

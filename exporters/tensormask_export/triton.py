@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from tensormask_edu.base.errors import bad_input
 from tensormask_edu.base.files import cannot_write, make_folder
+from tensormask_edu.base.values import misfit
 
 from . import contract
 from .engine.manifest import AGAIN, read_engine
@@ -223,7 +224,10 @@ def _engine(model: str | Path, max_batch: int | None, library: str | Path | None
     if plugin == "python":
         fix = f"{AGAIN} --plugin cpp, or none"
         raise bad_input("engine", "the C++ plugin or none", "Python's, for Python alone", fix)
-    others = sorted(set(file.manifest.get("outputs", ())) - set(contract.OUTPUTS))
+    outputs = file.manifest.get("outputs", [])  # older manifests lack it
+    if wrong := misfit(outputs, list[str], "outputs"):
+        raise bad_input("manifest", "what the builder wrote", f"{model} ({wrong})", AGAIN)
+    others = sorted(set(outputs) - set(contract.OUTPUTS))
     if others:  # Triton asks for each output of an engine, and no manifest has their types
         fix = "export without --inner"
         raise bad_input("engine", "no outputs for study", ", ".join(others), fix)
