@@ -37,6 +37,8 @@ NOT_CALLED = {
 
 # What has no docstring: path -> words, after the packages
 OTHERS = {
+    "exporters/cpp/": "The same without Python: one executable; start with run.cpp",
+    "exporters/docker/": "The exporter, the runner and Triton on NVIDIA's images; not run",
     "plugins/swap_align2nat/": "Native: core.h, and plain.cu, the kernel to read first",
     "  cpu/": "The library for this processor",
     "  gpu/": "The CUDA kernels, of the torch op and the plugin alike",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,20 @@ from tensormask_edu.weights.checkpoint import save_checkpoint
 
 NO_RTX = importlib.util.find_spec("tensorrt_rtx") is None
 needs_rtx = pytest.mark.skipif(NO_RTX, reason="tensorrt_rtx is not installed")
+
+# What the runner in C++ is built with
+ORT_HEADERS = os.environ.get("ONNXRUNTIME_INCLUDE_DIR", "")
+PREFIXES = [*os.environ.get("CMAKE_PREFIX_PATH", "").split(os.pathsep), "/usr", "/usr/local"]
+
+
+def is_here(header: str) -> bool:
+    """Whether CMake finds the library of this header."""
+    places = (header, f"*-linux-gnu/{header}")
+    folders = [Path(prefix, "include") for prefix in PREFIXES if prefix]
+    return any(next(f.glob(place), None) for f in folders for place in places)
+
+
+ABSENT = [name for name in ("png.h", "jpeglib.h", "nlohmann/json.hpp") if not is_here(name)]
 
 SMALL = replace(
     MODELS["tiny"],

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from conftest import SHARED
+from exported import ABSENT, ORT_HEADERS
 from failing import NO_MOUNTS, can_mount
 from test_live_page import BUILT, CHROMIUM, DRIVER
 from test_plugin import CUDA_HEADERS, HEADERS, NVCC, PYTHONS
@@ -64,6 +65,16 @@ WITH_NVCC = {
     "test_the_library_exports_two_functions_and_needs_no_cuda_and_no_tensorrt",
     "test_the_same_library_gives_other_tensorrts_both_plugins",
 }
+
+# The runner in C++ is built where what it links to is.
+IN_CPP = {
+    "test_arguments_of_the_runner_are_checked",
+    "test_pictures_of_every_kind_are_read_as_python_reads_them",
+    "test_the_list_is_the_file_of_the_python_command",
+    "test_the_runner_lists_what_python_lists",
+    "test_what_the_runner_cannot_read_is_one_line",
+}
+ENGINE = "test_an_engine_is_checked_before_a_gpu_is_asked_for"
 
 # All of the explorer's page, of the served site and of JupyterLab; `make browser-test` builds
 # what they open.
@@ -160,12 +171,19 @@ ALLOWED: dict[str, tuple[Callable[[], bool], set[str]]] = {
             "test_what_openvino_does_not_take_is_one_line",
         },
     ),
-    "no TensorRT headers": (lambda: not HEADERS, ON_EMULATOR | WITH_NVCC),
-    "no CUDA toolkit with headers": (lambda: not CUDA_HEADERS, ON_EMULATOR),
+    "no TensorRT headers": (lambda: not HEADERS, ON_EMULATOR | WITH_NVCC | {ENGINE}),
+    "no CUDA toolkit with headers": (lambda: not CUDA_HEADERS, ON_EMULATOR | {ENGINE}),
     "no nvcc or no CMake": (lambda: not (NVCC and shutil.which("cmake")), WITH_NVCC),
     "no other TensorRT": (
         lambda: not PYTHONS,
         {"test_the_same_library_gives_other_tensorrts_both_plugins"},
+    ),
+    "no ONNX Runtime headers": (lambda: not ORT_HEADERS, IN_CPP),
+    "no headers of libpng, libjpeg or nlohmann-json": (lambda: bool(ABSENT), IN_CPP | {ENGINE}),
+    "no CMake": (lambda: not shutil.which("cmake"), IN_CPP | {ENGINE}),
+    "tritonclient is not installed": (
+        lambda: importlib.util.find_spec("tritonclient") is None,
+        {"test_the_table_says_what_the_published_schema_says"},
     ),
     "tensorrt_rtx is not installed": (
         lambda: importlib.util.find_spec("tensorrt_rtx") is None,

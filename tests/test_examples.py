@@ -28,7 +28,7 @@ SHORTER = {
 TRAINED = (
     "demo", "shapes", "train", "evaluate", "predict", "ablate", "models", "check-ops", "doctor",
 )  # fmt: skip
-EXPORTED = ("onnx", "verify", "engine", "predict", "bench")
+EXPORTED = ("onnx", "verify", "engine", "predict", "bench", "triton")
 
 
 def examples(main, program, commands, capsys):

@@ -6,7 +6,7 @@
 Every runtime has a row, and works in a process of its own, so that its memory is its own and an
 abort is an error message. An ONNX file alone is measured without PyTorch.
 
-next: cli.py
+next: triton.py
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@
     tensormask-export engine MODEL.onnx MODEL.engine a TensorRT engine and its manifest
     tensormask-export predict MODEL IMAGE            pictures from an ONNX file or an engine
     tensormask-export bench MODEL                    how long it takes
+    tensormask-export triton MODEL --output FOLDER   what Triton Inference Server serves
 
 Each command imports what it needs when it runs, so `--help` is quick.
 """
@@ -40,11 +41,11 @@ def build_parser() -> Parser:
     trained = (
         "The examples start from those of `tensormask-edu shapes --help` and `train --help`."
     )
-    order = f"In this order: onnx, verify, engine, predict. {trained} {more}"
+    order = f"In this order: onnx, verify, engine, predict or triton. {trained} {more}"
     parser = Parser(prog="tensormask-export", description=what, epilog=order)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (_onnx, _verify, _engine, _predict, _bench):
+    for command in (_onnx, _verify, _engine, _predict, _bench, _triton):
         command(commands)
     return parser
 
@@ -318,6 +319,41 @@ def _run_bench(args: argparse.Namespace) -> int:
     options = checkpoints | _model_options(args)
     report = bench(args.model, shape=args.shape, effort=effort, **options)
     return _done(args, report, report.table())
+
+
+def _triton(commands: Any) -> None:
+    text = """
+        Write a model repository for Triton Inference Server. An ONNX file is computed by
+        Triton's ONNX Runtime on the CPU, an engine of TensorRT on the GPU it was built for. The
+        server takes prepared pictures and gives the outputs of the file; the configuration
+        holds the metadata that detections are made with. Nothing that is there is replaced.
+    """
+    examples = (
+        "outputs/model.onnx --output outputs/triton",
+        "outputs/model.onnx --output outputs/triton --name crowd --max-batch 8 --instances 2",
+    )
+    add = _command(commands, "triton", _run_triton, text, *examples)
+    add("model MODEL", "a .onnx file, or an engine with its manifest beside it")
+    add("--output DIR", "the repository; other models in it stay", required=True)
+    add("--name", "of the model (default: the file's)")
+    add("--max-batch N", "pictures at once (default 4, or the engine's most)", type=int)
+    add("--instances N", "copies that work side by side (default 1)", type=int, default=1)
+    add("--plugin-library FILE.so", "the C++ plugin that an engine was built with")
+
+
+def _run_triton(args: argparse.Namespace) -> int:
+    from .triton import write_repository
+
+    _check_report(args.json, *_files_of(args.model), args.plugin_library)
+    report = write_repository(
+        args.model,
+        args.output,
+        name=args.name,
+        max_batch=args.max_batch,
+        instances=args.instances,
+        plugin_library=args.plugin_library,
+    )
+    return _done(args, report, report.text())
 
 
 def _files_of(model: str) -> tuple[str, str]:

@@ -203,7 +203,7 @@ def build_engine(
             command=command,
             **{name: built[name] for name in ("layers", "seconds", "warnings")},
         )
-        write_json(manifest_path, manifest(report, metadata))
+        write_json(manifest_path, manifest(report, metadata, list(built["outputs"])))
     return report
 
 
@@ -278,7 +278,9 @@ def _same_shape(shape: Sequence[int], other: Sequence[int]) -> bool:
     return all(-1 in (a, b) or a == b for a, b in zip(shape, other, strict=True))
 
 
-def manifest(report: EngineReport, metadata: dict[str, Any]) -> dict[str, Any]:
+def manifest(
+    report: EngineReport, metadata: dict[str, Any], outputs: Sequence[str]
+) -> dict[str, Any]:
     """What the engine's user must know; plans carry no metadata themselves."""
     return {
         "engine": {
@@ -290,6 +292,7 @@ def manifest(report: EngineReport, metadata: dict[str, Any]) -> dict[str, Any]:
         "backend": {"name": report.backend, "version": report.version},
         "targets": report.targets,
         "profile": {contract.IMAGES: report.profile},
+        "outputs": outputs,
         "plugin": report.plugin,
         "ops": report.ops,
         "layers": report.layers,
