@@ -1,0 +1,273 @@
+"""The GPU day: checks first, then times, in one run of nine minutes at most; no network.
+
+    make gpu                                   or: python benchmarks/gpu
+    python benchmarks/gpu --rehearse           the same on the processor, tiny: try it before
+    python benchmarks/gpu --steps machine operators kernels
+    python benchmarks/gpu --output FOLDER --minutes 6
+
+It needs PyTorch with CUDA and NumPy; nothing has to be installed, it runs from the sources.
+Our kernels are compiled by cuda-core, and the model needs torchvision and safetensors: what is
+missing can be brought along,
+
+    pip install --no-deps --target FOLDER cuda-core torchvision safetensors pillow tqdm
+    PYTHONPATH=FOLDER python benchmarks/gpu
+
+in versions that belong to the PyTorch there. What is still missing is said first, with the
+steps that are skipped for want of it. Engines are built beforehand, on any machine:
+
+    python benchmarks/gpu --build --work W     needs tensormask-edu[export,rtx]; no GPU
+    python benchmarks/gpu --work W             then on the GPU, with a TensorRT
+
+Each step is a process with a limit of its own: one that hangs is cut, one that fails does not
+keep the next from running, and one that the nine minutes have no room for is dropped. Its JSON
+is in the folder at once, whole, and tells device, date, versions and commit: by default
+benchmarks/results/gpu-DATE. day.json tells how all of them went.
+
+Exit code 0: every check that ran held; 1: one did not, or was cut or dropped; 2: there is no
+GPU, no PyTorch, or the call is wrong. Times are no checks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from tensormask_edu.base.errors import InputError
+from tensormask_edu.base.files import check_place, make_folder, read_json, write_json
+from tensormask_edu.base.tables import text_table
+
+ROOT = Path(__file__).resolve().parents[2]
+MINUTES = 9.0
+PATIENCE = 10.0  # times as long as a step has may its rehearsal take
+SHORTEST_S = 5.0  # with less than that no step begins
+LAST_WORDS = 1500  # characters of what a step that died had to say
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step; it is cut after so many seconds. is_check: whether the exit code asks for it."""
+
+    name: str
+    seconds: float
+    what: str
+    is_check: bool = False
+
+
+# Three minutes for the checks, then what matters most; the sanitizer takes what is left.
+STEPS = (
+    Step("machine", 60, "what is here and what is not; our kernels compile", True),
+    Step("operators", 70, "every operator and dtype against the NumPy loops", True),
+    Step("kernels", 50, "bits, streams, graphs, no waiting, 2^31 elements", True),
+    Step("network", 60, "maps, losses, gradients as on the processor; it learns", True),
+    Step("speed", 90, "the op beside a copy, the plain kernel and the estimate"),
+    Step("model", 180, "training step and inference at 800 x 1344, factor by factor"),
+    Step("engines", 90, "TensorRT: the same detections, and times", True),
+    Step("sanitizer", 90, "compute-sanitizer watches every kernel", True),
+)
+BUILD = Step("build", 7200, "engines for another day, in --work")
+
+
+@dataclass
+class Outcome:
+    """How a step went: ok, failed, skipped, cut, dropped, or died without a word of its own."""
+
+    step: str
+    state: str
+    seconds: float = 0.0
+    why: str = ""
+    text: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Day:
+    """Where everything goes, and when it ends by `time.monotonic`.
+
+    options: of `gpu.step`, the same for every step.
+    """
+
+    output: Path
+    until: float
+    options: Sequence[str] = ()
+
+    def run(self, step: Step) -> Outcome:
+        """One step, to its end or its limit."""
+        start = time.monotonic()
+        limit = min(step.seconds, self.until - start)
+        if limit < SHORTEST_S:
+            return Outcome(step.name, "dropped", why="not begun: the time was over")
+        file = self.output / f"{step.name}.json"
+        file.unlink(missing_ok=True)  # what an earlier day left
+        code, said = watched(self.command(step), limit)
+        outcome = self.read(step, file, code, said)
+        outcome.seconds = round(time.monotonic() - start, 1)
+        if outcome.state == "cut":
+            outcome.why = f"cut after {outcome.seconds:.0f} s"
+        if outcome.state in ("cut", "died"):  # its file does not know
+            record = read_json(file) if file.is_file() else {"step": step.name, "rows": []}
+            write_json(file, record | {"state": outcome.state, "why": outcome.why})
+        return outcome
+
+    def command(self, step: Step) -> list[str]:
+        """The step as a process of its own."""
+        words = ["-m", "gpu.step", step.name, "--output", str(self.output), *self.options]
+        return [sys.executable, *words]
+
+    @staticmethod
+    def read(step: Step, file: Path, code: int | None, said: str) -> Outcome:
+        """What became of a step, by its file and its exit code (None: it was cut)."""
+        record: dict[str, Any] = read_json(file) if file.is_file() else {}
+        state, why = record.get("state", "running"), record.get("why", "")
+        if code is None:
+            state = "cut"
+        elif state == "running":
+            state, why = "died", f"exit {code}: {said}"
+        return Outcome(step.name, state, why=why, text=record.get("text", ()))
+
+
+def watched(command: Sequence[str], limit: float) -> tuple[int | None, str]:
+    """The exit code of a process, None if it had to be ended, and its last words."""
+    with tempfile.TemporaryFile("w+", errors="replace") as words:
+        # a session of its own: what it started ends with it
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment(), stderr=words, start_new_session=True
+        )
+        try:
+            code: int | None = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:  # Ctrl-C does not reach it by itself
+            end(process)
+        words.seek(0)
+        return code, words.read()[-LAST_WORDS:].strip()
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """A process and all that it started; one that does not die within 10 s is left."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(10)
+
+
+def environment() -> dict[str, str]:
+    """This process's, and where a step's modules are: nothing has to be installed."""
+    folders = [ROOT, ROOT / "exporters", ROOT / "benchmarks"]
+    paths = [*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+
+
+def commit() -> str:
+    """The commit that is checked out, "" where git does not say."""
+    words = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    with suppress(OSError):
+        return subprocess.run(words, capture_output=True, text=True).stdout.strip()
+    return ""
+
+
+# --- the day ----------------------------------------------------------------------------------
+
+
+def run_all(day: Day, steps: Sequence[Step], say: Any = print) -> list[Outcome]:
+    """The steps in order; each is said and written when it is over."""
+    outcomes: list[Outcome] = []
+    began = datetime.now().astimezone().isoformat(timespec="seconds")
+    for step in steps:
+        say(f"{step.name}: {step.what} (at most {step.seconds:.0f} s)", flush=True)
+        outcomes.append(outcome := day.run(step))
+        lines = [*outcome.text, *([outcome.why] * bool(outcome.why))]
+        say(*(f"    {line}" for line in lines), sep="\n", flush=True)
+        say(f"  {outcome.state} in {outcome.seconds:.0f} s", flush=True)
+        record = {"began": began, "steps": [asdict(each) for each in outcomes]}
+        write_json(day.output / "day.json", record)
+        if step.name == "machine" and outcome.state == "skipped":
+            break  # no GPU, or no PyTorch: nothing else can run
+    return outcomes
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """The table at the end."""
+    head = ["step", "", "s", "what it says first"]
+    rows = [
+        [
+            each.step,
+            each.state,
+            f"{each.seconds:.0f}",
+            (each.why or "".join(each.text[:1]))[:60],
+        ]
+        for each in outcomes
+    ]
+    return text_table([head, *(row[:3] + row[3].splitlines()[:1] or [""] for row in rows)])
+
+
+def exit_code(outcomes: Sequence[Outcome], steps: Sequence[Step]) -> int:
+    """0 if all checks held that can run here, 1 if not, 2 if there is nothing to run on."""
+    checks = {step.name for step in steps if step.is_check}
+    if outcomes and outcomes[0].step == "machine" and outcomes[0].state == "skipped":
+        return 2
+    held = all(each.state in ("ok", "skipped") for each in outcomes if each.step in checks)
+    return 0 if held else 1
+
+
+def parse(words: Sequence[str] | None) -> argparse.Namespace:
+    style = argparse.RawDescriptionHelpFormatter
+    steps = "".join(f"\n    {each.name:10} {each.what}" for each in STEPS)
+    parser = argparse.ArgumentParser(
+        prog="python benchmarks/gpu",
+        description=__doc__,
+        epilog=f"steps:{steps}",
+        formatter_class=style,
+    )
+    add = parser.add_argument
+    add("--output", type=Path, metavar="FOLDER", help="for the JSON files")
+    add("--minutes", type=float, default=MINUTES, help="of all steps together (default 9)")
+    add("--steps", nargs="+", choices=[each.name for each in STEPS], help="these alone")
+    add("--work", type=Path, default=ROOT / "outputs" / "gpu", help="where engines lie")
+    add("--build", action="store_true", help="build them, and nothing else")
+    add("--estimates", action="store_true", help="count the kernels' costs anew, nothing else")
+    add("--rehearse", action="store_true", help="on the processor, everything tiny")
+    args = parser.parse_args(words)
+    if not args.minutes > 0:
+        parser.error(f"--minutes: expected a positive number, got {args.minutes}")
+    return args
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the day; print the table."""
+    args = parse(words)
+    if args.estimates:
+        from gpu import estimates
+
+        estimates.write()
+        return 0
+    place = "rehearsal" if args.rehearse else date.today().isoformat()
+    output = args.output or ROOT / "benchmarks" / "results" / f"gpu-{place}"
+    steps = [step for step in STEPS if not args.steps or step.name in args.steps]
+    if args.rehearse:  # a busy processor takes long, and only what hangs should be cut
+        steps = [replace(step, seconds=PATIENCE * step.seconds) for step in steps]
+    options = ["--work", str(args.work.resolve()), "--commit", commit()]
+    try:
+        make_folder(output)
+        check_place(output / "day.json")
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    until = time.monotonic() + 60 * args.minutes * (PATIENCE if args.rehearse else 1)
+    if args.build:
+        steps, until = [BUILD], time.monotonic() + BUILD.seconds
+    if args.build or args.rehearse:
+        options.append("--rehearse")
+    day = Day(output.resolve(), until, options)
+    outcomes = run_all(day, steps)
+    print(f"\n{summary(outcomes)}\n\nwritten to {output}")
+    return exit_code(outcomes, steps)

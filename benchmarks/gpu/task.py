@@ -1,0 +1,89 @@
+"""What a step is given, and how it tries things: one that fails does not end the others."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from device import Cpu
+
+ROOT = Path(__file__).resolve().parents[2]
+Row = dict[str, Any]
+OURS = ("tensormask_edu", "tensormask_export", "gpu")
+
+
+class NotHere(Exception):
+    """Something cannot run on this machine; the message says why."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large everything is.
+
+    picture: (H, W) pixels that are timed; compared: of those whose numbers are compared.
+    cells, sides, lams, dtypes: of the operators, see `benchmarks/ops.py`.
+    elements: more of them than this are in the largest tensor.
+    backend: of torch.compile.
+    """
+
+    preset: str = "r50_fpn_1x"
+    picture: tuple[int, int] = (800, 1344)
+    compared: tuple[int, int] = (256, 320)
+    cells: tuple[int, int] = (200, 336)
+    sides: tuple[int, ...] = (15, 11)
+    lams: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    dtypes: tuple[str, ...] = ("float32", "float16", "bfloat16", "float64")
+    precisions: tuple[str, ...] = ("bfloat16", "float16")
+    elements: int = 1 << 31
+    runs: int = 20
+    repeats: int = 5
+    train_steps: int = 20
+    golden: bool = True
+    backend: str = "inductor"
+
+
+REAL = Sizes()
+REHEARSED = Sizes(
+    preset="tiny", picture=(64, 96), compared=(64, 64), cells=(9, 16), sides=(3,), lams=(1, 2),
+    dtypes=("float32",), precisions=("bfloat16",), elements=1 << 12, runs=2,
+    repeats=1, train_steps=2, golden=False, backend="eager",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Task:
+    """The device, the sizes, and the folder of what was built beforehand."""
+
+    device: Cpu
+    sizes: Sizes = REAL
+    work: Path = ROOT / "outputs" / "gpu"
+
+
+def attempt(task: Task, name: str, call: Callable[[], Row | None]) -> Row:
+    """A row: what `call` found, or why it failed or cannot run here; how long it took."""
+    start = time.monotonic()
+    try:
+        row = call() or {}
+        task.device.wait()  # until then a kernel's error may not have been seen
+        row = {"ok": True, **row}
+    except (NotHere, ModuleNotFoundError) as error:
+        row = {"skipped": reason(error)}
+    except Exception as error:
+        said = traceback.format_exception(error, limit=-2)
+        row = {"ok": False, "why": "".join(said)[-2000:]}
+    return {"name": name, **row, "seconds": round(time.monotonic() - start, 3)}
+
+
+def reason(error: NotHere | ModuleNotFoundError) -> str:
+    """Why something cannot run here; a module of ours that is missing is raised again."""
+    if isinstance(error, NotHere):
+        return str(error)
+    package = (error.name or "").split(".")[0]
+    if package in ("", *OURS):
+        raise error
+    return f"{package} is not installed"
