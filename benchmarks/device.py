@@ -40,6 +40,7 @@ class Cpu:
     """The processor; in a rehearsal it stands for a GPU."""
 
     kind = "cpu"
+    sees_compiled = False  # whether `peak_mib` works for what torch.compile made
 
     def facts(self) -> dict[str, Any]:
         """Its name; of a GPU also what estimates of its speed need."""
@@ -73,7 +74,7 @@ class Cpu:
         return 1e3 * (time.perf_counter() - start)
 
     def peak_mib(self, call: Call) -> float:
-        """The most that a call's tensors hold at once; not what compiled code holds."""
+        """The most that a call's tensors hold at once."""
         with Tensors() as seen:
             call()
         return seen.peak() / MIB
@@ -104,6 +105,7 @@ class Gpu(Cpu):
     """An NVIDIA GPU through PyTorch."""
 
     kind = "cuda"
+    sees_compiled = True
 
     def facts(self) -> dict[str, Any]:
         properties = torch.cuda.get_device_properties()

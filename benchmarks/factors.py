@@ -20,7 +20,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from device import Clock, find
+from device import Call, Clock, find
 from samples import autocast, objects, pictures, spread_model, tf32, training_step
 from torch import Tensor
 
@@ -123,18 +123,17 @@ class Subject:
         def learn() -> None:
             training_step(model, images, truth, way.precision)
 
+        def put(what: str, call: Call) -> None:
+            figures[f"{what}_ms"] = clock(call)
+            if clock.on.sees_compiled or not way.compiled:
+                figures[f"{what}_mib"] = clock.on.peak_mib(call)
+
         with applied(way, model.eval(), images):
-            figures["inference_ms"] = clock(infer)
-            figures["inference_mib"] = clock.on.peak_mib(infer)
+            put("inference", infer)
             found = infer()[0]
         if not way.graph:
             with applied(way, model.train(), images):
-                figures["training_ms"] = clock(learn)
-                figures["training_mib"] = clock.on.peak_mib(learn)
-        if (
-            way.compiled and clock.on.kind == "cpu"
-        ):  # what compiled code holds is not seen there
-            figures = {name: value for name, value in figures.items() if "mib" not in name}
+                put("training", learn)
         return figures, found
 
 
@@ -157,10 +156,10 @@ def applied(way: Way, model: TensorMask, images: list[Tensor]) -> Iterator[None]
 
 def recorded(model: TensorMask, precision: str, images: list[Tensor]) -> Any:
     """The network's forward as a replay of what it did once, for one size of pictures."""
-    given = model.batch(images)
+    given, network = model.batch(images), model.network.forward
     # a weight that autocast converted and kept would be gone when the graph is replayed
     with torch.inference_mode(), autocast(given.device.type, precision, keep=False):
-        output, again = find(given.device.type).recorded(lambda: model.network(given))
+        output, again = find(given.device.type).recorded(lambda: network(given))
 
     def forward(batch: Tensor, read: None = None) -> NetworkOutput:
         given.copy_(batch)

@@ -49,7 +49,7 @@ class Sizes:
 
 REAL = Sizes()
 REHEARSED = Sizes(
-    preset="tiny", picture=(64, 96), compared=(64, 64), cells=(9, 16), sides=(3,), lams=(1, 2),
+    preset="tiny", picture=(32, 64), compared=(64, 64), cells=(9, 16), sides=(3,), lams=(1, 2),
     dtypes=("float32",), precisions=("bfloat16",), elements=1 << 12, runs=2,
     repeats=1, train_steps=2, golden=False, backend="eager",
 )  # fmt: skip
