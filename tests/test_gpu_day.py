@@ -1,4 +1,4 @@
-"""The GPU day rehearsed on a CPU: every step runs, and none can keep the others from running."""
+"""The GPU day rehearsed on a CPU: every step runs, and none keeps the others from running."""
 
 from __future__ import annotations
 
@@ -83,7 +83,8 @@ def day_of(monkeypatch, folder: Path, code: str, seconds: float = 60.0):
 HANGS = """
 import json, pathlib, subprocess, time
 path = pathlib.Path(folder, "tried.json")
-path.write_text(json.dumps({"step": "tried", "state": "running", "rows": [1], "text": ["1 of 1"]}))
+record = {"step": "tried", "state": "running", "rows": [1], "text": ["1 of 1"]}
+path.write_text(json.dumps(record))
 child = subprocess.Popen(["sleep", "600"])
 pathlib.Path(folder, "child").write_text(str(child.pid))
 time.sleep(600)

@@ -2,5 +2,5 @@
 
 `run.py` is the clock: steps in their order, each a process that may be cut. `step.py` is such a
 process, `task.py` what it is given. What the steps do, in the order they run: `here.py`,
-`kernels.py`, `network.py`, `speed.py` (with `estimates.py`), `engines.py`, `watched.py`.
+`kernels.py`, `network.py`, `speed.py` (with `estimates.py`), `model.py`, `engines.py`, `watched.py`.
 """

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from tensormask_export.runtimes.session import Session
 from tensormask_export.shapes import Profile
 from tensormask_export.verify.compare import LIMITS, match
 
-from gpu.task import NotHere, Row, Task, attempt
+from gpu.task import NotHere, Row, Task, attempt, failures
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.base.files import make_folder
 from tensormask_edu.config import InputConfig, ModelConfig, from_json
@@ -44,12 +43,12 @@ EFFORT = bench.Effort(warmup=10, iterations=100, seconds=5)
 def build(task: Task) -> Iterator[Row]:
     """Every engine that is not there yet; needs a TensorRT that builds, with RTX no GPU."""
     for name in (name for names in NAMES.values() for name in names):
-        yield attempt(task, name, partial(built, name, task.work))
+        yield attempt(task, name, built, name)
 
 
-def built(name: str, work: Path) -> Row:
+def built(task: Task, name: str) -> Row:
     """What one engine became."""
-    path = engine(name, work)
+    path = engine(name, task.work)
     manifest = read_engine(path).manifest
     return {"bytes": path.stat().st_size, **{key: manifest[key] for key in BUILT}}
 
@@ -94,18 +93,14 @@ def engines(task: Task) -> Iterator[Row]:
         names |= set(NAMES["tiny"])
     for name in sorted(names):
         path = task.work / f"{name}{suffix}"
-        yield attempt(task, f"{name} finds what PyTorch finds", partial(right, path, task))
-        yield attempt(task, f"{name}, times", partial(times, path))
+        yield attempt(task, f"{name} finds what PyTorch finds", right, path)
+        yield attempt(task, f"{name}, times", times, path)
 
 
 def engines_text(rows: Sequence[Row]) -> list[str]:
     """The times, and what is wrong."""
     lines = [line for row in rows for line in row.get("table", "").splitlines()]
-    return lines + [
-        f"FAILED {row['name']}: {row['why'].strip().splitlines()[-1]}"
-        for row in rows
-        if row.get("why")
-    ]
+    return [f"{len(rows) // 2} engines", *failures(rows), *lines]
 
 
 def find_runtime() -> None:
@@ -116,7 +111,7 @@ def find_runtime() -> None:
         raise NotHere(str(error)) from None
 
 
-def right(path: Path, task: Task) -> Row:
+def right(task: Task, path: Path) -> Row:
     """Detections of an exported model beside PyTorch's, on the device."""
     if path.suffix == ".engine":
         engine(path.stem, path.parent)
@@ -146,7 +141,7 @@ def beside_pytorch(session: Session, model: TensorMask) -> list[Row]:
     return rows
 
 
-def times(path: Path) -> Row:
+def times(task: Task, path: Path) -> Row:
     """Milliseconds; PyTorch beside it, once per model and precision."""
     beside = checkpoint_of(path) if path.stem.endswith("none") else None
     report = bench.bench(path, effort=EFFORT, eager=beside)

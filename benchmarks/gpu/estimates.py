@@ -1,8 +1,8 @@
 """The estimate beside the measurement: what `ops/ptx/estimate.py` says a call takes at least.
 
-Costs of one image at paper size are stored, with the sources they were counted from, because
-counting executes a GPU's code on the processor. `python benchmarks/gpu --estimates` counts
-anew; it needs NVRTC and a C++ compiler, no GPU. A measurement below the bound refutes the model.
+A measurement below it refutes the model. Costs of one image at paper size are stored, with the
+sources they were counted from, because counting executes a GPU's code on the processor. `python
+benchmarks/gpu --estimates` counts anew; it needs NVRTC and a C++ compiler, no GPU.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 
-from gpu.task import Row, Task, attempt
+from gpu.task import Row, Task, attempt, failures
 from tensormask_edu.base.machine import COMPILERS
 
 # Package or program -> what is not done without it
@@ -33,14 +33,14 @@ def machine(task: Task) -> Iterator[Row]:
         if is_here(name):
             yield {"name": name, "ok": True}
         else:
-            yield {"name": name, "skipped": f"not here; without it is left out: {without}"}
-    yield attempt(task, "our kernels run here", lambda: kernels_run(task))
+            yield {"name": name, "skipped": f"not here; left out: {without}"}
+    yield attempt(task, "our kernels run here", kernels_run)
 
 
 def machine_text(rows: Sequence[Row]) -> list[str]:
     """What is missing, and what that costs."""
-    missing = [f"no {row['name']}: {row['skipped'][34:]}" for row in rows if "skipped" in row]
-    return missing + [row["why"] for row in rows if "why" in row]
+    here = [row["name"] for row in rows if row.get("ok")]
+    return [f"{len(here)} of {len(NEEDED) + 1} are here", *failures(rows)]
 
 
 def is_here(name: str) -> bool:

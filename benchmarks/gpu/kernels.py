@@ -44,8 +44,8 @@ def operators(task: Task) -> Iterator[Row]:
             yield {"name": f"{name} on {kind}", "skipped": why}
         else:
             yield from map(against_loops, rows_of(kind, name, dtypes))
-    yield attempt(task, "the official kernel's numbers", lambda: official(task))
-    yield attempt(task, "first and second derivatives", lambda: derivatives(task))
+    yield attempt(task, "the official kernel's numbers", official)
+    yield attempt(task, "first and second derivatives", derivatives)
 
 
 def against_loops(row: Row) -> Row:
@@ -70,13 +70,12 @@ def derivatives(task: Task) -> None:
     for lam, shape in ((1, (1, 2, 3, 3, 4)), (2, (1, 3, 2, 5, 3))):
         x = torch.randn(shape, dtype=torch.float64, device=task.device.kind, requires_grad=True)
         index = some_cells(x, lam, 3)
-        calls = (
-            lambda x, lam=lam: ops.swap_align2nat(x, lam, PAD_VALUE),
-            lambda x, lam=lam, at=index: ops.swap_align2nat_windows(x, lam, at, PAD_VALUE),
-        )
-        for call in calls:
-            assert torch.autograd.gradcheck(call, x)
-            assert torch.autograd.gradgradcheck(call, x)
+        for call, arguments in (
+            (ops.swap_align2nat, (x, lam, PAD_VALUE)),
+            (ops.swap_align2nat_windows, (x, lam, index, PAD_VALUE)),
+        ):
+            assert torch.autograd.gradcheck(call, arguments)
+            assert torch.autograd.gradgradcheck(call, arguments)
 
 
 # --- on the device ----------------------------------------------------------------------------
@@ -84,15 +83,15 @@ def derivatives(task: Task) -> None:
 
 def kernels(task: Task) -> Iterator[Row]:
     """A row per check of the kernels at paper size."""
-    yield attempt(task, "every kernel compiles", lambda: compiled(task))
+    yield attempt(task, "every kernel compiles", compiled)
     halves = [name for name in task.sizes.dtypes if name != "float64"][:2]
     for name, lam in itertools.product(halves, task.sizes.lams):
         title = f"the same bits in {task.sizes.runs} runs, {name}, lam {lam}"
-        yield attempt(task, title, lambda n=name, lam=lam: same_bits(task, lam, n))
-    yield attempt(task, "a stream of its own waits for what came before", lambda: stream(task))
-    yield attempt(task, "a recorded graph computes new input", lambda: graph(task))
-    yield attempt(task, "no call waits for the device", lambda: no_waiting(task))
-    yield attempt(task, "more elements than 32 bits count", lambda: beyond_32_bits(task))
+        yield attempt(task, title, same_bits, lam, name)
+    yield attempt(task, "a stream of its own waits for what came before", stream)
+    yield attempt(task, "a recorded graph computes new input", graph)
+    yield attempt(task, "no call waits for the device", no_waiting)
+    yield attempt(task, "more elements than 32 bits count", beyond_32_bits)
 
 
 def paper_input(task: Task, dtype: str = "float32") -> Tensor:

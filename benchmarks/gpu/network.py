@@ -33,14 +33,14 @@ ACTIVATIONS, OFFICIAL_LOSSES, OFFICIAL_NORMS = 5e-4, 5e-5, 2.5e-3
 def network(task: Task) -> Iterator[Row]:
     """A row per check."""
     with tf32(False):
-        yield attempt(task, "its maps and masks are the processor's", lambda: maps(task))
-        yield attempt(task, "its losses and gradients too", lambda: gradients(task))
-        yield attempt(task, "a recorded network computes new pictures", lambda: replayed(task))
+        yield attempt(task, "its maps and masks are the processor's", maps)
+        yield attempt(task, "its losses and gradients too", gradients)
+        yield attempt(task, "a recorded network computes new pictures", replayed)
         if task.sizes.golden:
-            yield attempt(task, "the official activations", lambda: activations(task))
-            yield attempt(task, "the official losses", lambda: official_losses(task))
+            yield attempt(task, "the official activations", activations)
+            yield attempt(task, "the official losses", official_losses)
     for precision in ("float32", *task.sizes.precisions):
-        yield attempt(task, f"it learns in {precision}", lambda p=precision: learns(task, p))
+        yield attempt(task, f"it learns in {precision}", learns, precision)
 
 
 # --- beside the processor ---------------------------------------------------------------------

@@ -114,8 +114,8 @@ class Day:
         if outcome.state == "cut":
             outcome.why = f"cut after {outcome.seconds:.0f} s"
         if outcome.state in ("cut", "died"):  # its file does not know
-            record = read_json(file) if file.is_file() else {"step": step.name, "rows": []}
-            write_json(file, record | {"state": outcome.state, "why": outcome.why})
+            known = {"step": step.name, "rows": []} | self.record(file)
+            write_json(file, known | {"state": outcome.state, "why": outcome.why})
         return outcome
 
     def command(self, step: Step) -> list[str]:
@@ -124,9 +124,16 @@ class Day:
         return [sys.executable, *words]
 
     @staticmethod
+    def record(file: Path) -> dict[str, Any]:
+        """What a step wrote so far; nothing if it did not get to that."""
+        with suppress(InputError):
+            return dict(read_json(file))
+        return {}
+
+    @staticmethod
     def read(step: Step, file: Path, code: int | None, said: str) -> Outcome:
         """What became of a step, by its file and its exit code (None: it was cut)."""
-        record: dict[str, Any] = read_json(file) if file.is_file() else {}
+        record = Day.record(file)
         state, why = record.get("state", "running"), record.get("why", "")
         if code is None:
             state = "cut"
@@ -235,6 +242,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     add("--work", type=Path, default=ROOT / "outputs" / "gpu", help="where engines lie")
     add("--build", action="store_true", help="build them, and nothing else")
     add("--estimates", action="store_true", help="count the kernels' costs anew, nothing else")
+    add("--commit", default=commit(), help="of the sources, where git does not say it")
     add("--rehearse", action="store_true", help="on the processor, everything tiny")
     args = parser.parse_args(words)
     if not args.minutes > 0:
@@ -255,7 +263,7 @@ def main(words: Sequence[str] | None = None) -> int:
     steps = [step for step in STEPS if not args.steps or step.name in args.steps]
     if args.rehearse:  # a busy processor takes long, and only what hangs should be cut
         steps = [replace(step, seconds=PATIENCE * step.seconds) for step in steps]
-    options = ["--work", str(args.work.resolve()), "--commit", commit()]
+    options = ["--work", str(args.work.resolve()), "--commit", args.commit]
     try:
         make_folder(output)
         check_place(output / "day.json")

@@ -1,6 +1,6 @@
-"""Times: `speed` of the operators, `model` of a training step and inference.
+"""Times of the operators: a copy of as many bytes, formulas, the plain kernel, the estimate.
 
-Both are the scripts of `benchmarks/`, a row at a time, the rows that matter most first.
+It is `benchmarks/ops.py`, a row at a time, the rows that matter most first.
 """
 
 from __future__ import annotations
@@ -9,88 +9,55 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+import ops as script
 import torch
 from device import Clock
+from measure import table
 
-from gpu.task import Row, Task, attempt
+from gpu import estimates
+from gpu.task import Row, Task, attempt, failures
 
 DIRECTIONS = ("forward", "backward")
 
 
-# --- operators --------------------------------------------------------------------------------
-
-
 def speed(task: Task) -> Iterator[Row]:
     """`swap_align2nat` beside a copy of as many bytes, the plain kernel and the estimate."""
-    import ops as script
+    sizes = task.sizes
+    for case in itertools.product(sizes.sides, sizes.dtypes, sizes.lams, DIRECTIONS):
+        side, dtype, lam, way = case
+        yield attempt(task, f"{way}, {dtype}, V = {side}, lam {lam}", dense, *case)
+    for side in sizes.sides:
+        yield attempt(task, f"windows alone, V = {side}", windows, side)
 
-    from gpu import estimates
 
-    sizes, device = task.sizes, task.device.facts()
-    clock = Clock(task.device.kind, sizes.repeats, queued=True)
+@torch.no_grad()
+def dense(task: Task, side: int, dtype: str, lam: int, way: str) -> Row:
+    """One direction, beside formulas and the plain kernel where that is asked for."""
+    compare = (side, dtype) == (task.sizes.sides[0], "float32")
+    row = script.dense_row(clock(task), task.sizes.cells, side, lam, dtype, way, compare)
+    beside = estimates.beside(row, task.sizes.cells, task.device.facts())
+    return {"dense": row, "estimate": beside}
 
-    def dense(side: int, dtype: str, lam: int, way: str) -> Row:
-        compare = (side, dtype) == (sizes.sides[0], "float32")
-        row = script.dense_row(clock, sizes.cells, side, lam, dtype, way, compare)
-        return {"dense": row, "estimate": estimates.beside(row, sizes.cells, device)}
 
-    with torch.no_grad():
-        for each in itertools.product(sizes.sides, sizes.dtypes, sizes.lams, DIRECTIONS):
-            side, dtype, lam, way = each
-            name = f"{way}, {dtype}, V = {side}, lam {lam}"
-            yield attempt(task, name, lambda each=each: dense(*each))
-        for side in sizes.sides:
-            name = f"windows alone, V = {side}"
-            at = (clock, sizes.cells, side, sizes.lams)
-            yield attempt(task, name, lambda at=at: {"windows": script.windows_rows(*at)})
+@torch.no_grad()
+def windows(task: Task, side: int) -> Row:
+    """The windows of detections alone, beside all of them."""
+    rows = script.windows_rows(clock(task), task.sizes.cells, side, task.sizes.lams)
+    return {"windows": rows}
+
+
+def clock(task: Task) -> Clock:
+    """Of the device alone, without what Python needs to launch a kernel."""
+    return Clock(task.device.kind, task.sizes.repeats, queued=True)
 
 
 def speed_text(rows: Sequence[Row]) -> list[str]:
     """Shares of the copy, the promises, and how the estimates fared."""
-    import ops as script
-    from measure import table
-
-    dense = [row["dense"] for row in rows if "dense" in row]
-    judged = [row["estimate"] for row in rows if "says" in row.get("estimate", {})]
-    lines = [f"FAILED {row['name']}: {row['why']}" for row in rows if row.get("why")]
-    if not dense:
-        return lines
-    lines += [*table(map(script.flat, dense)).splitlines(), ""]
-    lines += table(script.claims(dense)).splitlines()
-    said = Counter(each["says"] for each in judged)
+    timed = [row["dense"] for row in rows if "dense" in row]
+    said = Counter(row["estimate"]["says"] for row in rows if "says" in row.get("estimate", ()))
     words = ", ".join(f"{count} {what}" for what, count in said.items()) or "none to compare"
-    return [*lines, "", f"estimates of the kernels' times: {words}"]
-
-
-# --- the model --------------------------------------------------------------------------------
-
-
-def model(task: Task) -> Iterator[Row]:
-    """Every way to run it, each as it stands and then together."""
-    import factors
-
-    from tensormask_edu.ops import plain
-
-    sizes = task.sizes
-    dense = [
-        name for name in factors.DENSE if name == "ours" or plain.available(task.device.kind)
-    ]
-    subject = factors.Subject(
-        sizes.preset, task.device.kind, sizes.picture, sizes.repeats, sizes.backend
-    )
-    for way in factors.ways(dense, sizes.precisions, compiled=True, gpu=True):
-        yield attempt(task, way.name, lambda way=way: subject.row(way))
-
-
-def model_text(rows: Sequence[Row]) -> list[str]:
-    """Milliseconds and MiB of every way, and why there are none."""
-    from measure import table
-
-    kept = ("way", "inference_ms", "inference_mib", "training_ms", "training_mib", "mask_iou")
-    shown = [{key: row[key] for key in kept if key in row} for row in rows if "way" in row]
-    lines = table(shown).splitlines() if shown else []
-    return lines + [
-        f"FAILED {row['name']}: {row['why'].strip().splitlines()[-1]}"
-        for row in rows
-        if row.get("why")
-    ]
+    lines = [f"{len(timed)} times; estimates: {words}", *failures(rows)]
+    if timed:
+        lines += table(map(script.flat, timed)).splitlines()
+        lines += table(script.claims(timed)).splitlines()
+    return lines

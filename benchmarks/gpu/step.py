@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from gpu.task import REAL, REHEARSED, NotHere, Row, Task, reason
+from gpu.task import REAL, REHEARSED, NotHere, Row, Task, failures, reason
 from tensormask_edu.base.files import write_json
 from tensormask_edu.base.machine import machine, version
 
@@ -29,7 +29,7 @@ MODULES = {
     "kernels": "kernels",
     "network": "network",
     "speed": "speed",
-    "model": "speed",
+    "model": "model",
     "engines": "engines",
     "build": "engines",
     "sanitizer": "watched",
@@ -73,16 +73,8 @@ class Record:
 
 def checked(rows: Sequence[Row]) -> list[str]:
     """How many held; which did not, and which could not run."""
-    ran = [row for row in rows if "ok" in row]
-    held = [row for row in ran if row["ok"]]
-    lines = [f"{len(held)} of {len(ran)} held"]
-    for row in ran:
-        if not row["ok"]:
-            *_, last = row["why"].strip().splitlines() or [""]
-            lines.append(f"FAILED {row['name']}: {last}")
-    return lines + [
-        f"skipped {row['name']}: {row['skipped']}" for row in rows if "skipped" in row
-    ]
+    ran = [row["ok"] for row in rows if "ok" in row]
+    return [f"{sum(ran)} of {len(ran)} held", *failures(rows)]
 
 
 def found_device(rehearse: bool) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,11 +64,11 @@ class Task:
     work: Path = ROOT / "outputs" / "gpu"
 
 
-def attempt(task: Task, name: str, call: Callable[[], Row | None]) -> Row:
-    """A row: what `call` found, or why it failed or cannot run here; how long it took."""
+def attempt(task: Task, name: str, call: Callable[..., Row | None], *arguments: Any) -> Row:
+    """A row: what `call(task, ...)` found, or why it failed or cannot run here; its seconds."""
     start = time.monotonic()
     try:
-        row = call() or {}
+        row = call(task, *arguments) or {}
         task.device.wait()  # until then a kernel's error may not have been seen
         row = {"ok": True, **row}
     except (NotHere, ModuleNotFoundError) as error:
@@ -77,6 +77,17 @@ def attempt(task: Task, name: str, call: Callable[[], Row | None]) -> Row:
         said = traceback.format_exception(error, limit=-2)
         row = {"ok": False, "why": "".join(said)[-2000:]}
     return {"name": name, **row, "seconds": round(time.monotonic() - start, 3)}
+
+
+def failures(rows: Sequence[Row]) -> list[str]:
+    """A line for each row that failed or could not run here."""
+    lines = []
+    for row in rows:
+        if not row.get("ok", True):
+            lines.append(f"FAILED {row['name']}: {row['why'].strip().splitlines()[-1]}")
+        elif "skipped" in row:
+            lines.append(f"skipped {row['name']}: {row['skipped']}")
+    return lines
 
 
 def reason(error: NotHere | ModuleNotFoundError) -> str:

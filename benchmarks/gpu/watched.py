@@ -46,13 +46,17 @@ def every_kernel(kind: str) -> None:
 
 def sanitizer(task: Task) -> Iterator[Row]:
     """A row without it, then one per tool."""
-    kind = task.device.kind
-    yield attempt(task, "every kernel, unwatched", lambda: every_kernel(kind))
+    yield attempt(task, "every kernel, unwatched", unwatched)
     for tool in TOOLS:
-        yield attempt(task, tool, lambda tool=tool: watched(tool, kind))
+        yield attempt(task, tool, watched, tool)
 
 
-def watched(tool: str, kind: str) -> Row:
+def unwatched(task: Task) -> None:
+    """What is watched, so that the kernels are compiled."""
+    every_kernel(task.device.kind)
+
+
+def watched(task: Task, tool: str) -> Row:
     """What one tool has to say; an error if it found something."""
     program = shutil.which("compute-sanitizer") or TOOLKIT
     if not os.path.isfile(program):
@@ -66,7 +70,7 @@ def watched(tool: str, kind: str) -> Row:
         "--kernel-regex",
         "kns=swap_align2nat",
     ]
-    words = [program, *options, sys.executable, "-m", "gpu.watched", kind]
+    words = [program, *options, sys.executable, "-m", "gpu.watched", task.device.kind]
     environment = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     child = subprocess.run(words, capture_output=True, text=True, env=environment)
     text = child.stdout + child.stderr

@@ -286,7 +286,8 @@ def check_ops(device: str = "all") -> dict[str, Any]:
     if device == "cuda" and not torch.cuda.is_available():
         expected, fix = "a CUDA device visible to PyTorch", "check with --device cpu"
         raise bad_input("device", expected, "none", fix)
-    results, not_run = [], []
+    results: list[Row] = []
+    not_run: list[Row] = []
     for kind, name, reason in implementations(device):
         if reason:
             not_run.append({"device": kind, "implementation": name, "why": reason})

@@ -63,4 +63,4 @@ def test_beyond_32_bits_the_last_image_is_the_same_as_alone():
 @pytest.mark.parametrize("tool", watched.TOOLS)
 def test_compute_sanitizer_has_nothing_to_say(tool, monkeypatch):
     monkeypatch.chdir(Path(__file__).resolve().parents[2] / "benchmarks")
-    watched.watched(tool, "cuda")
+    watched.watched(TASK, tool)
