@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from gpu.task import REAL, REHEARSED, NotHere, Row, Task, failures, reason
+from gpu.task import REAL, REHEARSED, NotHere, Row, Task, failures, why_not_here
 from tensormask_edu.base.files import write_json
 from tensormask_edu.base.machine import machine, version
 
@@ -107,12 +107,10 @@ def main(words: Sequence[str] | None = None) -> int:
         head |= {"python": platform.python_version(), "sizes": asdict(sizes)}
         head["versions"] = {name: version(name) for name in VERSIONS}
         state = record.run(args.name, Task(device, sizes, args.work))
-    except (NotHere, ModuleNotFoundError) as error:
-        state = "skipped"
-        record.write(state, why=reason(error))
-    except Exception:
-        state = "failed"
-        record.write(state, why=traceback.format_exc(limit=-3))
+    except Exception as error:
+        why = why_not_here(error)
+        state = "skipped" if why else "failed"
+        record.write(state, why=why or traceback.format_exc(limit=-3))
     return {"ok": 0, "failed": 1, "skipped": 3}[state]
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 Row = dict[str, Any]
+LONGEST = 2000  # characters of what went wrong
+INSTALLED_AS = {"cuda": "cuda-core", "PIL": "pillow"}
 OURS = ("tensormask_edu", "tensormask_export", "gpu")
 
 
@@ -71,11 +73,12 @@ def attempt(task: Task, name: str, call: Callable[..., Row | None], *arguments: 
         row = call(task, *arguments) or {}
         task.device.wait()  # until then a kernel's error may not have been seen
         row = {"ok": True, **row}
-    except (NotHere, ModuleNotFoundError) as error:
-        row = {"skipped": reason(error)}
     except Exception as error:
-        said = traceback.format_exception(error, limit=-2)
-        row = {"ok": False, "why": "".join(said)[-2000:]}
+        if why := why_not_here(error):
+            row = {"skipped": why}
+        else:
+            said = "".join(traceback.format_exception(error, limit=-2))
+            row = {"ok": False, "why": said[-LONGEST:]}
     return {"name": name, **row, "seconds": round(time.monotonic() - start, 3)}
 
 
@@ -90,11 +93,12 @@ def failures(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def reason(error: NotHere | ModuleNotFoundError) -> str:
-    """Why something cannot run here; a module of ours that is missing is raised again."""
+def why_not_here(error: Exception) -> str:
+    """What is missing on this machine; "" for any other error, be it a module of ours."""
     if isinstance(error, NotHere):
         return str(error)
-    package = (error.name or "").split(".")[0]
+    missing = isinstance(error, ModuleNotFoundError) and error.name or ""
+    package = missing.split(".")[0]
     if package in ("", *OURS):
-        raise error
-    return f"{package} is not installed"
+        return ""
+    return f"{INSTALLED_AS.get(package, package)} is not installed"
