@@ -37,7 +37,7 @@ PROFILES = {
 KINDS = ["-".join(kind) for kind in product(("float32", "float16"), ("none", "python"))]
 NAMES = {preset: [f"{preset}-{kind}" for kind in KINDS] for preset in PROFILES}
 BUILT = ("backend", "targets", "ops", "layers")  # of a manifest
-EFFORT = bench.Effort(warmup=10, iterations=100, seconds=5)
+SECONDS = 5.0  # for the times of one engine
 
 
 def build(task: Task) -> Iterator[Row]:
@@ -144,5 +144,6 @@ def beside_pytorch(session: Session, model: TensorMask) -> list[Row]:
 def times(task: Task, path: Path) -> Row:
     """Milliseconds; PyTorch beside it, once per model and precision."""
     beside = checkpoint_of(path) if path.stem.endswith("none") else None
-    report = bench.bench(path, effort=EFFORT, eager=beside)
+    effort = bench.Effort(task.sizes.iterations // 5, task.sizes.iterations, SECONDS)
+    report = bench.bench(path, effort=effort, eager=beside)
     return {"table": report.table(), "report": report.to_json()}

@@ -6,13 +6,14 @@
     python benchmarks/gpu --output FOLDER --minutes 6
 
 It needs PyTorch with CUDA and NumPy; nothing has to be installed, it runs from the sources.
-Our kernels are compiled by cuda-core, and the model needs torchvision and safetensors: what is
-missing can be brought along,
+Our kernels are compiled by cuda-core, the model needs torchvision, its training the rest: what
+is missing there can be brought along, in versions that belong to the PyTorch there,
 
-    pip install --no-deps --target FOLDER cuda-core torchvision safetensors pillow tqdm
+    pip install --no-deps --target FOLDER cuda-core torchvision==0.26.0 \
+        safetensors pillow tqdm pycocotools packaging
     PYTHONPATH=FOLDER python benchmarks/gpu
 
-in versions that belong to the PyTorch there. What is still missing is said first, with the
+What is still missing is said first, with the
 steps that are skipped for want of it. Engines are built beforehand, on any machine:
 
     python benchmarks/gpu --build --work W     needs tensormask-edu[export,rtx]; no GPU

@@ -30,6 +30,7 @@ class Sizes:
     picture: (H, W) pixels that are timed; compared: of those whose numbers are compared.
     cells, sides, lams, dtypes: of the operators, see `benchmarks/ops.py`.
     elements: more of them than this are in the largest tensor.
+    repeats, iterations: of a time, of an engine's; golden: whether official numbers are tried.
     backend: of torch.compile.
     """
 
@@ -44,6 +45,7 @@ class Sizes:
     elements: int = 1 << 31
     runs: int = 20
     repeats: int = 5
+    iterations: int = 100
     train_steps: int = 20
     golden: bool = True
     backend: str = "inductor"
@@ -53,7 +55,7 @@ REAL = Sizes()
 REHEARSED = Sizes(
     preset="tiny", picture=(32, 64), compared=(64, 64), cells=(9, 16), sides=(3,), lams=(1, 2),
     dtypes=("float32",), precisions=("bfloat16",), elements=1 << 12, runs=2,
-    repeats=1, train_steps=2, golden=False, backend="eager",
+    repeats=1, iterations=5, train_steps=2, golden=False, backend="eager",
 )  # fmt: skip
 
 
