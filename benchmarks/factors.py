@@ -1,7 +1,7 @@
 """What each factor is worth: one model run in many ways, beside the plain one.
 
     subject = Subject("r50_fpn_1x", "cuda", (800, 1344), repeats=3)
-    for way in ways(precisions=["bfloat16"], compiled=True, gpu=True):
+    for way in ways(precisions=["bfloat16"], compiled=2, gpu=True):
         print(subject.row(way))
 
 A row has the milliseconds and the peak MiB of inference and of a training step for one picture,
@@ -64,10 +64,13 @@ class Way:
 def ways(
     dense: Sequence[str] = DENSE,
     precisions: Sequence[str] = (),
-    compiled: bool = False,
+    compiled: int = 0,
     gpu: bool = False,
 ) -> Iterator[Way]:
-    """The official way first, each factor alone, then together; what compiles last."""
+    """The official way first, each factor alone, then together; what compiles last.
+
+    compiled: how many ways that compile: all factors together first, then compiling alone.
+    """
     yield from (Way(dense=kernel) for kernel in dense)
     yield from (Way(), Way(implementation="formula"), Way(channels_last=True))
     if gpu:
@@ -75,8 +78,8 @@ def ways(
     yield from (Way(precision=precision) for precision in precisions)
     together = [Way(channels_last=True, precision=precision) for precision in precisions]
     yield from (replace(way, graph=gpu) for way in together)
-    if compiled:
-        yield from (replace(way, compiled=True) for way in (*together[:1], Way()))
+    both = (*together[:1], Way())
+    yield from (replace(way, compiled=True) for way in both[:compiled])
 
 
 @dataclass(frozen=True)

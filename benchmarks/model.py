@@ -100,7 +100,7 @@ def each_factor(args: argparse.Namespace) -> list[factors.Row]:
     gpu = args.device == "cuda"
     subject = factors.Subject(args.preset, args.device, (args.height, args.width), args.repeats)
     rows = []
-    for way in factors.ways(kernels, args.precisions, args.compile, gpu):
+    for way in factors.ways(kernels, args.precisions, 2 * args.compile, gpu):
         rows.append(subject.row(way))
         print(measure.table(rows[-1:]), flush=True)
     return rows

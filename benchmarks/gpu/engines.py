@@ -84,7 +84,7 @@ def checkpoint_of(path: Path) -> Path:
 def engines(task: Task) -> Iterator[Row]:
     """Per engine two rows: right, and how quick."""
     suffix = ".engine"
-    if task.device.kind == "cpu":  # the rehearsal's: the ONNX files that engines are built of
+    if task.device.kind == "cpu":  # in a rehearsal: the ONNX files that engines are built of
         suffix = ".onnx"
     else:
         find_runtime()

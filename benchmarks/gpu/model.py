@@ -21,7 +21,7 @@ def model(task: Task) -> Iterator[Row]:
     sizes, kind = task.sizes, task.device.kind
     masks = [name for name in factors.DENSE if name == "ours" or plain.available(kind)]
     subject = factors.Subject(sizes.preset, kind, sizes.picture, sizes.repeats, sizes.backend)
-    for way in factors.ways(masks, sizes.precisions, compiled=True, gpu=True):
+    for way in factors.ways(masks, sizes.precisions, sizes.compiled, gpu=True):
         yield attempt(task, way.name, one_way, subject, way)
 
 

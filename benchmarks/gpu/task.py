@@ -31,7 +31,7 @@ class Sizes:
     cells, sides, lams, dtypes: of the operators, see `benchmarks/ops.py`.
     elements: more of them than this are in the largest tensor.
     repeats, iterations: of a time, of an engine's; golden: whether official numbers are tried.
-    backend: of torch.compile.
+    compiled, backend: how many ways compile, and by what.
     """
 
     preset: str = "r50_fpn_1x"
@@ -48,6 +48,7 @@ class Sizes:
     iterations: int = 100
     train_steps: int = 20
     golden: bool = True
+    compiled: int = 2
     backend: str = "inductor"
 
 
@@ -55,7 +56,8 @@ REAL = Sizes()
 REHEARSED = Sizes(
     preset="tiny", picture=(32, 64), compared=(64, 64), cells=(9, 16), sides=(3,), lams=(1, 2),
     dtypes=("float32",), precisions=("bfloat16",), elements=1 << 12, runs=2,
-    repeats=1, iterations=5, train_steps=2, golden=False, backend="eager",
+    repeats=1, iterations=5, train_steps=2, golden=False, compiled=0,
+    backend="eager",
 )  # fmt: skip
 
 
