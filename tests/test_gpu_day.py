@@ -78,13 +78,13 @@ def day_of(monkeypatch, folder: Path, code: str, seconds: float = 60.0):
 
     words = [sys.executable, "-c", f"folder = {str(folder)!r}\n{code}"]
     monkeypatch.setattr(run.Day, "command", lambda day, step: words)
-    return run.Day(folder, time.monotonic() + 60), run.Step("tried", seconds, "", True)
+    return run.Day(folder, time.monotonic() + 60), run.Step("tried", seconds, "", run.UNDONE)
 
 
 HANGS = """
 import json, pathlib, subprocess, time
 path = pathlib.Path(folder, "tried.json")
-record = {"step": "tried", "state": "running", "rows": [1], "text": ["1 of 1"]}
+record = {"step": "tried", "state": "running", "rows": ROWS, "text": ["1 of 1"]}
 path.write_text(json.dumps(record))
 child = subprocess.Popen(["sleep", "600"])
 pathlib.Path(folder, "child").write_text(str(child.pid))
@@ -92,15 +92,19 @@ time.sleep(600)
 """
 
 
-def test_a_step_that_hangs_is_cut_with_all_it_started_and_keeps_its_rows(monkeypatch, tmp_path):
+@pytest.mark.parametrize(("right", "state"), [(True, "cut"), (False, "failed")])
+def test_a_step_that_hangs_is_cut_with_all_it_started_and_keeps_its_rows(
+    right, state, monkeypatch, tmp_path
+):
     from gpu import run
 
     monkeypatch.setattr(run, "SHORTEST_S", 0.0)
-    day, step = day_of(monkeypatch, tmp_path, HANGS, seconds=3)
+    rows = [{"ok": True}, {"ok": right}]
+    day, step = day_of(monkeypatch, tmp_path, HANGS.replace("ROWS", str(rows)), seconds=3)
     outcome = day.run(step)
-    assert (outcome.state, outcome.text) == ("cut", ["1 of 1"]) and "cut after" in outcome.why
+    assert (outcome.state, outcome.text) == (state, ["1 of 1"]) and "cut after" in outcome.why
     file = stored(tmp_path)["tried"]
-    assert (file["state"], file["rows"]) == ("cut", [1])
+    assert (file["state"], file["rows"]) == (state, rows)
     child = Path("/proc", (tmp_path / "child").read_text(), "stat")
     for _ in range(100):  # whoever takes over the orphan has to look at it
         if not child.exists() or child.read_text().split()[2] == "Z":
@@ -111,10 +115,10 @@ def test_a_step_that_hangs_is_cut_with_all_it_started_and_keeps_its_rows(monkeyp
 
 def test_a_step_that_dies_leaves_its_last_words(monkeypatch, tmp_path):
     day, step = day_of(
-        monkeypatch, tmp_path, "import os\nos.write(2, b'out of luck')\nos.abort()"
+        monkeypatch, tmp_path, "import os\nos.write(2, b'out of luck')\nos.kill(os.getpid(), 9)"
     )
     outcome = day.run(step)
-    assert outcome.state == "died" and "exit -6" in outcome.why and "out of luck" in outcome.why
+    assert outcome.state == "died" and "exit -9" in outcome.why and "out of luck" in outcome.why
     assert stored(tmp_path)["tried"] == {
         "step": "tried", "rows": [], "state": "died", "why": outcome.why
     }  # fmt: skip
@@ -128,7 +132,7 @@ def test_when_the_time_is_over_what_is_left_is_dropped_and_said(monkeypatch, tmp
     monkeypatch.setattr(run, "SHORTEST_S", 0.5)
     day, steps = (
         run.Day(tmp_path, time.monotonic() + 2),
-        [step, run.Step("other", 60, "", True)],
+        [step, run.Step("other", 60, "", run.UNDONE)],
     )
     outcomes = run.run_all(day, steps)
     assert [each.state for each in outcomes] == ["cut", "dropped"]
@@ -141,14 +145,16 @@ def test_when_the_time_is_over_what_is_left_is_dropped_and_said(monkeypatch, tmp
 def test_the_exit_code_is_that_of_the_checks():
     from gpu import run
 
-    steps = [run.Step("a", 1, "", True), run.Step("b", 1, "")]
+    kinds = {"a": run.UNDONE, "b": run.FAILED, "c": ()}
+    steps = [run.Step(name, 1, "", bad) for name, bad in kinds.items()]
 
     def code(*states: str) -> int:
-        pairs = zip("ab", states, strict=True)
+        pairs = zip("abc", states, strict=True)
         return run.exit_code([run.Outcome(*pair) for pair in pairs], steps)
 
-    assert code("ok", "failed") == code("skipped", "cut") == 0  # b is no check
-    assert {code(state, "ok") for state in ("failed", "cut", "dropped", "died")} == {1}
+    assert code("ok", "cut", "failed") == code("skipped", "dropped", "cut") == 0
+    assert {code(state, "ok", "ok") for state in ("failed", "cut", "dropped", "died")} == {1}
+    assert {code("ok", state, "ok") for state in ("failed", "died")} == {1}
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ keep the next from running, and one that the nine minutes have no room for is dr
 is in the folder at once, whole, and tells device, date, versions and commit: by default
 benchmarks/results/gpu-DATE. day.json tells how all of them went.
 
-Exit code 0: every check that ran held; 1: one did not, or was cut or dropped; 2: there is no
-GPU, no PyTorch, or the call is wrong. Times are no checks.
+Exit code 0: every check that can run here held; 1: one did not, or one of the first four steps
+was cut or dropped; 2: there is no GPU, no PyTorch, or the call is wrong. Times are no checks.
 """
 
 from __future__ import annotations
@@ -57,26 +57,31 @@ LAST_WORDS = 1500  # characters of what a step that died had to say
 
 @dataclass(frozen=True)
 class Step:
-    """A step; it is cut after so many seconds. is_check: whether the exit code asks for it."""
+    """A step; it is cut after so many seconds.
+
+    bad: the ways to end that the exit code is 1 for.
+    """
 
     name: str
     seconds: float
     what: str
-    is_check: bool = False
+    bad: Sequence[str] = ()
 
 
+FAILED = ("failed", "died")
+UNDONE = (*FAILED, "cut", "dropped")
 # Three minutes for the checks, then what matters most; the sanitizer takes what is left.
 STEPS = (
-    Step("machine", 60, "what is here and what is not; our kernels compile", True),
-    Step("operators", 70, "every operator and dtype against the NumPy loops", True),
-    Step("kernels", 50, "bits, streams, graphs, no waiting, 2^31 elements", True),
-    Step("network", 60, "maps, losses, gradients as on the processor; it learns", True),
+    Step("machine", 60, "what is here and what is not; our kernels compile", UNDONE),
+    Step("operators", 70, "every operator and dtype against the NumPy loops", UNDONE),
+    Step("kernels", 50, "bits, streams, graphs, no waiting, 2^31 elements", UNDONE),
+    Step("network", 60, "maps, losses, gradients as on the processor; it learns", UNDONE),
     Step("speed", 90, "the op beside a copy, the plain kernel and the estimate"),
     Step("model", 180, "training step and inference at 800 x 1344, factor by factor"),
-    Step("engines", 90, "TensorRT: the same detections, and times", True),
-    Step("sanitizer", 90, "compute-sanitizer watches every kernel", True),
+    Step("engines", 90, "TensorRT: the same detections, and times", FAILED),
+    Step("sanitizer", 90, "compute-sanitizer watches every kernel", FAILED),
 )
-BUILD = Step("build", 7200, "engines for another day, in --work")
+BUILD = Step("build", 7200, "engines for another day, in --work", UNDONE)
 
 
 @dataclass
@@ -110,37 +115,30 @@ class Day:
         file = self.output / f"{step.name}.json"
         file.unlink(missing_ok=True)  # what an earlier day left
         code, said = watched(self.command(step), limit)
-        outcome = self.read(step, file, code, said)
-        outcome.seconds = round(time.monotonic() - start, 1)
-        if outcome.state == "cut":
-            outcome.why = f"cut after {outcome.seconds:.0f} s"
-        if outcome.state in ("cut", "died"):  # its file does not know
-            known = {"step": step.name, "rows": []} | self.record(file)
-            write_json(file, known | {"state": outcome.state, "why": outcome.why})
-        return outcome
+        seconds = round(time.monotonic() - start, 1)
+        record: dict[str, Any] = {"step": step.name, "state": "running", "rows": []}
+        with suppress(InputError):  # it did not get to write its file
+            record |= read_json(file)
+        if code is None or record["state"] == "running":
+            record |= unsaid(record["rows"], code, said, seconds)
+            write_json(file, record)
+        why, text = record.get("why", ""), record.get("text", ())
+        return Outcome(step.name, record["state"], seconds, why, text)
 
     def command(self, step: Step) -> list[str]:
         """The step as a process of its own."""
         words = ["-m", "gpu.step", step.name, "--output", str(self.output), *self.options]
         return [sys.executable, *words]
 
-    @staticmethod
-    def record(file: Path) -> dict[str, Any]:
-        """What a step wrote so far; nothing if it did not get to that."""
-        with suppress(InputError):
-            return dict(read_json(file))
-        return {}
 
-    @staticmethod
-    def read(step: Step, file: Path, code: int | None, said: str) -> Outcome:
-        """What became of a step, by its file and its exit code (None: it was cut)."""
-        record = Day.record(file)
-        state, why = record.get("state", "running"), record.get("why", "")
-        if code is None:
-            state = "cut"
-        elif state == "running":
-            state, why = "died", f"exit {code}: {said}"
-        return Outcome(step.name, state, why=why, text=record.get("text", ()))
+def unsaid(
+    rows: Sequence[dict[str, Any]], code: int | None, said: str, seconds: float
+) -> dict[str, str]:
+    """How a step ended that could not say it itself; code None: it was cut."""
+    if code is not None:
+        return {"state": "died", "why": f"exit {code}: {said}"}
+    wrong = any(not row.get("ok", True) for row in rows)
+    return {"state": "failed" if wrong else "cut", "why": f"cut after {seconds:.0f} s"}
 
 
 def watched(command: Sequence[str], limit: float) -> tuple[int | None, str]:
@@ -220,11 +218,10 @@ def summary(outcomes: Sequence[Outcome]) -> str:
 
 def exit_code(outcomes: Sequence[Outcome], steps: Sequence[Step]) -> int:
     """0 if all checks held that can run here, 1 if not, 2 if there is nothing to run on."""
-    checks = {step.name for step in steps if step.is_check}
+    bad = {step.name: step.bad for step in steps}
     if outcomes and outcomes[0].step == "machine" and outcomes[0].state == "skipped":
         return 2
-    held = all(each.state in ("ok", "skipped") for each in outcomes if each.step in checks)
-    return 0 if held else 1
+    return int(any(each.state in bad[each.step] for each in outcomes))
 
 
 def parse(words: Sequence[str] | None) -> argparse.Namespace:

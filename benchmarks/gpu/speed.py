@@ -22,21 +22,20 @@ DIRECTIONS = ("forward", "backward")
 
 def speed(task: Task) -> Iterator[Row]:
     """`swap_align2nat` beside a copy of as many bytes, the plain kernel and the estimate."""
-    sizes = task.sizes
+    sizes, device = task.sizes, task.device.facts()
     for case in itertools.product(sizes.sides, sizes.dtypes, sizes.lams, DIRECTIONS):
         side, dtype, lam, way = case
-        yield attempt(task, f"{way}, {dtype}, V = {side}, lam {lam}", dense, *case)
+        yield attempt(task, f"{way}, {dtype}, V = {side}, lam {lam}", dense, device, *case)
     for side in sizes.sides:
         yield attempt(task, f"windows alone, V = {side}", windows, side)
 
 
 @torch.no_grad()
-def dense(task: Task, side: int, dtype: str, lam: int, way: str) -> Row:
+def dense(task: Task, device: Row, side: int, dtype: str, lam: int, way: str) -> Row:
     """One direction, beside formulas and the plain kernel where that is asked for."""
     compare = (side, dtype) == (task.sizes.sides[0], "float32")
     row = script.dense_row(clock(task), task.sizes.cells, side, lam, dtype, way, compare)
-    beside = estimates.beside(row, task.sizes.cells, task.device.facts())
-    return {"dense": row, "estimate": beside}
+    return {"dense": row, "estimate": estimates.beside(row, task.sizes.cells, device)}
 
 
 @torch.no_grad()

@@ -55,9 +55,8 @@ class Sizes:
 REAL = Sizes()
 REHEARSED = Sizes(
     preset="tiny", picture=(32, 64), compared=(64, 64), cells=(9, 16), sides=(3,), lams=(1, 2),
-    dtypes=("float32",), precisions=("bfloat16",), elements=1 << 12, runs=2,
-    repeats=1, iterations=5, train_steps=2, golden=False, compiled=0,
-    backend="eager",
+    dtypes=("float32",), precisions=("bfloat16",), elements=1 << 12, runs=2, repeats=1,
+    iterations=5, train_steps=2, golden=False, compiled=0, backend="eager",
 )  # fmt: skip
 
 
