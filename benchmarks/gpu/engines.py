@@ -91,6 +91,8 @@ def engines(task: Task) -> Iterator[Row]:
     names = {path.stem for path in task.work.glob(f"*{suffix}")}
     if suffix == ".engine":
         names |= set(NAMES["tiny"])
+    if not names:
+        raise NotHere(f"there is no *{suffix} in --work")
     for name in sorted(names):
         path = task.work / f"{name}{suffix}"
         yield attempt(task, f"{name} finds what PyTorch finds", right, path)
