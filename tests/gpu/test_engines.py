@@ -7,13 +7,16 @@ benchmarks/gpu --build` left; those of the tiny model are made where they are mi
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 
 pytest.importorskip("onnx")
+sys.path.append(str(ROOT / "benchmarks"))
 
 from device import Gpu
 from gpu import engines

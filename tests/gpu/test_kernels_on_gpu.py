@@ -6,10 +6,15 @@ The checks are functions of `benchmarks/gpu`, which runs them without pytest.
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT
+
+sys.path.append(str(ROOT / "benchmarks"))
+
 from device import Gpu
 from gpu import kernels, watched
 from gpu.task import Task
@@ -62,5 +67,5 @@ def test_beyond_32_bits_the_last_image_is_the_same_as_alone():
 @pytest.mark.skipif(not Path(SANITIZER).is_file(), reason="compute-sanitizer is not installed")
 @pytest.mark.parametrize("tool", watched.TOOLS)
 def test_compute_sanitizer_has_nothing_to_say(tool, monkeypatch):
-    monkeypatch.chdir(Path(__file__).resolve().parents[2] / "benchmarks")
+    monkeypatch.chdir(ROOT / "benchmarks")  # where `gpu` and `device` are found
     watched.watched(TASK, tool)
