@@ -420,6 +420,19 @@ def test_the_checks_against_the_official_numbers_hold_on_the_processor(shared):
 
 @pytest.mark.long
 @needs_rtx
+def test_engines_for_the_day_are_built_without_a_gpu(monkeypatch, tmp_path):
+    import device
+    from gpu import engines
+    from gpu.task import Task
+
+    monkeypatch.setattr(engines, "NAMES", {"tiny": ["tiny-float32-none"]})
+    (row,) = engines.build(Task(device.find("cpu"), work=tmp_path))
+    assert row["ok"] and row["bytes"] > 1e6, row
+    assert engines.checkpoint_of(tmp_path / "tiny-float32-none.engine").is_dir()
+
+
+@pytest.mark.long
+@needs_rtx
 @pytest.mark.parametrize("op", ["SwapAlign2Nat", "SwapAlign2NatWindows"])
 def test_an_engine_is_built_of_one_plugin(op, tmp_path):
     pytest.importorskip("onnx")

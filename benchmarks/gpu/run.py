@@ -248,6 +248,27 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+def planned(args: argparse.Namespace) -> tuple[Day, list[Step]]:
+    """The day that is asked for. InputError if its files cannot be written."""
+    steps = [step for step in STEPS if not args.steps or step.name in args.steps]
+    place = ROOT / "benchmarks" / "results" / f"gpu-{date.today().isoformat()}"
+    minutes, options = (
+        args.minutes,
+        ["--work", str(args.work.resolve()), "--commit", args.commit],
+    )
+    if args.build:
+        steps, minutes = [BUILD], BUILD.seconds / 60
+    elif args.rehearse:  # a busy processor takes long, and only what hangs should be cut
+        steps = [replace(step, seconds=PATIENCE * step.seconds) for step in steps]
+        minutes *= PATIENCE
+    if args.build or args.rehearse:  # neither needs a GPU, nor has results to keep
+        place = ROOT / "outputs" / "gpu-rehearsal"
+        options.append("--rehearse")
+    output = make_folder(args.output or place).resolve()
+    check_place(output / "day.json")
+    return Day(output, time.monotonic() + 60 * minutes, options), steps
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Run the day; print the table."""
     args = parse(words)
@@ -256,24 +277,11 @@ def main(words: Sequence[str] | None = None) -> int:
 
         estimates.write()
         return 0
-    place = "rehearsal" if args.rehearse else date.today().isoformat()
-    output = args.output or ROOT / "benchmarks" / "results" / f"gpu-{place}"
-    steps = [step for step in STEPS if not args.steps or step.name in args.steps]
-    if args.rehearse:  # a busy processor takes long, and only what hangs should be cut
-        steps = [replace(step, seconds=PATIENCE * step.seconds) for step in steps]
-    options = ["--work", str(args.work.resolve()), "--commit", args.commit]
     try:
-        make_folder(output)
-        check_place(output / "day.json")
+        day, steps = planned(args)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    until = time.monotonic() + 60 * args.minutes * (PATIENCE if args.rehearse else 1)
-    if args.build:
-        steps, until = [BUILD], time.monotonic() + BUILD.seconds
-    if args.build or args.rehearse:
-        options.append("--rehearse")
-    day = Day(output.resolve(), until, options)
     outcomes = run_all(day, steps)
-    print(f"\n{summary(outcomes)}\n\nwritten to {output}")
+    print(f"\n{summary(outcomes)}\n\nwritten to {day.output}")
     return exit_code(outcomes, steps)
