@@ -1,4 +1,4 @@
-# Every target makes .venv first if it is not there; nothing outside this folder is touched.
+# Every target but fresh and gpu makes .venv first; nothing outside this folder is touched.
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
@@ -11,7 +11,7 @@ EXPLORER := docs/explorer
 MODEL ?= shapes
 MINUTES ?= 30
 
-.PHONY: help demo test test-all mutate fuzz release release-check lab fresh notebooks docs explorer browser-test map bench lint format clean
+.PHONY: help demo test test-all mutate fuzz release release-check lab fresh notebooks docs explorer browser-test map bench gpu lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -63,6 +63,9 @@ map: $(VENV)/.dev ## rewrite the README's tree and docs/reading.md from the docs
 
 bench: $(VENV)/.dev ## time the operators, into benchmarks/results
 	$(BIN)/python benchmarks/ops.py --json benchmarks/results/ops-cpu.json
+
+gpu: ## checks and times that need a GPU, nine minutes, by PYTHON as it is; GPU=--rehearse without one
+	$(PYTHON) benchmarks/gpu $(GPU)
 
 lint: $(VENV)/.dev ## style, floors, types
 	$(BIN)/ruff check .

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measure import Clock, facts, script_parser, table
+from device import Clock
+from measure import facts, script_parser, table
 
 from tensormask_edu.ancestors.pyramid import Trunk
 from tensormask_edu.ancestors.sharpmask import CELLS, ENCODING, Refinement

@@ -17,7 +17,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from measure import RESULTS, facts, golden_model, script_parser
+from measure import RESULTS, facts, script_parser
+from samples import golden_model
 from tensormask_export.contract import PRECISIONS, Precision
 from tensormask_export.onnx_file.write import export_onnx
 from tensormask_export.verify.compare import worst

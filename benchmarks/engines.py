@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measure import GOLDEN, MIB, facts, golden_model, script_parser, table
+from device import MIB
+from measure import facts, script_parser, table
+from samples import GOLDEN, golden_model
 from tensormask_export.contract import PRECISIONS
 from tensormask_export.engine.build import build_engine
 from tensormask_export.engine.plugin import find_library

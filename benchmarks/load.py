@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure import MIB, RESULTS, facts, script_parser
+from device import MIB
+from measure import RESULTS, facts, script_parser
 from PIL import Image
 
 from tensormask_edu.base.files import read_json, write_json

@@ -16,39 +16,26 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
 from functools import partial
-from importlib import import_module
 from math import prod
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
+import factors
 import measure
 import torch
-from measure import (
-    MIB,
-    Calls,
-    Clock,
-    Tensors,
-    objects,
-    pictures,
-    settle_threads,
-    spread_model,
-    training_step,
-)
+from device import MIB, Calls, Clock, Tensors
+from samples import objects, pictures, spread_model, training_step
 from torch import Tensor, nn
 
 from tensormask_edu.base.files import write_json
 from tensormask_edu.config import MODELS
 from tensormask_edu.detector import inference
 from tensormask_edu.detector.model import AT_ONCE, TensorMask
-from tensormask_edu.detector.network import NetworkOutput, WindowMasks, per_window
+from tensormask_edu.detector.network import per_window
 from tensormask_edu.detector.targets import build_targets
 from tensormask_edu.geometry import Geometry, sizes_px
-from tensormask_edu.masks import iou
-from tensormask_edu.ops import plain, swap_align2nat
+from tensormask_edu.ops import plain
 
 Figures = dict[str, float]
 
@@ -107,114 +94,16 @@ def inference_stages(model: TensorMask, images: list[Tensor]) -> Calls:
 # --- factors ----------------------------------------------------------------------------------
 
 
-class PlainSwap(torch.autograd.Function):
-    """`swap_align2nat` by the plain kernel: 16 taps always, the backward by atomic scatter."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, lam: int, pad_value: float) -> Tensor:
-        ctx.lam, ctx.size = lam, x.shape[3:]
-        return plain.forward(x.contiguous(), lam, pad_value)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return plain.backward(grad.contiguous(), ctx.lam, *ctx.size), None, None
-
-
-SWAPS = {"plain": PlainSwap.apply, "ours": swap_align2nat}
-
-
-@contextmanager
-def dense(model: TensorMask, kernel: str) -> Iterator[None]:
-    """Within the block masks of all windows are computed, as the official code does."""
-
-    def mask_logits(
-        output: NetworkOutput, image: Tensor, windows: Any, at_once: int | None = None
-    ) -> list[WindowMasks]:
-        natural = model.network.natural(output)
-        return [
-            WindowMasks(at, natural[k][a][image[at], :, :, windows.y[at], windows.x[at]])
-            for k, a, at in windows.groups()
-        ]
-
-    # A package's `resample` is its function: the module of that name is looked up.
-    heads = import_module("tensormask_edu.ops.resample")
-    with mock.patch.object(heads, "swap_align2nat", SWAPS[kernel]):
-        with mock.patch.object(model.network, "mask_logits", mask_logits):
-            yield
-
-
-def factors(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Each factor alone: milliseconds, peak memory, and whether detections are the same."""
+def each_factor(args: argparse.Namespace) -> list[factors.Row]:
+    """Each factor alone, then together (`factors.py`), beside the official way."""
     kernels = [k for k in args.dense if k == "ours" or plain.available(args.device)]
-    # name, kernel of the dense way, compiled, precision
-    ways: list[Any] = [(f"dense, {k} kernel", k, False, "float32") for k in kernels]
-    for precision in ("float32", *args.precisions):
-        for compiled in (False, True)[: 1 + args.compile]:
-            words = ["windows", "compile" if compiled else "", precision]
-            name = ", ".join(word for word in words if word and word != "float32")
-            ways.append((name, None, compiled, precision))
-    expected, rows = None, []
-    for name, *way in ways:
-        figures, found = factor(args, *way)
-        if name == "windows" or expected is None:
-            expected = found
-        rows.append({"way": name, **figures, "mask_iou": agreement(expected, found)})
+    gpu = args.device == "cuda"
+    subject = factors.Subject(args.preset, args.device, (args.height, args.width), args.repeats)
+    rows = []
+    for way in factors.ways(kernels, args.precisions, 2 * args.compile, gpu):
+        rows.append(subject.row(way))
         print(measure.table(rows[-1:]), flush=True)
     return rows
-
-
-def factor(
-    args: argparse.Namespace, kernel: str | None, compiled: bool, precision: str
-) -> tuple[Figures, dict[str, Tensor]]:
-    """Times and memory of one way, and what it detects."""
-    model, clock = spread_model(args.preset, args.device), Clock(args.device, args.repeats)
-    images = pictures(1, args.height, args.width, args.device)
-    truth = objects(1, args.height, args.width, args.device)
-    if compiled:
-        model.network.compile(fullgraph=True)
-
-    figures: Figures = {}
-
-    def infer() -> Any:
-        with torch.inference_mode(), measure.autocast(args.device, precision):
-            return model(images)
-
-    def put(what: str, call: Callable[[], object]) -> None:
-        figures[f"{what}_ms"] = clock(call)
-        if args.device == "cuda" or not compiled:
-            figures[f"{what}_mib"] = peak_mib(call, args.device)
-
-    with dense(model, kernel) if kernel else nullcontext():
-        model.eval()
-        put("inference", infer)
-        found = infer()[0]
-        model.train()
-        put("training", lambda: training_step(model, images, truth, precision))
-    return figures, found
-
-
-def peak_mib(call: Callable[[], object], device: str) -> float:
-    """Peak of what a call allocates: by CUDA's allocator on a GPU, else by `measure.Tensors`.
-
-    The latter does not see into compiled code.
-    """
-    if device == "cuda":
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        call()
-        return (torch.cuda.max_memory_allocated() - before) / MIB
-    with Tensors() as seen:
-        call()
-    return seen.peak() / MIB
-
-
-def agreement(expected: dict[str, Tensor], found: dict[str, Tensor]) -> float:
-    """The mean, over expected detections, of the best mask IoU with one of the same class."""
-    ious = []
-    for mask, label in zip(expected["masks"], expected["labels"], strict=True):
-        same = found["masks"][found["labels"] == label]
-        ious.append(iou(same, mask, both_empty=1.0).max().item() if len(same) else 0.0)
-    return sum(ious) / max(1, len(ious))
 
 
 # --- area and processes -----------------------------------------------------------------------
@@ -341,7 +230,10 @@ def resident_mib(reset: bool = False) -> float | None:
 # --- command line -----------------------------------------------------------------------------
 
 # In this order: memory is clean at first
-PARTS = {part.__name__: part for part in (memory, stages, factors, area, scaling)}
+PARTS = {
+    "memory": memory, "stages": stages, "factors": each_factor, "area": area,
+    "scaling": scaling,
+}  # fmt: skip
 USUAL = [part for part in PARTS if part != "memory"]
 
 
@@ -355,14 +247,16 @@ def main() -> int:
     add("--parts", nargs="+", default=USUAL, choices=PARTS)
     alone = "that part alone"
     add("--memory", action="store_const", const=["memory"], dest="parts", help=alone)
-    add("--dense", nargs="*", choices=SWAPS, default=list(SWAPS), help="which kernels")
+    add(
+        "--dense", nargs="*", choices=factors.DENSE, default=factors.DENSE, help="which kernels"
+    )
     add("--compile", action=argparse.BooleanOptionalAction, default=True)
     add("--precisions", nargs="*", choices=("bfloat16", "float16"))
     add("--tf32", action="store_true", help="allow TF32 in float32 convolutions and products")
     args = parser.parse_args()
     if args.precisions is None:  # a CPU without the instructions takes thirty times as long
         args.precisions = ["bfloat16"] if args.device == "cuda" else []
-    args.threads = settle_threads(args.threads)
+    args.threads = measure.settle_threads(args.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.tf32
     start, found = time.perf_counter(), {}
     for part in (part for part in PARTS if part in args.parts):

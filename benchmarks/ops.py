@@ -16,19 +16,21 @@ import argparse
 import ctypes
 import itertools
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from measure import Calls, Clock, facts, script_parser, settle_threads, table
+from device import Calls, Clock
+from measure import facts, script_parser, settle_threads, table
 from torch import Tensor
 
 from tensormask_edu import ops
 from tensormask_edu.base.files import write_json
 from tensormask_edu.ops import plain
 
-HEIGHT, WIDTH = 200, 336
+CELLS = (200, 336)
 PAD_VALUE = -6.0
 LAMS = (1, 2, 4, 8, 16, 32)
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in ops.KERNEL_DTYPES}
@@ -38,6 +40,7 @@ GPU_BYTES = 1 << 30
 SAME = 1e-5  # of the largest value: a few roundings of float32
 OPS = torch.ops.tensormask_edu
 Row = dict[str, Any]
+Cells = tuple[int, int]  # H, W of the input's grid
 
 
 # --- a formula, beside that of `ops/formula.py` -----------------------------------------------
@@ -86,14 +89,17 @@ def padded(z: Tensor, lam: int, lead: int) -> Tensor:
 # --- dense ------------------------------------------------------------------------------------
 
 
-def dense_row(clock: Clock, side: int, lam: int, name: str, way: str, compare: bool) -> Row:
+def dense_row(
+    clock: Clock, cells: Cells, side: int, lam: int, name: str, way: str, compare: bool
+) -> Row:
     """Milliseconds by what computes it; `compare`: formulas and the plain kernel too."""
     dtype, device, images = DTYPES[name], clock.device, 1
+    height, width = cells
     if device == "cuda":
-        images = math.ceil(GPU_BYTES / (2 * side * side * HEIGHT * WIDTH * dtype.itemsize))
-    x = torch.randn(images, side, side, HEIGHT, WIDTH, device=device).to(dtype)
+        images = math.ceil(GPU_BYTES / (2 * side * side * height * width * dtype.itemsize))
+    x = torch.randn(images, side, side, height, width, device=device).to(dtype)
     # (N, V, U, H, W) -> (N, lam*V, lam*U, ceil(H/lam), ceil(W/lam))
-    sizes = (lam * side, lam * side, -(-HEIGHT // lam), -(-WIDTH // lam))
+    sizes = (lam * side, lam * side, -(-height // lam), -(-width // lam))
     grad = torch.randn(images, *sizes, device=device).to(dtype)
     needed = x.numel() + grad.numel()
     source, target = x.new_zeros(needed // 2), x.new_zeros(needed // 2)
@@ -120,11 +126,13 @@ def flat(row: Row) -> Row:
 def implementations(x: Tensor, grad: Tensor, lam: int, forward: bool, compare: bool) -> Calls:
     """What can run here, each forced while it runs."""
 
+    height, width = x.shape[3:]
+
     def forced(name: str) -> Tensor:
         with ops.use(name):
             if forward:
                 return OPS.swap_align2nat(x, lam, PAD_VALUE)
-            return OPS.swap_align2nat_adjoint(grad, lam, HEIGHT, WIDTH)
+            return OPS.swap_align2nat_adjoint(grad, lam, height, width)
 
     names = [name for name in ops.ORDER[x.device.type] if not ops.missing(name)]
     if not compare and len(names) > 1:
@@ -138,7 +146,7 @@ def implementations(x: Tensor, grad: Tensor, lam: int, forward: bool, compare: b
             given = strided_views(leaf, lam, PAD_VALUE), leaf, grad
         calls["strided views"] = partial(torch.autograd.grad, *given, retain_graph=True)
     if compare and x.dtype == torch.float32 and plain.available(x.device.type):
-        calls["plain kernel"] = partial(plain.backward, grad, lam, HEIGHT, WIDTH)
+        calls["plain kernel"] = partial(plain.backward, grad, lam, height, width)
         if forward:
             calls["plain kernel"] = partial(plain.forward, x, lam, PAD_VALUE)
     return calls
@@ -152,17 +160,18 @@ def best(device: str, found: dict[str, Any]) -> str:
 # --- windows ----------------------------------------------------------------------------------
 
 
-def windows_rows(clock: Clock, side: int, lams: list[int]) -> list[Row]:
+def windows_rows(clock: Clock, cells: Cells, side: int, lams: Sequence[int]) -> list[Row]:
     """The windows op for a few windows and for all, beside the dense op: float32, one image."""
-    x = torch.randn(1, side, side, HEIGHT, WIDTH, device=clock.device)
+    x = torch.randn(1, side, side, *cells, device=clock.device)
     rows = []
     for lam in lams:
-        width, every = -(-WIDTH // lam), -(-HEIGHT // lam) * -(-WIDTH // lam)
+        height, width = (-(-cell // lam) for cell in cells)
+        every = height * width
         calls: Calls = {"dense": partial(OPS.swap_align2nat, x, lam, PAD_VALUE)}
         for count in sorted({SPLIT[lam], 100, every}):
             if count <= every:
-                cells = torch.randperm(every)[:count]
-                index = torch.stack([0 * cells, cells // width, cells % width], dim=1)  # (K, 3)
+                at = torch.randperm(every)[:count]
+                index = torch.stack([0 * at, at // width, at % width], dim=1)  # (K, 3)
                 arguments = (x, lam, index.to(x.device), PAD_VALUE)
                 calls[f"{count}"] = partial(OPS.swap_align2nat_windows, *arguments)
         where = {"device": clock.device, "side": side, "lam": lam}
@@ -260,9 +269,10 @@ def measure(args: argparse.Namespace) -> tuple[list[Row], list[Row]]:
     directions = ("forward", "backward")
     for side in args.sides:
         for name, lam, way in itertools.product(args.dtypes, args.lams, directions):
-            dense.append(dense_row(clock, side, lam, name, way, name in args.compare))
-            print(table([flat(dense[-1])]).splitlines()[1], flush=True)
-        windows += windows_rows(clock, side, args.lams)
+            row = dense_row(clock, args.cells, side, lam, name, way, name in args.compare)
+            dense.append(row)
+            print(table([flat(row)]).splitlines()[1], flush=True)
+        windows += windows_rows(clock, args.cells, side, args.lams)
     return dense, windows
 
 
@@ -271,6 +281,7 @@ def main() -> int:
     parser = script_parser(__doc__, repeats=5)
     add, also = parser.add_argument, "formulas too, for these"
     add("--sides", type=int, nargs="+", default=[15, 11], help="V = U")
+    add("--cells", type=int, nargs=2, default=CELLS, metavar=("H", "W"), help="of the grid")
     add("--lams", type=int, nargs="+", default=list(LAMS), choices=LAMS)
     add("--dtypes", nargs="+", default=list(DTYPES), choices=DTYPES)
     add("--compare", nargs="*", default=["float32"], choices=DTYPES, help=also)

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measure import objects, pictures, script_parser, spread_model, training_step
+from measure import script_parser
+from samples import objects, pictures, spread_model, training_step
 
 from tensormask_edu.base.files import write_json
 from tensormask_edu.base.machine import machine

@@ -46,7 +46,7 @@ OTHERS = {
     "  tensorrt/": "The plugin",
     "notebooks/": "The lessons",
     "tests/": "What holds, and where from; gpu/ needs a GPU, mutation/ tests them",
-    "benchmarks/": "Timings as ratios, results with device and date",
+    "benchmarks/": "Timings as ratios, results with device and date; gpu/ the GPU day",
     "docs/": "The site, and log.md: what was tried and did not pay",
     "  explorer/": "The model live in the browser, in JavaScript",
 }

@@ -29,10 +29,10 @@ ALL_WINDOWS = 4 * sum(2 * side**2 * 64 * 80 * 6 for side in CONFIG.sides_bins)
 def memory(monkeypatch):
     """The counting tool of the benchmarks."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import measure
+    import device
 
-    yield measure
-    sys.modules.pop("measure")
+    yield device
+    sys.modules.pop("device")
 
 
 def test_the_tool_counts_what_lives_and_forgets_what_died(memory):

@@ -481,7 +481,9 @@ def test_the_slowest_part_of_the_machine_decides():
     run = run_by_hand(body, x, out)
     call = cuda.Call("k", (), cuda.Launch(8, 32, 0, 0), (x, out))
     card = estimate.Card(multiprocessors=2, cycles=1e3, hbm_bytes=1e6, l2_bytes=1e5)
-    found = estimate.estimate(call, run, card, every=8)  # one block of eight was run
+    found = estimate.estimate(
+        estimate.costs(call, run, every=8), card
+    )  # of eight blocks one ran
     assert found.hbm == 2 * 4096 / 1e6
     assert found.l2 == pytest.approx(8 * 4 * 32 / 1e5)
     assert found.issue == pytest.approx(8 * run.counts.instructions / (4 * 2 * 1e3))

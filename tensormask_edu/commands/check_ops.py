@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -213,12 +213,12 @@ def _golden(file: Any, number: int, case: dict[str, Any]) -> Golden:
     return Golden(lam, case["pad_value"], *arrays)
 
 
-def golden_error(golden: Golden) -> float:
+def golden_error(golden: Golden, device: str = "cpu") -> float:
     """The largest absolute difference of our output and gradient from the official ones."""
-    x = torch.from_numpy(golden.x).requires_grad_()
+    x = torch.from_numpy(golden.x).to(device).requires_grad_()
     out = ops.swap_align2nat(x, golden.lam, golden.pad_value)
-    (grad,) = torch.autograd.grad(out, x, torch.from_numpy(golden.grad_out))
-    errors = (out.detach().numpy() - golden.out, grad.numpy() - golden.grad_x)
+    (grad,) = torch.autograd.grad(out, x, torch.from_numpy(golden.grad_out).to(device))
+    errors = (out.detach().cpu().numpy() - golden.out, grad.cpu().numpy() - golden.grad_x)
     return max(float(np.abs(error).max()) for error in errors)
 
 
@@ -286,16 +286,24 @@ def check_ops(device: str = "all") -> dict[str, Any]:
     if device == "cuda" and not torch.cuda.is_available():
         expected, fix = "a CUDA device visible to PyTorch", "check with --device cpu"
         raise bad_input("device", expected, "none", fix)
-    results, not_run = [], []
-    every = tuple(dict.fromkeys(case.op for case in CASES))
+    results: list[Row] = []
+    not_run: list[Row] = []
     for kind, name, reason in implementations(device):
-        chosen = every if name == "formula" else KERNEL_OPS
         if reason:
             not_run.append({"device": kind, "implementation": name, "why": reason})
         else:
-            results += [_row(op, name, kind, dtype) for op in chosen for dtype in LIMITS]
+            results += rows_of(kind, name)
     passed = all(row["passed"] for row in results)
     return {"passed": passed, "results": results, "not_run": not_run, "machine": machine()}
+
+
+def rows_of(
+    device: str, implementation: str, dtypes: Sequence[torch.dtype] = tuple(LIMITS)
+) -> Iterator[Row]:
+    """The table of one implementation, a row per operator and dtype, each when it is done."""
+    every = tuple(dict.fromkeys(case.op for case in CASES))
+    for op in every if implementation == "formula" else KERNEL_OPS:
+        yield from (_row(op, implementation, device, dtype) for dtype in dtypes)
 
 
 def _row(op: str, implementation: str, device: str, dtype: torch.dtype) -> Row:

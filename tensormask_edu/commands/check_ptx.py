@@ -21,7 +21,7 @@ from torch import Tensor
 from ..base.files import write_json
 from ..base.tables import text_table
 from ..ops import cuda
-from ..ops.ptx.estimate import CARDS, figures
+from ..ops.ptx.estimate import CARDS, costs, figures
 from ..ops.ptx.execute import Run, execute
 from ..ops.ptx.text import Ptx, kernels
 from .check_ops import CASES, KERNEL_OPS, LIMITS, Row, machine, sample, scaled_error
@@ -132,7 +132,8 @@ def cost_rows(
         every = max(1, call.launch.blocks // SAMPLED) | 1
         run = execute(ptx, call, every, races=False)
         row: Row = {"kernel": call.kernel, "dtype": _name(dtype), "lam": lam}
-        yield row | figures(call, run, every) | {"faults": sum(run.faults.values())}
+        row |= figures(call, run, every) | {"faults": sum(run.faults.values())}
+        yield row | {"costs": costs(call, run, every)._asdict()}
 
 
 def _name(dtype: torch.dtype) -> str:

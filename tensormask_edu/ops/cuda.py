@@ -20,7 +20,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -311,10 +311,12 @@ class Usage(NamedTuple):
     stack_bytes: int
 
 
-def compile_all(architecture: str) -> dict[str, Usage]:
+def compile_all(
+    architecture: str, dtypes: Iterable[torch.dtype] = tuple(TYPES)
+) -> dict[str, Usage]:
     """Compile every kernel for e.g. "sm_90", with or without a GPU: name -> what it uses."""
     report: dict[str, Usage] = {}
-    for dtype in TYPES:
+    for dtype in dtypes:
         _, symbols, log = _compile(dtype, architecture)
         used = _usage(log)  # by symbol, the name in the machine code
         report |= {

@@ -1,19 +1,28 @@
 """Engines on the GPU at hand: do they load, do they find what PyTorch finds, is a node right?
 
-Engines that lie in `TENSORMASK_GPU_WORK` are tried too, such as those that
-`benchmarks/gpu.py --steps build` left; those of the tiny model are made where they are missing.
+Engines that lie in `TENSORMASK_GPU_WORK` are tried too, such as those that `python
+benchmarks/gpu --build` left; those of the tiny model are made where they are missing.
 """
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 
 pytest.importorskip("onnx")
+sys.path.append(str(ROOT / "benchmarks"))
 
+from device import Gpu
+from gpu import engines
+from gpu.engines import NAMES, beside_pytorch, checkpoint_of
+from gpu.task import Task
 from one_node import PAD_VALUE, node_engine, node_inputs, run_node
-from subjects import NAMES, WORK, beside_pytorch, checkpoint_of, engine
 from tensormask_export import contract
 from tensormask_export.engine import plugin
 from tensormask_export.engine.backends import make_logger
@@ -31,6 +40,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
     pytest.mark.filterwarnings("default"),  # what a driver warns of is not asked here
 ]
+WORK = Path(os.environ.get("TENSORMASK_GPU_WORK", Task(Gpu()).work))
 ENGINES = sorted({path.stem for path in WORK.glob("*.engine")} | set(NAMES["tiny"]))
 # lam, V, U, H, W: one bin per side even and odd, grids that lam does not divide
 NODES = [
@@ -39,6 +49,11 @@ NODES = [
     (4, 15, 11, 51, 84),
     (32, 15, 15, 50, 84),
 ]
+
+
+def engine(name: str) -> Path:
+    """An engine, made where it is missing."""
+    return engines.engine(name, WORK)
 
 
 @pytest.mark.parametrize("name", ENGINES)

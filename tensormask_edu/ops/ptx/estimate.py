@@ -7,10 +7,11 @@ Four parts of the machine work at once, and the slowest decides:
     issue   instructions of warps; four schedulers per multiprocessor start one a cycle each
     l1      4 sectors of global memory, or a wave of shared memory, a cycle and multiprocessor
 
-It counts on L2 to hold what neighbouring blocks share, and leaves out latency, the last wave of
-blocks and what the assembler makes of the PTX (1.2 to 1.3 instructions of one). So a time below
-it refutes the model; one far above says that something else binds. `share` is the part of hbm
-in it: 1 where memory alone decides.
+`costs` counts what a launch asks of any GPU, `estimate` says how long a `Card` takes for it.
+The model counts on L2 to hold what neighbouring blocks share, and leaves out latency, the last
+wave of blocks and what the assembler makes of the PTX (1.2 to 1.3 instructions of one). So a
+time below it refutes the model; one far above says that something else binds (`judged`).
+`share` is the part of hbm in it: 1 where memory alone decides.
 
 next: masks.py
 """
@@ -25,6 +26,7 @@ from .execute import Run
 SECTOR_BYTES = 32
 SCHEDULERS = 4  # per multiprocessor
 SECTORS_A_CYCLE = 4
+FAR = 1.5  # times the bound: from there on it explains little
 
 
 class Card(NamedTuple):
@@ -37,6 +39,23 @@ class Card(NamedTuple):
 
 
 CARDS = {"H100": Card(132, 1.7e9, 3.35e12), "H200": Card(132, 1.7e9, 4.8e12)}
+
+
+class Costs(NamedTuple):
+    """What a launch moves and issues, whatever the GPU.
+
+    Bytes of the tensors, each once; bytes between L2 and the multiprocessors; instructions of
+    warps; cycles of one multiprocessor's L1.
+    """
+
+    hbm_bytes: float
+    l2_bytes: float
+    instructions: float
+    l1_cycles: float
+
+    def of_images(self, count: int) -> Costs:
+        """Those of a batch of `count`, where these are of one image: blocks are images' own."""
+        return Costs(*(count * cost for cost in self))
 
 
 class Estimate(NamedTuple):
@@ -58,20 +77,35 @@ class Estimate(NamedTuple):
         return self.hbm / max(self)
 
 
-def estimate(call: Call, run: Run, card: Card, every: int = 1) -> Estimate:
-    """The model's times for a call of which every `every`-th block was executed."""
+def costs(call: Call, run: Run, every: int = 1) -> Costs:
+    """The costs of a call of which every `every`-th block was executed."""
     counts, whole = run.counts, scale(call, every)
-    needed = sum(tensor.nbytes for tensor in call.tensors)
-    in_l2 = whole * SECTOR_BYTES * (counts.loaded_by_blocks + counts.global_store.moved)
     sectors = counts.global_load.moved + counts.global_store.moved
     waves = counts.shared_load.moved + counts.shared_store.moved
+    return Costs(
+        sum(tensor.nbytes for tensor in call.tensors),
+        whole * SECTOR_BYTES * (counts.loaded_by_blocks + counts.global_store.moved),
+        whole * counts.instructions,
+        whole * (sectors / SECTORS_A_CYCLE + waves),
+    )
+
+
+def estimate(costs: Costs, card: Card) -> Estimate:
+    """The model's times on a card."""
     cycles = card.multiprocessors * card.cycles
     return Estimate(
-        needed / card.hbm_bytes,
-        in_l2 / card.l2_bytes,
-        whole * counts.instructions / (SCHEDULERS * cycles),
-        whole * (sectors / SECTORS_A_CYCLE + waves) / cycles,
+        costs.hbm_bytes / card.hbm_bytes,
+        costs.l2_bytes / card.l2_bytes,
+        costs.instructions / (SCHEDULERS * cycles),
+        costs.l1_cycles / cycles,
     )
+
+
+def judged(seconds: float, bound: float) -> str:
+    """What a measured time says of the bound: refuted, near it, or far above."""
+    if seconds < bound:
+        return "refuted"
+    return "near" if seconds <= FAR * bound else "something else binds"
 
 
 def scale(call: Call, every: int) -> float:
@@ -102,7 +136,7 @@ def figures(call: Call, run: Run, every: int = 1) -> dict[str, float | int | str
         "waves": waves / fewest if fewest else 1.0,
     }
     for name, card in CARDS.items():
-        parts = estimate(call, run, card, every)
+        parts = estimate(costs(call, run, every), card)
         found |= {f"{name}_share": parts.share, f"{name}_bound": parts.bound}
         found |= {f"{name}_us": 1e6 * max(parts)}
     return found
