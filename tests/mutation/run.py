@@ -64,7 +64,7 @@ TEST_FILES = [
     for name in (
         "geometry masks upsampled losses targets inference heads transforms swap_align2nat "
         "views tiles model data strangers evaluate lost checkpoint memory kernels train "
-        "distributed golden export export_detector run verify weights ablations"
+        "distributed golden export export_detector run verify weights ablations limits"
     ).split()
 ]
 NOTICED, AT_LEAST = ("killed", "stopped"), 0.95
