@@ -11,6 +11,7 @@ import ctypes
 import importlib.util
 import multiprocessing
 import os
+import platform
 import re
 import shutil
 import struct
@@ -752,3 +753,53 @@ def test_a_missing_header_names_the_package_to_install(monkeypatch):
         RuntimeError, match="cuda_fp16.h not found: install nvidia-cuda-runtime"
     ):
         cuda.header_folder("cuda_fp16.h")
+
+
+def test_the_headers_of_the_package_come_before_those_of_a_toolkit(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "mine"))
+    monkeypatch.delenv("CUDA_PATH", raising=False)
+    *packaged, mine, usual = cuda._header_candidates()
+    assert (mine, usual) == (tmp_path / "mine" / "include", Path("/usr/local/cuda/include"))
+    assert all((folder / "cuda_fp16.h").is_file() for folder in packaged)
+    monkeypatch.setattr(cuda, "_header_candidates", lambda: [usual / "none", mine])
+    mine.mkdir(parents=True)
+    (mine / "cuda_fp16.h").touch()
+    assert cuda.header_folder("cuda_fp16.h") == str(mine)
+
+
+# What ptxas writes of a kernel, shortened
+ASSEMBLED = """\
+ptxas info    : 0 bytes gmem
+ptxas info    : Compiling entry function 'first' for 'sm_90'
+ptxas info    : Function properties for first
+    8 bytes stack frame, 4 bytes spill stores, 12 bytes spill loads
+ptxas info    : Used 40 registers, used 1 barriers, 400 bytes cmem[0]
+ptxas info    : Function properties for second
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 255 registers
+"""
+
+
+def test_what_the_assembler_says_of_each_kernel_is_read():
+    assert cuda._usage(ASSEMBLED) == {
+        "first": cuda.Usage(registers=40, spilled_bytes=4 + 12, stack_bytes=8),
+        "second": cuda.Usage(registers=255, spilled_bytes=0, stack_bytes=0),
+    }
+
+
+def test_without_the_package_for_cuda_the_reason_names_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cuda.core", None)  # as if it were not installed
+    found, reason = cuda.available()
+    assert not found and reason.startswith("cuda-core is not installed (")
+    assert reason.endswith("install tensormask-edu[cuda]")
+    assert cuda.status() == f"no CUDA kernels: {reason}"
+
+
+def test_on_other_systems_processor_and_threads_are_not_looked_up(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("no /proc")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", refuse)
+        processor, threads = build._processor(), cpu._threads_of_torch.__wrapped__()
+    assert processor.startswith(platform.machine()) and threads is None

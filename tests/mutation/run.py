@@ -64,7 +64,8 @@ TEST_FILES = [
     for name in (
         "geometry masks upsampled losses targets inference heads transforms swap_align2nat "
         "views tiles model data strangers evaluate lost checkpoint memory kernels train "
-        "distributed golden export export_detector run verify weights ablations limits"
+        "distributed golden export export_detector run verify weights ablations limits "
+        "messages"
     ).split()
 ]
 NOTICED, AT_LEAST = ("killed", "stopped"), 0.95
