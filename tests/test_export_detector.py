@@ -32,6 +32,7 @@ from tensormask_export.onnx_file.graph import (
     first_places,
     overlaps,
     pad_to_multiple,
+    padding_colour,
 )
 from tensormask_export.onnx_file.precision import fold_norms, in_precision
 from tensormask_export.onnx_file.read import expose, read_onnx
@@ -60,6 +61,7 @@ VARIANTS = {
     "dense masks": (SMALL, {"masks": "dense"}),
     "one class": (replace(SMALL, class_names=("thing",)), {}),
     "no bipyramid": (replace(SMALL, bipyramid=False), {}),
+    "more levels than window sizes": (replace(SMALL, sides_bins=(3,)), {}),
     "fewer candidates than detections": (replace(SMALL, topk_candidates=7), {}),
     "candidates given": (SMALL, {"candidates": 11}),
     "more candidates than pairs": (SMALL, {"candidates": 2000}),
@@ -86,6 +88,21 @@ def test_detections_are_those_of_the_model(case):
         np.testing.assert_allclose(b["scores"], a["scores"], rtol=0, atol=1e-6)
         np.testing.assert_allclose(b["boxes"], a["boxes"], rtol=1e-6, atol=1e-4)
         assert b["masks"].any() and (a["masks"].numpy() != b["masks"]).sum() <= 1
+
+
+@pytest.mark.parametrize("bgr", [False, True])
+def test_what_pads_a_picture_is_zero_once_normalised(bgr):
+    mean = (51.0, 102.0, 204.0)
+    scale = {"pixel_scale": 255.0, "pixel_mean": mean, "pixel_std": (1.0, 1.0, 1.0)}
+    config = replace(SMALL, bgr=bgr, **scale)
+    model, images = build_model(config), torch.rand(2, 3, 13, 30)
+    padded = pad_to_multiple(model, images)
+    assert padded.shape == (2, 3, 16, 32) and torch.equal(padded[..., :13, :30], images)
+    rgb = [value / 255 for value in (mean[::-1] if bgr else mean)]
+    assert padding_colour(config) == pytest.approx(rgb)
+    border = torch.ones(16, 32, dtype=torch.bool)
+    border[:13, :30] = False
+    assert model.normalise(padded)[..., border].abs().max() < ACTIVATION
 
 
 @torch.no_grad()
