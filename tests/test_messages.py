@@ -182,12 +182,12 @@ def test_what_the_operators_cannot_do_is_told(monkeypatch):
 
 def test_the_largest_numbers_of_a_rule_are_taken_and_none_beyond():
     x = torch.zeros(1, 2, 2, 4, 4)
-    for rule in (Rule(LARGEST, 1.0, "pad"), Rule(1.0, LARGEST, "pad"), Rule(1.0, -LARGEST, "pad")):
-        step, skew, edge = rule
-        assert (resample(x, (2, 2), rule, -6.0) < 0).any()  # most of it lies outside
+    for step, skew in ((LARGEST, 1), (1, LARGEST), (1, -LARGEST)):
+        # Most of what it reads lies outside
+        assert (resample(x, (2, 2), Rule(step, skew, "pad"), -6.0) < 0).any()
         beyond = (2 * step, skew) if step > 1 else (step, 2 * skew)
         with pytest.raises(InputError, match="rule: expected step > 0"):
-            resample(x, (2, 2), Rule(*beyond, edge))
+            resample(x, (2, 2), Rule(*beyond, "pad"))
 
 
 def no_memory(*arguments: object) -> int:

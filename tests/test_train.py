@@ -323,7 +323,7 @@ def test_workers_are_refused_where_their_files_or_batches_do_not_fit(world, monk
         return batches._check_shared_memory(3, made)
 
     assert free((3 + 1) * 2 * sent) is None  # a batch of each, and the one in the step
-    with pytest.raises(InputError, match=r"workers: expected 0 MB of shared memory in /dev/shm"):
+    with pytest.raises(InputError, match="workers: expected 0 MB of shared memory in"):
         free((3 + 1) * 2 * sent - 1)
 
 
@@ -340,7 +340,7 @@ def test_a_step_without_memory_names_its_pictures_and_parts():
     for parts, words in (
         ([part], "a step of 2 pictures of up to 48 x 64 px: .*; --accumulate 2: the same step"),
         ([part, part], "a step of 4 .* 48 x 64 px in 2 parts: .*; --accumulate 4: the same"),
-        ([SimpleNamespace(images=part.images[:1])], "a step of 1 .*; smaller pictures need less"),
+        ([SimpleNamespace(images=part.images[:1])], "a step of 1 .*; smaller pictures need"),
     ):
         with pytest.raises(OutOfMemory, match=words), batches.memory_for(parts, None):
             raise MemoryError("no room")
