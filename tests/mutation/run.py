@@ -10,10 +10,10 @@ in a fresh process on a copy of the repository. A fault counts as noticed if a t
 in a row, or takes far longer than without it. Whatever test noticed one must pass there without
 it, or what it noticed is forgotten and the run ends. Faults that keep a file from being loaded
 or compiled count neither way: no test is needed for them. Results stay in outputs/mutation:
-`results.jsonl` and `report.md`, which lists what no test noticed. A run that was stopped goes on
-where it was; a fault that survived is tried again when its tests change. Faults that change
-nothing stand in `equivalent.toml`, each with its reason, and are not run. Exit code 1 if in some
-room fewer than 95 of 100 others were noticed.
+`results.jsonl`, and `report.md`, which lists what no test noticed. A run that was stopped goes
+on where it was; a fault that survived is tried again when its tests change. Faults that change
+nothing stand in `equivalent.toml`, each with its reason, and are not run. Exit code 1 if in
+some room fewer than 95 of 100 others were noticed.
 
 Why no tool: mutmut (3.8) chooses tests by function, not by line, leaves out decorated functions
 (most of `geometry.py`, and all that is registered with torch) and constants of modules, and its
