@@ -396,7 +396,7 @@ def test_a_canvas_is_pasted_as_the_windows_mask(output_size):
         np.testing.assert_array_equal(mask, expected)
 
 
-# --- detections of a file's outputs -------------------------------------------------------------
+# --- detections of a file's outputs -----------------------------------------------------------
 
 KINDS = {contract.WINDOWS: windows_metadata(SMALL.geometry)}
 MIDDLE = np.array([0, 0, 2, 2])  # three bins of 4 px a side around (8, 8): from 2 px to 14 px
