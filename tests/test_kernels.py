@@ -566,6 +566,11 @@ FORMS = {
     "several_tiles_of_four": (["forward_tiles 4", "backward_tiles"], (1, 2, 1, 2, 800), 1),
     "several_tiles_of_one": (["forward_tiles 1", "backward_tiles"], (1, 1, 2, 3, 401), 1),
     "several_walks": (["forward_tiles 4", "backward_tiles"], (1, 2, 17, 2, 4), 2),
+    "several_walks_over_many_cells": (
+        ["forward_tiles 4", "backward_tiles"],
+        (1, 1, 18, 2, 40),
+        2,
+    ),
     "cells_as_wide_as_a_tile": (["forward_tiles 1", "backward_tiles"], (1, 1, 1, 30, 61), 60),
     "lam_too_large_for_a_tile": (["forward_elements", "backward_tiles"], (1, 1, 1, 3, 3), 170),
 }
