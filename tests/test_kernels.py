@@ -45,6 +45,7 @@ CASES = {
     "odd_lam_has_an_exact_phase": ((1, 3, 3, 10, 11), 3),
     "wide_windows": ((1, 2, 5, 6, 9), 2),
     "rows_not_divisible": ((2, 3, 2, 7, 9), 4),
+    "rows_of_more_cells_than_a_vector": ((1, 2, 1, 5, 35), 4),
     "window_larger_than_grid": ((1, 5, 3, 4, 3), 4),
     "lam_larger_than_grid": ((1, 2, 3, 3, 5), 8),
     "one_row": ((1, 3, 3, 1, 12), 2),
@@ -246,8 +247,21 @@ def check_infinity(implementation) -> None:
     assert not out.isnan().any()
 
 
+def check_infinite_gradient(implementation) -> None:
+    grad = torch.zeros(1, 9, 9, 3, 3)
+    grad[0, 2:5, 4, 1, 0:3:2] = 1  # of windows at both ends of a row
+    support = torch.from_numpy(reference.swap_align2nat_adjoint(grad.numpy(), 3, 7, 7)) > 0
+    got = implementation.backward(grad.masked_fill(grad > 0, torch.inf), 3, 7, 7)
+    assert torch.equal(got.isinf(), support)
+    assert not got.isnan().any()
+
+
 def test_an_infinite_value_reaches_its_own_outputs_alone(compiled_cpu):
     check_infinity(compiled_cpu)
+
+
+def test_an_infinite_gradient_reaches_what_its_output_read_alone(compiled_cpu):
+    check_infinite_gradient(compiled_cpu)
 
 
 # --- the CPU library: compiling and caching --------------------------------------------------
@@ -598,6 +612,16 @@ def test_where_no_tile_fits_the_element_kernels_are_right(name, device, monkeypa
 
 def test_on_the_device_too_an_infinite_value_reaches_its_own_outputs_alone(device):
     check_infinity(device)
+
+
+@pytest.mark.parametrize("tiles", [True, False], ids=["tiles", "elements"])
+def test_on_the_device_too_an_infinite_gradient_stays_where_it_belongs(
+    tiles, device, monkeypatch
+):
+    if not tiles:
+        monkeypatch.setattr(cuda, "backward_launch", lambda *shape: cuda.NO_LAUNCH)
+    check_infinite_gradient(device)
+    assert device.launched == ["backward_tiles" if tiles else "backward_elements"]
 
 
 def test_an_address_between_vectors_is_read_column_by_column(device):
