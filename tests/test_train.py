@@ -35,7 +35,7 @@ from tensormask_edu.detector.model import build_model
 from tensormask_edu.training import batches
 from tensormask_edu.training import train as training
 from tensormask_edu.training.batches import Batches
-from tensormask_edu.training.journal import store
+from tensormask_edu.training.journal import read_log, store
 from tensormask_edu.training.schedule import build_optimizer, lr_at
 from tensormask_edu.training.train import Diverged, train
 from tensormask_edu.weights.checkpoint import load_checkpoint
@@ -552,6 +552,16 @@ def test_resuming_nothing_is_an_error_that_writes_nothing(world, tmp_path):
     with pytest.raises(InputError, match="resume: expected an interrupted run"):
         train(recipe(steps=2), world, tmp_path / "new", resume=True)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_run_that_is_done_may_be_resumed_and_stays_as_it_is(world, tmp_path):
+    train(recipe(steps=1), world, tmp_path)
+    before = weights(tmp_path)
+    train(recipe(steps=1), world, tmp_path, resume=True)
+    assert weights(tmp_path) == before and [row["step"] for row in records(tmp_path)] == [1]
+    assert read_log(tmp_path) == records(tmp_path)
+    with pytest.raises(InputError, match="run: expected the folder of a training, with log"):
+        read_log(tmp_path / "checkpoint")
 
 
 def test_another_run_or_a_broken_file_is_not_resumed(world, tmp_path):
