@@ -19,10 +19,11 @@ from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.detector import tiles
 from tensormask_edu.evaluation import ceiling
 from tensormask_edu.evaluation import coco_scores as evaluate
-from tensormask_edu.masks import decode, encode
+from tensormask_edu.masks import decode, encode, iou
 
 PUBLISHED = 5e-4  # the published scores have three decimals
 EXACT = 1e-9  # sums of a hundred float64 terms
+DISCS = [(24, 24, 14), (66, 60, 10)]  # y, x, radius in px
 
 # Mask and box scores that COCO's authors publish for their example detections, in the order of
 # SCORE_NAMES
@@ -215,6 +216,17 @@ def test_the_ceiling_of_a_mask_that_fits_the_bins_is_one(tmp_path: Path):
         found = ceiling.ceiling(config, dataset, InputConfig(), progress=False)
         assert (found["windowed"], found["objects"]) == (windowed, count)
         assert found["segm"]["APs"] == pytest.approx(1, abs=EXACT)
+
+
+def test_each_object_is_drawn_from_a_window_of_its_own():
+    """Two discs, which no bins fit, far from each other."""
+    y, x = torch.meshgrid(torch.arange(96), torch.arange(96), indexing="ij")
+    masks = torch.stack([(y - cy) ** 2 + (x - cx) ** 2 < r * r for cy, cx, r in DISCS])
+    boxes = torch.tensor([[cx - r, cy - r, cx + r, cy + r] for cy, cx, r in DISCS]).float()
+    truth = {"boxes": boxes, "labels": torch.zeros(2, dtype=torch.int64), "masks": masks}
+    best, drawn = ceiling.best_windows(MODELS["tiny"], masks, truth, InputConfig())
+    assert best.tolist() == [0, 1]
+    assert (iou(drawn, masks) > 0.8).all()  # bins of 4 px at the rim of 20 px and more
 
 
 def test_scoring_prints_nothing_and_leaves_its_input_alone(

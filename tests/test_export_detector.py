@@ -32,6 +32,7 @@ from tensormask_export.onnx_file.graph import (
     first_places,
     overlaps,
     pad_to_multiple,
+    padding_colour,
 )
 from tensormask_export.onnx_file.precision import fold_norms, in_precision
 from tensormask_export.onnx_file.read import expose, read_onnx
@@ -60,6 +61,7 @@ VARIANTS = {
     "dense masks": (SMALL, {"masks": "dense"}),
     "one class": (replace(SMALL, class_names=("thing",)), {}),
     "no bipyramid": (replace(SMALL, bipyramid=False), {}),
+    "more levels than window sizes": (replace(SMALL, sides_bins=(3,)), {}),
     "fewer candidates than detections": (replace(SMALL, topk_candidates=7), {}),
     "candidates given": (SMALL, {"candidates": 11}),
     "more candidates than pairs": (SMALL, {"candidates": 2000}),
@@ -86,6 +88,21 @@ def test_detections_are_those_of_the_model(case):
         np.testing.assert_allclose(b["scores"], a["scores"], rtol=0, atol=1e-6)
         np.testing.assert_allclose(b["boxes"], a["boxes"], rtol=1e-6, atol=1e-4)
         assert b["masks"].any() and (a["masks"].numpy() != b["masks"]).sum() <= 1
+
+
+@pytest.mark.parametrize("bgr", [False, True])
+def test_what_pads_a_picture_is_zero_once_normalised(bgr):
+    mean = (51.0, 102.0, 204.0)
+    scale = {"pixel_scale": 255.0, "pixel_mean": mean, "pixel_std": (1.0, 1.0, 1.0)}
+    config = replace(SMALL, bgr=bgr, **scale)
+    model, images = build_model(config), torch.rand(2, 3, 13, 30)
+    padded = pad_to_multiple(model, images)
+    assert padded.shape == (2, 3, 16, 32) and torch.equal(padded[..., :13, :30], images)
+    rgb = [value / 255 for value in (mean[::-1] if bgr else mean)]
+    assert padding_colour(config) == pytest.approx(rgb)
+    border = torch.ones(16, 32, dtype=torch.bool)
+    border[:13, :30] = False
+    assert model.normalise(padded)[..., border].abs().max() < ACTIVATION
 
 
 @torch.no_grad()
@@ -377,3 +394,65 @@ def test_a_canvas_is_pasted_as_the_windows_mask(output_size):
         mask = np.zeros(output_size, bool)
         detections.paste(mask, canvas, np.array([level, size_id, y, x]), kinds, size, 0.5)
         np.testing.assert_array_equal(mask, expected)
+
+
+# --- detections of a file's outputs -----------------------------------------------------------
+
+KINDS = {contract.WINDOWS: windows_metadata(SMALL.geometry)}
+MIDDLE = np.array([0, 0, 2, 2])  # three bins of 4 px a side around (8, 8): from 2 px to 14 px
+
+
+def test_pixels_on_a_windows_border_see_half_of_its_last_bins():
+    """Pixels four times as large as the input's: their centres meet the border at 2 and 14."""
+    mask, canvas = np.zeros((6, 6), bool), np.zeros((8, 8), np.float32)
+    canvas[2:5, 2:5] = 1
+    detections.paste(mask, canvas, MIDDLE, KINDS, (24, 24), 0.5)
+    expected = np.zeros((6, 6), bool)
+    expected[:4, 1:3] = expected[1:3, :4] = True  # a corner sees a quarter
+    np.testing.assert_array_equal(mask, expected)
+
+
+@pytest.mark.parametrize("cell", [(6, 2), (2, 6)], ids=["below", "beside"])
+def test_a_window_beyond_the_picture_draws_nothing(cell):
+    """The padding has cells too, whose windows may hold no pixel of the picture."""
+    mask, canvas = np.zeros((16, 16), bool), np.ones((10, 10), np.float32)
+    detections.paste(mask, canvas, np.array([0, 0, *cell]), KINDS, (16, 16), 0.5)
+    assert not mask.any()
+
+
+def outputs_of(boxes: list[list[float]], bins: list[float]) -> dict[str, np.ndarray]:
+    """Outputs of a file for one picture, the middle window's first bins as given.
+
+    The best box comes first, and a place behind them is empty.
+    """
+    count, canvas = len(boxes), np.zeros((8, 8), np.float32)
+    canvas[2, 2 : 2 + len(bins)] = bins
+    return {
+        contract.BOXES: np.array([[*boxes, [0] * 4]], np.float32),
+        contract.SCORES: np.array([[0.5 - 0.1 * k for k in range(count)] + [0]], np.float32),
+        contract.LABELS: np.array([[*range(count), 0]]),
+        contract.WINDOWS_OUT: np.array([[MIDDLE] * (count + 1)]),
+        contract.MASKS_OUT: np.array([[canvas] * (count + 1)]),
+        contract.COUNT: np.array([count]),
+        contract.CONVERGED: np.array([True]),
+    }
+
+
+def test_a_box_beyond_the_picture_is_no_detection_and_others_are_clipped():
+    beyond = [[-8, 2, -1, 9], [2, -8, 9, -1], [24, 2, 30, 9], [2, 24, 9, 30]]
+    outputs = outputs_of([*beyond, [20, -3, 30, 9]], [1.0])
+    (found,) = detections.detections(outputs, KINDS, [(24, 24)], [(48, 12)])
+    np.testing.assert_array_equal(found["boxes"], [[10, 0, 12, 18]])  # x halved, y doubled
+    np.testing.assert_array_equal(found["labels"], [4])
+    assert found["masks"].shape == (1, 48, 12)
+
+
+@pytest.mark.parametrize(
+    ("bins", "score"), [([0.4, 0.6, 0.8], 0.5 * 0.7**2), ([0.4], 0.0)], ids=["drawn", "nothing"]
+)
+def test_a_score_falls_with_the_sureness_of_the_bins_that_are_drawn(bins, score):
+    power = KINDS | {contract.MODEL_CONFIG: {"mask_score_power": 2.0}}
+    outputs = outputs_of([[2, 2, 9, 9]], bins)
+    (found,) = detections.detections(outputs, power, [(24, 24)], [(24, 24)])
+    np.testing.assert_allclose(found["scores"], [score], rtol=1e-6)
+    assert found["scores"].dtype == np.float32

@@ -11,6 +11,7 @@ import ctypes
 import importlib.util
 import multiprocessing
 import os
+import platform
 import re
 import shutil
 import struct
@@ -44,6 +45,7 @@ CASES = {
     "odd_lam_has_an_exact_phase": ((1, 3, 3, 10, 11), 3),
     "wide_windows": ((1, 2, 5, 6, 9), 2),
     "rows_not_divisible": ((2, 3, 2, 7, 9), 4),
+    "rows_of_more_cells_than_a_vector": ((1, 2, 1, 5, 35), 4),
     "window_larger_than_grid": ((1, 5, 3, 4, 3), 4),
     "lam_larger_than_grid": ((1, 2, 3, 3, 5), 8),
     "one_row": ((1, 3, 3, 1, 12), 2),
@@ -245,8 +247,21 @@ def check_infinity(implementation) -> None:
     assert not out.isnan().any()
 
 
+def check_infinite_gradient(implementation) -> None:
+    grad = torch.zeros(1, 9, 9, 3, 3)
+    grad[0, 2:5, 4, 1, 0:3:2] = 1  # of windows at both ends of a row
+    support = torch.from_numpy(reference.swap_align2nat_adjoint(grad.numpy(), 3, 7, 7)) > 0
+    got = implementation.backward(grad.masked_fill(grad > 0, torch.inf), 3, 7, 7)
+    assert torch.equal(got.isinf(), support)
+    assert not got.isnan().any()
+
+
 def test_an_infinite_value_reaches_its_own_outputs_alone(compiled_cpu):
     check_infinity(compiled_cpu)
+
+
+def test_an_infinite_gradient_reaches_what_its_output_read_alone(compiled_cpu):
+    check_infinite_gradient(compiled_cpu)
 
 
 # --- the CPU library: compiling and caching --------------------------------------------------
@@ -565,6 +580,11 @@ FORMS = {
     "several_tiles_of_four": (["forward_tiles 4", "backward_tiles"], (1, 2, 1, 2, 800), 1),
     "several_tiles_of_one": (["forward_tiles 1", "backward_tiles"], (1, 1, 2, 3, 401), 1),
     "several_walks": (["forward_tiles 4", "backward_tiles"], (1, 2, 17, 2, 4), 2),
+    "several_walks_over_many_cells": (
+        ["forward_tiles 4", "backward_tiles"],
+        (1, 1, 18, 2, 40),
+        2,
+    ),
     "cells_as_wide_as_a_tile": (["forward_tiles 1", "backward_tiles"], (1, 1, 1, 30, 61), 60),
     "lam_too_large_for_a_tile": (["forward_elements", "backward_tiles"], (1, 1, 1, 3, 3), 170),
 }
@@ -592,6 +612,16 @@ def test_where_no_tile_fits_the_element_kernels_are_right(name, device, monkeypa
 
 def test_on_the_device_too_an_infinite_value_reaches_its_own_outputs_alone(device):
     check_infinity(device)
+
+
+@pytest.mark.parametrize("tiles", [True, False], ids=["tiles", "elements"])
+def test_on_the_device_too_an_infinite_gradient_stays_where_it_belongs(
+    tiles, device, monkeypatch
+):
+    if not tiles:
+        monkeypatch.setattr(cuda, "backward_launch", lambda *shape: cuda.NO_LAUNCH)
+    check_infinite_gradient(device)
+    assert device.launched == ["backward_tiles" if tiles else "backward_elements"]
 
 
 def test_an_address_between_vectors_is_read_column_by_column(device):
@@ -752,3 +782,53 @@ def test_a_missing_header_names_the_package_to_install(monkeypatch):
         RuntimeError, match="cuda_fp16.h not found: install nvidia-cuda-runtime"
     ):
         cuda.header_folder("cuda_fp16.h")
+
+
+def test_the_headers_of_the_package_come_before_those_of_a_toolkit(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "mine"))
+    monkeypatch.delenv("CUDA_PATH", raising=False)
+    *packaged, mine, usual = cuda._header_candidates()
+    assert (mine, usual) == (tmp_path / "mine" / "include", Path("/usr/local/cuda/include"))
+    assert all((folder / "cuda_fp16.h").is_file() for folder in packaged)
+    monkeypatch.setattr(cuda, "_header_candidates", lambda: [usual / "none", mine])
+    mine.mkdir(parents=True)
+    (mine / "cuda_fp16.h").touch()
+    assert cuda.header_folder("cuda_fp16.h") == str(mine)
+
+
+# What ptxas writes of a kernel, shortened
+ASSEMBLED = """\
+ptxas info    : 0 bytes gmem
+ptxas info    : Compiling entry function 'first' for 'sm_90'
+ptxas info    : Function properties for first
+    8 bytes stack frame, 4 bytes spill stores, 12 bytes spill loads
+ptxas info    : Used 40 registers, used 1 barriers, 400 bytes cmem[0]
+ptxas info    : Function properties for second
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 255 registers
+"""
+
+
+def test_what_the_assembler_says_of_each_kernel_is_read():
+    assert cuda._usage(ASSEMBLED) == {
+        "first": cuda.Usage(registers=40, spilled_bytes=4 + 12, stack_bytes=8),
+        "second": cuda.Usage(registers=255, spilled_bytes=0, stack_bytes=0),
+    }
+
+
+def test_without_the_package_for_cuda_the_reason_names_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cuda.core", None)  # as if it were not installed
+    found, reason = cuda.available()
+    assert not found and reason.startswith("cuda-core is not installed (")
+    assert reason.endswith("install tensormask-edu[cuda]")
+    assert cuda.status() == f"no CUDA kernels: {reason}"
+
+
+def test_on_other_systems_processor_and_threads_are_not_looked_up(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("no /proc")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", refuse)
+        processor, threads = build._processor(), cpu._threads_of_torch.__wrapped__()
+    assert processor.startswith(platform.machine()) and threads is None

@@ -60,6 +60,9 @@ CASES = {
     "fine: nine of ten rows": ([A], [(2, 2, 10, 9)], {"fine": 1}),
     "coarse: six of ten rows": ([A], [(2, 2, 10, 6)], {"coarse": 1}),
     "poor: four of ten rows": ([A], [(2, 2, 10, 4)], {"poor": 1}),
+    "coarse from IoU 0.5 on": ([A], [(2, 2, 10, 5)], {"coarse": 1}),
+    "fine from IoU 0.75 on": ([(2, 2, 8, 10)], [(2, 2, 6, 10)], {"fine": 1}),
+    "poor from IoU 0.1 on": ([A], [(2, 2, 10, 1)], {"poor": 1}),
     "two touching in one mask": ([A, B], [(2, 2, 20, 10)], {"merged": 2}),
     "a small one swallowed": ([A, (12, 2, 4, 10)], [(2, 2, 14, 10)], {"merged": 2}),
     "three in one mask, one of them found": (
@@ -115,10 +118,10 @@ def test_mending_a_kind_gives_back_what_it_costs_and_mending_another_nothing(kin
 
 def test_objects_count_by_size():
     objects = [A, (2, 2, 35, 35)]
-    ranges = {"small": (0, 50), "medium": (50, 1000), "large": (1000, 1e10)}
-    losses = lost.lost(truth(*objects), [], ranges)
-    row = losses["kinds"]["missed"]
-    assert [row[name] for name in ranges] == [0, 1, 1]
+    for medium, large in ((50, 1000), (100, 35 * 35)):  # a size begins with its lower bound
+        ranges = {"small": (0, medium), "medium": (medium, large), "large": (large, 1e10)}
+        row = lost.lost(truth(*objects), [], ranges)["kinds"]["missed"]
+        assert [row[name] for name in ranges] == [0, 1, 1]
 
 
 def test_what_a_crowd_takes_is_no_kind():
@@ -141,3 +144,7 @@ def test_the_table_has_a_row_for_each_kind():
     assert [line.split()[0] for line in lines[2:9]] == list(lost.KINDS)
     assert lines[8].split()[:5] == ["missed", "1", "0", "0", "1.000"]
     assert len({len(line) for line in lines[:9]}) == 1  # columns stand below each other
+    # Then what the words mean, as far to the right as the longest of them asks for
+    meanings = [line.split(maxsplit=1) for line in lines[10:]]
+    assert lines[9].startswith("Each row: ") and dict(meanings) == lost.KINDS
+    assert {line.index(line.split(maxsplit=1)[1]) for line in lines[10:]} == {9}

@@ -32,6 +32,7 @@ from tensormask_edu.learn.kinds import EXERCISES, Numbers, Predict
 from tensormask_edu.learn.trials import Failure
 from tensormask_edu.ops import build, cpu, dispatch, kernel
 from tensormask_edu.ops.resample import Rule, resample
+from tensormask_edu.ops.transforms import LARGEST
 from tensormask_edu.training import journal
 from tensormask_edu.weights import official, pickled
 
@@ -177,6 +178,16 @@ def test_what_the_operators_cannot_do_is_told(monkeypatch):
     )
     with pytest.raises(MemoryError, match="swap_forward: no memory for the scratch rows"):
         cpu.forward(x, 1, 0.0)
+
+
+def test_the_largest_numbers_of_a_rule_are_taken_and_none_beyond():
+    x = torch.zeros(1, 2, 2, 4, 4)
+    for step, skew in ((LARGEST, 1), (1, LARGEST), (1, -LARGEST)):
+        # Most of what it reads lies outside
+        assert (resample(x, (2, 2), Rule(step, skew, "pad"), -6.0) < 0).any()
+        beyond = (2 * step, skew) if step > 1 else (step, 2 * skew)
+        with pytest.raises(InputError, match="rule: expected step > 0"):
+            resample(x, (2, 2), Rule(*beyond, "pad"))
 
 
 def no_memory(*arguments: object) -> int:

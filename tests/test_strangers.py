@@ -41,7 +41,7 @@ from tensormask_edu.commands.predict import predict
 from tensormask_edu.config import AugmentConfig, InputConfig, ModelConfig, TrainConfig
 from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.data.instances import RULES
-from tensormask_edu.data.layouts import Files, data_named, ids_of_part
+from tensormask_edu.data.layouts import Files, data_named, find_split, ids_of_part
 from tensormask_edu.data.outlines import FAR
 from tensormask_edu.data.pictures import read_image
 from tensormask_edu.data.stream import TrainingSet
@@ -713,6 +713,17 @@ def test_a_file_for_each_split_is_found(path: str, images: str, tmp_path: Path):
         CocoFolder(tmp_path, "train")  # the held-out pictures are not trained on
 
 
+def test_of_two_exports_in_one_folder_one_is_read_whatever_came_first(tmp_path: Path):
+    files = ["annotations/instances_default.json", "result.json", "labels.json"]
+    files += ["_annotations.coco.json", "some.json", "annotations/some.json"]
+    for images in ("images", "data"):
+        for path in reversed(files):
+            lay_out(tmp_path, path, images)
+    for path in files:
+        assert find_split(tmp_path, "val").annotations == tmp_path / path
+        (tmp_path / path).unlink()
+
+
 def test_what_is_held_out_stays_so_when_pictures_are_added():
     few, many = (whole(n)["images"] for n in (50, 60))
     before, after = (set(ids_of_part(images, "val")) for images in (few, many))
@@ -722,8 +733,10 @@ def test_what_is_held_out_stays_so_when_pictures_are_added():
 
 def test_a_data_set_is_named_in_one_way(tmp_path: Path):
     for words in (("a", "b", None), (None, "a", None), (None, None, "b"), ("a", "b", "c")):
-        with pytest.raises(InputError, match="data: expected FOLDER, or --annotations"):
+        got = [word for word in words if word]
+        with pytest.raises(InputError, match="data: expected FOLDER, or --annot") as told:
             data_named(*words)
+        assert str(told.value).endswith(f"got {got}")
     folder = lay_out(tmp_path, "x.json", "y")
     with pytest.raises(InputError, match="split: expected train, val, all of one file"):
         CocoFolder(Files(folder / "x.json", folder / "y"), "test")

@@ -14,6 +14,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,15 +25,17 @@ from torchvision.models import resnet50
 from trainer import SHAKEN, save_recipe, small_recipe, write_pictures
 
 from tensormask_edu.base.errors import InputError
+from tensormask_edu.base.memory import OutOfMemory
 from tensormask_edu.base.signals import interrupts
 from tensormask_edu.config import RECIPES, AugmentConfig, TrainConfig
 from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.data.shapes import write_shapes
 from tensormask_edu.data.stream import TrainingSet
 from tensormask_edu.detector.model import build_model
+from tensormask_edu.training import batches
 from tensormask_edu.training import train as training
 from tensormask_edu.training.batches import Batches
-from tensormask_edu.training.journal import store
+from tensormask_edu.training.journal import read_log, store
 from tensormask_edu.training.schedule import build_optimizer, lr_at
 from tensormask_edu.training.train import Diverged, train
 from tensormask_edu.weights.checkpoint import load_checkpoint
@@ -97,6 +100,10 @@ def test_the_learning_rate_rises_falls_and_ends_at_zero():
     rates = [lr_at(step / 100, config) for step in range(101)]
     assert rates[0] == 0 and rates[10] == 1 and rates[100] == pytest.approx(0)
     assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
+    # Half-way down a cosine is half the height; where the time is over it stays at zero
+    assert rates[55] == pytest.approx(0.5) and lr_at(1.2, config) == pytest.approx(0)
+    slow = replace(config, warmup_start=0.2)
+    assert [lr_at(at, slow) for at in (0, 0.05)] == pytest.approx([0.2, 0.6])
 
 
 @pytest.mark.parametrize(
@@ -293,6 +300,50 @@ def test_workers_change_nothing_but_who_does_the_work(mixed, tmp_path):
     train(replace(CHANGING, train=replace(CHANGING.train, workers=1)), mixed, tmp_path)
     assert losses(tmp_path) == losses(mixed / "undisturbed")
     assert weights(tmp_path) == weights(mixed / "undisturbed")
+
+
+def test_the_pictures_of_a_run_are_kept_in_a_quarter_of_the_free_memory(monkeypatch):
+    monkeypatch.setattr(batches, "free_memory", lambda: 8_000_000)
+    shares = {workers: batches.cache_bytes(TrainConfig(workers=workers)) for workers in (0, 4)}
+    assert shares == {0: 2_000_000, 4: 500_000}  # each worker keeps its own
+
+
+def test_workers_are_refused_where_their_files_or_batches_do_not_fit(world, monkeypatch):
+    asked, sent = [], 3 * 64 * 64 * 4  # bytes of a picture as it is handed over
+    made = batches.batches_of(CocoFolder(world, "train"), recipe(batch_size=2))
+    monkeypatch.setattr(batches, "allow_open_files", lambda number: asked.append(number) or 0)
+    for workers, size in ((4, 8), (4, 1000)):
+        with pytest.raises(InputError, match="workers: expected a machine that allows"):
+            batches._check_open_files(workers, size)
+    # Two batches of each worker are under way; most machines allow 1024 files
+    assert 2 * 4 * 8 < asked[0] < 1024 and asked[1] > 2 * 4 * 1000
+
+    def free(size):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=size))
+        return batches._check_shared_memory(3, made)
+
+    assert free((3 + 1) * 2 * sent) is None  # a batch of each, and the one in the step
+    with pytest.raises(InputError, match="workers: expected 0 MB of shared memory in"):
+        free((3 + 1) * 2 * sent - 1)
+
+
+def test_a_worker_that_died_is_told_from_other_errors():
+    told = "workers: expected processes that live, got DataLoader worker .pid 7. is gone; more"
+    with pytest.raises(InputError, match=told), batches.workers_alive():
+        raise RuntimeError("DataLoader worker (pid 7) is gone\nat some place")
+    with pytest.raises(RuntimeError, match="^a bug$"), batches.workers_alive():
+        raise RuntimeError("a bug")
+
+
+def test_a_step_without_memory_names_its_pictures_and_parts():
+    part = SimpleNamespace(images=[torch.zeros(3, 48, 60), torch.zeros(3, 40, 64)])
+    for parts, words in (
+        ([part], "a step of 2 pictures of up to 48 x 64 px: .*; --accumulate 2: the same step"),
+        ([part, part], "a step of 4 .* 48 x 64 px in 2 parts: .*; --accumulate 4: the same"),
+        ([SimpleNamespace(images=part.images[:1])], "a step of 1 .*; smaller pictures need"),
+    ):
+        with pytest.raises(OutOfMemory, match=words), batches.memory_for(parts, None):
+            raise MemoryError("no room")
 
 
 def test_nothing_random_happens_in_a_step_but_by_its_position(mixed, tmp_path, monkeypatch):
@@ -501,6 +552,16 @@ def test_resuming_nothing_is_an_error_that_writes_nothing(world, tmp_path):
     with pytest.raises(InputError, match="resume: expected an interrupted run"):
         train(recipe(steps=2), world, tmp_path / "new", resume=True)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_run_that_is_done_may_be_resumed_and_stays_as_it_is(world, tmp_path):
+    train(recipe(steps=1), world, tmp_path)
+    before = weights(tmp_path)
+    train(recipe(steps=1), world, tmp_path, resume=True)
+    assert weights(tmp_path) == before and [row["step"] for row in records(tmp_path)] == [1]
+    assert read_log(tmp_path) == records(tmp_path)
+    with pytest.raises(InputError, match="run: expected the folder of a training, with log"):
+        read_log(tmp_path / "checkpoint")
 
 
 def test_another_run_or_a_broken_file_is_not_resumed(world, tmp_path):

@@ -9,7 +9,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cache, partial
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -154,18 +154,21 @@ class Tests:
         by_line = self.by_line(mutant.path)
         first, last = mutant.lines
         names = set().union(*(by_line.get(line, ()) for line in range(first, last + 1)))
-        if "" in names:  # whoever uses the module may notice
-            names = set().union(*by_line.values()) - {""}
+        if "" in names:  # whoever uses the module may notice, a test of the line itself first
+            return self.chosen(names - {""}, set().union(*by_line.values()) - {""} - names)
         return self.chosen(names)
 
-    def chosen(self, names: Iterable[str]) -> list[str]:
-        """At most so many, and so long; file after file, as they share what is slow to make."""
-        cases: dict[str, list[str]] = defaultdict(list)
-        for name in sorted(names, key=lambda name: (self.seconds(name), name)):
-            cases[name.split("[")[0]].append(name)
+    def chosen(self, *groups: Iterable[str]) -> list[str]:
+        """At most so many, and so long, the first group's before the next one's.
+
+        They come file after file, as those of a file share what is slow to make.
+        """
         taken, total = [], 0.0
-        for row in zip_longest(*cases.values()):
-            for name in filter(None, row):
+        for names in groups:
+            cases: dict[str, list[str]] = defaultdict(list)
+            for name in sorted(names, key=lambda name: (self.seconds(name), name)):
+                cases[name.split("[")[0]].append(name)
+            for name in filter(None, chain(*zip_longest(*cases.values()))):
                 if not taken or total + self.seconds(name) <= MOST_SECONDS:
                     taken.append(name)
                     total += self.seconds(name)

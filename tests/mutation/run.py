@@ -6,14 +6,14 @@
 
 A seed draws the faults; a test file at a time is watched beforehand (coverage.py), so that each
 fault faces the tests that ran its line, the quickest first, 120 tests and 40 seconds at most,
-in a fresh process on a copy of the repository. All of them must pass there without a fault
-first, or the run ends; a fault counts as noticed if a test fails twice in a row, or takes far
-longer than without it. Those that keep a file from being loaded or compiled count neither way:
-no test is needed for them. Results stay in outputs/mutation: `results.jsonl` and `report.md`,
-which lists what no test noticed. A run that was stopped goes on where it was; a fault that
-survived is tried again when its tests change. Faults that change nothing stand in
-`equivalent.toml`, each with its reason. Exit code 1 if in some room fewer than 95 of 100 others
-were noticed.
+in a fresh process on a copy of the repository. A fault counts as noticed if a test fails twice
+in a row, or takes far longer than without it. Whatever test noticed one must pass there without
+it, or what it noticed is forgotten and the run ends. Faults that keep a file from being loaded
+or compiled count neither way: no test is needed for them. Results stay in outputs/mutation:
+`results.jsonl`, and `report.md`, which lists what no test noticed. A run that was stopped goes
+on where it was; a fault that survived is tried again when its tests change. Faults that change
+nothing stand in `equivalent.toml`, each with its reason, and are not run. Exit code 1 if in
+some room fewer than 95 of 100 others were noticed.
 
 Why no tool: mutmut (3.8) chooses tests by function, not by line, leaves out decorated functions
 (most of `geometry.py`, and all that is registered with torch) and constants of modules, and its
@@ -64,7 +64,8 @@ TEST_FILES = [
     for name in (
         "geometry masks upsampled losses targets inference heads transforms swap_align2nat "
         "views tiles model data strangers evaluate lost checkpoint memory kernels train "
-        "distributed golden export export_detector run verify weights ablations"
+        "distributed golden export export_detector run verify weights ablations limits "
+        "messages"
     ).split()
 ]
 NOTICED, AT_LEAST = ("killed", "stopped"), 0.95
@@ -191,6 +192,12 @@ class Results:
         settled = record["outcome"] in (*NOTICED, *UNFIT)
         return record if settled or record["tests"] == wanted["tests"] else None
 
+    def forget(self, test: str) -> None:
+        """Leave out what a test noticed that fails without a fault too."""
+        self.found = {name: r for name, r in self.found.items() if r.get("by") != test}
+        lines = "".join(json.dumps(record) + "\n" for record in self.found.values())
+        self.path.write_text(lines)
+
     def add(self, record: dict[str, Any]) -> None:
         self.found[record["mutant"]] = record
         with self.path.open("a") as file:
@@ -212,20 +219,19 @@ class Unchanged:
         """Those that were not run yet."""
         return [name for name in names if self.passed.get(name) != self.state(name)]
 
-    def check(self, names: Iterable[str], tree: Path) -> None:
-        """Run those that were not run yet; one that fails ends everything."""
+    def failing(self, names: Iterable[str], tree: Path) -> str:
+        """The first that fails of those that were not run yet; "" if all pass."""
         if not (new := self.new(names)):
-            return
+            return ""
         print(f"{len(new)} tests without a fault ...", flush=True)
         ask(new, tree, self.tests)
         _, code = ended()
         if code:
-            found = verdict(code, tree)
-            said = (tree / "said.txt").read_text(errors="replace")
-            raise SystemExit(f"fails without a fault: {found}\n{said[-3000:]}")
+            return (tree / "at.txt").read_text()  # where it ended
         keep_cache(tree)
         self.passed |= {name: self.state(name) for name in new}
         self.path.write_text(json.dumps(self.passed))
+        return ""
 
     @cache  # noqa: B019
     def state_of(self, file: str) -> str:
@@ -244,36 +250,43 @@ class Run:
         self.results = Results(OUTPUT / "results.jsonl")
         self.unchanged = Unchanged(OUTPUT / "unchanged.json", tests)
         self.working: dict[int, Trial] = {}
+        self.listed = equivalents()
         self.until = time.monotonic() + 60 * args.minutes
 
     def room(self, room: str) -> None:
         """Try mutants until so many of a room have been tried, or time is up."""
-        tried, mutants = 0, drawn(room, self.args.seed)
-        asked = set().union(*(self.tests.facing(m) for m in mutants[: self.args.count]))
-        self.unchanged.check(self.tests.file_by_file(sorted(asked)), self.free[0])
-        for mutant in mutants:
+        tried = 0
+        for mutant in drawn(room, self.args.seed):
             if tried + len(self.working) >= self.args.count:
                 tried += self.wait_for_all()
             if tried >= self.args.count or time.monotonic() > self.until:
                 break
             names = self.tests.facing(mutant)
             record = self.results.of(key(mutant, names))
-            if record is None and not names:
-                record = key(mutant, names) | {"room": room, "outcome": "not run"}
-                record["code"] = mutant.code
+            untried = key(mutant, names) | {"room": room, "code": mutant.code}
+            if record is None and (not names or without_line(untried) in self.listed):
+                record = untried | {"outcome": "not run"}
                 self.results.add(record)
             if record is None:
                 tried += self.try_one(room, mutant, names)
             else:
                 tried += record["outcome"] not in UNFIT
         self.wait_for_all()
+        self.check_who_noticed(room)
+
+    def check_who_noticed(self, room: str) -> None:
+        """Run the tests that noticed something in a room without a fault: they must pass."""
+        known, records = self.tests.tests, self.results.found.values()
+        noticed = {r["by"] for r in records if r["room"] == room and r["outcome"] == "killed"}
+        names = self.tests.file_by_file(sorted(noticed & known.keys()))
+        if test := self.unchanged.failing(names, self.free[0]):
+            self.results.forget(test)
+            said = (self.free[0] / "said.txt").read_text(errors="replace")
+            raise SystemExit(f"fails without a fault: {test}\n{said[-3000:]}")
 
     def try_one(self, room: str, mutant: Mutant, names: list[str]) -> int:
         """Start one, after others have ended if no copy is free; returns how many did."""
         done = 0 if self.free else self.wait()
-        if self.unchanged.new(names):
-            done += self.wait_for_all()
-            self.unchanged.check(names, self.free[0])
         tree = self.free.pop()
         child = begin(room, mutant, names, tree, self.tests)
         trial = Trial(room, mutant, names, tree, time.monotonic())
@@ -330,7 +343,7 @@ def without_line(record: dict[str, Any]) -> str:
 
 def report(run: Run) -> tuple[str, bool]:
     """The report, and whether every room has what it should."""
-    listed, rows, survivors, enough = equivalents(), [], [], True
+    listed, rows, survivors, enough = run.listed, [], [], True
     for room in run.args.rooms:
         drawn_ones = run.sample(room)
         sample = [r for r in drawn_ones if r["outcome"] not in UNFIT]
