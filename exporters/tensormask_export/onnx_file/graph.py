@@ -274,7 +274,7 @@ class DetectorGraph(nn.Module):
             counts.append(some[-1] + 1)
         count = torch.stack(counts)  # (kinds,), B_k
         total = kind.shape[0] * count * areas  # bins of each kind
-        before = total.cumsum(0) - total
+        before = (total * (numbers < numbers[:, None])).sum(1)  # of the kinds before it
         position = torch.arange(kind.shape[1], device=device)
         same = kind[:, :, None] == kind[:, None]  # (N, F, F)
         rank = (same & (position < position[:, None])).sum(2)  # (N, F), among its kind
@@ -327,7 +327,7 @@ def overlaps(box: Tensor, labels: Tensor, threshold: float) -> Tensor:
     shared = shared_length(x0, x1) * shared_length(y0, y1)  # (N, C, C)
     iou = shared / (area[:, :, None] + area[:, None] - shared)
     same_class = labels[:, :, None] == labels[:, None]
-    order = torch.arange(box.shape[1], device=box.device)
+    order = torch.arange(box.shape[1], device=box.device, dtype=torch.int32)
     return (iou > threshold) & same_class & (order[:, None] < order)
 
 
