@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 
-@torch.library.custom_op("tensormask_edu::leading", mutates_args=())
 def leading(x: Tensor, count: Tensor) -> Tensor:
     """The first `count` entries of x, at least one, so that no tensor is empty.
 
@@ -29,9 +28,19 @@ def leading(x: Tensor, count: Tensor) -> Tensor:
     Returns:
         (B,)
     """
-    return x[: max(int(count), 1)].clone()
+    out: Tensor = torch.ops.tensormask_edu.leading(x, count)
+    return out
 
 
-@leading.register_fake
-def _(x: Tensor, count: Tensor) -> Tensor:
+def _kernel(x: Tensor, count: Tensor) -> Tensor:
+    return x[: max(int(count), 1)].clone()  # an op's output is no view of its input
+
+
+def _fake(x: Tensor, count: Tensor) -> Tensor:
     return x.new_empty(torch.library.get_ctx().new_dynamic_size())
+
+
+NAME = "tensormask_edu::leading"
+torch.library.define(NAME, "(Tensor x, Tensor count) -> Tensor")
+torch.library.impl(NAME, "default", _kernel)  # for every device
+torch.library.register_fake(NAME, _fake)
