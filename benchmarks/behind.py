@@ -4,11 +4,12 @@
         --json benchmarks/results/behind-cpu.json
     python benchmarks/behind.py --models shapes --before older.onnx
 
-A row is a model at a size: CPU milliseconds of one picture, one thread, the median over pictures
-that take turns. `file` is ONNX Runtime on the exported file, `network` on the same file cut
-where the network ends, at logits, deltas and aligned masks; `behind` is the share of the rest.
-`eager` is PyTorch, masks pasted. `before` is a file of the same checkpoint that an older version
-exported: its detections must be the same, one to one, within the limits of `verify`.
+A row is a model at a size: CPU milliseconds of one picture, one thread, the median; all take
+turns, picture by picture. `file` is ONNX Runtime on the exported file, `network` on the same
+file cut where the network ends, at logits, deltas and aligned masks; `behind` is the share of
+the rest. `eager` is PyTorch, masks pasted. `before` is a file of the same checkpoint that an
+older version exported: its detections must be the same, one to one, within the limits of
+`verify`.
 """
 
 from __future__ import annotations

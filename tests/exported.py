@@ -73,10 +73,7 @@ def checkpoint(folder: Path, config: ModelConfig, input_config: InputConfig) -> 
 def reference_evaluator(model):
     """`onnx.reference`, whose GatherElements goes through numpy.choose: 64 entries at most."""
     from onnx.reference import ReferenceEvaluator
-    from onnx.reference.op_run import OpRun
+    from onnx.reference.ops import op_gather_elements
 
-    class GatherElements(OpRun):
-        def _run(self, data, index, axis=0):
-            return (np.take_along_axis(data, index, axis),)
-
-    return ReferenceEvaluator(model, new_ops=[GatherElements])
+    op_gather_elements.gather_numpy = lambda x, axis, at: np.take_along_axis(x, at, axis)
+    return ReferenceEvaluator(model)

@@ -1,8 +1,8 @@
 """The exported detector: images in, a fixed number of detections per image out, in one graph.
 
-It is `model.detections` in shapes that do not depend on the data, as TensorRT needs them, or are
-cut to what the data holds where they may (`leading.py`). The model's own methods are called
-where they can be; three steps are written anew:
+It is `model.detections` in shapes that do not depend on the data, as TensorRT needs them; for
+other runtimes lists are cut to what the data holds (`leading.py`). The model's own methods are
+called where they can be; three steps are written anew:
 
     candidates  the windows whose best class scores best, then the best (window, class) pairs
                 of those: the same pairs in the same order as sorting all pairs
@@ -253,33 +253,44 @@ class DetectorGraph(nn.Module):
         """
         geometry, device = self.config.geometry, place.device
         kinds = list(itertools.product(range(geometry.num_levels), range(geometry.num_sizes)))
-        areas = self.window_tables(place)[1].flatten() ** 2  # (kinds,)
-        kind = place[..., 0] * geometry.num_sizes + place[..., 1]  # (N, F)
         numbers = torch.arange(len(kinds), device=device)
+        kind = place[..., 0] * geometry.num_sizes + place[..., 1]  # (N, F)
         mine = (kind[:, None] == numbers[:, None]) & found[:, None]  # (N, kinds, F)
-        row, there = first_places(mine.flatten(0, 1), self.num_detections)  # (N*kinds, B) twice
-        image = torch.arange(kind.shape[0], device=device)[:, None]  # (N, 1)
-        cells = torch.cat([image.expand_as(kind)[..., None], place[..., 2:]], dim=2)
-        index = at(cells, row.view(kind.shape[0], -1))  # (N, F, 3) -> (N, kinds*B, 3): n, y, x
-        # Where there are fewer, cell (0, 0) is computed, and nobody reads it
-        index = torch.where(there.view(kind.shape[0], -1, 1), index, 0)
-        index = index.view(kind.shape[0], len(kinds), -1, 3)  # (N, kinds, B, 3)
-        most = mine.sum(2).amax(0)  # (kinds,)
+        index = self.cells_by_kind(place, mine)  # (N, kinds, B, 3)
+        most = mine.sum(2).amax(0)  # (kinds,), of the image with most
         every = torch.arange(self.num_detections, device=device)
         masks, counts = [], []
         for number, (level, size_id) in enumerate(kinds):
             some = leading(every, most[number])  # (B_k,)
             chosen = index[:, number][:, some].flatten(0, 1)  # (N*B_k, 3)
             masks.append(self.bins_at(output, level, size_id, chosen).flatten())
-            counts.append(some[-1] + 1)
-        count = torch.stack(counts)  # (kinds,), B_k
-        total = kind.shape[0] * count * areas  # bins of each kind
-        before = (total * (numbers < numbers[:, None])).sum(1)  # of the kinds before it
+            counts.append(some[-1] + 1)  # B_k
+        # A detection's bins stand behind those of other kinds, of other images, and of other
+        # detections of its kind, as far as they come before
+        count, area = torch.stack(counts), self.window_tables(place)[1].flatten() ** 2
+        of_kind = kind.shape[0] * count * area  # (kinds,)
+        before = (of_kind * (numbers < numbers[:, None])).sum(1)  # (kinds,)
+        image = torch.arange(kind.shape[0], device=device)[:, None]  # (N, 1)
         position = torch.arange(kind.shape[1], device=device)
         same = kind[:, :, None] == kind[:, None]  # (N, F, F)
-        rank = (same & (position < position[:, None])).sum(2)  # (N, F), among its kind
-        first = before[kind] + (image * count[kind] + rank) * areas[kind]
+        rank = (same & (position < position[:, None])).sum(2)  # (N, F)
+        first = before[kind] + (image * count[kind] + rank) * area[kind]
         return torch.cat(masks), torch.where(found, first, 0)
+
+    def cells_by_kind(self, place: Tensor, mine: Tensor) -> Tensor:
+        """Where the windows of each kind stand: rows (n, y, x) of (N, kinds, B, 3).
+
+        Args:
+            place: (N, F, 4).
+            mine: (N, kinds, F), which of them are of a kind; B is the most of any.
+        """
+        num, num_kinds, _ = mine.shape
+        row, there = first_places(mine.flatten(0, 1), self.num_detections)  # (N*kinds, B) twice
+        image = torch.arange(num, device=place.device)[:, None].expand_as(place[..., 0])
+        cells = torch.cat([image[..., None], place[..., 2:]], dim=2)  # (N, F, 3)
+        chosen = at(cells, row.view(num, -1)).view(num, num_kinds, -1, 3)
+        # Where there are fewer, cell (0, 0) is computed, and nobody reads it
+        return torch.where(there.view(num, num_kinds, -1, 1), chosen, 0)
 
     def window_tables(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Tables (levels, A): lam, bins per side."""
