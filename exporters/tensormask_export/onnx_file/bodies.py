@@ -120,7 +120,7 @@ def Taps(cell, bins, extent, ratio, bin_stride, cell_stride):  # noqa: N802
 
 @script(DOMAIN, default_opset=op)
 def Read(flat, place):  # noqa: N802
-    """flat[place] for a flat tensor and any shape. Gather is slow: it copies blocks of memory."""
+    """flat[place] for places of any shape. Gather is slow: it copies blocks of memory."""
     last = op.Constant(value_ints=[-1])
     return op.Reshape(op.GatherElements(flat, op.Reshape(place, last)), op.Shape(place))
 
