@@ -106,7 +106,8 @@ def Taps(cell, bins, extent, ratio, bin_stride, cell_stride):  # noqa: N802
     upper = op.Unsqueeze(phase / (2 * ratio), last)  # (B, 1), the second of the two coarse bins
     share = op.Cast(phase % (2 * ratio), to=FLOAT32) / op.Cast(2 * ratio, to=FLOAT32)
     # Shares of the first bin, twice, and of the second; half of each for either cell
-    first_bin = op.Constant(value_floats=[1.0, 1.0, 0.0, 0.0])
+    # (not `value_floats`: onnxslim makes float64 of them)
+    first_bin = op.Cast(op.Constant(value_ints=[1, 1, 0, 0]), to=FLOAT32)
     shares = 0.5 * op.Abs(first_bin - op.Unsqueeze(share, last))  # (B, 4)
     bin = upper + op.Constant(value_ints=[-1, -1, 0, 0])  # noqa: A001 - (B, 4)
     here = op.Unsqueeze(ratio * cell + fine - number / 2, last)  # (K, B, 1)
@@ -114,7 +115,7 @@ def Taps(cell, bins, extent, ratio, bin_stride, cell_stride):  # noqa: N802
     bin_inside = op.Clip(bin, zero, op.Squeeze(bins) - 1)
     place_inside = op.Clip(place, zero, op.Squeeze(extent) - 1)
     inside = op.And(op.Equal(bin, bin_inside), op.Equal(place, place_inside))  # (K, B, 4)
-    weight = op.Where(inside, shares, op.Constant(value_float=0.0))
+    weight = shares * op.Cast(inside, to=FLOAT32)
     return bin_stride * bin_inside + cell_stride * place_inside, weight
 
 
