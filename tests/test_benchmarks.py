@@ -199,6 +199,23 @@ def test_the_runtimes_script_compares_what_is_here(benchmarks, small, tmp_path, 
         assert rows[form]["same"] or rows[form]["error"]
 
 
+def test_the_time_behind_the_network_is_that_of_the_file_without_it(
+    benchmarks, small, tmp_path, monkeypatch
+):
+    import behind as script
+
+    target, words = tmp_path / "behind.json", ["--models", small[0], "--before", small[1]]
+    words += ["--sizes", "32", "--repeats", "1", "--json", target]
+    assert run(monkeypatch, script, *words) == 0
+    (row,) = json.loads(target.read_text())["rows"]
+    assert row["same"] and row["detections"] == row["matched"] > 0
+    assert 0 < row["behind"] < 1 and row["file_cpu_ms"] > row["network_cpu_ms"] > 0
+    assert row["of_before"] > 0 and row["of_eager"] > 0
+    cut = script.network_of(script.read_onnx(small[1]))
+    inner = {node.op_type for node in cut.graph.node}
+    assert "Conv" in inner and not inner & {"TopK", *script.SWAPS}
+
+
 def test_a_file_that_a_runtime_refuses_is_a_row_with_the_reason(benchmarks, small, tmp_path):
     import runtimes as script
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from exported import NO_RTX, SMALL, needs_rtx
+from exported import NO_RTX, SMALL, needs_rtx, reference_evaluator
 from tolerances import OP_F32
 
 from tensormask_edu import reference
@@ -23,7 +23,6 @@ from tensormask_edu.detector.model import build_model
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
-from onnx.reference import ReferenceEvaluator
 from tensormask_export import cli, contract
 from tensormask_export.engine import build
 from tensormask_export.onnx_file import bodies, translations
@@ -77,7 +76,7 @@ def run_body(runtime: str, model, inputs: dict[str, np.ndarray]) -> np.ndarray:
     if runtime == "onnxruntime":
         return ort.InferenceSession(model.SerializeToString()).run(None, inputs)[0]
     if runtime == "onnx.reference":
-        return ReferenceEvaluator(model).run(None, inputs)[0]
+        return reference_evaluator(model).run(None, inputs)[0]
     return ParsedNetwork(model, "tensorrt_rtx").compute(inputs)["out"]
 
 
@@ -142,7 +141,7 @@ def test_helpers_of_the_bodies_have_no_attributes():
         for node in f.node
         if node.domain == contract.DOMAIN
     }
-    assert called == {"Hat", "HalfStep", "Taps"}
+    assert called == {"Hat", "Taps", "Read"}
     assert not any(protos[name].attribute for name in called)
 
 
@@ -222,15 +221,17 @@ def test_the_nodes_are_bare_and_carry_their_bodies(tiny):
     assert {(a["plugin_namespace"], a["plugin_version"]) for a in attributes} == {
         (b"tensormask_edu", b"1")
     }
-    assert report["nodes"] == {contract.SWAP_WINDOWS: 8, contract.NORM: 28}  # and no dense node
+    # no dense node; lists of candidates, pairs and places twice, and of each kind of window
+    nodes_by_name = {contract.LEADING: 12, contract.NORM: 28, contract.SWAP_WINDOWS: 8}
+    assert report["nodes"] == nodes_by_name
     size = f"{path.stat().st_size / 2**20:.1f} MiB"
-    words = "our nodes: 28 InstanceNormalization, 8 SwapAlign2NatWindows"
+    words = "our nodes: 12 Identity, 28 InstanceNormalization, 8 SwapAlign2NatWindows"
     assert report["summary"] == f"{size}, 7 outputs, {words}"
     standard = {opset.version for opset in proto.opset_import if not opset.domain}
     assert standard == {
         opset.version for f in proto.functions for opset in f.opset_import if not opset.domain
     }
-    helpers = {"InstanceNormalization", "HalfStep", "Taps"}
+    helpers = {"InstanceNormalization", "Identity", "Taps", "Read"}
     assert {f.name for f in proto.functions} == {*helpers, nodes[0].op_type}
 
 
@@ -322,7 +323,8 @@ def test_an_engine_builds_without_a_gpu(small, tmp_path, capsys):
     assert manifest["profile"]["images"]["max"] == [2, 3, 64, 64]
     assert manifest["ops"][contract.SWAP] == "function body, 4 nodes"
     assert report["layers"]["EINSUM"] == 4 * 4 and "PLUGIN_V3" not in report["layers"]
-    assert report["ops"][contract.NORM].startswith("built-in layer")
+    for name in (contract.NORM, contract.LEADING):
+        assert report["ops"][name].startswith("built-in layer")
     facts, (claim,) = report["facts"], report["claims"]
     assert facts["for"] == "8.6 12.0 (these and no others)" in report["summary"]
     assert facts["input sizes"] == "min 1x3x16x16, opt 1x3x32x32, max 2x3x64x64"
@@ -354,7 +356,7 @@ def test_an_engine_of_the_default_graph_builds_without_a_gpu(tiny, tmp_path):
     )
     assert (
         report.ops[contract.SWAP_WINDOWS] == "function body, 8 nodes"
-        and report.layers["TOPK"] == 4
+        and report.layers["TOPK"] == 5
     )
     assert report.targets["compute_capabilities"] == ["8.0", "8.6", "8.9", "12.0"]
     assert report.bytes > tiny[1].stat().st_size and not report.warnings

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from exported import SMALL, needs_rtx, outspoken
+from exported import NO_RTX, SMALL, needs_rtx, outspoken, reference_evaluator
 from tolerances import ACTIVATION
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -22,9 +22,9 @@ from tensormask_edu.weights.checkpoint import load_checkpoint
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
-from onnx.reference import ReferenceEvaluator
 from tensormask_export import cli, contract
 from tensormask_export.engine.build import build_engine
+from tensormask_export.onnx_file import graph as graph_module
 from tensormask_export.onnx_file.capture import traced
 from tensormask_export.onnx_file.graph import (
     Candidates,
@@ -34,15 +34,29 @@ from tensormask_export.onnx_file.graph import (
     pad_to_multiple,
     padding_colour,
 )
+from tensormask_export.onnx_file.leading import leading
 from tensormask_export.onnx_file.precision import fold_norms, in_precision
 from tensormask_export.onnx_file.read import expose, read_onnx
-from tensormask_export.onnx_file.write import computed, export_onnx, windows_metadata
+from tensormask_export.onnx_file.write import (
+    add_bodies,
+    computed,
+    export_onnx,
+    windows_metadata,
+)
 from tensormask_export.runtimes import detections
+from tensormask_export.runtimes.parsed import ParsedNetwork
 from tensormask_export.shapes import Profile
 from tensormask_export.verify.report import verify
 
 SIZES = [(37, 61), (40, 64)]  # of two pictures of one batch; the second fills it
 OUTPUT_SIZES = [(55, 44), (40, 64)]
+
+
+@pytest.fixture(params=["cut", "whole"])
+def lists(request, monkeypatch):
+    """What `leading` returns: what its count says, or, as TensorRT's Identity, everything."""
+    if request.param == "whole":
+        monkeypatch.setattr(graph_module, "leading", lambda x, count: x)
 
 
 def metadata(graph: DetectorGraph) -> dict:
@@ -71,7 +85,7 @@ VARIANTS = {
 
 @pytest.mark.parametrize("case", VARIANTS)
 @torch.no_grad()
-def test_detections_are_those_of_the_model(case):
+def test_detections_are_those_of_the_model(case, lists):
     config, arguments = VARIANTS[case]
     model = outspoken(build_model(config)).eval()
     graph = DetectorGraph(model, **arguments).eval()
@@ -106,7 +120,7 @@ def test_what_pads_a_picture_is_zero_once_normalised(bgr):
 
 
 @torch.no_grad()
-def test_beyond_the_count_everything_is_zero():
+def test_beyond_the_count_everything_is_zero(lists):
     graph = DetectorGraph(
         outspoken(build_model(replace(SMALL, score_threshold=0.1))).eval()
     ).eval()
@@ -120,7 +134,7 @@ def test_beyond_the_count_everything_is_zero():
 
 
 @torch.no_grad()
-def test_without_a_detection_the_outputs_are_empty():
+def test_without_a_detection_the_outputs_are_empty(lists):
     graph = DetectorGraph(build_model(replace(SMALL, score_threshold=0.9)).eval()).eval()
     outputs = graph(torch.rand(1, 3, 16, 16))
     assert not any(outputs[name].any() for name in contract.OUTPUTS if name != "nms_converged")
@@ -136,11 +150,11 @@ NUM_CLASSES = 3
 class BestPairs(torch.nn.Module):
     """The candidates alone: logits of two levels -> scores, position among all pairs."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, threshold: float = 0.0) -> None:
         super().__init__()
-        model = build_model(replace(SMALL, class_names=("a", "b", "c"))).eval()
+        config = replace(SMALL, class_names=("a", "b", "c"), score_threshold=threshold)
         # In a list: its weights are no part of this
-        self.unlisted = [DetectorGraph(model, candidates=count)]
+        self.unlisted = [DetectorGraph(build_model(config).eval(), candidates=count)]
 
     def forward(self, fine, coarse):
         (graph,) = self.unlisted
@@ -150,29 +164,59 @@ class BestPairs(torch.nn.Module):
         return found.scores, found.window * NUM_CLASSES + found.labels
 
 
-def check_best_pairs(count, logits, scores, pairs):
+def check_best_pairs(count, logits, scores, pairs, threshold=0.0):
     flat = per_window(logits, 2).sigmoid().flatten(1)
     expected, order = flat.sort(dim=1, descending=True, stable=True)
-    taken = min(count, flat.shape[1])
-    assert scores.shape == (2, count) and not scores[:, taken:].any()
-    torch.testing.assert_close(scores[:, :taken], expected[:, :taken], rtol=0, atol=1e-6)
-    assert torch.equal(pairs[:, :taken], order[:, :taken])
+    above = (expected > threshold).sum(1).clamp(max=count)  # (2,)
+    assert scores.shape == pairs.shape == (2, max(int(above.max()), 1))
+    for number, taken in enumerate(above.tolist()):
+        torch.testing.assert_close(
+            scores[number, :taken], expected[number, :taken], rtol=0, atol=1e-6
+        )
+        assert torch.equal(pairs[number, :taken], order[number, :taken])
+        assert not (scores[number, taken:] > threshold).any()
 
 
+@pytest.mark.parametrize("threshold", [0.0, 0.6, 0.999])
 @pytest.mark.parametrize("count", [1, 10, 60, 2000])
-def test_candidates_are_the_first_of_all_pairs_sorted(count):
+def test_candidates_are_the_first_of_all_pairs_sorted(count, threshold):
     logits = [torch.randn(2, 2 * NUM_CLASSES, *size) for size in GRIDS]
-    check_best_pairs(count, logits, *BestPairs(count)(*logits))
+    logits[0][0] -= 1  # fewer in the first image
+    check_best_pairs(count, logits, *BestPairs(count, threshold)(*logits), threshold)
 
 
-def test_in_onnx_they_are_so_even_where_scores_are_equal():
+@pytest.mark.parametrize("threshold", [0.0, 0.6, 0.999])
+def test_in_onnx_they_are_so_even_where_scores_are_equal(threshold):
     """Unlike torch.topk, ONNX's TopK takes the lower index first among equals."""
     logits = [torch.randint(-3, 4, (2, 2 * NUM_CLASSES, *size)).float() for size in GRIDS]
     names = ["fine", "coarse"]
-    file = traced(BestPairs(60), tuple(logits), names, ["scores", "pairs"])
+    file = traced(BestPairs(60, threshold), tuple(logits), names, ["scores", "pairs"])
+    add_bodies(file)
     session = ort.InferenceSession(file.SerializeToString())
     found = session.run(None, {name: t.numpy() for name, t in zip(names, logits, strict=True)})
-    check_best_pairs(60, logits, *map(torch.from_numpy, found))
+    check_best_pairs(60, logits, *map(torch.from_numpy, found), threshold)
+
+
+class Leading(torch.nn.Module):
+    """The op alone, on a list of eight."""
+
+    def forward(self, count):
+        return leading(torch.arange(8), count)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 8, 9])
+def test_a_list_is_cut_in_onnx_and_whole_in_tensorrt(count):
+    given = torch.tensor(count)
+    file = traced(Leading(), (given,), ["count"], ["list"], {"list": ("length",)})
+    add_bodies(file)
+    inputs = {"count": given.numpy()}
+    expected = list(range(min(max(count, 1), 8)))
+    assert leading(torch.arange(8), given).tolist() == expected
+    assert reference_evaluator(file).run(None, inputs)[0].tolist() == expected
+    session = ort.InferenceSession(file.SerializeToString())
+    assert session.run(None, inputs)[0].tolist() == expected
+    if not NO_RTX:
+        assert ParsedNetwork(file).compute(inputs)["list"].tolist() == list(range(8))
 
 
 def suppressed(box, labels, threshold, iterations):
@@ -218,7 +262,7 @@ def test_boxes_of_different_classes_never_meet_even_at_negative_coordinates():
     assert inference.suppress(box, torch.tensor([0.9, 0.8]), labels, 0.5).tolist() == [0, 1]
 
 
-def test_the_first_places_come_in_order():
+def test_the_first_places_come_in_order(lists):
     keep = torch.tensor([[0, 1, 1, 0, 1, 1], [0, 0, 0, 0, 0, 1]]).bool()
     index, found = first_places(keep, 3)
     assert index[0].tolist() == [1, 2, 4] and found.tolist() == [
@@ -226,6 +270,72 @@ def test_the_first_places_come_in_order():
         [True, False, False],
     ]
     assert index[1, 0] == 5
+
+
+def test_as_many_first_places_as_the_fullest_row_has():
+    keep = torch.tensor([[0, 1, 0, 1], [0, 0, 0, 0]]).bool()
+    index, found = first_places(keep, 3)
+    assert index[0].tolist() == [1, 3] and found.tolist() == [[True, True], [False, False]]
+    index, found = first_places(keep[1:], 3)
+    assert index.shape == (1, 1) and not found.any()
+
+
+# --- masks of given windows -------------------------------------------------------------------
+
+HEADS = {
+    "bipyramid": (SMALL, {}),
+    "dense": (SMALL, {"masks": "dense"}),
+    "no bipyramid": (replace(SMALL, bipyramid=False), {}),
+    "windows larger than the picture": (replace(SMALL, strides_px=(4, 8, 16, 32)), {}),
+}
+# Which windows are kept, as a range of levels and sizes
+KEPT = {
+    "any": (slice(None), slice(None)),
+    "one level": (slice(1, 2), slice(None)),
+    "one kind": (slice(0, 1), slice(1, 2)),
+}
+
+
+def on_canvas(geometry, natural, place, rows, columns):
+    """One window's mask (P, Q), bin by bin: zero outside of it."""
+    level, size_id, y, x = place
+    lam, side = geometry.lams[level], geometry.side_bins(level, size_id)
+    mask = natural[level][size_id][:, :, y, x].sigmoid()
+    canvas = torch.zeros(rows, columns)
+    for p, q in np.ndindex(side, side):
+        i, j = lam * y - side // 2 + p + 1, lam * x - side // 2 + q + 1
+        if 0 <= i < rows and 0 <= j < columns:
+            canvas[i, j] = mask[p, q]
+    return canvas
+
+
+@pytest.mark.parametrize("kept", KEPT)
+@pytest.mark.parametrize("head", HEADS)
+@torch.no_grad()
+def test_each_mask_is_that_of_its_window(head, kept, lists):
+    """Random windows, as many in one picture as there is room for, and two in the other."""
+    config, arguments = HEADS[head]
+    model, (levels, sizes) = outspoken(build_model(config)).eval(), KEPT[kept]
+    graph, geometry = DetectorGraph(model, **arguments).eval(), config.geometry
+    output = model.network(torch.randn(2, 3, 32, 64))
+    windows = geometry.windows([m.shape[2:] for m in output.logits])
+    every = torch.stack([windows.level, windows.size_id, windows.y, windows.x], dim=1)
+    mine = torch.isin(windows.level, torch.arange(geometry.num_levels)[levels])
+    mine &= torch.isin(windows.size_id, torch.arange(geometry.num_sizes)[sizes])
+    counts = (graph.num_detections, 2)
+    place, found = torch.zeros(2, counts[0], 4, dtype=torch.int64), torch.zeros(2, counts[0])
+    for number, count in enumerate(counts):
+        some = mine.nonzero().squeeze(1)
+        place[number, :count] = every[some[torch.randint(len(some), (count,))]]
+        found[number, :count] = 1
+    canvases = graph.canvas(output, place, found.bool())
+    natural = model.network.natural(output)
+    for number, count in enumerate(counts):
+        of_image = [[m[number] for m in masks] for masks in natural]
+        for mask, where in zip(canvases[number, :count], place[number, :count], strict=True):
+            expected = on_canvas(geometry, of_image, where.tolist(), *mask.shape)
+            torch.testing.assert_close(mask, expected, rtol=0, atol=ACTIVATION)
+        assert not canvases[number, count:].any()
 
 
 # --- half precision ---------------------------------------------------------------------------
@@ -344,7 +454,7 @@ def test_onnx_reference_computes_the_same_file(small):
     proto = expose(read_onnx(small[1]), ["logits_1"])
     names = [output.name for output in proto.graph.output]
     expected = ort.InferenceSession(proto.SerializeToString()).run(names, {"images": images})
-    found = ReferenceEvaluator(proto).run(names, {"images": images})
+    found = reference_evaluator(proto).run(names, {"images": images})
     assert expected[names.index("count")].min() > 0
     for name, a, b in zip(names, expected, found, strict=True):
         assert a.dtype == b.dtype and a.shape == b.shape, name
@@ -361,8 +471,9 @@ def test_the_dense_swap_is_in_the_file_only_where_it_was_asked_for(tiny, small):
             if node.domain == contract.DOMAIN
         }
 
-    assert nodes(tiny[1]) == {contract.SWAP_WINDOWS, contract.NORM}
-    assert nodes(small[1]) == {contract.SWAP, contract.NORM}
+    other = {contract.NORM, contract.LEADING}
+    assert nodes(tiny[1]) == {contract.SWAP_WINDOWS, *other}
+    assert nodes(small[1]) == {contract.SWAP, *other}
 
 
 @pytest.mark.parametrize("output_size", [(24, 32), (50, 41)])

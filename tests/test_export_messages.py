@@ -53,7 +53,7 @@ NOT_COMPUTED: list[tuple[str, Callable[..., object], object, list[np.ndarray]]] 
     ("operation", parsed._reduce, Fake(op=named("NORM")), [A]),
     ("operation", parsed._fill, Fake(operation=named("RANDOM")), []),
     ("grouped convolution", parsed._convolution, Fake(num_groups=2), [A]),
-    ("gather", parsed._gather, Fake(mode=named("ELEMENT"), num_elementwise_dims=0), [A, A]),
+    ("gather", parsed._gather, Fake(mode=named("ND"), num_elementwise_dims=1), [A, A]),
     ("matrix product", parsed._matrix_multiply, Fake(op0=SAME, op1=named("NONE")), [A, A]),
     ("grouped normalisation", parsed._normalization, Fake(num_groups=2), [A, A, A]),
     ("pooling", parsed._pooling, typed("AVERAGE"), [A]),

@@ -19,6 +19,7 @@ IR_VERSION = 9  # of the file format: the oldest that opset 20 needs; ONNX Runti
 SWAP = "SwapAlign2Nat"
 SWAP_WINDOWS = "SwapAlign2NatWindows"
 NORM = "InstanceNormalization"  # a standard name in our domain: `bodies.InstanceNormalization`
+LEADING = "Identity"  # another: `onnx_file/leading.py` says why
 LAM = "lam"
 PAD_VALUE = "pad_value"
 

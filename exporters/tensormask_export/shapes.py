@@ -1,6 +1,6 @@
 """Arrays and their shapes: as text, as what an engine accepts.
 
-next: onnx_file/graph.py
+next: onnx_file/leading.py
 """
 
 from __future__ import annotations

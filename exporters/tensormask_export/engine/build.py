@@ -336,8 +336,9 @@ def _how_ops_run(ops: Counter[str], layers: dict[str, int], plugin: Plugin) -> d
     how = dict.fromkeys(ops, "function body")
     if plugin.kind != "none":
         how |= dict.fromkeys(OPS, f"{plugin.kind} plugin")
-    if layers.get("NORMALIZATION", 0) >= ops[contract.NORM]:
-        how[contract.NORM] = "built-in layer"
+    for name, layer in (contract.NORM, "NORMALIZATION"), (contract.LEADING, "IDENTITY"):
+        if layers.get(layer, 0) >= ops[name]:
+            how[name] = "built-in layer"
     return {name: f"{how[name]}, {count} nodes" for name, count in sorted(ops.items())}
 
 

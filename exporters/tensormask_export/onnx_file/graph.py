@@ -1,7 +1,8 @@
 """The exported detector: images in, a fixed number of detections per image out, in one graph.
 
-It is `model.detections` in shapes that do not depend on the data, as TensorRT needs them. The
-model's own methods are called where they can be; three steps are written anew:
+It is `model.detections` in shapes that do not depend on the data, as TensorRT needs them; for
+other runtimes lists are cut to what the data holds (`leading.py`). The model's own methods are
+called where they can be; three steps are written anew:
 
     candidates  the windows whose best class scores best, then the best (window, class) pairs
                 of those: the same pairs in the same order as sorting all pairs
@@ -13,7 +14,8 @@ model's own methods are called where they can be; three steps are written anew:
 
 What stays outside is small, and depends on the picture's size in the file: clip, scale, paste
 (`detections.py`). Letters of the shapes: N images, M windows, K classes, A window sizes,
-C candidates, D places for detections, P x Q bins of a canvas.
+P x Q bins of a canvas, D places for detections. Two lengths are cut to those of the image that
+has most: C candidates, F detections. In TensorRT they are `topk_candidates` and D.
 
 next: onnx_file/precision.py
 """
@@ -37,6 +39,7 @@ from tensormask_edu.geometry import Windows, round_up
 from tensormask_edu.ops import swap_align2nat, swap_align2nat_windows
 
 from .. import contract
+from .leading import leading
 
 MaskMode = Literal["windows", "dense"]
 MASK_MODES: tuple[MaskMode, ...] = ("windows", "dense")
@@ -151,36 +154,45 @@ class DetectorGraph(nn.Module):
         windows = self.config.geometry.windows(grid_sizes, output.logits[0].device)
         candidates = self.candidates(output, windows)
         keep, converged = self.suppress(candidates)  # (N, C), (N,)
-        first, found = first_places(keep, self.num_detections)  # (N, D) twice
-        # (N, D, 4), then three times (N, D)
+        first, found = first_places(keep, self.num_detections)  # (N, F) twice
+        # (N, F, 4), then three times (N, F)
         box, scores, labels, window = (at(field, first) for field in candidates)
         cells = torch.stack([windows.level, windows.size_id, windows.y, windows.x], dim=1)
-        place = torch.where(found[..., None], cells[window], 0)  # (M, 4) -> (N, D, 4)
-        return {
+        place = torch.where(found[..., None], cells[window], 0)  # (M, 4) -> (N, F, 4)
+        found_by_name = {
             contract.BOXES: torch.where(found[..., None], box, 0.0),
             contract.SCORES: torch.where(found, scores, 0.0),
             contract.LABELS: torch.where(found, labels, 0),
             contract.WINDOWS_OUT: place,
             contract.MASKS_OUT: self.canvas(output, place, found),
+        }
+        return {
+            **{name: filled_up(v, self.num_detections) for name, v in found_by_name.items()},
             contract.COUNT: found.sum(1),
             contract.CONVERGED: converged,
         }
 
     def candidates(self, output: NetworkOutput, windows: Windows) -> Candidates:
-        """The C best (window, class) pairs of each image, as `inference.keep` orders them."""
-        num_sizes, count = self.config.geometry.num_sizes, self.config.topk_candidates
+        """The best (window, class) pairs of each image, as `inference.keep` orders them.
+
+        They are all that any image has above the score threshold, but at most
+        `topk_candidates`.
+        """
+        num_sizes = self.config.geometry.num_sizes
         logits = per_window(output.logits, num_sizes).float()  # (N, M, K)
         deltas = per_window(output.deltas, num_sizes).float()  # (N, M, 4)
         num_windows, num_classes = logits.shape[1:]
         # The C best pairs belong to the C windows with the best best class. Zeros behind the
         # last window make sure that there are C; ascending order breaks ties among pairs as the
         # order of all pairs would.
-        best = nn.functional.pad(logits.amax(dim=2).sigmoid(), (0, count))  # (N, M + C)
-        window = best.topk(count).indices.sort(dim=1).values  # (N, C)
+        best = logits.amax(dim=2).sigmoid()  # (N, M)
+        best = nn.functional.pad(best, (0, self.config.topk_candidates))
+        window = best.topk(self.most_above(best)).indices.sort(dim=1).values  # (N, C)
         present = window < num_windows
         window = window.clamp(max=num_windows - 1)
         pairs = torch.where(present[..., None], at(logits, window).sigmoid(), 0.0)  # (N, C, K)
-        scores, pair = pairs.flatten(1).topk(count)  # (N, C*K) -> (N, C)
+        pairs = pairs.flatten(1)  # (N, C*K)
+        scores, pair = pairs.topk(self.most_above(pairs))  # (N, C)
         row = pair // num_classes
         # pair % num_classes, from the division that is done already
         labels, window = pair - row * num_classes, at(window, row)
@@ -189,7 +201,16 @@ class DetectorGraph(nn.Module):
             at(deltas, window).flatten(0, 1),
             self.config.box_weights,
         )
-        return Candidates(box.unflatten(0, (-1, count)), scores, labels, window)
+        return Candidates(box.view(*scores.shape, 4), scores, labels, window)
+
+    def most_above(self, scores: Tensor) -> int:
+        """How many of the scores (N, ...) of the fullest image are above the threshold.
+
+        From 1 to `topk_candidates`; in TensorRT that many.
+        """
+        most = (scores > self.config.score_threshold).sum(1).max()
+        every = torch.arange(self.config.topk_candidates, device=scores.device)
+        return leading(every, most).shape[0]
 
     def suppress(self, candidates: Candidates) -> tuple[Tensor, Tensor]:
         """Greedy NMS per class: keep (N, C), and whether the iteration came to rest (N,).
@@ -208,45 +229,77 @@ class DetectorGraph(nn.Module):
         return keep[:, 0] > 0, (keep == before).all(dim=2)[:, 0]
 
     def canvas(self, output: NetworkOutput, place: Tensor, found: Tensor) -> Tensor:
-        """Mask probabilities (N, D, P, Q) of the windows at `place` (N, D, 4).
-
-        Every level and size computes D masks per image, because that is the one number known
-        beforehand; each detection then reads its own.
-        """
-        level, size_id, y, x = place.unbind(2)  # (N, D) each
-        number = torch.arange(y.numel(), device=y.device).view_as(y)
-        image = number // self.num_detections
-        lam, side, offset = (values[level, size_id] for values in self.window_tables(y))
-        lams, sides = self.config.geometry.lams, self.config.geometry.sides_bins
-        bins = []
-        for each_level, each_size in itertools.product(range(len(lams)), range(len(sides))):
-            mine = (level == each_level) & (size_id == each_size)
-            # Detections of other windows compute cell (0, 0), and nobody reads it
-            cells = [image, torch.where(mine, y, 0), torch.where(mine, x, 0)]
-            index = torch.stack(cells, dim=2).flatten(0, 1)  # (N*D, 3)
-            masks = self.bins_at(output, each_level, each_size, index)  # (N*D, side, side)
-            bins.append(masks.flatten())
+        """Mask probabilities (N, F, P, Q) of the windows at `place` (N, F, 4)."""
+        bins, first = self.bins(output, place, found)
         rows, columns = (cells + contract.CANVAS_BORDER for cells in output.logits[0].shape[2:])
-        p, inside_p = bins_on_canvas(lam * y, side, rows)  # (N, D, P) twice
-        q, inside_q = bins_on_canvas(lam * x, side, columns)  # (N, D, Q) twice
-        # Where bin (0, 0) of each detection stands in `torch.cat(bins)`: behind the levels and
-        # sizes before its own, each with N*D masks, and behind the detections before it
-        first = y.numel() * offset + number * side * side
-        row_starts = first[..., None] + side[..., None] * p  # (N, D, P)
-        flat = row_starts[..., None] + q[:, :, None]  # (N, D, P, Q)
+        level, size_id, y, x = place.unbind(2)  # (N, F) each
+        lam, side = (values[level, size_id] for values in self.window_tables(y))
+        p, inside_p = bins_on_canvas(lam * y, side, rows)  # (N, F, P) twice
+        q, inside_q = bins_on_canvas(lam * x, side, columns)  # (N, F, Q) twice
+        row_starts = first[..., None] + side[..., None] * p  # (N, F, P)
+        flat = row_starts[..., None] + q[:, :, None]  # (N, F, P, Q)
         inside = (inside_p & found[..., None])[..., None] & inside_q[:, :, None]
-        return torch.where(inside, torch.cat(bins)[flat].float().sigmoid(), 0.0)
+        # gather, not bins[flat]: ONNX Runtime reads single numbers ten times as fast by it
+        read = bins.gather(0, flat.flatten()).view(flat.shape)
+        return torch.where(inside, read.float().sigmoid(), 0.0)
 
-    def window_tables(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Tables (levels, A): lam, bins per side, bins of one mask of every kind before it."""
+    def bins(
+        self, output: NetworkOutput, place: Tensor, found: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The mask logits of all detections in one row, and where each one's begin, (N, F).
+
+        Windows of one kind, level and size, are computed together: as many of every image as
+        the one with most has, in TensorRT D.
+        """
+        geometry, device = self.config.geometry, place.device
+        kinds = list(itertools.product(range(geometry.num_levels), range(geometry.num_sizes)))
+        numbers = torch.arange(len(kinds), device=device)
+        kind = place[..., 0] * geometry.num_sizes + place[..., 1]  # (N, F)
+        mine = (kind[:, None] == numbers[:, None]) & found[:, None]  # (N, kinds, F)
+        index = self.cells_by_kind(place, mine)  # (N, kinds, B, 3)
+        most = mine.sum(2).amax(0)  # (kinds,), of the image with most
+        every = torch.arange(self.num_detections, device=device)
+        masks, counts = [], []
+        for number, (level, size_id) in enumerate(kinds):
+            some = leading(every, most[number])  # (B_k,)
+            chosen = index[:, number][:, some].flatten(0, 1)  # (N*B_k, 3)
+            masks.append(self.bins_at(output, level, size_id, chosen).flatten())
+            counts.append(some[-1] + 1)  # B_k
+        # A detection's bins stand behind those of other kinds, of other images, and of other
+        # detections of its kind, as far as they come before
+        count, area = torch.stack(counts), self.window_tables(place)[1].flatten() ** 2
+        of_kind = kind.shape[0] * count * area  # (kinds,)
+        before = (of_kind * (numbers < numbers[:, None])).sum(1)  # (kinds,)
+        image = torch.arange(kind.shape[0], device=device)[:, None]  # (N, 1)
+        position = torch.arange(kind.shape[1], device=device)
+        same = kind[:, :, None] == kind[:, None]  # (N, F, F)
+        rank = (same & (position < position[:, None])).sum(2)  # (N, F)
+        first = before[kind] + (image * count[kind] + rank) * area[kind]
+        return torch.cat(masks), torch.where(found, first, 0)
+
+    def cells_by_kind(self, place: Tensor, mine: Tensor) -> Tensor:
+        """Where the windows of each kind stand: rows (n, y, x) of (N, kinds, B, 3).
+
+        Args:
+            place: (N, F, 4).
+            mine: (N, kinds, F), which of them are of a kind; B is the most of any.
+        """
+        num, num_kinds, _ = mine.shape
+        row, there = first_places(mine.flatten(0, 1), self.num_detections)  # (N*kinds, B) twice
+        image = torch.arange(num, device=place.device)[:, None].expand_as(place[..., 0])
+        cells = torch.cat([image[..., None], place[..., 2:]], dim=2)  # (N, F, 3)
+        chosen = at(cells, row.view(num, -1)).view(num, num_kinds, -1, 3)
+        # Where there are fewer, cell (0, 0) is computed, and nobody reads it
+        return torch.where(there.view(num, num_kinds, -1, 1), chosen, 0)
+
+    def window_tables(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Tables (levels, A): lam, bins per side."""
         geometry = self.config.geometry
         levels, sizes = range(geometry.num_levels), range(geometry.num_sizes)
         rows = [[geometry.side_bins(level, size) for size in sizes] for level in levels]
-        side = torch.tensor(rows)  # (levels, A)
-        lam = torch.tensor(geometry.lams)[:, None].expand_as(side)
-        area = (side * side).flatten()
-        before = (area.cumsum(0) - area).view_as(side)
-        return lam.to(like.device), side.to(like.device), before.to(like.device)
+        side = torch.tensor(rows, device=like.device)  # (levels, A)
+        lam = torch.tensor(geometry.lams, device=like.device)[:, None].expand_as(side)
+        return lam, side
 
     def bins_at(self, output: NetworkOutput, level: int, size_id: int, index: Tensor) -> Tensor:
         """Mask logits (B, side, side) of windows of one kind at `index` (B, 3): n, y, x."""
@@ -285,7 +338,7 @@ def overlaps(box: Tensor, labels: Tensor, threshold: float) -> Tensor:
     shared = shared_length(x0, x1) * shared_length(y0, y1)  # (N, C, C)
     iou = shared / (area[:, :, None] + area[:, None] - shared)
     same_class = labels[:, :, None] == labels[:, None]
-    order = torch.arange(box.shape[1], device=box.device)
+    order = torch.arange(box.shape[1], device=box.device, dtype=torch.int32)
     return (iou > threshold) & same_class & (order[:, None] < order)
 
 
@@ -295,20 +348,30 @@ def shared_length(low: Tensor, high: Tensor) -> Tensor:
     return (end - torch.maximum(low[:, :, None], low[:, None])).clamp(min=0)
 
 
-def first_places(keep: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The first `count` true places of each row of (N, C): index, exists, both (N, count)."""
-    length = keep.shape[1]
-    rank = length - torch.arange(length, device=keep.device)  # (C,), all different: no ties
-    best, index = torch.where(keep, rank, 0).float().topk(count)
+def first_places(flags: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    """The first true places of each row of (R, C): index, exists, both (R, B).
+
+    B is their number in the fullest row, from 1 to `limit`; in TensorRT it is `limit`.
+    """
+    length = flags.shape[1]
+    rank = length - torch.arange(length, device=flags.device)  # (C,), all different: no ties
+    most = leading(torch.arange(limit, device=flags.device), flags.sum(1).max())
+    best, index = torch.where(flags, rank, 0).float().topk(most.shape[0])
     return index, best > 0
 
 
+def filled_up(values: Tensor, count: int) -> Tensor:
+    """(N, B, ...) -> (N, count, ...), zeros behind."""
+    other_axes = [0, 0] * (values.dim() - 2)
+    return nn.functional.pad(values, [*other_axes, 0, count - values.shape[1]])
+
+
 def bins_on_canvas(centre: Tensor, side: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """For each window and canvas row: its bin, whether it has one there, both (N, D, length).
+    """For each window and canvas row: its bin, whether it has one there, both (N, F, length).
 
     Args:
-        centre: (N, D), the window's centre in bins from the picture's corner.
-        side: (N, D), its bins per side.
+        centre: (N, F), the window's centre in bins from the picture's corner.
+        side: (N, F), its bins per side.
     """
     # The canvas begins one bin before the picture: half of `CANVAS_BORDER`
     bins = torch.arange(length, device=centre.device) - 1 + (side // 2 - centre)[..., None]

@@ -54,6 +54,12 @@ def swap_windows_node(
     return _free(node, x, 3)
 
 
+@parse_args("v", "v")
+def leading_node(graph: Any, x: Value, count: Value) -> Value:
+    """`leading.leading`: (L,), () -> (B,)."""
+    return _free(graph.op(_ours(contract.LEADING), x, count), x, 1)
+
+
 def _attributes(lam: int, pad_value: float) -> dict[str, Any]:
     """A suffix tells the exporter each attribute's kind: integer, float, string."""
     plugin = {f"{key}_s": value for key, value in contract.PLUGIN_ATTRIBUTES.items()}
@@ -130,6 +136,7 @@ def _constant(graph: Any, value: torch.Tensor) -> Value:
 TRANSLATIONS: dict[str, Callable[..., Value]] = {
     "tensormask_edu::swap_align2nat": swap_node,
     "tensormask_edu::swap_align2nat_windows": swap_windows_node,
+    "tensormask_edu::leading": leading_node,
     "aten::group_norm": group_norm,
     "aten::unflatten": unflatten,
 }

@@ -77,7 +77,7 @@ def _register(onnx_op: Any, kinds: Any) -> tuple[Any, Any]:
         attrs=attributes,
     )
     def swap_windows(x: Any, index: Any, lam: int, pad_value: float, **_: str) -> Any:
-        # most rows repeat a window: the places that hold no detection all ask for the first
+        # rows may repeat a window: kept for two classes, or the first, where a batch has fewer
         different, row = np.unique(index, axis=0, return_inverse=True)
         shape = (len(different), lam * x.shape[1], lam * x.shape[2])
         if not _short(shape):
