@@ -7,7 +7,6 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -68,12 +67,3 @@ def checkpoint(folder: Path, config: ModelConfig, input_config: InputConfig) -> 
     torch.manual_seed(0)
     save_checkpoint(folder / "checkpoint", outspoken(build_model(config)), input_config)
     return folder / "checkpoint"
-
-
-def reference_evaluator(model):
-    """`onnx.reference`, whose GatherElements goes through numpy.choose: 64 entries at most."""
-    from onnx.reference import ReferenceEvaluator
-    from onnx.reference.ops import op_gather_elements
-
-    op_gather_elements.gather_numpy = lambda x, axis, at: np.take_along_axis(x, at, axis)
-    return ReferenceEvaluator(model)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from exported import NO_RTX, SMALL, needs_rtx, reference_evaluator
+from exported import NO_RTX, SMALL, needs_rtx
 from tolerances import OP_F32
 
 from tensormask_edu import reference
@@ -23,6 +23,7 @@ from tensormask_edu.detector.model import build_model
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
+from onnx.reference import ReferenceEvaluator
 from tensormask_export import cli, contract
 from tensormask_export.engine import build
 from tensormask_export.onnx_file import bodies, translations
@@ -76,7 +77,7 @@ def run_body(runtime: str, model, inputs: dict[str, np.ndarray]) -> np.ndarray:
     if runtime == "onnxruntime":
         return ort.InferenceSession(model.SerializeToString()).run(None, inputs)[0]
     if runtime == "onnx.reference":
-        return reference_evaluator(model).run(None, inputs)[0]
+        return ReferenceEvaluator(model).run(None, inputs)[0]
     return ParsedNetwork(model, "tensorrt_rtx").compute(inputs)["out"]
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from exported import NO_RTX, SMALL, needs_rtx, outspoken, reference_evaluator
+from exported import NO_RTX, SMALL, needs_rtx, outspoken
 from tolerances import ACTIVATION
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -22,6 +22,7 @@ from tensormask_edu.weights.checkpoint import load_checkpoint
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
+from onnx.reference import ReferenceEvaluator
 from tensormask_export import cli, contract
 from tensormask_export.engine.build import build_engine
 from tensormask_export.onnx_file import graph as graph_module
@@ -212,7 +213,7 @@ def test_a_list_is_cut_in_onnx_and_whole_in_tensorrt(count):
     inputs = {"count": given.numpy()}
     expected = list(range(min(max(count, 1), 8)))
     assert leading(torch.arange(8), given).tolist() == expected
-    assert reference_evaluator(file).run(None, inputs)[0].tolist() == expected
+    assert ReferenceEvaluator(file).run(None, inputs)[0].tolist() == expected
     session = ort.InferenceSession(file.SerializeToString())
     assert session.run(None, inputs)[0].tolist() == expected
     if not NO_RTX:
@@ -454,7 +455,7 @@ def test_onnx_reference_computes_the_same_file(small):
     proto = expose(read_onnx(small[1]), ["logits_1"])
     names = [output.name for output in proto.graph.output]
     expected = ort.InferenceSession(proto.SerializeToString()).run(names, {"images": images})
-    found = reference_evaluator(proto).run(names, {"images": images})
+    found = ReferenceEvaluator(proto).run(names, {"images": images})
     assert expected[names.index("count")].min() > 0
     for name, a, b in zip(names, expected, found, strict=True):
         assert a.dtype == b.dtype and a.shape == b.shape, name

@@ -120,13 +120,6 @@ def Taps(cell, bins, extent, ratio, bin_stride, cell_stride):  # noqa: N802
 
 
 @script(DOMAIN, default_opset=op)
-def Read(flat, place):  # noqa: N802
-    """flat[place] for places of any shape. Gather is slow: it copies blocks of memory."""
-    last = op.Constant(value_ints=[-1])
-    return op.Reshape(op.GatherElements(flat, op.Reshape(place, last)), op.Shape(place))
-
-
-@script(DOMAIN, default_opset=op)
 def SwapAlign2NatWindows(x, index, lam: int, pad_value: float):  # noqa: N802
     """The same numbers for K windows: sixteen reads per bin, no products with hat matrices.
 
@@ -162,8 +155,12 @@ def SwapAlign2NatWindows(x, index, lam: int, pad_value: float):  # noqa: N802
     row_0, row_1, row_2, row_3 = op.Split(row, num_outputs=4, axis=2)  # (K, lam*V, 1, 1) each
     weight_0, weight_1, weight_2, weight_3 = op.Split(row_weight, num_outputs=4, axis=2)
     flat = op.Reshape(x, last)  # all of it in one axis
-    upper = weight_0 * Read(flat, row_0 + column) + weight_1 * Read(flat, row_1 + column)
-    lower = weight_2 * Read(flat, row_2 + column) + weight_3 * Read(flat, row_3 + column)
+    upper = weight_0 * op.Gather(flat, row_0 + column) + weight_1 * op.Gather(
+        flat, row_1 + column
+    )
+    lower = weight_2 * op.Gather(flat, row_2 + column) + weight_3 * op.Gather(
+        flat, row_3 + column
+    )
     inside = op.ReduceSum((upper + lower) * column_weight, two, keepdims=0)
     # The rest of each bin's weight lies outside
     of_rows = op.ReduceSum(row_weight, two, keepdims=0)  # (K, lam*V, 1)
@@ -208,7 +205,7 @@ def InstanceNormalization(x, scale, bias, epsilon: float):  # noqa: N802
 BODIES = {
     contract.NORM: (InstanceNormalization,),
     contract.SWAP: (Hat, SwapAlign2Nat),
-    contract.SWAP_WINDOWS: (Taps, Read, SwapAlign2NatWindows),
+    contract.SWAP_WINDOWS: (Taps, SwapAlign2NatWindows),
     contract.LEADING: (Identity,),
 }
 

@@ -239,9 +239,7 @@ class DetectorGraph(nn.Module):
         row_starts = first[..., None] + side[..., None] * p  # (N, F, P)
         flat = row_starts[..., None] + q[:, :, None]  # (N, F, P, Q)
         inside = (inside_p & found[..., None])[..., None] & inside_q[:, :, None]
-        # gather, not bins[flat]: ONNX Runtime reads single numbers ten times as fast by it
-        read = bins.gather(0, flat.flatten()).view(flat.shape)
-        return torch.where(inside, read.float().sigmoid(), 0.0)
+        return torch.where(inside, bins[flat].float().sigmoid(), 0.0)
 
     def bins(
         self, output: NetworkOutput, place: Tensor, found: Tensor
