@@ -9,7 +9,7 @@ every form of its file goes through every version of every runtime. A form is th
 `tensormask-export onnx` writes it, inlined as --portable does, or the first after onnxslim or
 onnxsim. With =FOLDER a subject has the val split of a COCO folder, in the newest and the oldest
 version, as each runtime takes the file. `r50` is the paper's model with the golden weights
-($TENSORMASK_SHARED), on 20 pictures of 320 px.
+($TENSORMASK_SHARED), on 20 pictures of 192 px.
 
 Each version has a virtual environment in DIR, made with pip where it is missing, in which
 `runtime_worker.py` computes; in a browser `docs/explorer/tests/runtime.mjs` does, where `make

@@ -178,6 +178,11 @@ def build_engine(
     effort.check(chosen)
     proto = read_onnx(onnx_path)
     metadata = read_metadata(proto, onnx_path)
+    if metadata.get(contract.QUANTISATION, {}).get("form") == "unsigned":
+        fix = "export again with --symmetric"
+        raise bad_input(
+            "model", "float32, float16 or the INT8 of --symmetric", "zero points", fix
+        )
     profile.check(metadata[contract.PREPROCESSING]["padding_px"])
     ops = count_ops(proto.graph)
     form = _form(plugin, chosen, plugin_library, ops)
