@@ -27,6 +27,7 @@ from tensormask_export.onnx_file.write import export_onnx
 from tensormask_export.runtimes.find import open_session
 from tensormask_export.runtimes.onnxruntime import OnnxSession
 from tensormask_export.shapes import Profile
+from tensormask_export.verify.compare import LIMITS
 from tensormask_export.verify.report import verify
 
 SHARE = 0.4  # of the float32 file's bytes: weights are a quarter, names and nodes stay
@@ -93,9 +94,10 @@ def test_the_file_says_what_it_lost_and_is_small(made, world, tmp_path):
 
 def test_verify_compares_it_with_pytorch_by_the_limits_of_int8(made, world):
     path, _ = made
-    report = verify(path, "shapes", sizes=(), coco=world, limit=2, runtimes=["onnxruntime"])
+    images = sorted((world / "images").glob("val_*.png"))[:2]
+    report = verify(path, "shapes", sizes=(), images=images, runtimes=["onnxruntime"])
     assert report.precision == "int8" and report.passed
-    assert report.tolerance > 1e-2 and 1e-3 < report.max_abs  # it is not float32
+    assert LIMITS["float32"].raw.value < report.max_abs <= LIMITS["int8"].raw.value
 
 
 def test_who_has_no_onnx_runtime_reads_the_same_numbers(made, tmp_path):

@@ -95,11 +95,7 @@ def _onnx(commands: Any) -> None:
         split of a COCO folder shows, for processors; --symmetric: as TensorRT takes it. AP on
         the val split before and after stands in the file.
     """
-    examples = (
-        "outputs/run/checkpoint outputs/model.onnx",
-        "cells outputs/cells.onnx",
-        "shapes outputs/int8.onnx --precision int8 --calibrate outputs/shapes",
-    )
+    examples = "outputs/run/checkpoint outputs/model.onnx", "cells outputs/cells.onnx"
     default = "default: the checkpoint's; at most TensorRT's 3840"
     stays = "inputs and outputs stay float32"
     size = "144 million numbers for an 800 x 1344 picture in the paper's model"
