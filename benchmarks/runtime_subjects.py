@@ -33,7 +33,7 @@ TIE = 1e-5  # scores so close may change places: NMS keeps either box, the last 
 DRAWN = 4  # pictures of a subject without a folder
 R50 = "r50"  # the paper's model with weights that are random but fixed: no AP to speak of
 R50_PICTURES = 20
-# 800 and 1333, times 0.24: a second a picture on one core, where the full size takes half a minute
+# 800 and 1333, times 0.24: one core takes a second a picture, at full size half a minute
 R50_INPUT = InputConfig(short_side_px=192, long_side_px=320)
 Row = dict[str, Any]
 

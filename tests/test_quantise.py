@@ -115,7 +115,7 @@ def test_who_has_no_onnx_runtime_reads_the_same_numbers(made, tmp_path):
 
 
 @needs_openvino
-def test_openvino_reads_it(made):
+def test_openvino_reads_an_int8_file(made):
     path, _ = made
     images = np.random.default_rng(0).random(SHAPE, np.float32)
     expected = OnnxSession(path, 1).all_outputs(images)

@@ -31,6 +31,7 @@ import torch
 
 from tensormask_edu.base.errors import bad_input, require
 from tensormask_edu.base.files import file_sha256, written_whole
+from tensormask_edu.base.machine import version
 from tensormask_edu.base.packages import required
 from tensormask_edu.base.progress import Progress
 from tensormask_edu.config import InputConfig
@@ -42,7 +43,7 @@ from . import contract
 from .onnx_file.portable import LOST
 from .onnx_file.portable import portable as without_functions
 from .onnx_file.read import read_metadata, read_onnx
-from .onnx_file.write import OnnxReport, add_metadata, export_onnx, save_checked
+from .onnx_file.write import OnnxReport, add_metadata, check_name, export_onnx, save_checked
 from .runtimes.onnxruntime import OnnxSession
 from .runtimes.session import batch
 from .shapes import Array
@@ -111,6 +112,7 @@ def export_int8(
     start = time.perf_counter()
     required("onnxruntime", "export")
     require(max_loss >= 0, "max_loss", "points of AP, at least 0", max_loss)
+    check_name(path)
     calibration, scored = (_folder(coco, split, model) for split in (CALIBRATION, SCORED))
     inputs = input_config or InputConfig()
     with written_whole(path) as temporary, tempfile.TemporaryDirectory() as folder:
@@ -128,10 +130,9 @@ def export_int8(
         found = Quantisation(form, nodes, used, len(scored), before, after, round(loss, 3))
         check_loss(found, max_loss)
         detector = report.detector | {"precision": "int8", "portable": portable}
-        metadata = read_metadata(proto, path) | {
-            contract.DETECTOR: detector,
-            contract.QUANTISATION: vars(found),
-        }
+        metadata = read_metadata(proto, path)
+        metadata[contract.VERSIONS]["onnxruntime"] = version("onnxruntime")
+        metadata |= {contract.DETECTOR: detector, contract.QUANTISATION: vars(found)}
         add_metadata(proto, metadata)
         save_checked(without_functions(proto) if portable else proto, temporary)
     return replace(
