@@ -192,13 +192,15 @@ def markdown(result: Row) -> str:
     models = list(dict.fromkeys(row["model"] for row in result["rows"]))
     heads = [head(model, result["rows"]) for model in models]
     lines = [["runtime", "version", "file", *heads], ["---"] * (3 + len(models))]
+    # also for a row that says just why there are no numbers
+    known = {key[1:3]: row["version"] for key, row in found.items() if "version" in row}
     for runtime, versions in PACKAGES.items():
         for (asked, *_), form in itertools.product(versions, FORMS):
             mine = [found.get((model, runtime, asked, form)) for model in models]
             if any(mine):
-                known = next((row["version"] for row in mine if row and "version" in row), "")
-                version = f"{known}, {asked}" if runtime == "tensorrt_rtx" else known
-                lines.append([runtime, version, form, *map(cell, mine)])
+                version = known.get((runtime, asked), asked)
+                shown = f"{version}, {asked}" if runtime == "tensorrt_rtx" else version
+                lines.append([runtime, shown, form, *map(cell, mine)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -227,6 +227,15 @@ def test_a_folder_is_compared_by_its_ap_too_and_a_later_run_replaces_rows(
     assert told[2].startswith(f"| onnxruntime | {row['version']} | as written | same, ")
 
 
+def test_the_guide_s_table_of_runtimes_is_that_of_the_results(benchmarks):
+    import runtimes as script
+
+    stored = json.loads((script.ROOT / "benchmarks/results/runtimes-cpu.json").read_text())
+    guide = (ROOT / "docs" / "deployment-guide.md").read_text(encoding="utf-8")
+    assert script.markdown(stored) in guide
+    assert all(row.get("same") or {"error", "note"} & row.keys() for row in stored["rows"])
+
+
 @pytest.fixture
 def subject(benchmarks, small, tmp_path):
     """The small model on a drawn picture, and a folder where a runtime's outputs lie."""

@@ -189,7 +189,7 @@ def test_a_loss_beyond_the_limit_is_refused_with_what_was_lost():
         quantise.check_loss(found, 1.5)
 
 
-def test_other_classes_and_negative_limits_are_refused_at_once(small, tmp_path):
+def test_other_classes_no_pictures_and_negative_limits_are_refused_at_once(small, tmp_path):
     model, _ = load_checkpoint(small[0])
     coco = write_pictures(tmp_path / "coco", [(40, 64)], "train")
     target = tmp_path / "model.onnx"
@@ -197,6 +197,10 @@ def test_other_classes_and_negative_limits_are_refused_at_once(small, tmp_path):
         quantise.export_int8(model, target, coco)
     with pytest.raises(InputError, match="max_loss: expected points of AP"):
         quantise.export_int8(model, target, coco, max_loss=-1)
+    empty = write_pictures(tmp_path / "empty", [], "train")
+    coloured = build_model(replace(SMALL, class_names=("green", "blue"))).eval()
+    with pytest.raises(InputError, match="calibrate: expected pictures in the train split"):
+        quantise.export_int8(coloured, target, empty)
     assert not target.exists()
 
 

@@ -163,6 +163,7 @@ def _folder(coco: str | Path, split: str, model: TensorMask) -> CocoFolder:
     if dataset.class_names != model.config.class_names:
         expected = f"a folder of the model's classes, {list(model.config.class_names)[:5]}"
         raise bad_input("calibrate", expected, f"classes {list(dataset.class_names)[:5]}")
+    require(len(dataset) > 0, "calibrate", f"pictures in the {split} split", "none")
     return dataset
 
 

@@ -6,7 +6,7 @@
 // Prints one line of JSON: the version, the CPU milliseconds of a run on the first picture.
 // benchmarks/runtimes.py starts this; benchmarks/runtime_worker.py is the same for Python's.
 
-import { mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { dirname, extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -36,6 +36,8 @@ const server = createServer(async (request, answer) => {
     const parts = await request.toArray();
     mkdirSync(dirname(place(request.url)), { recursive: true });
     writeFileSync(place(request.url), Buffer.concat(parts));
+  } else if (!existsSync(place(request.url))) {
+    answer.writeHead(404); // the page's own picture, which browsers ask for
   } else {
     answer.setHeader("content-type", TYPES[extname(request.url)] ?? "application/octet-stream");
     answer.write(readFileSync(place(request.url)));
