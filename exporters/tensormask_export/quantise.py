@@ -121,13 +121,8 @@ def export_int8(
         report = export_onnx(model, plain, input_config=inputs, **options)
         feed = _feed(calibration, inputs, read_metadata(read_onnx(plain), plain))
         proto, nodes = quantised(plain, feed, symmetric)
-        before, after = (
-            _ap(source, scored, inputs) for source in (plain, proto.SerializeToString())
-        )
-        loss = 100 * max(before[name] - after[name] for name in before)
-        form = "symmetric" if symmetric else "unsigned"
-        used = min(PICTURES, len(calibration))
-        found = Quantisation(form, nodes, used, len(scored), before, after, round(loss, 3))
+        form, used = "symmetric" if symmetric else "unsigned", min(PICTURES, len(calibration))
+        found = Quantisation(form, nodes, used, **_lost(plain, proto, scored, inputs))
         check_loss(found, max_loss)
         detector = report.detector | {"precision": "int8", "portable": portable}
         metadata = read_metadata(proto, path)
@@ -221,6 +216,16 @@ def _feed(
     step = max(1, len(dataset) // PICTURES)
     for index in range(0, len(dataset), step)[:PICTURES]:
         yield batch([prepare(dataset.image(index).numpy(), config)], metadata)
+
+
+def _lost(
+    plain: Path, proto: onnx.ModelProto, dataset: CocoFolder, config: InputConfig
+) -> dict[str, Any]:
+    """The fields of `Quantisation` that a float32 file and the same in INT8 give together."""
+    files = plain, proto.SerializeToString()
+    before, after = (_ap(source, dataset, config) for source in files)
+    loss = round(100 * max(before[name] - after[name] for name in before), 3)
+    return {"scored": len(dataset), "before": before, "after": after, "loss": loss}
 
 
 def _ap(source: Path | bytes, dataset: CocoFolder, config: InputConfig) -> dict[str, float]:
