@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import GOLDEN, golden_model
+from samples import GOLDEN, golden_model
 from tensormask_export.contract import CONVERGED
 from tensormask_export.runtimes.detections import detections
 from tensormask_export.runtimes.eager import EagerSession
