@@ -1,9 +1,11 @@
 """One runtime computes an ONNX file: `runtimes.py` starts this in an environment of its own.
 
-    python benchmarks/runtime_worker.py RUNTIME MODEL.onnx WITH_RAW.onnx IMAGES.npy OUT.npz RUNS
+    python benchmarks/runtime_worker.py RUNTIME MODEL.onnx WITH_RAW.onnx FOLDER RUNS
 
-It knows nothing of this project: what any program must do to use the file. Prints one line of
-JSON: the version, the median CPU milliseconds of a run on one picture, with one thread.
+It knows nothing of this project: what any program must do to use the file. FOLDER holds
+pictures, NAME.npy (1, 3, H, W); what comes out of each goes to NAME/OUTPUT.npy. Prints one line
+of JSON: the version, the median CPU milliseconds of a run on the first picture, one thread.
+`docs/explorer/tests/runtime.mjs` is the same for a browser.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 Run = Callable[[Any], dict[str, Any]]  # images (N, 3, H, W) -> outputs by name
+WARM = 2  # runs that make buffers, not timed
 
 
 def onnxruntime(path: str) -> tuple[str, Run]:
@@ -66,21 +70,24 @@ RUNTIMES = {"onnxruntime": onnxruntime, "openvino": openvino, "onnx.reference": 
 
 def main() -> None:
     """Compute, store, time, print."""
-    name, model, with_raw, pictures, target, runs = sys.argv[1:]
-    images = np.load(pictures)  # (N, 3, H, W)
+    name, model, with_raw, folder, runs = sys.argv[1:]
+    pictures = sorted(Path(folder).glob("*.npy"))
     try:
         version, run = RUNTIMES[name](with_raw)
     except Exception as error:  # every runtime has classes of its own
         print(json.dumps({"error": " ".join(str(error).split())[:400]}))
         return
-    found = [run(image[None]) for image in images]
-    np.savez(target, **{key: np.concatenate([o[key] for o in found]) for key in found[0]})
-    spent = []
+    for path in pictures:
+        place = path.with_suffix("")
+        place.mkdir()
+        for output, values in run(np.load(path)).items():
+            np.save(place / output, values)
+    first, spent = np.load(pictures[0]), []
     _, run = RUNTIMES[name](model)
-    for turn in range(int(runs) + 2):
+    for turn in range(WARM + int(runs)):
         start = time.process_time()
-        run(images[:1])
-        if turn >= 2:  # the first ones make buffers
+        run(first)
+        if turn >= WARM:
             spent.append(1e3 * (time.process_time() - start))
     cpu_ms = round(statistics.median(spent), 2) if spent else None
     print(json.dumps({"version": version, "cpu_ms": cpu_ms}))

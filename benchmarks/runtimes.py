@@ -1,45 +1,50 @@
 """One exported file in every runtime that takes it: the same numbers? how many CPU ms?
 
-    python benchmarks/runtimes.py --models shapes cells --environments DIR \\
+    python benchmarks/runtimes.py shapes cells=NUCLEI r50=COCO --environments DIR \\
         --json benchmarks/results/runtimes-cpu.json
+    python benchmarks/runtimes.py --json benchmarks/results/runtimes-cpu.json    the table again
 
-A row is a model, a runtime of one version and a form of the file: as `tensormask-export onnx`
-writes it, `--portable`, or the first after onnxslim or onnxsim. Each version has a virtual
-environment in DIR, made with pip where it is missing, in which `runtime_worker.py` computes
-pictures of --size px: --images, cut to that size, or drawn ones. PyTorch says what is right.
-Raw outputs may differ by 1e-4 of their largest number, detections must agree one to one within
-the limits of `tensormask-export verify`. Without --environments what is installed here runs.
-A row takes the place of an older one of its kind: --models, --runtimes and --forms say which.
+A subject is a checkpoint, `shapes` or a folder: pictures of --size px are drawn for it, and
+every form of its file goes through every version of every runtime. A form is the file as
+`tensormask-export onnx` writes it, inlined as --portable does, or the first after onnxslim or
+onnxsim. With =FOLDER a subject has the val split of a COCO folder, in the newest and the oldest
+version, as each runtime takes the file. `r50` is the paper's model with the golden weights
+($TENSORMASK_SHARED), on 20 pictures of 192 px.
+
+Each version has a virtual environment in DIR, made with pip where it is missing, in which
+`runtime_worker.py` computes; in a browser `docs/explorer/tests/runtime.mjs` does, where `make
+explorer` has been run. Without --environments what is installed here runs. Engines are built
+and not run. PyTorch says what is right: raw outputs may differ by 1e-4 of their largest number,
+detections must agree one to one within the limits of `tensormask-export verify`, pairs of a
+score within 1e-5 excepted, which are listed. A row takes the place of an older one of its kind.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 from measure import ROOT, facts, script_parser, table
-from tensormask_export.contract import CONVERGED
+from runtime_subjects import Row, Subject, compared, find_subject, place_of
+from tensormask_export.engine.build import build_engine
+from tensormask_export.onnx_file.portable import portable
 from tensormask_export.onnx_file.read import expose, raw_names, read_metadata, read_onnx
 from tensormask_export.onnx_file.write import export_onnx
-from tensormask_export.runtimes.detections import detections
-from tensormask_export.runtimes.eager import EagerSession
-from tensormask_export.verify.compare import LIMITS, match, worst
+from tensormask_export.shapes import Profile
 
+from tensormask_edu.base.errors import InputError
 from tensormask_edu.base.files import make_folder, read_json, write_json
-from tensormask_edu.data.pictures import read_image
-from tensormask_edu.data.shapes import write_shapes
-from tensormask_edu.weights.checkpoint import load_checkpoint
 
-RAW_LIMIT = 1e-4  # of a raw output's largest number: float32 sums in another order
 PACKAGES = {  # runtime -> what pip installs for it, the newest first
     "onnxruntime": (
         ["onnxruntime"],
@@ -47,13 +52,19 @@ PACKAGES = {  # runtime -> what pip installs for it, the newest first
         ["onnxruntime==1.20.1"],
         ["onnxruntime==1.17.3", "numpy<2"],
     ),
-    "openvino": (["openvino"],),
+    "openvino": (["openvino"], ["openvino==2025.0.0"]),
     "onnx.reference": (["onnx"],),
+    "onnxruntime-web": (["of docs/explorer"],),
+    "tensorrt_rtx": (["plugin none"], ["plugin python"]),
 }
+FORMS = ("as written", "portable", "onnxslim", "onnxsim")
+# The form in which a runtime gets whole folders; the others would take minutes a picture there
+TAKES = {name: FORMS[0] for name in ("onnxruntime", "onnxruntime-web", "tensorrt_rtx")}
+TAKES["openvino"] = FORMS[1]
 TOOLS = ["onnx", "onnxslim", "onnxsim"]
 KEY = ("model", "runtime", "asked", "file")
-FORMS = ("as written", "portable", "onnxslim", "onnxsim")
-Row = dict[str, Any]
+EXPLORER = ROOT / "docs" / "explorer"
+NOT_RUN = "engine built, not run"
 
 
 def python_of(folder: Path | None, packages: list[str]) -> str:
@@ -70,22 +81,22 @@ def python_of(folder: Path | None, packages: list[str]) -> str:
 
 
 def forms(
-    name: str, asked: list[str], folder: Path, environments: Path | None
-) -> Iterator[tuple[str, Path | str]]:
-    """The file in each form, or the reason why there is none."""
-    model, input_config = load_checkpoint(name)
+    subject: Subject, asked: list[str], folder: Path, environments: Path | None
+) -> dict[str, Path | str]:
+    """The file in each form, or why there is none; gives the subject its metadata."""
     written, inlined = folder / "written.onnx", folder / "portable.onnx"
-    export_onnx(model, written, input_config=input_config)
-    yield "as written", written
-    if "portable" in asked:
-        export_onnx(model, inlined, input_config=input_config, portable=True)
-        yield "portable", inlined
-    for tool in (form for form in FORMS[2:] if form in asked):
-        tools = python_of(environments, TOOLS)
-        made = folder / f"{tool}.onnx"
-        words = [tools, "-m", tool, written, made]
-        run = subprocess.run(words, capture_output=True, text=True)
-        yield tool, made if made.is_file() else last_line(run.stderr)
+    export_onnx(subject.model, written, input_config=subject.input_config)
+    proto = read_onnx(written)
+    subject.metadata = read_metadata(proto, written)
+    onnx.save(portable(proto), inlined)
+    made: dict[str, Path | str] = {"as written": written, "portable": inlined}
+    for tool in FORMS[2:]:
+        if tool in asked and subject.drawn:
+            words = [python_of(environments, TOOLS), "-m", tool, written, folder / tool]
+            target = (folder / tool).with_suffix(".onnx")
+            run = subprocess.run([*words[:-1], target], capture_output=True, text=True)
+            made[tool] = target if target.is_file() else last_line(run.stderr)
+    return {form: path for form, path in made.items() if form in asked}
 
 
 def last_line(text: str) -> str:
@@ -93,114 +104,149 @@ def last_line(text: str) -> str:
     return (text.strip().splitlines() or ["no reason given"])[-1].strip()[:300]
 
 
-def pictures(files: list[str], size_px: int, folder: Path) -> Any:
-    """(N, 3, size, size) float32 in [0, 1]: the top left of files, or drawn shapes."""
-    if not files:
-        write_shapes(folder / "shapes", train=1, val=4, size_px=size_px)
-        files = sorted(map(str, (folder / "shapes" / "images").glob("val_*.png")))
-    cut = [read_image(file)[:, :size_px, :size_px] for file in files]
-    return np.stack(cut).astype(np.float32) / 255
-
-
-def compared(pytorch: EagerSession, images: Any, found: Row) -> Row:
-    """How far a runtime's outputs are from PyTorch's, and whether that is equal."""
-    sizes = [(images.shape[-2], images.shape[-1])] * len(images)
-    raw, right = pytorch.raw_and_detections(list(images), sizes)
-    given = detections(found, pytorch.metadata, sizes, sizes)
-    converged = found[CONVERGED].tolist()
-    limits = LIMITS["float32"]
-    rows = [
-        match(("", str(number)), *each, limits)
-        for number, each in enumerate(zip(right, given, converged, strict=True))
-    ]
-    all_of_them = worst(rows)
-    raw_rel = max(float(abs(found[n] - v).max() / abs(v).max()) for n, v in raw.items())
-    return {
-        "same": raw_rel <= RAW_LIMIT and all(row.passed for row in rows),
-        "raw_rel": raw_rel,
-        "detections": sum(row.expected for row in rows),
-        "matched": sum(row.agreed for row in rows),
-        "box_px": all_of_them.box_px,
-        "score": all_of_them.score,
-        "mask_iou": all_of_them.mask_iou,
-    }
-
-
-def computed(runtime: str, python: str, path: Path, images: Any, runs: int) -> Row:
-    """A row's figures, and the outputs under "found"; or the reason under "error"."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        proto = read_onnx(path)
-        onnx.save(expose(proto, raw_names(proto)), folder / "raw.onnx")
-        np.save(folder / "images.npy", images)
-        files = [path, folder / "raw.onnx", folder / "images.npy", folder / "out.npz"]
-        worker = ROOT / "benchmarks" / "runtime_worker.py"
-        words = [python, worker, runtime, *files, str(runs)]
-        environment = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-        run = subprocess.run(words, capture_output=True, text=True, env=environment)
-        if run.returncode:
-            return {"same": False, "error": last_line(run.stderr)}
-        told = json.loads(run.stdout.splitlines()[-1])
-        if "error" in told:
-            return {"same": False, "error": told["error"].replace(f"{folder}/", "")}
-        with np.load(folder / "out.npz") as stored:
-            return told | {"found": dict(stored)}
-
-
-def rows(args: argparse.Namespace, name: str, folder: Path) -> Iterator[Row]:
-    """Every form in the newest version of each runtime, the first two in the older ones."""
-    environments = Path(args.environments).resolve() if args.environments else None
-    images = pictures(args.images, args.size, folder)
-    made = dict(forms(name, args.forms, folder, environments))
-    model, _ = load_checkpoint(name)
-    metadata = read_metadata(read_onnx(made["as written"]), made["as written"])
-    pytorch = EagerSession(model, metadata)
+def plan(subject: Subject, args: argparse.Namespace) -> Iterator[tuple[str, list[str], str]]:
+    """Runtime, packages, form: everything for drawn pictures, newest and oldest for folders."""
     for runtime in args.runtimes:
-        for number, packages in enumerate(PACKAGES[runtime]):
-            if number and environments is None:  # only one version is here
-                break
-            python = python_of(environments, packages)
-            for form, path in made.items():
-                if form not in args.forms or (form in FORMS[2:] and number):
+        versions = PACKAGES[runtime]
+        if not subject.drawn:
+            versions = (*versions[:1], *versions[1:][-1:])
+        if args.environments is None and runtime != "tensorrt_rtx":
+            versions = versions[:1]  # only one version is here
+        for number, packages in enumerate(versions):
+            for form in args.forms:
+                if not subject.drawn and TAKES.get(runtime) != form:
                     continue
-                row: Row = {"model": name, "runtime": runtime, "asked": packages[0]}
-                row |= {"file": form, "px": args.size}
-                if isinstance(path, str):
-                    yield row | {"same": False, "error": path}
-                    continue
-                row |= computed(runtime, python, path, images, args.repeats)
-                found = row.pop("found", None)
-                load = {"load": round(os.getloadavg()[0], 1)}  # what else the machine did
-                yield row | (compared(pytorch, images, found) if found else {}) | load
+                if form in FORMS[2:] and (number or runtime == "tensorrt_rtx"):
+                    continue  # of tools' files the newest version is enough
+                if form == FORMS[1] and packages == ["plugin python"]:
+                    continue  # no node is left for it
+                yield runtime, packages, form
+
+
+def computed(command: list[str], path: Path, subject: Subject, folder: Path, runs: int) -> Row:
+    """A program computes all pictures into `folder`: version and CPU ms, or "error"."""
+    proto = read_onnx(path)
+    onnx.save(expose(proto, raw_names(proto)), folder / "raw.onnx")
+    for number, images in enumerate(subject.inputs()):
+        np.save(folder / f"{place_of(number)}.npy", images)
+    words = [*command, path, folder / "raw.onnx", folder, str(runs)]
+    environment = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    run = subprocess.run(words, capture_output=True, text=True, env=environment)
+    if run.returncode:
+        return {"same": False, "error": last_line(run.stderr)}
+    told = json.loads(run.stdout.splitlines()[-1])
+    if "error" in told:
+        return {"same": False, "error": told["error"].replace(f"{folder}/", "")}
+    return told
+
+
+def command_of(runtime: str, packages: list[str], environments: Path | None) -> list[str]:
+    """The program that computes a file in this runtime."""
+    if runtime == "onnxruntime-web":
+        chromium = shutil.which("chromium") or shutil.which("chromium-browser") or ""
+        return ["node", str(EXPLORER / "tests" / "runtime.mjs"), chromium]
+    worker = str(ROOT / "benchmarks" / "runtime_worker.py")
+    return [python_of(environments, packages), worker, runtime]
+
+
+def built(path: Path, subject: Subject, plugin: str, folder: Path) -> Row:
+    """An engine for the first picture's size."""
+    shape = subject.inputs()[0].shape
+    options = {"profile": Profile(shape, shape, shape), "plugin": plugin}
+    try:
+        report = build_engine(path, folder / "e.engine", backend="tensorrt_rtx", **options)
+    except InputError as error:
+        return {"same": False, "error": str(error).replace(str(path.parent), "")}
+    return {"version": report.version, "ops": report.ops, "note": NOT_RUN}
+
+
+def rows(args: argparse.Namespace, words: str, folder: Path) -> Iterator[Row]:
+    """Every row of a subject."""
+    environments = Path(args.environments).resolve() if args.environments else None
+    subject = find_subject(words, args.size, args.limit, folder)
+    made = forms(subject, args.forms, folder, environments)
+    height, width = subject.inputs()[0].shape[2:]
+    for runtime, packages, form in plan(subject, args):
+        row: Row = {"model": subject.name, "runtime": runtime, "asked": packages[0]}
+        row |= {"file": form, "px": f"{height} x {width}"}
+        path = made[form]
+        with tempfile.TemporaryDirectory() as temporary:
+            if isinstance(path, str):
+                row |= {"same": False, "error": path}
+            elif runtime == "tensorrt_rtx":
+                row |= built(path, subject, packages[0].split()[-1], Path(temporary))
+            else:
+                command = command_of(runtime, packages, environments)
+                row |= computed(command, path, subject, Path(temporary), args.repeats)
+                if "error" not in row:
+                    row |= compared(subject, Path(temporary))
+        yield row | {"load": round(os.getloadavg()[0], 1)}  # what else the machine did
+
+
+# --- the table --------------------------------------------------------------------------------
+
+
+def markdown(result: Row) -> str:
+    """A line per runtime, version and form, a column per model."""
+    found = {tuple(row[name] for name in KEY): row for row in result["rows"]}
+    models = list(dict.fromkeys(row["model"] for row in result["rows"]))
+    heads = [head(model, result["rows"]) for model in models]
+    lines = [["runtime", "version", "file", *heads], ["---"] * (3 + len(models))]
+    # also for a row that says just why there are no numbers
+    known = {key[1:3]: row["version"] for key, row in found.items() if "version" in row}
+    for runtime, versions in PACKAGES.items():
+        for (asked, *_), form in itertools.product(versions, FORMS):
+            mine = [found.get((model, runtime, asked, form)) for model in models]
+            if any(mine):
+                version = known.get((runtime, asked), asked)
+                shown = f"{version}, {asked}" if runtime == "tensorrt_rtx" else version
+                lines.append([runtime, shown, form, *map(cell, mine)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def head(model: str, found: list[Row]) -> str:
+    """A model's column: the size that was timed, and of how many pictures the numbers are."""
+    mine = [row for row in found if row["model"] == model]
+    pictures = max(row.get("pictures", 0) for row in mine)
+    return f"{model}, {pictures} pictures; ms at {mine[0]['px']}"
+
+
+def cell(row: Row | None) -> str:
+    """What a table says of one row."""
+    if row is None:
+        return ""
+    if "note" in row:
+        return row["note"]
+    if "error" in row:
+        return "does not take it"
+    return f"{'same' if row['same'] else 'DIFFERENT'}, {row['cpu_ms']:.4g} ms"
 
 
 def main() -> int:
     """Every row, printed and written as it comes; 0 if no runtime gave other numbers."""
     parser = script_parser(__doc__)
     add = parser.add_argument
-    add("--models", nargs="+", default=["shapes"], help="checkpoints, folders or names")
+    add("subjects", nargs="*", metavar="MODEL[=COCO]", help="a checkpoint, a name, or r50")
     add("--runtimes", nargs="+", choices=list(PACKAGES), default=list(PACKAGES))
     add("--forms", nargs="+", choices=FORMS, default=list(FORMS), help="of the file")
     add("--environments", metavar="DIR", help="with each version in one of its own")
-    add(
-        "--images", nargs="+", default=[], metavar="FILE", help="pictures of at least --size px"
-    )
-    add("--size", type=int, default=128, help="px of a side")
+    add("--size", type=int, default=128, help="px of a side of drawn pictures")
+    add("--limit", type=int, metavar="N", help="at most so many pictures of each subject")
     add("--repeats", type=int, default=20, help="timed runs")
     args = parser.parse_args()
     target = Path(args.json) if args.json else None
     result = read_json(target) if target and target.is_file() else {"rows": []}
-    result["machine"] = facts("onnx")
-    for name in args.models:
+    for words in args.subjects:
         with tempfile.TemporaryDirectory() as temporary:
-            for row in rows(args, name, make_folder(temporary)):
+            for row in rows(args, words, make_folder(temporary)):
                 print(table([row]), flush=True)
                 key = [row[name] for name in KEY]
                 older = [old for old in result["rows"] if key != [old[name] for name in KEY]]
-                result["rows"] = [*older, row]
+                result = {"machine": facts("onnx"), "rows": [*older, row]}
                 if target:
                     write_json(target, result)
-    return 0 if all(row["same"] or "error" in row for row in result["rows"]) else 1
+    print(markdown(result))
+    return 0 if all(row.get("same", True) or "error" in row for row in result["rows"]) else 1
 
 
 if __name__ == "__main__":

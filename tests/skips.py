@@ -167,6 +167,7 @@ ALLOWED: dict[str, tuple[Callable[[], bool], set[str]]] = {
         {
             "test_openvino_computes_both_files_as_pytorch_does",
             "test_openvino_is_timed_and_says_its_version",
+            "test_openvino_reads_an_int8_file",
             "test_predictions_of_openvino_are_those_of_onnx_runtime",
             "test_what_openvino_does_not_take_is_one_line",
         },

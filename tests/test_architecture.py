@@ -60,7 +60,7 @@ def test_the_floors_can_fail(tmp_path):
         assert any(row.startswith(contract) for row in broken), f"{line}\n{run.stdout}"
 
 
-@pytest.mark.parametrize(("package", "most"), [(PACKAGE, 17), (EXPORTER, 10)])
+@pytest.mark.parametrize(("package", "most"), [(PACKAGE, 17), (EXPORTER, 11)])
 def test_the_corridor_is_short(package, most):
     entries = [p.name for p in package.iterdir() if not p.name.startswith("__")]
     assert len(set(entries) - {"py.typed"}) <= most, sorted(entries)

@@ -90,12 +90,17 @@ def _onnx(commands: Any) -> None:
         Write a checkpoint as one ONNX file: pictures in; boxes, scores, labels and masks out.
         Batch, height and width stay free; normalisation is inside. Our ops carry a body of
         standard ops: ONNX Runtime and TensorRT run the same file.
+
+        --precision int8: convolutions of backbone and towers with the ranges that the train
+        split of a COCO folder shows, for processors; --symmetric: as TensorRT takes it. AP on
+        the val split before and after stands in the file.
     """
     examples = "outputs/run/checkpoint outputs/model.onnx", "cells outputs/cells.onnx"
     default = "default: the checkpoint's; at most TensorRT's 3840"
     stays = "inputs and outputs stay float32"
     size = "144 million numbers for an 800 x 1344 picture in the paper's model"
-    kinds = {"choices": ("float32", "float16"), "default": "float32"}
+    kinds = {"choices": ("float32", "float16", "int8"), "default": "float32"}
+    points = {"type": float, "metavar": "POINTS"}
     flag = {"action": "store_true"}
     inner = f"inner tensors as outputs too: {', '.join(contract.INNER)} (all, if none is named)"
     add = _command(commands, "onnx", _run_onnx, text, *examples)
@@ -105,6 +110,9 @@ def _onnx(commands: Any) -> None:
     add("--precision", f"of weights and activations (default float32); {stays}", **kinds)
     add("--inner KIND", inner, nargs="*", choices=contract.INNER)
     add("--portable", "no node of ours, for OpenVINO and others; no plugin", **flag)
+    add("--calibrate --calib FOLDER", "a COCO folder, for --precision int8")
+    add("--symmetric", "INT8 without zero points, as TensorRT takes it", **flag)
+    add("--max-loss", "refuse INT8 that loses more AP than this (default 1)", **points)
     add("--dense", f"compute the masks of all windows, for study: {size}", **flag)
 
 
@@ -113,22 +121,38 @@ def _run_onnx(args: argparse.Namespace) -> int:
 
     from .onnx_file.write import export_onnx
 
+    _check_int8(args)
     read = checkpoint_files(args.checkpoint)
     refuse_overwriting("model", args.model, *read)
     _check_report(args.json, args.model, *read)
     model, input_config = load_checkpoint(args.checkpoint)
-    inner = contract.INNER if args.inner == [] else args.inner or ()
-    report = export_onnx(
-        model,
-        args.model,
-        masks="dense" if args.dense else "windows",
-        candidates=args.candidates,
-        precision=args.precision,
-        inner=inner,
-        portable=args.portable,
-        input_config=input_config,
-    )
+    options: dict[str, Any] = {
+        "masks": "dense" if args.dense else "windows",
+        "candidates": args.candidates,
+        "inner": contract.INNER if args.inner == [] else args.inner or (),
+        "portable": args.portable,
+        "input_config": input_config,
+    }
+    if args.precision == "int8":
+        from .quantise import export_int8
+
+        loss = {} if args.max_loss is None else {"max_loss": args.max_loss}
+        options |= {"symmetric": args.symmetric, **loss}
+        report = export_int8(model, args.model, args.calibrate, **options)
+    else:
+        report = export_onnx(model, args.model, precision=args.precision, **options)
     return _done(args, report, report.text())
+
+
+def _check_int8(args: argparse.Namespace) -> None:
+    """Refuse INT8 without pictures, and what only INT8 has without it."""
+    if args.precision == "int8" and args.calibrate is None:
+        fix = "add --calibrate FOLDER: its pictures give the ranges and the AP"
+        raise bad_input("calibrate", "a COCO folder with --precision int8", "none", fix)
+    others = (args.calibrate, args.symmetric or None, args.max_loss)
+    if args.precision != "int8" and any(each is not None for each in others):
+        expected = "int8 with --calibrate, --symmetric or --max-loss"
+        raise bad_input("precision", expected, args.precision)
 
 
 def _verify(commands: Any) -> None:

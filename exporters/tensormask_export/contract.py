@@ -28,7 +28,7 @@ PAD_VALUE = "pad_value"
 # it the body always wins.
 PLUGIN_ATTRIBUTES = {"plugin_namespace": DOMAIN, "plugin_version": "1"}
 
-# What a file's weights and activations may be
+# What a file's weights and activations may be; `quantise.py` makes "int8" of the first
 Precision = Literal["float32", "float16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16")
 
@@ -101,6 +101,7 @@ DETECTOR = METADATA_PREFIX + "detector"
 SAMPLES = METADATA_PREFIX + "samples"  # small inputs with the outputs that PyTorch gave
 VERSIONS = METADATA_PREFIX + "versions"
 WEIGHTS_SHA256 = METADATA_PREFIX + "weights_sha256"
+QUANTISATION = METADATA_PREFIX + "quantisation"  # of an INT8 file: `quantise.Quantisation`
 
 
 class Window(TypedDict):
@@ -156,6 +157,7 @@ METADATA: dict[str, Any] = {
     SAMPLES: list[Sample],
     VERSIONS: dict[str, Any],
     WEIGHTS_SHA256: str,
+    QUANTISATION: dict[str, Any],
 }
 # Without these nothing can be made of a file's outputs
 NEEDED = (CLASS_NAMES, DETECTOR, INPUT_CONFIG, PREPROCESSING, STRIDES_PX, WINDOWS)

@@ -177,7 +177,7 @@ def build_engine(
     chosen.check_targets(sm)
     effort.check(chosen)
     proto = read_onnx(onnx_path)
-    metadata = read_metadata(proto, onnx_path)
+    metadata = _metadata(proto, onnx_path)
     profile.check(metadata[contract.PREPROCESSING]["padding_px"])
     ops = count_ops(proto.graph)
     form = _form(plugin, chosen, plugin_library, ops)
@@ -205,6 +205,17 @@ def build_engine(
         )
         write_json(manifest_path, manifest(report, metadata, list(built["outputs"])))
     return report
+
+
+def _metadata(proto: onnx.ModelProto, path: str | Path) -> dict[str, Any]:
+    """A file's metadata; InputError for INT8 in the form of processors."""
+    metadata = read_metadata(proto, path)
+    if metadata.get(contract.QUANTISATION, {}).get("form") == "unsigned":
+        fix = "export again with --symmetric"
+        raise bad_input(
+            "model", "float32, float16 or the INT8 of --symmetric", "zero points", fix
+        )
+    return metadata
 
 
 def _keep_apart(

@@ -112,8 +112,7 @@ def export_onnx(
     start = time.perf_counter()
     if precision not in contract.PRECISIONS:
         raise bad_input("precision", " or ".join(contract.PRECISIONS), repr(precision))
-    if not is_onnx(path):  # by this name `predict` tells it from an engine
-        raise bad_input("model", "a name that ends in .onnx", path, f"write {path}.onnx")
+    check_name(path)
     how = (masks, candidates, nms_iterations)
     graph = DetectorGraph(model, *how).eval()
     detector = detector_metadata(graph, precision, portable)
@@ -133,6 +132,12 @@ def export_onnx(
         save_checked(proto, temporary)
     seconds = round(time.perf_counter() - start, 2)
     return _report(proto, Path(path), model.config, detector, weights, seconds)
+
+
+def check_name(path: str | Path) -> None:
+    """Raise InputError unless `predict` will tell the file from an engine."""
+    if not is_onnx(path):
+        raise bad_input("model", "a name that ends in .onnx", path, f"write {path}.onnx")
 
 
 @torch.no_grad()

@@ -78,6 +78,20 @@ LIMITS = {
         ),
         ap=Tolerance(5e-3, "0.5 points: the detections above that fall either way"),
     ),
+    "int8": Limits(
+        raw=Tolerance(
+            1.0,
+            "activations of 8 bits before and after each of some 12 layers: seen are 0.4, and "
+            "0.6 without zero points; what that costs, the AP says",
+        ),
+        box_px=Tolerance(8.0, "a delta off by 0.1 moves a box of a 120 px window by 8 px"),
+        score=Tolerance(0.15, "a logit off by 0.6 moves a probability by at most 0.15"),
+        mask_iou=Tolerance(0.7, "two or three pixels at the border of a mask of a dozen"),
+        agreed=Tolerance(
+            0.6, "more scores than in half precision lie near the threshold, on either side"
+        ),
+        ap=Tolerance(1e-2, "1 point: what the export refuses to lose beyond"),
+    ),
 }
 LARGE_OUTPUT = 10.0
 SAME_BOX = 0.5  # IoU below which two boxes are two detections

@@ -11,7 +11,7 @@ The way from a checkpoint to the verdict: `weights.checkpoint` loads the model a
 `runtimes.eager` runs it; `onnx_file.read` opens the file and `runtimes.find` says who can
 compute it, each behind `runtimes.session`; `compare` judges.
 
-next: predict.py
+next: quantise.py
 """
 
 from __future__ import annotations
