@@ -23,11 +23,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
 from measure import facts, script_parser, table
-from runtimes import pictures
 from tensormask_export import contract
 from tensormask_export.onnx_file.read import raw_names, read_metadata, read_onnx
 from tensormask_export.onnx_file.write import export_onnx
@@ -35,6 +35,8 @@ from tensormask_export.runtimes.detections import detections
 from tensormask_export.verify.compare import LIMITS, match, worst
 
 from tensormask_edu.base.files import make_folder, read_json, write_json
+from tensormask_edu.data.pictures import read_image
+from tensormask_edu.data.shapes import write_shapes
 from tensormask_edu.weights.checkpoint import load_checkpoint
 
 SWAPS = (contract.SWAP, contract.SWAP_WINDOWS)
@@ -100,6 +102,15 @@ def compared(before: Any, after: Any, images: Any, metadata: Any) -> Row:
         "matched": sum(row.agreed for row in rows),
     }
     return {"same": all(row.passed for row in rows), **counts, **figures}
+
+
+def pictures(files: list[str], size_px: int, folder: Path) -> Any:
+    """(N, 3, size, size) float32 in [0, 1]: the top left of files, or drawn shapes."""
+    if not files:
+        write_shapes(folder / "shapes", train=1, val=4, size_px=size_px, progress=False)
+        files = sorted(map(str, (folder / "shapes" / "images").glob("val_*.png")))
+    cut = [read_image(file)[:, :size_px, :size_px] for file in files]
+    return np.stack(cut).astype(np.float32) / 255
 
 
 def measured(args: argparse.Namespace, name: str, older: Path | None, size_px: int) -> Row:

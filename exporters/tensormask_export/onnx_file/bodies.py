@@ -26,6 +26,9 @@ from .. import contract
 
 DOMAIN = values.Opset(contract.DOMAIN, contract.DOMAIN_VERSION)
 FLOAT32, INT32 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT32
+# Entries before, then after each axis of (N, V, U, H, W): one bin, two cells. A tensor, since
+# onnx 1.20 checks no other form.
+BORDER = onnx.helper.make_tensor("border", onnx.TensorProto.INT64, [10], [0, 1, 1, 2, 2] * 2)
 
 
 @script(DOMAIN, default_opset=op)
@@ -85,87 +88,96 @@ def SwapAlign2Nat(x, lam: int, pad_value: float):  # noqa: N802
 
 
 @script(DOMAIN, default_opset=op)
-def Taps(cell, bins, extent, ratio, bin_stride, cell_stride):  # noqa: N802
-    """What a window's B = lam*V fine bins read, for one axis pair: (v, y) or (u, x).
+def HalfStep(x, bins, axis):  # noqa: N802
+    """x between neighbours of `axis`: their mean if `bins` is even, else the first of the two.
 
-    Four entries: two coarse bins, each in two cells. A window of B bins is centred on its cell:
-    bin centres fall between two cells if B is even, else on a cell, which is then read twice.
+    A window of `bins` fine bins is centred on its cell: bin centres fall on cells if their
+    number is odd, midway between cells if it is even, for the whole tensor alike.
 
-    cell: (K, 1) int64 the window's cell y; (1,) int64: bins V, extent H, ratio lam, and how far
-        neighbours lie apart in the flat tensor, along v and along y
-    place: (K, B, 4) int64, in the flat tensor
-    weight: (K, B, 4) float32, 0 outside of it
+    x: (..., L, ...), bins: int64 scalar, axis: (1,) int64
+    out: (..., L - 1, ...)
+    """
+    first = op.Constant(value_ints=[0])
+    second = op.Constant(value_ints=[1])
+    last = op.Constant(value_ints=[-1])
+    end = op.Constant(value_ints=[9223372036854775807])
+    weight = op.CastLike(0.5 * op.Cast((bins + 1) % 2, to=FLOAT32), x)  # 1/2 if even, else 0
+    here = op.Slice(x, first, last, axis)  # (..., L - 1, ...)
+    there = op.Slice(x, second, end, axis)  # (..., L - 1, ...)
+    return (1.0 - weight) * here + weight * there
+
+
+@script(DOMAIN, default_opset=op)
+def Taps(cell, bins, extent, ratio):  # noqa: N802
+    """Where a window's lam*V fine bins read, for one axis pair: (v, y) or (u, x).
+
+    Indices count the zero border: one bin and two cells before the first.
+
+    cell: (K, 1) int64 the window's cell y; int64 scalars: bins V, extent H, ratio lam
+    coarse: (lam*V,) int64, the first of the two coarse bins
+    weight: (lam*V,) float32, of the second of the two
+    place: (K, lam*V) int64, the cell; beyond the border there is nothing but border
     """
     zero = op.Constant(value_int=0)
     one = op.Constant(value_int=1)
-    last = op.Constant(value_ints=[-1])
-    number = ratio * bins  # B
-    fine = op.Range(zero, op.Squeeze(number), one)  # (B,)
+    fine = op.Range(zero, ratio * bins, one)  # (lam*V,)
     # (fine + 1/2)/lam - 1/2, one bin further, in units of 1/(2 lam): integers, so exact
     phase = 2 * fine + 1 + ratio
-    upper = op.Unsqueeze(phase / (2 * ratio), last)  # (B, 1), the second of the two coarse bins
-    share = op.Cast(phase % (2 * ratio), to=FLOAT32) / op.Cast(2 * ratio, to=FLOAT32)
-    # Shares of the first bin, twice, and of the second; half of each for either cell
-    # (not `value_floats`: onnxslim makes float64 of them)
-    first_bin = op.Cast(op.Constant(value_ints=[1, 1, 0, 0]), to=FLOAT32)
-    shares = 0.5 * op.Abs(first_bin - op.Unsqueeze(share, last))  # (B, 4)
-    bin = upper + op.Constant(value_ints=[-1, -1, 0, 0])  # noqa: A001 - (B, 4)
-    here = op.Unsqueeze(ratio * cell + fine - number / 2, last)  # (K, B, 1)
-    place = here + (1 - number % 2) * op.Constant(value_ints=[0, 1, 0, 1])  # (K, B, 4)
-    bin_inside = op.Clip(bin, zero, op.Squeeze(bins) - 1)
-    place_inside = op.Clip(place, zero, op.Squeeze(extent) - 1)
-    inside = op.And(op.Equal(bin, bin_inside), op.Equal(place, place_inside))  # (K, B, 4)
-    weight = shares * op.Cast(inside, to=FLOAT32)
-    return bin_stride * bin_inside + cell_stride * place_inside, weight
+    coarse = phase / (2 * ratio)
+    weight = op.Cast(phase % (2 * ratio), to=FLOAT32) / op.Cast(2 * ratio, to=FLOAT32)
+    unclipped = ratio * cell + fine - (ratio * bins) / 2 + 2  # (K, lam*V)
+    place = op.Clip(unclipped, zero, extent + 2)
+    return coarse, weight, place
 
 
 @script(DOMAIN, default_opset=op)
 def SwapAlign2NatWindows(x, index, lam: int, pad_value: float):  # noqa: N802
-    """The same numbers for K windows: sixteen reads per bin, no products with hat matrices.
+    """The same numbers for K windows: four reads per bin, no products with hat matrices.
 
     x: (N, V, U, H, W), index: (K, 3) int64 (n, y, x)
     out: (K, lam*V, lam*U) dtype of x
 
-    Nothing is computed of x as a whole. The largest intermediates have four times the output's
-    shape: each of a row's four taps meets the four of every column at once.
+    The largest intermediates are x itself and index tensors of the output's shape.
     """
     last = op.Constant(value_ints=[-1])
-    one = op.Constant(value_ints=[1])
-    two = op.Constant(value_ints=[2])
-    ratio = op.Reshape(op.Constant(value_int=lam), one)
+    axis_y = op.Constant(value_ints=[3])
+    axis_x = op.Constant(value_ints=[4])
+    ratio = op.Constant(value_int=lam)
     pad = op.CastLike(op.Constant(value_float=pad_value), x)
-    bins_v = op.Shape(x, start=1, end=2)  # (1,) each
-    bins_u = op.Shape(x, start=2, end=3)
-    height = op.Shape(x, start=3, end=4)
-    width = op.Shape(x, start=4, end=5)
+    shape = op.Shape(x)
+    bins_v = op.Gather(shape, 1)
+    bins_u = op.Gather(shape, 2)
+    # A border of zeros, then the mean over cells (y, x)
+    bordered = op.Pad(x - pad, op.Constant(value=BORDER))  # (N, V + 2, U + 2, H + 4, W + 4)
+    rows = HalfStep(bordered, ratio * bins_v, axis_y)  # (N, V + 2, U + 2, H + 3, W + 4)
+    cells = HalfStep(rows, ratio * bins_u, axis_x)  # (N, V + 2, U + 2, H + 3, W + 3)
     # How far apart neighbours along each axis lie in the flat tensor
-    stride_u = height * width
-    stride_v = bins_u * stride_u
+    extents = op.Shape(cells)
+    stride_y = op.Gather(extents, 4)
+    stride_u = op.Gather(extents, 3) * stride_y
+    stride_v = op.Gather(extents, 2) * stride_u
+    stride_n = op.Gather(extents, 1) * stride_v
+    # Bilinear over bins (v, u), read from the flat tensor
     n, y, x_cell = op.Split(index, num_outputs=3, axis=1)  # (K, 1) each
-    rows, row_weights = Taps(y, bins_v, height, ratio, stride_v, width)
-    columns, column_weights = Taps(x_cell, bins_u, width, ratio, stride_u, one)
-    image = op.Unsqueeze(bins_v * stride_v * n, last)  # (K, 1, 1)
-    # int32: half the memory of the largest tensors, (K, lam*V, 4, lam*U)
-    row = op.Unsqueeze(op.Cast(rows + image, to=INT32), last)  # (K, lam*V, 4, 1)
-    by_tap = op.Transpose(columns, perm=[0, 2, 1])  # (K, 4, lam*U)
-    column = op.Unsqueeze(op.Cast(by_tap, to=INT32), one)  # (K, 1, 4, lam*U)
-    row_weight = op.CastLike(op.Unsqueeze(row_weights, last), x)  # (K, lam*V, 4, 1)
-    weights_by_tap = op.Transpose(column_weights, perm=[0, 2, 1])  # (K, 4, lam*U)
-    column_weight = op.CastLike(op.Unsqueeze(weights_by_tap, one), x)  # (K, 1, 4, lam*U)
-    row_0, row_1, row_2, row_3 = op.Split(row, num_outputs=4, axis=2)  # (K, lam*V, 1, 1) each
-    weight_0, weight_1, weight_2, weight_3 = op.Split(row_weight, num_outputs=4, axis=2)
-    flat = op.Reshape(x, last)  # all of it in one axis
-    upper = weight_0 * op.Gather(flat, row_0 + column) + weight_1 * op.Gather(
-        flat, row_1 + column
-    )
-    lower = weight_2 * op.Gather(flat, row_2 + column) + weight_3 * op.Gather(
-        flat, row_3 + column
-    )
-    inside = op.ReduceSum((upper + lower) * column_weight, two, keepdims=0)
-    # The rest of each bin's weight lies outside
-    of_rows = op.ReduceSum(row_weight, two, keepdims=0)  # (K, lam*V, 1)
-    of_columns = op.ReduceSum(column_weight, two, keepdims=0)  # (K, 1, lam*U)
-    return inside + pad * (1.0 - of_rows * of_columns)
+    bin_v, weight_v, place_y = Taps(y, bins_v, op.Gather(shape, 3), ratio)
+    bin_u, weight_u, place_x = Taps(x_cell, bins_u, op.Gather(shape, 4), ratio)
+    row_starts = stride_n * n + stride_v * bin_v + stride_y * place_y  # (K, lam*V)
+    row = op.Unsqueeze(row_starts, op.Constant(value_ints=[2]))  # (K, lam*V, 1)
+    column_starts = stride_u * bin_u + place_x  # (K, lam*U)
+    column = op.Unsqueeze(column_starts, op.Constant(value_ints=[1]))  # (K, 1, lam*U)
+    # int32: half the memory of the largest tensors, (K, lam*V, lam*U)
+    upper_left = op.Cast(row, to=INT32) + op.Cast(column, to=INT32)
+    step_v = op.Cast(stride_v, to=INT32)
+    step_u = op.Cast(stride_u, to=INT32)
+    lower_left = upper_left + step_v
+    flat = op.Reshape(cells, last)  # all of it in one axis
+    right = op.CastLike(weight_u, x)  # (lam*U,)
+    left = 1.0 - right
+    lower = op.Unsqueeze(op.CastLike(weight_v, x), last)  # (lam*V, 1)
+    upper = 1.0 - lower
+    above = left * op.Gather(flat, upper_left) + right * op.Gather(flat, upper_left + step_u)
+    below = left * op.Gather(flat, lower_left) + right * op.Gather(flat, lower_left + step_u)
+    return upper * above + lower * below + pad
 
 
 @script(DOMAIN, default_opset=op)
@@ -205,7 +217,7 @@ def InstanceNormalization(x, scale, bias, epsilon: float):  # noqa: N802
 BODIES = {
     contract.NORM: (InstanceNormalization,),
     contract.SWAP: (Hat, SwapAlign2Nat),
-    contract.SWAP_WINDOWS: (Taps, SwapAlign2NatWindows),
+    contract.SWAP_WINDOWS: (HalfStep, Taps, SwapAlign2NatWindows),
     contract.LEADING: (Identity,),
 }
 
