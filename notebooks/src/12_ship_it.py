@@ -215,9 +215,9 @@ for value in [*detector.graph.input, *detector.graph.output]:
 
 # %% [markdown]
 # Words are sizes that stay free. `masks` lie on a *canvas*, bins of 4 px over the whole
-# picture, 8 in 32 px, and one more on every side: + 2. And 28 of "our" nodes carry a standard
-# name: `InstanceNormalization` gets a body of ours, because ONNX Runtime's own adds up a large
-# map so roughly that logits are off by nearly 1e-4.
+# picture, 8 in 32 px, and one more on every side: + 2. Two kinds of "our" nodes carry standard
+# names: `InstanceNormalization` gets a body of ours, because ONNX Runtime's own puts logits off
+# by nearly 1e-4; `Identity` cuts a list, which TensorRT leaves whole.
 #
 # Does the file compute what PyTorch computes? `verify` asks every runtime that is here, about a
 # picture of the overlap world and two samples in the file with PyTorch's answers:
