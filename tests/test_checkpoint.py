@@ -90,6 +90,14 @@ def test_broken_checkpoints_are_refused(saved, change, message):
         load_checkpoint(folder)
 
 
+def test_what_a_broken_file_says_is_not_repeated_at_length(saved):
+    header = json.dumps("x" * 5000).encode()
+    (saved[0] / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(InputError, match="not a whole safetensors file") as raised:
+        load_checkpoint(saved[0])
+    assert len(str(raised.value)) < 300 + len(str(saved[0]))
+
+
 def test_a_missing_checkpoint_is_named(tmp_path):
     with pytest.raises(InputError, match=r"checkpoint: expected a folder .* got .*nowhere"):
         load_checkpoint(tmp_path / "nowhere")

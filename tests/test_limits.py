@@ -204,6 +204,9 @@ def test_a_factor_beyond_all_extents_is_named():
         ops.up_bilinear(X, float("inf"))
     with pytest.raises(InputError, match="sigma_vu, sigma_hw: expected positive units"):
         ops.align2nat(X, sigma_hw=1e300)
+    # Within all limits alone, but what reads what would be a table of 20 million rows
+    with pytest.raises(InputError, match="lam, units: expected a result of at most 4194304"):
+        ops.up_align2nat(torch.zeros(1, 4, 2, 5, 5), 1_000_000)
     with pytest.raises(InputError, match="rule: expected step > 0"):
         ops.resample(X, [2, 2], ops.Rule(1, None, "pad"))
 

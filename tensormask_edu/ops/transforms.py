@@ -133,6 +133,7 @@ def subsample(x: Tensor, lam: int) -> Tensor:
 
 
 LARGEST = 1 << 20  # a unit, a factor: beyond it no extent of a result fits in 64 bits
+MOST_PLACES = 1 << 22  # of a table, 256 MB; 480 bins on 1,500 cells are a sixth
 
 
 def check_tensor(x: Tensor) -> None:
@@ -274,6 +275,9 @@ def pair_table(
     v = (v' + 1/2) * V/V' - 1/2 (half-pixel centres), y = step * y' + skew * (v' - (V'-1)/2).
     """
     (num_v, num_y), (out_v, out_y) = extents, size
+    if out_v * out_y > MOST_PLACES:
+        expected = f"a result of at most {MOST_PLACES} bins x cells along an axis pair"
+        raise bad_input("lam, units", expected, f"{out_v} x {out_y}")
     v_out = torch.arange(out_v, dtype=torch.float64, device="cpu")[:, None]  # (V', 1)
     # (v' + 1/2) * V/V' - 1/2, as one division: exact where it can be
     v_in = ((2 * v_out + 1) * num_v - out_v) / (2 * out_v)

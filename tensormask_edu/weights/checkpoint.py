@@ -164,7 +164,7 @@ def check_fit(model: TensorMask, path: str | Path) -> None:
         with safe_open(path, framework="pt") as file:
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
     except Exception as error:  # of a broken file its reader raises several kinds
-        reason = f"is not a whole safetensors file ({error})"
+        reason = f"is not a whole safetensors file ({str(error)[:100]})"
         raise InputError(f"checkpoint: {path} {reason}") from None
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     names = sorted({*found, *expected})
