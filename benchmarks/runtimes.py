@@ -6,10 +6,11 @@
 
 A subject is a checkpoint, `shapes` or a folder: pictures of --size px are drawn for it, and
 every form of its file goes through every version of every runtime. A form is the file as
-`tensormask-export onnx` writes it, inlined as --portable does, or the first after onnxslim or
-onnxsim. With =FOLDER a subject has the val split of a COCO folder, in the newest and the oldest
-version, as each runtime takes the file. `r50` is the paper's model with the golden weights
-($TENSORMASK_SHARED), on 20 pictures of 192 px.
+`tensormask-export onnx` writes it, inlined as --portable does, the first after onnxslim, or the
+second after onnxsim (which takes our `Identity` for the standard one). With =FOLDER a subject
+has the val split of a COCO folder, in the newest and the oldest version, as each runtime takes
+the file. `r50` is the paper's model with the golden weights ($TENSORMASK_SHARED), on 20
+pictures of 192 px.
 
 Each version has a virtual environment in DIR, made with pip where it is missing, in which
 `runtime_worker.py` computes; in a browser `docs/explorer/tests/runtime.mjs` does, where `make
@@ -92,9 +93,10 @@ def forms(
     made: dict[str, Path | str] = {"as written": written, "portable": inlined}
     for tool in FORMS[2:]:
         if tool in asked and subject.drawn:
-            words = [python_of(environments, TOOLS), "-m", tool, written, folder / tool]
+            source = inlined if tool == "onnxsim" else written
             target = (folder / tool).with_suffix(".onnx")
-            run = subprocess.run([*words[:-1], target], capture_output=True, text=True)
+            words = [python_of(environments, TOOLS), "-m", tool, source, target]
+            run = subprocess.run(words, capture_output=True, text=True)
             made[tool] = target if target.is_file() else last_line(run.stderr)
     return {form: path for form, path in made.items() if form in asked}
 
