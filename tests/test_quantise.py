@@ -153,7 +153,9 @@ def test_symmetric_files_have_no_zero_points(symmetric):
 def test_an_engine_is_built_of_the_symmetric_form(symmetric, tmp_path):
     path = tmp_path / "int8.onnx"
     onnx.save(symmetric[0], path)
-    report = build_engine(path, tmp_path / "e.engine", profile=Profile(SHAPE, SHAPE, SHAPE))
+    # Of one shape alone TensorRT-RTX 1.7 ends in an error of its own
+    free = Profile(SHAPE, SHAPE, (2, *SHAPE[1:]))
+    report = build_engine(path, tmp_path / "e.engine", profile=free)
     assert {"QUANTIZE", "DEQUANTIZE"} <= set(report.layers)
 
 
