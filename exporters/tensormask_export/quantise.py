@@ -199,7 +199,7 @@ def quantised(
             },
         )
         proto = read_onnx(target)
-        # Shapes that the quantiser noted: a tenth of the file, and runtimes find them themselves
+        # Shapes that the quantiser noted: a tenth of the file, and runtimes find them anyway
         del proto.graph.value_info[:]
         return proto, len(names)
 
