@@ -250,7 +250,12 @@ def test_the_guide_s_table_of_runtimes_is_that_of_the_results(benchmarks):
     stored = json.loads((script.ROOT / "benchmarks/results/runtimes-cpu.json").read_text())
     guide = (ROOT / "docs" / "deployment-guide.md").read_text(encoding="utf-8")
     assert script.markdown(stored) in guide
-    assert all(row.get("same") or {"error", "note"} & row.keys() for row in stored["rows"])
+    others = [row for row in stored["rows"] if not row.get("same")]
+    different = [row for row in others if not {"error", "note"} & row.keys()]
+    # What differs is told below the table: bins on the threshold, and nothing more
+    assert all(row["agreed"] >= row["expected"] - 2 for row in different)
+    assert all(row["ap"] == pytest.approx(row["ap_pytorch"], abs=1e-3) for row in different)
+    assert not different or "\nDIFFERENT: of the 5,663 detections" in guide
 
 
 @pytest.fixture
