@@ -183,10 +183,15 @@ def score(
     if iou not in ("segm", "bbox"):
         raise bad_input("iou", "'segm' or 'bbox'", repr(iou))
     evaluation = _matched(ground_truth, detections, iou, area_ranges, trusted=trusted)
+    of_sizes = area_ranges is None or bool(area_ranges)
+    for name in () if of_sizes else ("precision", "recall"):  # (..., areas, counts)
+        # The summary reads the three sizes all the same: -1, no object
+        values = evaluation.eval[name]
+        missing = [(0, 0)] * (values.ndim - 2) + [(0, 3), (0, 0)]
+        evaluation.eval[name] = np.pad(values, missing, constant_values=-1)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its scores
         evaluation.summarize()
     named = zip(SCORE_NAMES, evaluation.stats, strict=True)
-    of_sizes = area_ranges is None or bool(area_ranges)
     return {name: float(value) for name, value in named if of_sizes or name not in SIZE_SCORES}
 
 
@@ -258,11 +263,6 @@ def _matched(
             evaluation.params.maxDets = list(counts)
         evaluation.evaluate()
         evaluation.accumulate()
-    for name in ("precision", "recall"):  # (..., areas, counts)
-        # The summary reads sizes that were not asked for too: -1, no object
-        values = evaluation.eval[name]
-        missing = [(0, 0)] * (values.ndim - 2) + [(0, 3 - len(sizes)), (0, 0)]
-        evaluation.eval[name] = np.pad(values, missing, constant_values=-1)
     return evaluation
 
 

@@ -209,8 +209,6 @@ def _gather(layer: Layer, inputs: Inputs) -> Array:
     data, index = inputs
     if layer.mode.name == "DEFAULT":
         return np.take(data, index, axis=layer.axis)
-    if layer.mode.name == "ELEMENT":
-        return np.take_along_axis(data, index, layer.axis)
     if layer.mode.name != "ND" or layer.num_elementwise_dims:
         raise NotComputed(f"gather {layer.mode}")
     return data[tuple(np.moveaxis(index, -1, 0))]
