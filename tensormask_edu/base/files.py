@@ -134,10 +134,10 @@ def _same(path: str | Path, other: str | Path) -> bool:
     return os.path.realpath(path) == os.path.realpath(other)
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as indented JSON, whole or not at all."""
+def write_json(path: str | Path, value: Any, indent: int | None = 2) -> None:
+    """Write `value` as JSON, whole or not at all; without `indent` on one line, faster."""
     with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(value, indent=indent) + "\n", encoding="utf-8")
 
 
 def read_json(path: str | Path, what: str = "JSON file") -> Any:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,24 +126,31 @@ def shifted_taps(v: int, y: int, lam: int, num_v: int) -> list[tuple[int, float]
     return [(lam * y + v + lower, 1 - remainder / 2), (lam * y + v + lower + 1, remainder / 2)]
 
 
+@lru_cache(maxsize=1 << 16)  # every u and x asks the same of a v and y
+def _pair(
+    v: int, y: int, lam: int, num_v: int, height: int
+) -> tuple[tuple[int, int, float], ...]:
+    """The (v, y) that bin v of output row y reads, with their weights; so for (u, x).
+
+    What lies outside, or weighs nothing, is not read.
+    """
+    return tuple(
+        (v_in, y_in, weight_v * weight_y)
+        for v_in, weight_v in taps(v, lam)
+        for y_in, weight_y in shifted_taps(v, y, lam, num_v)
+        if weight_v * weight_y > 0 and 0 <= v_in < num_v and 0 <= y_in < height
+    )
+
+
 def _contributions(
     shape: tuple[int, ...], lam: int, cell: NDArray[np.int64], v: int, u: int
 ) -> Iterator[tuple[tuple[int, ...], float]]:
     """The input entries (n, v, u, y, x), with weights, that sum to bin (v, u) of `cell`."""
+    _, num_v, num_u, height, width = shape
     n, y, x = (int(i) for i in cell)
-    axes = (
-        taps(v, lam),
-        taps(u, lam),
-        shifted_taps(v, y, lam, shape[1]),
-        shifted_taps(u, x, lam, shape[2]),
-    )
-    # What lies outside, or weighs nothing, is not read.
-    inside = [
-        [(tap, weight) for tap, weight in axis if weight > 0 and 0 <= tap < extent]
-        for axis, extent in zip(axes, shape[1:], strict=True)
-    ]
-    for (v_in, wv), (u_in, wu), (y_in, wy), (x_in, wx) in itertools.product(*inside):
-        yield (n, v_in, u_in, y_in, x_in), wv * wu * wy * wx
+    rows, columns = _pair(v, y, lam, num_v, height), _pair(u, x, lam, num_u, width)
+    for (v_in, y_in, weight_vy), (u_in, x_in, weight_ux) in itertools.product(rows, columns):
+        yield (n, v_in, u_in, y_in, x_in), weight_vy * weight_ux
 
 
 # --- what is refused --------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +33,16 @@ if TYPE_CHECKING:
 
 Inputs = list[Any]  # arrays, or None for an input that is not used
 Layer = Any  # a TensorRT layer of the class that `LAYERS` names
+
+
+@dataclass(frozen=True)
+class Step:
+    """A layer, the tensors it reads by name, and those it makes with their dtypes."""
+
+    layer: Layer
+    function: Callable[[Layer, Inputs], Any]
+    reads: list[str | None]
+    makes: list[tuple[str, Any]]
 
 
 class ParsedSession(Session):
@@ -79,35 +91,52 @@ class ParsedNetwork:
 
     def compute(self, inputs: Named) -> Named:
         """All outputs for all inputs, by name."""
-        network, known = self.network, dict(inputs)
-        waiting = [network.get_layer(i) for i in range(network.num_layers)]
-        while waiting:  # layers come in almost the right order
-            later = [layer for layer in waiting if not self._compute(layer, known)]
-            if len(later) == len(waiting):
-                name = later[0].name
-                raise NotComputed(f"layer {name} waits for an input that nothing makes")
-            waiting = later
-        names = [network.get_output(i).name for i in range(network.num_outputs)]
+        known = dict(inputs)
+        for step in self.steps:
+            values = [None if name is None else known[name] for name in step.reads]
+            results = step.function(step.layer, values)
+            results = results if isinstance(results, tuple) else (results,)
+            for (name, dtype), result in zip(step.makes, results, strict=False):
+                known[name] = np.asarray(result).astype(dtype, copy=False)
+        names = [self.network.get_output(i).name for i in range(self.network.num_outputs)]
         return {name: known[name] for name in names}
 
-    def _compute(self, layer: Layer, known: Named) -> bool:
-        """Compute a layer if its inputs are known."""
-        tensors = [layer.get_input(i) for i in range(layer.num_inputs)]
-        if any(tensor is not None and tensor.name not in known for tensor in tensors):
-            return False
+    @cached_property
+    def steps(self) -> list[Step]:
+        """The layers, each behind those it reads; they come in almost that order."""
+        network, ordered = self.network, list[Step]()
+        known = {None, *(network.get_input(i).name for i in range(network.num_inputs))}
+        waiting = [self._step(network.get_layer(i)) for i in range(network.num_layers)]
+        while waiting:
+            later = []
+            for step in waiting:
+                if known.issuperset(step.reads):
+                    ordered.append(step)
+                    known.update(name for name, _ in step.makes)
+                else:
+                    later.append(step)
+            if len(later) == len(waiting):
+                name = later[0].layer.name
+                raise NotComputed(f"layer {name} waits for an input that nothing makes")
+            waiting = later
+        return ordered
+
+    def _step(self, layer: Layer) -> Step:
+        """How a layer is computed; NotComputed if this file does not know its type."""
         kind = layer.type.name
         if kind not in LAYERS:
             raise NotComputed(f"layer type {kind}")
         class_name, function = LAYERS[kind]
         # the bindings return every layer as its base class
         layer.__class__ = getattr(self.trt, class_name)
-        results = function(layer, [None if t is None else known[t.name] for t in tensors])
-        results = results if isinstance(results, tuple) else (results,)
-        for position, result in enumerate(results):
-            output = layer.get_output(position)
-            dtype = self.trt.nptype(output.dtype)
-            known[output.name] = np.asarray(result).astype(dtype, copy=False)
-        return True
+        tensors = [layer.get_input(i) for i in range(layer.num_inputs)]
+        outputs = [layer.get_output(i) for i in range(layer.num_outputs)]
+        return Step(
+            layer=layer,
+            function=function,
+            reads=[None if tensor is None else tensor.name for tensor in tensors],
+            makes=[(each.name, self.trt.nptype(each.dtype)) for each in outputs],
+        )
 
 
 # --- layers: (layer, inputs) -> output --------------------------------------------------------
