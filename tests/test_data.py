@@ -141,6 +141,17 @@ def test_the_written_folder_holds_what_was_drawn(world: Path):
         assert torch.equal(truth["boxes"], tight_boxes(truth["masks"]))
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (200, 301)])  # the last: beyond 64 KiB
+def test_a_stored_picture_is_a_whole_png(size: tuple[int, int], tmp_path: Path):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    shapes._save(image, tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as file:
+        file.verify()  # the checksum of every chunk
+    with Image.open(tmp_path / "a.png") as file:
+        assert (file.format, file.mode) == ("PNG", "RGB")
+        assert np.array_equal(np.asarray(file), image)
+
+
 def test_annotations_store_area_box_and_compressed_masks(world: Path):
     for annotation in json.loads((world / "instances_train.json").read_text())["annotations"]:
         rle = annotation["segmentation"]
@@ -163,7 +174,7 @@ def test_other_shapes_are_not_written_over_a_data_set(world: Path):
 
 
 def test_an_interrupted_writer_leaves_no_data_set(tmp_path: Path, monkeypatch: Any):
-    def interrupt(*_: Any) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

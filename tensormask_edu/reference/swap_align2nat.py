@@ -63,14 +63,15 @@ def swap_align2nat_windows(
     """
     _check(x, lam)
     _check_index(index, x.shape, lam)
-    values = x.astype(np.float64)
-    out = np.empty((len(index), lam * x.shape[1], lam * x.shape[2]))  # (K, lam*V, lam*U)
+    values, cells = x.astype(np.float64), index.tolist()
+    out = np.empty((len(cells), lam * x.shape[1], lam * x.shape[2]))  # (K, lam*V, lam*U)
     for k, v, u in np.ndindex(out.shape):
-        read = list(_contributions(x.shape, lam, index[k], v, u))
+        value, inside = 0.0, 0.0
+        for entry, weight in _contributions(x.shape, lam, cells[k], v, u):
+            value += weight * values[entry]
+            inside += weight
         # what is missing to a weight of 1 lies outside the tensor: the pad
-        outside = 1 - sum(weight for _, weight in read)
-        inside = sum(weight * values[entry] for entry, weight in read)
-        out[k, v, u] = inside + outside * pad_value
+        out[k, v, u] = value + (1 - inside) * pad_value
     return out.astype(x.dtype)
 
 
@@ -93,11 +94,12 @@ def swap_align2nat_windows_adjoint(
     grad: (K, lam*V, lam*U), index: (K, 3) int64, shape: (N, V, U, H, W) of x
     out: (N, V, U, H, W) dtype of grad
     """
-    grad_x = np.zeros(shape)  # (N, V, U, H, W), float64
+    grad_x, cells = np.zeros(shape), index.tolist()  # (N, V, U, H, W), float64
     for k, v, u in np.ndindex(grad.shape):
+        value = float(grad[k, v, u])
         # the same entries and weights as forward, written instead of read; the pad is constant
-        for entry, weight in _contributions(shape, lam, index[k], v, u):
-            grad_x[entry] += weight * float(grad[k, v, u])
+        for entry, weight in _contributions(shape, lam, cells[k], v, u):
+            grad_x[entry] += weight * value
     return grad_x.astype(grad.dtype)
 
 
@@ -143,11 +145,11 @@ def _pair(
 
 
 def _contributions(
-    shape: tuple[int, ...], lam: int, cell: NDArray[np.int64], v: int, u: int
+    shape: tuple[int, ...], lam: int, cell: list[int], v: int, u: int
 ) -> Iterator[tuple[tuple[int, ...], float]]:
     """The input entries (n, v, u, y, x), with weights, that sum to bin (v, u) of `cell`."""
     _, num_v, num_u, height, width = shape
-    n, y, x = (int(i) for i in cell)
+    n, y, x = cell
     rows, columns = _pair(v, y, lam, num_v, height), _pair(u, x, lam, num_u, width)
     for (v_in, y_in, weight_vy), (u_in, x_in, weight_ux) in itertools.product(rows, columns):
         yield (n, v_in, u_in, y_in, x_in), weight_vy * weight_ux
