@@ -183,8 +183,18 @@ def test_a_packed_archive_is_not_unpacked(tmp_path):
 def test_a_state_of_another_program_is_named(tmp_path):
     recipe = replace(RECIPES["shapes"], model=SMALL)
     torch.save({"recipe": {}, "data": "x", "step": "3"}, tmp_path / journal.STATE)
-    with pytest.raises(InputError, match="the state of a run of this version, got .*'steps'"):
+    with pytest.raises(InputError, match="the state of a run of this version, got .*'model'"):
         journal.read_state(tmp_path, recipe, "x")
+
+
+def test_what_is_left_of_a_line_of_the_log_is_passed_over(tmp_path):
+    lines = [{"step": step, "loss": 1 / step} for step in (1, 2, 3)]
+    whole = [json.dumps(line).encode() for line in lines]
+    torn = (b'{"step": 4, "lo', b"7", b"[]", b"{}", b'{"step": "5"}', b"\0" * 30, b"\xff\xfe")
+    (tmp_path / journal.LOG).write_bytes(b"\n".join([*whole[:2], *torn, whole[2]]))
+    assert journal.read_log(tmp_path) == lines
+    journal.go_on(tmp_path, 2)
+    assert (tmp_path / journal.LOG).read_bytes() == b"".join(x + b"\n" for x in whole[:2])
 
 
 def test_every_preset_is_within_the_limits():

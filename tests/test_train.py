@@ -577,6 +577,12 @@ def test_another_run_or_a_broken_file_is_not_resumed(world, tmp_path):
     store(tmp_path / "resume.pt", {"step": 1})
     with pytest.raises(InputError, match="resume: expected the state of a run"):
         train(recipe(steps=2), world, tmp_path, resume=True)
+    (tmp_path / "resume.pt").write_bytes(state)
+    whole = torch.load(tmp_path / "resume.pt", weights_only=True)
+    for part, other in (("model", {}), ("optimizer", {}), ("optimizer", {"param_groups": []})):
+        store(tmp_path / "resume.pt", whole | {part: other})
+        with pytest.raises(InputError, match="resume: expected the state of this model, got"):
+            train(recipe(steps=2), world, tmp_path, resume=True)
     (tmp_path / "resume.pt").write_bytes(state[: len(state) // 2])
     with pytest.raises(InputError, match="resume: expected a whole file"):
         train(recipe(steps=2), world, tmp_path, resume=True)

@@ -23,6 +23,7 @@ from ..base.errors import InputError, bad_input, require, warn_of_input
 from ..base.files import (
     cannot_write,
     make_folder,
+    parsed_json,
     refuse_overwriting,
     remove_leftovers,
     written_whole,
@@ -34,16 +35,22 @@ from ..weights.pickled import read_archive
 
 
 class _State(TypedDict):
-    """What is checked of the state; the rest is for those who wrote it."""
+    """What a state must hold; of the first three only their owners know more."""
 
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
     recipe: dict[str, Any]
     data: str
     step: int
     steps: int
+    seconds: float
+    recent: list[dict[str, float]]
 
 
 Item = TypeVar("Item")
 STATE, LOG = "resume.pt", "log.jsonl"
+WITHOUT = "train without --resume"  # what to do where a state is of no use
 
 # What a resumed run must share with the one it continues, or its batches would be others.
 FIXED = (
@@ -128,7 +135,7 @@ def read_state(output: Path, recipe: Recipe, data: str) -> dict[str, Any]:
         InputError: no run, a broken file, another run, other data, or fewer steps than it has
             done.
     """
-    path, fix = output / STATE, "train without it"
+    path, fix = output / STATE, WITHOUT
     if not path.is_file():
         raise bad_input("resume", "an interrupted run in the output folder", output, fix)
     state = read_archive(path, "resume")
@@ -168,13 +175,15 @@ def append_log(output: Path, record: dict[str, Any]) -> None:
 def read_log(output: Path) -> list[dict[str, Any]]:
     """The lines of the log: step, seconds, lr, and the means of the losses since the last.
 
+    What a kill or a power cut left of a line is passed over.
+
     Raises:
         InputError: no log there.
     """
     if not (output / LOG).is_file():
         raise bad_input("run", f"the folder of a training, with {LOG}", output)
-    lines = (output / LOG).read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    text = (output / LOG).read_text(encoding="utf-8", errors="replace")
+    return list(filter(None, map(_parsed, text.splitlines())))
 
 
 def tell(bar: Any, text: str) -> None:
@@ -215,17 +224,19 @@ def _shown(values: dict[str, Any]) -> str:
 
 def _cut_log(path: Path, step: int) -> None:
     """Forget what was logged after `step`, and a line that a kill cut in two."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    kept = "".join(f"{line}\n" for line in lines if _logged_until(line, step))
+    lines = read_log(path.parent) if path.is_file() else []
+    kept = "".join(json.dumps(line) + "\n" for line in lines if line["step"] <= step)
     with written_whole(path) as temporary:
         temporary.write_text(kept)
 
 
-def _logged_until(line: str, step: int) -> bool:
+def _parsed(line: str) -> dict[str, Any]:
+    """A line of the log, {} if it is none: half a line, or zeros where a disk lost it."""
     try:
-        return json.loads(line)["step"] <= step
-    except ValueError:  # half a line is no JSON
-        return False
+        record = parsed_json(line)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) and type(record.get("step")) is int else {}
 
 
 @contextmanager

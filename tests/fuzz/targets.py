@@ -382,7 +382,8 @@ def _state() -> tuple[str, Target]:
 
     recipe = replace(RECIPES["shapes"], model=SMALL)
     value = {"step": 3, "steps": 9, "data": "x", "recipe": journal._fixed(recipe),
-             "model": {"w": torch.zeros(3, 2)}, "random": [1, 2]}  # fmt: skip
+             "model": {"w": torch.zeros(3, 2)}, "optimizer": {}, "scaler": {}, "seconds": 0.5,
+             "recent": [{"loss": 1.5}]}  # fmt: skip
     file = io.BytesIO()
     torch.save(value, file)
 
