@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,14 @@ from conftest import ROOT
 
 from tensormask_edu.base.command_line import Parser, add_command, run_command
 from tensormask_edu.base.errors import InputError, bad_input
-from tensormask_edu.base.files import file_sha256, read_json, write_json, written_whole
+from tensormask_edu.base.files import (
+    check_place,
+    file_sha256,
+    read_json,
+    remove_leftovers,
+    write_json,
+    written_whole,
+)
 from tensormask_edu.base.machine import in_words, machine, version
 from tensormask_edu.base.packages import required
 from tensormask_edu.base.stages import Failed, NotRun, perform
@@ -176,3 +184,28 @@ def test_a_file_is_whole_or_absent(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
     (tmp_path / "empty").touch()
     assert file_sha256(tmp_path / "empty").startswith("e3b0c44298fc1c14")
+
+
+def test_a_device_or_a_stream_is_no_place_for_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "stdout").symlink_to("/proc/self/fd/1")
+    streams = (tmp_path / "pipe", tmp_path / "stdout", "/dev/null", "/dev/stdout", "/dev/fd/1")
+    for place in streams:
+        with pytest.raises(InputError, match="is a device or a stream, not a file"):
+            check_place(place)
+    assert (tmp_path / "stdout").is_symlink() and (tmp_path / "pipe").is_fifo()
+    # A link to a file is a file's place as ever
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    check_place(tmp_path / "link")
+
+
+@pytest.mark.parametrize("stem", ["a" * 251, "é" * 125, "[a]"], ids=["long", "accents", "glob"])
+def test_any_name_that_a_disk_takes_is_written_and_its_leftovers_go(stem, tmp_path):
+    path = tmp_path / f"{stem}.txt"
+    with written_whole(path) as temporary:
+        temporary.write_text("x")
+        left = Path(temporary)
+    assert path.read_text() == "x"
+    left.touch()  # of a writer that was killed
+    remove_leftovers(path)
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]

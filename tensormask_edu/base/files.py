@@ -6,6 +6,7 @@ next: base/signals.py
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Any
 
 from .errors import InputError, bad_input
 
+LONGEST_STEM = 200  # bytes: a name has 255 on most disks, a temporary adds some
 DEEPEST = 64  # lists and objects in one another; COCO's have six
 
 # What helps where the system refuses to write
@@ -86,7 +88,27 @@ def _beside(path: Path) -> Path:
     make_folder(path.parent)
     if path.is_dir():
         raise InputError(f"{path}: is a folder, no place for a file; add a file's name")
-    return path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    if _is_stream(path):
+        raise InputError(f"{path}: is a device or a stream, not a file; name a file")
+    return path.with_name(f".{_short(path)}.{os.getpid()}{path.suffix}")
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether a path is `/dev/null`, `/dev/stdout`, a pipe: a rename would put a file there.
+
+    Whoever is root would so take the device from every program of the machine.
+    """
+    if path.exists() and not path.is_file():
+        return True
+    # A stream that goes into a file looks like one, at the end of its links
+    places = (os.readlink(path) if path.is_symlink() else "", os.path.realpath(path.parent))
+    return any(place.startswith("/proc/") for place in places)
+
+
+def _short(path: Path) -> str:
+    """What stands for a name in that of its temporary, which is longer and must fit too."""
+    stem = os.fsencode(path.stem)
+    return path.stem if len(stem) <= LONGEST_STEM else hashlib.sha256(stem).hexdigest()[:16]
 
 
 def _to_disk(path: Path) -> None:
@@ -101,8 +123,9 @@ def _to_disk(path: Path) -> None:
 def remove_leftovers(path: str | Path) -> None:
     """Remove temporaries whose writer was killed; only for a `path` that nobody is writing."""
     path = Path(path)
-    for temporary in path.parent.glob(f".{path.stem}.*{path.suffix}"):
-        if temporary.stem.removeprefix(f".{path.stem}.").isdigit():  # a process wrote it
+    name = f".{_short(path)}."
+    for temporary in path.parent.glob(f"{glob.escape(name)}*{path.suffix}"):
+        if temporary.stem.removeprefix(name).isdigit():  # a process wrote it
             temporary.unlink(missing_ok=True)
 
 
