@@ -119,3 +119,15 @@ def test_a_mistake_that_cannot_be_kept_is_told_all_the_same(tmp_path, monkeypatc
     with pytest.raises(ZeroDivisionError):
         cli.main(["shapes", str(tmp_path / "shapes")])
     assert not (tmp_path / LAST_ERROR).exists()
+
+
+def test_no_report_replaces_the_log_or_the_error_that_it_quotes(workplace):
+    log = workplace / "outputs" / "new" / "log.jsonl"
+    error = Path(os.environ["TENSORMASK_CACHE"]) / LAST_ERROR
+    error.parent.mkdir(parents=True)
+    error.write_text("a mistake")
+    for place in (log, error):
+        before = place.read_text()
+        with pytest.raises(InputError, match="output: expected a place of its own"):
+            report_bug(place, log.parent)
+        assert place.read_text() == before

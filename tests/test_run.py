@@ -725,6 +725,11 @@ def test_the_commands_write_over_nothing_that_they_read(folder, tmp_path, capsys
         shutil.copytree(folder / "checkpoint", tmp_path / "c"),
         folder / "photos",
     )
+    shapes, library = tmp_path / "shapes", tmp_path / "plugin.so"
+    (shapes / "images").mkdir(parents=True)
+    for file in (shapes / "instances_train.json", shapes / "instances_val.json", library):
+        file.write_text("{}")
+    int8 = ["onnx", checkpoint, tmp_path / "q.onnx", "--precision", "int8", "--calibrate"]
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for words in (
         ["engine", model, model],
@@ -737,6 +742,10 @@ def test_the_commands_write_over_nothing_that_they_read(folder, tmp_path, capsys
         ["predict", model, photo, "--output", photo],
         ["predict", model, photo, "--output", tmp_path, "--json", tmp_path / "detections.json"],
         ["bench", link, "--json", model],
+        ["bench", model, "--eager", checkpoint, "--json", checkpoint / "config.json"],
+        ["bench", model, "--plugin-library", library, "--json", library],
+        [*int8, shapes, "--json", shapes / "instances_val.json"],
+        [*int8, shapes, "--json", shapes / "instances_train.json"],
     ):
         assert cli.main([str(word) for word in words]) == 2
         assert "would replace" in capsys.readouterr().err

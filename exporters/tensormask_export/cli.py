@@ -117,12 +117,17 @@ def _onnx(commands: Any) -> None:
 
 
 def _run_onnx(args: argparse.Namespace) -> int:
+    from tensormask_edu.data.layouts import find_split
     from tensormask_edu.weights.checkpoint import checkpoint_files, load_checkpoint
 
     from .onnx_file.write import export_onnx
+    from .quantise import CALIBRATION, SCORED, export_int8
 
     _check_int8(args)
     read = checkpoint_files(args.checkpoint)
+    if args.calibrate is not None:
+        splits = (CALIBRATION, SCORED)
+        read += [path for each in splits for path in find_split(args.calibrate, each)[:2]]
     refuse_overwriting("model", args.model, *read)
     _check_report(args.json, args.model, *read)
     model, input_config = load_checkpoint(args.checkpoint)
@@ -134,8 +139,6 @@ def _run_onnx(args: argparse.Namespace) -> int:
         "input_config": input_config,
     }
     if args.precision == "int8":
-        from .quantise import export_int8
-
         loss = {} if args.max_loss is None else {"max_loss": args.max_loss}
         options |= {"symmetric": args.symmetric, **loss}
         report = export_int8(model, args.model, args.calibrate, **options)
@@ -305,7 +308,8 @@ def _run_predict(args: argparse.Namespace) -> int:
     if (args.model is None) == (args.engine is None):
         raise bad_input("model", "one of MODEL and --engine", "both" if args.model else "none")
     model = args.model or args.engine
-    used = (*_files_of(model), args.image, Path(args.output) / DETECTIONS)
+    read = (*_files_of(model), args.image, args.plugin_library)
+    used = (*read, Path(args.output) / DETECTIONS)
     _check_report(args.json, *used)
     report = predict(model, args.image, args.output, args.score, **_model_options(args))
     _done(args, report, "\n".join(report.pictures))
@@ -337,7 +341,11 @@ def _bench(commands: Any) -> None:
 def _run_bench(args: argparse.Namespace) -> int:
     from .bench import Effort, bench
 
-    _check_report(args.json, *_files_of(args.model))
+    _check_report(args.json, *_files_of(args.model), args.plugin_library)
+    for checkpoint in filter(None, (args.eager, args.compile)):
+        from tensormask_edu.weights.checkpoint import checkpoint_files  # loads torch
+
+        _check_report(args.json, *checkpoint_files(checkpoint))
     effort = Effort(args.warmup, args.iterations, args.seconds, args.threads)
     checkpoints = {"eager": args.eager, "compiled": args.compile}
     options = checkpoints | _model_options(args)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..base.command_line import LAST_ERROR
 from ..base.errors import bad_input
-from ..base.files import written_whole
+from ..base.files import refuse_overwriting, written_whole
 from ..base.machine import cache_folder, machine
 from ..base.tables import text_table
 from . import doctor
@@ -47,9 +47,10 @@ def report_bug(output: str | Path, run: str | Path | None = None) -> Path:
             written last.
 
     Raises:
-        InputError: no training in `run`, or a place that cannot be written.
+        InputError: no training in `run`, a place that cannot be written, or one of those files.
     """
     log = last_log(run)
+    refuse_overwriting("output", output, log, cache_folder() / LAST_ERROR)
     parts = {
         "Versions": text_table([(name, str(value)) for name, value in machine().items()]),
         "Doctor": doctor.text(doctor.examine()),
