@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tensormask_edu import config
 from tensormask_edu.base.errors import InputError
@@ -132,3 +133,24 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         raise RuntimeError
     assert read_json(path) == [1]
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda w: w.fill_(float("nan")), "weights that are finite, got .* with NaN"),
+        (lambda w: w.fill_(float("inf")), "weights that are finite, got .* or infinity"),
+        (lambda w: w.to(torch.int32), "dense tensors of floating numbers, got .*int32"),
+        (lambda w: w.to(torch.complex64), "dense tensors of floating numbers, got .*complex64"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_refused(saved, change, message):
+    folder, model = saved
+    state = model.state_dict()
+    name = next(name for name in state if name.endswith("weight"))
+    save_file(state | {name: change(state[name].clone())}, folder / "model.safetensors")
+    with pytest.raises(InputError, match=f"model.safetensors: expected {message}"):
+        load_checkpoint(folder)
+    halves = {key: value.bfloat16() for key, value in state.items()}
+    save_file(halves, folder / "model.safetensors")  # another precision is fine
+    assert next(load_checkpoint(folder)[0].parameters()).dtype == torch.float32

@@ -36,7 +36,7 @@ from ..config import (
     to_json,
 )
 from ..detector.model import TensorMask, build_model
-from .official import load_official, load_torchvision, official_state
+from .official import check_numbers, load_official, load_torchvision, official_state
 from .shipped import check_weights, list_models, located
 
 __all__ = [
@@ -147,10 +147,12 @@ class _Undrawn(TorchFunctionMode):
 
 
 def load_weights(model: TensorMask, path: str | Path) -> None:
-    """Load a safetensors file into `model`; every name and shape must match."""
+    """Load a safetensors file into `model`; names, shapes and kinds of numbers must match."""
     check_fit(model, path)
     check_weights(Path(path))
-    model.load_state_dict(load_file(path))
+    state = load_file(path)
+    check_numbers(model, state, f"checkpoint: {path}")
+    model.load_state_dict(state)
 
 
 def check_fit(model: TensorMask, path: str | Path) -> None:

@@ -176,4 +176,25 @@ def _fill(model: TensorMask, names: dict[str, str], given: State, what: str) -> 
         if expected != got:
             raise InputError(f"state: {theirs}: expected shape {expected}, got {got}")
     values = {name: torch.as_tensor(given[theirs]) for name, theirs in names.items()}
+    check_numbers(model, values, "state")
     model.load_state_dict(values, strict=False)  # the body's names are not all of the model's
+
+
+def check_numbers(model: TensorMask, values: Mapping[str, Tensor], argument: str) -> None:
+    """Raise InputError unless the weights among a model's tensors are finite floats.
+
+    Copied as they are, whole numbers would be taken for weights, imaginary parts and tensors
+    without memory be dropped, and of NaN a model would come that finds nothing.
+    """
+    ours = model.state_dict()
+    for name, value in values.items():
+        if not ours[name].is_floating_point():  # a counter
+            continue
+        plain = value.layout == torch.strided and not value.is_meta
+        if not (plain and value.is_floating_point()):
+            got = f"{name}: {value.dtype}, {value.layout}, device {value.device}"
+            raise bad_input(argument, "dense tensors of floating numbers", got)
+        if not value.float().isfinite().all():
+            got = f"{name} with NaN or infinity"
+            fix = "did its training diverge, or was it converted beyond float16's range?"
+            raise bad_input(argument, "weights that are finite", got, fix)
