@@ -229,6 +229,23 @@ def test_a_read_only_home_is_enough(world, tmp_path):
     assert not list(home.iterdir())
 
 
+@needs_mounts
+def test_a_machine_without_a_place_for_temporary_files_says_so(world, tmp_path, monkeypatch):
+    for name in ("home", "work"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "work")])
+
+    def moved() -> None:
+        os.environ["HOME"] = str(tmp_path / "home")
+        tempfile.tempdir = None
+
+    # All but the output: a container that is started read-only
+    faults = (moved, read_only(tmp_path / "home"), read_only(tmp_path / "work"))
+    ended = in_child(command("predict", world, tmp_path / "out"), *faults)
+    assert ended.code == 2 and ended.error.startswith("TMPDIR: expected a folder that may be")
+    assert ended.error.endswith("set TMPDIR to one")
+
+
 @pytest.mark.parametrize("name", QUICK)
 def test_a_file_in_place_of_the_output_folder_is_named(name, world, tmp_path):
     (tmp_path / "out").write_text("mine")

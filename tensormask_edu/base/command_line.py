@@ -54,9 +54,9 @@ def run_command(
 ) -> int:
     """Parse and run; the exit code: the command's own, 2 for bad input, 130 for Ctrl-C."""
     settle_streams()
-    settle_environment()
     args = parser.parse_args(arguments)
     try:
+        settle_environment()
         with warnings_in_a_line():
             code: int = args.run(args)
         return code

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from .errors import bad_input
 
 COMPILERS = ("c++", "g++", "clang++")
 
@@ -70,8 +71,16 @@ def cache_folder() -> Path:
 
 
 def own_temporary_folder() -> str:
-    """A folder among the temporary files that no other user can write; the same each time."""
-    path = os.path.join(tempfile.gettempdir(), f"tensormask_edu-{os.getuid()}")
+    """A folder among the temporary files that no other user can write; the same each time.
+
+    Raises:
+        InputError: there is no place for temporary files.
+    """
+    try:
+        path = os.path.join(tempfile.gettempdir(), f"tensormask_edu-{os.getuid()}")
+    except FileNotFoundError:  # as in a container whose every disk is read-only
+        expected, fix = "a folder that may be written", "set TMPDIR to one"
+        raise bad_input("TMPDIR", expected, "none, and no such home", fix) from None
     with suppress(FileExistsError):
         os.mkdir(path, 0o700)
     found = os.lstat(path)
