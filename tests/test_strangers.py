@@ -37,7 +37,7 @@ from tensormask_edu.base.progress import Progress
 from tensormask_edu.cli import build_parser, main
 from tensormask_edu.commands import inspect
 from tensormask_edu.commands.evaluate import evaluate_checkpoint
-from tensormask_edu.commands.predict import predict
+from tensormask_edu.commands.predict import image_files, predict, write_predictions
 from tensormask_edu.config import AugmentConfig, InputConfig, ModelConfig, TrainConfig
 from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.data.instances import RULES
@@ -47,6 +47,7 @@ from tensormask_edu.data.pictures import read_image
 from tensormask_edu.data.stream import TrainingSet
 from tensormask_edu.detector.model import build_model
 from tensormask_edu.evaluation import coco_scores
+from tensormask_edu.masks import encode
 from tensormask_edu.ops import build
 from tensormask_edu.training import batches, journal
 from tensormask_edu.training.train import train
@@ -749,6 +750,26 @@ def test_a_data_set_is_named_in_one_way(tmp_path: Path):
         CocoFolder(tmp_path / "one", "train")
 
 
+def test_run_lengths_of_sides_that_are_written_as_fractions_are_read(tmp_path: Path):
+    packed = encode(np.ones((1, HEIGHT, WIDTH), bool))[0]
+    sides = {"size": [float(HEIGHT), float(WIDTH)]}
+    folder = write(tmp_path, first(segmentation=packed | sides, bbox=[0, 0, WIDTH, HEIGHT]))
+    assert CocoFolder(folder, "val")[0][1]["masks"].all()
+    found = {"image_id": 1, "category_id": 1, "score": 0.5, "segmentation": packed | sides}
+    assert coco_scores.score(folder / "instances_val.json", [found])["AP"] > 0
+
+
+def test_a_link_that_leads_to_itself_is_left_out(tmp_path: Path):
+    photos, output = write(tmp_path / "data", count=1) / "images", tmp_path / "seen"
+    (photos / "loop.png").symlink_to("loop.png")
+    none = {"boxes": np.zeros((0, 4)), "scores": np.zeros(0), "labels": np.zeros(0, int)}
+    none["masks"] = np.zeros((0, HEIGHT, WIDTH), bool)
+    files = image_files(photos, output)
+    done = write_predictions(files, lambda image: none, {1: "thing"}, output)
+    assert [path.name for path in done.pictures] == ["p1.png"]
+    assert len(done.failed) == 1 and "loop.png" in done.failed[0]
+
+
 # --- inspect ----------------------------------------------------------------------------------
 
 
@@ -776,6 +797,18 @@ def test_inspect_shows_a_data_set_as_a_model_will_see_it(tmp_path: Path, capsys:
     for split in ("train", "val"):
         with Image.open(page / f"{split}.png") as drawn:
             assert min(drawn.size) > 100
+
+
+def test_inspect_tells_categories_of_one_name_apart(tmp_path: Path, capsys: Any):
+    def edit(data: Json) -> None:
+        data["categories"] += [{"id": 5, "name": "thing"}, {"id": 7, "name": "other"}]
+        data["annotations"][2]["category_id"] = 5
+
+    folder, file = write(tmp_path / "data", edit), tmp_path / "s.json"
+    assert command("inspect", folder, "--pictures", 0, "--json", file) == 0
+    objects = {"thing (category 1)": 2, "thing (category 5)": 1, "other": 0}
+    assert json.loads(file.read_text())[0]["objects"] == objects
+    assert "3, at most 1 in a picture" in capsys.readouterr().out
 
 
 def test_inspect_says_what_is_refused_and_what_cannot_be_read(tmp_path: Path, capsys: Any):

@@ -132,7 +132,11 @@ def _measure(seen: Seen, dataset: CocoFolder, chosen: Recipe) -> None:
     names = dict(zip(dataset.category_ids, dataset.class_names, strict=True))
     of_class = Counter(each["category_id"] for each in learnt)
     heights, widths = zip(*sizes.values(), strict=True) if sizes else ((0,), (0,))
-    seen.objects = {f"{name}": of_class[number] for number, name in names.items()}
+    several = Counter(names.values())  # two categories may have one name
+    seen.objects = {
+        name if several[name] == 1 else f"{name} (category {number})": of_class[number]
+        for number, name in names.items()
+    }
     seen.pictures = {
         "number": len(sizes),
         "without objects": len(sizes) - len(of_picture),

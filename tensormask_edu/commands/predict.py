@@ -8,6 +8,7 @@ next: commands/evaluate.py
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -206,7 +207,8 @@ def image_files(source: Path, output: str | Path) -> list[Path]:
     if not source.exists():
         raise bad_input("image", "an existing image file or folder", source, "check the path")
     files = sorted(filter(_is_image, source.iterdir())) if source.is_dir() else [source]
-    folders = {place.parent for file in files for place in (file, file.resolve())}
+    # Not Path.resolve, to which a link that leads to itself is an error
+    folders = {Path(path).parent for f in files for path in (f, os.path.realpath(f))}
     refuse_overwriting("output", output, *folders)
     if not files:
         known = ", ".join(sorted(SUFFIXES))
