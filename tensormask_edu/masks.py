@@ -44,8 +44,7 @@ def to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
     if isinstance(segmentation, dict):
         if isinstance(segmentation["counts"], list):
             return mask_utils.frPyObjects(segmentation, height, width)
-        # Sides that a program wrote as 48.0 are no numbers to pycocotools
-        return {"size": [height, width], "counts": segmentation["counts"]}
+        return segmentation
     polygons = [points.tolist() for points in polygons_of(segmentation)]
     return mask_utils.merge(mask_utils.frPyObjects(polygons, height, width))
 

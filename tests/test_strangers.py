@@ -47,7 +47,6 @@ from tensormask_edu.data.pictures import read_image
 from tensormask_edu.data.stream import TrainingSet
 from tensormask_edu.detector.model import build_model
 from tensormask_edu.evaluation import coco_scores
-from tensormask_edu.masks import encode
 from tensormask_edu.ops import build
 from tensormask_edu.training import batches, journal
 from tensormask_edu.training.train import train
@@ -750,15 +749,6 @@ def test_a_data_set_is_named_in_one_way(tmp_path: Path):
         CocoFolder(tmp_path / "one", "train")
 
 
-def test_run_lengths_of_sides_that_are_written_as_fractions_are_read(tmp_path: Path):
-    packed = encode(np.ones((1, HEIGHT, WIDTH), bool))[0]
-    sides = {"size": [float(HEIGHT), float(WIDTH)]}
-    folder = write(tmp_path, first(segmentation=packed | sides, bbox=[0, 0, WIDTH, HEIGHT]))
-    assert CocoFolder(folder, "val")[0][1]["masks"].all()
-    found = {"image_id": 1, "category_id": 1, "score": 0.5, "segmentation": packed | sides}
-    assert coco_scores.score(folder / "instances_val.json", [found])["AP"] > 0
-
-
 def test_a_link_that_leads_to_itself_is_left_out(tmp_path: Path):
     photos, output = write(tmp_path / "data", count=1) / "images", tmp_path / "seen"
     (photos / "loop.png").symlink_to("loop.png")
@@ -888,6 +878,16 @@ def test_without_a_home_caches_go_to_a_folder_that_nobody_else_writes(
     assert machine.own_temporary_folder() == str(home)  # the same again
     home.chmod(0o777)
     assert machine.own_temporary_folder() != str(home)  # open to others
+
+
+def test_who_has_no_place_for_temporary_files_is_told(tmp_path: Path, monkeypatch: Any):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    nowhere = [str(tmp_path / "nowhere")]
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: nowhere)
+    with pytest.raises(
+        InputError, match="TMPDIR: expected a folder that may be written, got no"
+    ):
+        machine.own_temporary_folder()
 
 
 @pytest.mark.parametrize(
