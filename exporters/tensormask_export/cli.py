@@ -117,17 +117,12 @@ def _onnx(commands: Any) -> None:
 
 
 def _run_onnx(args: argparse.Namespace) -> int:
-    from tensormask_edu.data.layouts import find_split
     from tensormask_edu.weights.checkpoint import checkpoint_files, load_checkpoint
 
     from .onnx_file.write import export_onnx
-    from .quantise import CALIBRATION, SCORED, export_int8
 
     _check_int8(args)
-    read = checkpoint_files(args.checkpoint)
-    if args.calibrate is not None:
-        splits = (CALIBRATION, SCORED)
-        read += [path for each in splits for path in find_split(args.calibrate, each)[:2]]
+    read = [*checkpoint_files(args.checkpoint), *_calibrating(args.calibrate)]
     refuse_overwriting("model", args.model, *read)
     _check_report(args.json, args.model, *read)
     model, input_config = load_checkpoint(args.checkpoint)
@@ -139,6 +134,8 @@ def _run_onnx(args: argparse.Namespace) -> int:
         "input_config": input_config,
     }
     if args.precision == "int8":
+        from .quantise import export_int8
+
         loss = {} if args.max_loss is None else {"max_loss": args.max_loss}
         options |= {"symmetric": args.symmetric, **loss}
         report = export_int8(model, args.model, args.calibrate, **options)
@@ -156,6 +153,17 @@ def _check_int8(args: argparse.Namespace) -> None:
     if args.precision != "int8" and any(each is not None for each in others):
         expected = "int8 with --calibrate, --symmetric or --max-loss"
         raise bad_input("precision", expected, args.precision)
+
+
+def _calibrating(folder: str | None) -> list[Path]:
+    """Annotations and pictures that an INT8 export reads."""
+    if folder is None:
+        return []
+    from tensormask_edu.data.layouts import find_split
+
+    from .quantise import CALIBRATION, SCORED
+
+    return [path for split in (CALIBRATION, SCORED) for path in find_split(folder, split)[:2]]
 
 
 def _verify(commands: Any) -> None:
