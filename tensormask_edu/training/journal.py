@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
@@ -158,6 +158,21 @@ def read_state(output: Path, recipe: Recipe, data: str) -> dict[str, Any]:
     if steps < planned:
         warn_of_input(f"steps: {steps} now, {planned} before: the learning rate jumps ahead")
     return state
+
+
+def restore(parts: Mapping[str, Any], state: Mapping[str, Any], output: Path) -> None:
+    """Give the parts of a run, by name, what `state` keeps of each.
+
+    Raises:
+        InputError: it is of another model or optimizer.
+    """
+    try:
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+    except Exception as error:  # of what does not fit PyTorch raises several kinds
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        got = f"{output / STATE} ({reason})"
+        raise bad_input("resume", "the state of this model", got, WITHOUT) from None
 
 
 def go_on(output: Path, step: int) -> None:

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..base import distributed, signals
-from ..base.errors import bad_input
 from ..base.progress import Progress
 from ..base.threads import Threads
 from ..config import ModelConfig, Recipe, TrainConfig
@@ -79,18 +78,8 @@ class Run:
         return parts | kept | {"steps": self.config.steps}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from what `state` returned.
-
-        Raises:
-            InputError: a state of another model or optimizer.
-        """
-        try:
-            for name in KEPT:
-                getattr(self, name).load_state_dict(state[name])
-        except Exception as error:  # of what does not fit PyTorch raises several kinds
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            got = f"{self.output / journal.STATE} ({reason})"
-            raise bad_input("resume", "the state of this model", got, journal.WITHOUT) from None
+        """Continue from what `state` returned."""
+        journal.restore({name: getattr(self, name) for name in KEPT}, state, self.output)
         self.step, self.seconds, self.recent = state["step"], state["seconds"], state["recent"]
 
     def interrupt(self) -> None:
