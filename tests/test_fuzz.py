@@ -6,6 +6,7 @@ is let. Both take them in a process of its own: `fuzz/children.py`.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -15,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 HERE = Path(__file__).with_name("fuzz")
 sys.path.insert(0, str(HERE))
 
 pytest.importorskip("onnxruntime")
+import changes
 import children
 from children import Child
 from run import CORPUS, Fuzzer
@@ -63,6 +66,15 @@ def test_what_was_found_stays_mended(file, fuzzer):
     name = file.parent.name
     outcome = tries.take(name, every[name], file.read_bytes())
     assert outcome.fine, outcome
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP"])
+def test_the_header_of_a_picture_may_be_cut_anywhere(kind):
+    file = io.BytesIO()
+    Image.new("RGB", (3, 2)).save(file, kind)
+    whole = file.getvalue()
+    counts = [len(list(changes.header_fields(whole[:end]))) for end in range(len(whole) + 1)]
+    assert counts[0] == 0 < counts[-1]
 
 
 # --- what must not be is seen -----------------------------------------------------------------

@@ -221,6 +221,20 @@ def test_a_factor_beyond_all_extents_is_named():
         ops.resample(X, [2, 2], ops.Rule(1, None, "pad"))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float8_e4m3fn])
+def test_a_pad_value_that_the_tensor_cannot_hold_is_named(dtype):
+    most, x = torch.finfo(dtype).max, torch.zeros(1, 2, 2, 0, 3, dtype=dtype)
+    rule = ops.Rule(1, 0, "pad")
+    for call in (
+        lambda pad: ops.resample(x, [2, 2], rule, pad),
+        lambda pad: ops.up_bilinear(x, 2, pad_value=pad),
+        lambda pad: ops.swap_align2nat(x, 2, pad),
+    ):
+        assert call(-most).numel() == 0
+        with pytest.raises(InputError, match=f"pad_value: expected a finite number of {dtype}"):
+            call(most * 1.1)
+
+
 def test_a_sparse_tensor_is_named():
     with pytest.raises(InputError, match="x: expected a dense tensor"):
         ops.swap_align2nat(X.to_sparse(), 2)

@@ -379,7 +379,7 @@ BAD = {
     ),
     "pad": (
         lambda: ops.swap_align2nat(X, 2, float("inf")),
-        "pad_value: expected a finite number, got inf",
+        "pad_value: expected a finite number of torch.float32, got inf",
     ),
     "index shape": (
         lambda: ops.swap_align2nat_windows(X, 2, INDEX[:, :2]),

@@ -68,7 +68,7 @@ def resample_windows(
 
 def _check(x: Tensor, bins: Sequence[int], rule: Rule, pad_value: float) -> None:
     check_tensor(x)
-    check_pad(pad_value)
+    check_pad(pad_value, x.dtype)
     fits = len(bins) == 2 and all(isinstance(n, int) and 1 <= n <= LARGEST for n in bins)
     require(fits, "bins", "two integers >= 1, V' and U'", bins)
     step, skew, edge = rule

@@ -82,7 +82,7 @@ def check_windows(x: Tensor, index: Tensor) -> None:
 def _check(x: Tensor, lam: int, pad_value: float) -> None:
     check_tensor(x)
     check_integer_lam(lam)
-    check_pad(pad_value)
+    check_pad(pad_value, x.dtype)
 
 
 # --- registration: schema, kernel, shape rule, derivative -------------------------------------

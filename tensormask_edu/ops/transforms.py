@@ -181,13 +181,13 @@ def check_index(index: Tensor, bounds: Sequence[int]) -> None:
             )
 
 
-def check_pad(pad_value: float) -> None:
-    """InputError unless pad_value is a finite number."""
-    # It is compared with infinities, because torch.compile cannot trace math.isfinite.
-    if not isinstance(pad_value, int | float) or not -math.inf < pad_value < math.inf:
-        raise bad_input(
-            "pad_value", "a finite number", repr(pad_value), "-6 stands for an empty mask"
-        )
+def check_pad(pad_value: float, dtype: torch.dtype) -> None:
+    """InputError unless pad_value is a finite number, also in a tensor of this dtype."""
+    # It is compared with numbers, because torch.compile cannot trace math.isfinite.
+    most = torch.finfo(dtype).max
+    if not isinstance(pad_value, int | float) or not -most <= pad_value <= most:
+        expected, fix = f"a finite number of {dtype}", "-6 stands for an empty mask"
+        raise bad_input("pad_value", expected, repr(pad_value), fix)
 
 
 def _check_edge(edge: str) -> None:
@@ -234,7 +234,7 @@ def _resample(
     x: Tensor, size: list[int], step: float, skew: float, edge: str, pad_value: float
 ) -> Tensor:
     """(N, V, U, H, W) -> (N, *size); `pair_table` tells what step, skew and edge mean."""
-    check_pad(pad_value)
+    check_pad(pad_value, x.dtype)
     return torch.ops.tensormask_edu.resample(x, size, step, skew, edge, pad_value)
 
 

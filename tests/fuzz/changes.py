@@ -229,6 +229,8 @@ def header_fields(data: bytes) -> Iterator[tuple[int, str]]:
 
 def _tiff_fields(data: bytes) -> Iterator[tuple[int, str]]:
     """Tag, kind, count and value of each entry of a TIFF's first directory."""
+    if len(data) < 8:  # it was cut within its head
+        return
     (start,) = struct.unpack_from("<I", data, 4)
     if start + 2 > len(data):
         return

@@ -163,12 +163,20 @@ def main() -> int:
             wrong = replay(fuzzer, chosen)
             print("\n".join(wrong), end="\n" if wrong else "")
             print(f"seed {first}", flush=True)
-            finds = 0 if args.replay else run(fuzzer, chosen, args.minutes, first)
-    print(f"{'kind':12}{'inputs':>10}{'refused':>10}")
-    for name, count in fuzzer.tried.items():
-        print(f"{name:12}{count:10}{fuzzer.refused[name]:10}")
-    print(f"{sum(fuzzer.tried.values())} inputs, {finds + len(wrong)} finds")
+            try:
+                finds = 0 if args.replay else run(fuzzer, chosen, args.minutes, first)
+            finally:  # what was tried counts also where a mistake of this program ends it
+                print(counted(fuzzer), flush=True)
+    print(f"{finds + len(wrong)} finds")
     return 1 if finds or wrong else 0
+
+
+def counted(fuzzer: Fuzzer) -> str:
+    """A line for each kind of input, and their sum."""
+    counts = fuzzer.tried.items()
+    lines = [f"{name:12}{count:10}{fuzzer.refused[name]:10}" for name, count in counts]
+    total = f"{sum(fuzzer.tried.values())} inputs"
+    return "\n".join([f"{'kind':12}{'inputs':>10}{'refused':>10}", *lines, total])
 
 
 if __name__ == "__main__":
