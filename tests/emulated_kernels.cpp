@@ -25,7 +25,11 @@ static int run(const char* kernel, int columns, const int64_t* launch, const int
   if constexpr (sizeof(T) <= 4)
     if (named("forward_tiles") && columns == 4)
       return call(forward_tiles<T, 4>, launch, words, count);
-  if (named("backward_tiles")) return call(backward_tiles<T>, launch, words, count);
+  if (named("backward_tiles") && columns == 1)
+    return call(backward_tiles<T, 1>, launch, words, count);
+  if constexpr (sizeof(T) <= 4)
+    if (named("backward_tiles") && columns == 2)
+      return call(backward_tiles<T, 2>, launch, words, count);
   if (named("forward_elements")) return call(forward_elements<T>, launch, words, count);
   if (named("backward_elements")) return call(backward_elements<T>, launch, words, count);
   if (named("forward_windows")) return call(forward_windows<T>, launch, words, count);
@@ -53,11 +57,12 @@ extern "C" int emulate(const char* kernel, int dtype, int columns, const int64_t
 }
 
 // The launch shapes as kernels.cu computes them, for the comparison with cuda.py.
-extern "C" void launch_shapes(const int64_t* shape, int columns, int bytes, int64_t* forward,
-                              int64_t* backward) {
+extern "C" void launch_shapes(const int64_t* shape, int columns, int back_columns, int bytes,
+                              int64_t* forward, int64_t* backward) {
   using namespace swap_align2nat;
   const Shape s{shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]};
-  const Launch a = forward_launch(s, columns, bytes), b = backward_launch(s, bytes);
+  const Launch a = forward_launch(s, columns, bytes),
+               b = backward_launch(s, back_columns, bytes);
   const int64_t first[4] = {a.blocks, a.threads, a.shared_bytes, a.tile};
   const int64_t second[4] = {b.blocks, b.threads, b.shared_bytes, b.tile};
   std::memcpy(forward, first, sizeof(first));

@@ -62,8 +62,11 @@ static int check(const Shape& s) {
       !right(forward_tiles<float, 4>, forward_launch(s, 4, 4), forth, out, forward))
     return failed("forward_tiles 4", s);
   const std::vector<int64_t> back = words(grad.data(), grad_x.data());
-  if (!right(backward_tiles<float>, backward_launch(s, 4), back, grad_x, backward))
-    return failed("backward_tiles", s);
+  if (!right(backward_tiles<float, 1>, backward_launch(s, 1, 4), back, grad_x, backward))
+    return failed("backward_tiles 1", s);
+  if (s.W % 2 == 0 &&
+      !right(backward_tiles<float, 2>, backward_launch(s, 2, 4), back, grad_x, backward))
+    return failed("backward_tiles 2", s);
   return 0;
 }
 

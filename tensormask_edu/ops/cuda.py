@@ -116,7 +116,7 @@ class Call(NamedTuple):
 def forward_calls(x: Tensor, lam: int, pad_value: float, out: Tensor) -> Iterator[Call]:
     """Every kernel that can compute `forward` of these tensors, the best one first."""
     arguments = (x, out, float(pad_value), *x.shape, lam)
-    for columns in sorted({columns_at_once(x), 1}, reverse=True):
+    for columns in sorted({columns_at_once(x, FORWARD_AT_ONCE), 1}, reverse=True):
         launch = forward_launch(x.shape, lam, columns, x.element_size())
         if launch.blocks:  # a tile fits
             yield Call("forward_tiles", (columns,), launch, (*arguments, launch.tile))
@@ -125,10 +125,11 @@ def forward_calls(x: Tensor, lam: int, pad_value: float, out: Tensor) -> Iterato
 
 def backward_calls(grad: Tensor, lam: int, grad_x: Tensor) -> Iterator[Call]:
     """Every kernel that can compute `backward` of these tensors, the best one first."""
-    launch = backward_launch(grad_x.shape, lam, grad.element_size())
     arguments = (grad, grad_x, *grad_x.shape, lam)
-    if launch.blocks:
-        yield Call("backward_tiles", (), launch, (*arguments, launch.tile))
+    for columns in sorted({columns_at_once(grad_x, BACKWARD_AT_ONCE), 1}, reverse=True):
+        launch = backward_launch(grad_x.shape, lam, columns, grad.element_size())
+        if launch.blocks:
+            yield Call("backward_tiles", (columns,), launch, (*arguments, launch.tile))
     yield Call("backward_elements", (), element_launch(grad_x.numel()), arguments)
 
 
@@ -175,8 +176,9 @@ def cell_lists(index: Tensor, shape: tuple[int, ...], lam: int) -> tuple[Tensor,
 
 GROUPS, PASSES = 2, 2
 FORWARD_STEPS, BACKWARD_STEPS, FORWARD_ROWS, BACKWARD_ROWS = 16, 16, 2, 4
-SHORT_ROW = 16
-FORWARD_THREADS, BACKWARD_THREADS, ELEMENT_THREADS = 160, 384, 256
+FORWARD_THREADS, BACKWARD_THREADS, ELEMENT_THREADS = 224, 384, 256
+BACKWARD_COLUMNS = 384  # of a tile, at most
+FORWARD_AT_ONCE, BACKWARD_AT_ONCE = 4, 2  # columns of a thread
 MAX_SHARED_BYTES = 48 << 10
 
 
@@ -195,9 +197,7 @@ NO_LAUNCH = Launch(0, 0, 0, 0)
 def forward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: int) -> Launch:
     """The launch of `forward_tiles`; `tile` counts cells."""
     n, v, u, height, width = shape
-    # Each step makes a tile's row one cell longer, which short rows feel.
-    steps = FORWARD_STEPS // 2 if -(-width // lam) < SHORT_ROW else FORWARD_STEPS
-    cells = -(-width // lam) + steps - 1
+    cells = -(-width // lam) + FORWARD_STEPS - 1
     # Cells of a block at most, one thread per `columns` input columns.
     most = (FORWARD_THREADS - 1) * columns // lam
     if not most or not _offsets_fit(shape, lam, item_bytes):
@@ -205,22 +205,24 @@ def forward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: i
     # As few tiles as hold all cells, which are dealt evenly to them.
     tiles = -(-cells // most)
     tile = -(-cells // tiles)
-    shared = _stage_bytes(lam * (tile | 1), GROUPS * FORWARD_ROWS * item_bytes)
+    # Columns at a tile's ends that are read with others belong to its neighbours.
+    pitch = (tile + 2 * -(-(columns - 1) // lam)) | 1
+    shared = _stage_bytes(lam * pitch, GROUPS * FORWARD_ROWS * item_bytes)
     if shared > MAX_SHARED_BYTES:
         return NO_LAUNCH
-    # A block: GROUPS groups along v, `steps` along u, FORWARD_ROWS slots, one tile.
+    # A block: GROUPS groups along v, FORWARD_STEPS along u, FORWARD_ROWS slots, one tile.
     slots = -(-lam * (-(-height // lam) + GROUPS - 1) // FORWARD_ROWS)
-    blocks = n * -(-(v + 1) // GROUPS) * -(-(u + 1) // steps) * slots * tiles
+    blocks = n * -(-(v + 1) // GROUPS) * -(-(u + 1) // FORWARD_STEPS) * slots * tiles
     return Launch(blocks, _whole_warps(-(-(lam * tile + columns - 1) // columns)), shared, tile)
 
 
-def backward_launch(shape: tuple[int, ...], lam: int, item_bytes: int) -> Launch:
+def backward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: int) -> Launch:
     """The launch of `backward_tiles` for an input of this shape; `tile` counts columns."""
     n, v, u, height, width = shape
-    tiles = -(-width // (BACKWARD_THREADS // 2 if item_bytes > 4 else BACKWARD_THREADS))
-    tile = -(-width // tiles)
+    tiles = -(-width // (BACKWARD_COLUMNS // 2 if item_bytes > 4 else BACKWARD_COLUMNS))
+    tile = columns * -(-(-(-width // columns)) // tiles)
     cells = (tile + lam - 1) // lam + 1  # that a tile may touch, wherever it starts
-    threads = max(tile, -(-lam * cells // PASSES))
+    threads = max(-(-tile // columns), -(-lam * cells // PASSES))
     shared = _stage_bytes(lam * (cells | 1), GROUPS * BACKWARD_ROWS * max(item_bytes, 4))
     if (
         threads > BACKWARD_THREADS
@@ -237,11 +239,12 @@ def element_launch(elements: int) -> Launch:
     return Launch(-(-elements // ELEMENT_THREADS), ELEMENT_THREADS, 0, 0)
 
 
-def columns_at_once(x: Tensor) -> int:
-    """Columns that a thread of `forward_tiles` reads at once: 4 or 1."""
-    # A vector of four must not be split: by the end of a row, or by the address.
-    aligned = x.shape[4] % 4 == 0 and x.data_ptr() % (4 * x.element_size()) == 0
-    return 4 if aligned and x.element_size() <= 4 else 1
+def columns_at_once(x: Tensor, columns: int) -> int:
+    """Columns of x that a thread of a tile kernel takes at once: `columns` or 1."""
+    # A vector must not be split: by the end of a row, or by the address.
+    item_bytes = x.element_size()
+    aligned = x.shape[4] % columns == 0 and x.data_ptr() % (columns * item_bytes) == 0
+    return columns if aligned and item_bytes <= 4 else 1
 
 
 def elements_read(shape: tuple[int, ...], lam: int) -> int:
@@ -273,10 +276,15 @@ def _offsets_fit(shape: tuple[int, ...], lam: int, item_bytes: int) -> bool:
 
 def kernel_names(dtype: torch.dtype) -> list[str]:
     """Every kernel of one dtype, as kernels.cu spells it."""
-    names = [_spelled("forward_tiles", dtype, (columns,)) for columns in (1, 4)]
-    if dtype == torch.float64:  # vectors of four would be 32 bytes, more than one load takes
-        del names[1:]
-    plain = ("backward_tiles", "forward_elements", "backward_elements")
+    tiles = [("forward_tiles", FORWARD_AT_ONCE), ("backward_tiles", BACKWARD_AT_ONCE)]
+    # Doubles go one by one: four would be 32 bytes, more than one load takes.
+    counts = [{1} if dtype == torch.float64 else {1, columns} for _, columns in tiles]
+    names = [
+        _spelled(kernel, dtype, (columns,))
+        for (kernel, _), wanted in zip(tiles, counts, strict=True)
+        for columns in sorted(wanted)
+    ]
+    plain = ("forward_elements", "backward_elements")
     windows = ("forward_windows", "backward_windows", "backward_few_windows")
     return names + [_spelled(kernel, dtype, ()) for kernel in plain + windows]
 

@@ -37,14 +37,6 @@ using BFloat16 = __nv_bfloat16;
 // Keeps the compiler from spreading the bits of a mask over as many registers for the length of
 // a loop.
 #define SWAP_KEEP_PACKED(mask) asm volatile("" : "+r"(mask))
-
-// Blocks that share a multiprocessor in the forward: they bound the registers of a thread. From
-// sm_100 on the kernel needs a few more than three blocks leave.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
-#define SWAP_FORWARD_BLOCKS 2
-#else
-#define SWAP_FORWARD_BLOCKS 3
-#endif
 #endif
 
 namespace swap_align2nat {
@@ -54,11 +46,16 @@ namespace swap_align2nat {
 
 // Groups p along v per block (backward: bins); one bin (group) more is read.
 constexpr int GROUPS = 2;
-constexpr int BACKWARD_STEPS = 16;  // bins along u per block: all of them, as a rule
+constexpr int FORWARD_STEPS = 16;   // groups along u per block: all of them, as a rule
+constexpr int BACKWARD_STEPS = 16;  // bins, likewise
 constexpr int FORWARD_ROWS = 2;     // neighbouring slots per block; one row more is read
 constexpr int BACKWARD_ROWS = 4;    // neighbouring input rows per block; one slot more is read
 constexpr int PASSES = 2;           // backward: places of the stage per thread, at most
-constexpr int FORWARD_THREADS = 160, BACKWARD_THREADS = 384, ELEMENT_THREADS = 256;
+constexpr int FORWARD_BLOCKS = 2;     // that share a multiprocessor: they bound registers
+constexpr int FORWARD_THREADS = 224, ELEMENT_THREADS = 256;
+// Those that have more columns each are fewer.
+SWAP_HD constexpr int backward_threads(int columns) { return columns > 1 ? 256 : 384; }
+constexpr int BACKWARD_COLUMNS = 384;  // per block, at most
 constexpr int MAX_SHARED_BYTES = 48 << 10;
 
 // `tile`: cells per block (forward) or columns per block (backward). No blocks: use the element
@@ -89,38 +86,41 @@ SWAP_HD bool offsets_fit(const Shape& s, int bytes) {
   return (GROUPS + 2) * s.U * (plane > out_plane ? plane : out_plane) * bytes < Index(1) << 31;
 }
 
-// Groups along u per block. Each makes a tile's row one cell longer, which short rows feel.
-constexpr int FORWARD_STEPS = 16, SHORT_ROW = 16;
-SWAP_HD int forward_steps(Index cells_x) {
-  return cells_x < SHORT_ROW ? FORWARD_STEPS / 2 : FORWARD_STEPS;
+// Cells of the stage from a phase to the next: those of a tile, and of the columns at its ends
+// that are read with others and belong to its neighbours.
+SWAP_HD Index stage_pitch(Index tile, const Shape& s, int columns) {
+  return (tile + 2 * quotient_up(columns - 1, s.lam)) | 1;
 }
 
 // A tile is as many cells i = x + p as fit; they are dealt evenly to as few tiles as hold them.
 SWAP_HD Launch forward_launch(const Shape& s, int columns, int bytes) {
-  const int steps = forward_steps(s.ux().coarse_cells());
-  const Index cells = s.ux().coarse_cells() + steps - 1,
+  const Index cells = s.ux().coarse_cells() + FORWARD_STEPS - 1,
               most = (FORWARD_THREADS - 1) * columns / s.lam;
   if (most == 0 || !offsets_fit(s, bytes)) return {0, 0, 0, 0};
   const Index tiles = quotient_up(cells, most), tile = quotient_up(cells, tiles);
-  const Index shared = stage_bytes(s.lam * (tile | 1), GROUPS * FORWARD_ROWS * bytes);
+  const Index shared =
+      stage_bytes(s.lam * stage_pitch(tile, s, columns), GROUPS * FORWARD_ROWS * bytes);
   if (shared > MAX_SHARED_BYTES) return {0, 0, 0, 0};
   const Index slots = quotient_up(s.lam * (s.vy().coarse_cells() + GROUPS - 1), FORWARD_ROWS);
   const Index blocks =
-      s.N * quotient_up(s.V + 1, GROUPS) * quotient_up(s.U + 1, steps) * slots * tiles;
+      s.N * quotient_up(s.V + 1, GROUPS) * quotient_up(s.U + 1, FORWARD_STEPS) * slots * tiles;
   return {blocks, whole_warps(quotient_up(s.lam * tile + columns - 1, columns)), int(shared),
           int(tile)};
 }
 
-SWAP_HD Launch backward_launch(const Shape& s, int bytes) {
+SWAP_HD Launch backward_launch(const Shape& s, int columns, int bytes) {
   // Doubles fill the stage sooner.
-  const Index most = bytes > 4 ? BACKWARD_THREADS / 2 : BACKWARD_THREADS;
-  const Index tiles = quotient_up(s.W, most), tile = quotient_up(s.W, tiles);
+  const Index most = bytes > 4 ? BACKWARD_COLUMNS / 2 : BACKWARD_COLUMNS;
+  const Index tiles = quotient_up(s.W, most),
+              tile = columns * quotient_up(quotient_up(s.W, columns), tiles);
   // Cells that the tile may touch, wherever its first column falls.
   const Index cells = quotient(tile + s.lam - 1, s.lam) + 1;
-  const Index half = quotient_up(s.lam * cells, PASSES), threads = tile > half ? tile : half;
+  const Index writers = quotient_up(tile, columns),
+              readers = quotient_up(s.lam * cells, PASSES),
+              threads = writers > readers ? writers : readers;
   const Index shared =
       stage_bytes(s.lam * (cells | 1), GROUPS * BACKWARD_ROWS * (bytes > 4 ? bytes : 4));
-  if (threads > BACKWARD_THREADS || shared > MAX_SHARED_BYTES || !offsets_fit(s, bytes))
+  if (threads > backward_threads(columns) || shared > MAX_SHARED_BYTES || !offsets_fit(s, bytes))
     return {0, 0, 0, 0};
   const Index rows = quotient_up(s.H, BACKWARD_ROWS);
   const Index blocks =
@@ -219,12 +219,16 @@ struct Outputs {
         cells_x(int(s.ux().coarse_cells())),
         plane(Index(cells_y) * cells_x) {}
 
-  // Bit t: the place `phase` of group p + t along u, at cell x - t, is an output's.
-  __device__ int steps_inside(int count, int p, int phase, int x) const {
+  // Bit t: the place `phase` of group p + t along u belongs to a bin of the output.
+  __device__ int bins_inside(int count, int p, int phase) const {
     // Of groups 0 and U each has a part inside: phases from the lead on, and those before it.
-    const int first = phase < lead ? 1 - p : -p, last = first + bins_u - 1;
-    return bits_between(x >= cells_x + first ? x - cells_x + 1 : first, x < last ? x : last,
-                        count);
+    const int first = phase < lead ? 1 - p : -p;
+    return bits_between(first, first + bins_u - 1, count);
+  }
+
+  // Bit t: the cell x - t is inside.
+  __device__ int cells_inside(int count, int x) const {
+    return bits_between(x - cells_x + 1, x, count);
   }
 
   // From a step of the walk to the next: group p + 1 at the same slot.
@@ -257,13 +261,24 @@ __device__ inline void round_pair(BFloat16* to, float first, float second) {
 #endif
 
 template <class T, class A, int COUNT>
-__device__ Rounded<T, COUNT> rounded(const A (&sum)[COUNT]) {
-  static_assert(COUNT % 2 == 0, "values come in pairs");
-  Rounded<T, COUNT> result;
+__device__ void round_to(T* to, const A (&sum)[COUNT]) {
 #pragma unroll
-  for (int k = 0; k < COUNT; k += 2) round_pair(result.value + k, sum[k], sum[k + 1]);
+  for (int k = 0; k + 1 < COUNT; k += 2) round_pair(to + k, sum[k], sum[k + 1]);
+  if (COUNT % 2) to[COUNT - 1] = T(sum[COUNT - 1]);
+}
+
+template <class T, class A, int COUNT>
+__device__ Rounded<T, COUNT> rounded(const A (&sum)[COUNT]) {
+  Rounded<T, COUNT> result;
+  round_to(result.value, sum);
   return result;
 }
+
+// Neighbours in memory, moved at once.
+template <class T, int COUNT>
+struct alignas(COUNT * sizeof(T)) Vector {
+  T value[COUNT];
+};
 
 // COUNT values of each column of a tile, in shared memory. A place is told by its first byte.
 template <class T, int COUNT>
@@ -306,9 +321,6 @@ struct ColumnReader {
   static constexpr int ALL = (1 << TAPS * LINES) - 1;
   struct Blended {
     A of[COLUMNS][GROUPS * ROWS];
-  };
-  struct alignas(COLUMNS * sizeof(T)) Vector {
-    T value[COLUMNS];
   };
 
   const T* base;  // the columns in bin u' = 0 of the first tap and line
@@ -384,14 +396,14 @@ struct ColumnReader {
 
   // All loads first, so that they are under way together.
   __device__ void read_columns(const T* from, A (&sum)[TAPS][LINES][COLUMNS]) const {
-    Vector vector[TAPS][LINES];
+    Vector<T, COLUMNS> vector[TAPS][LINES];
     A right[TAPS][LINES];
 #pragma unroll
     for (int i = 0; i < TAPS; ++i)
 #pragma unroll
       for (int t = 0; t < LINES; ++t)
         if (t < ROWS || pairs_y())
-          vector[i][t] = *reinterpret_cast<const Vector*>(moved(from, offset[i][t]));
+          vector[i][t] = *reinterpret_cast<const Vector<T, COLUMNS>*>(moved(from, offset[i][t]));
         else
           vector[i][t] = vector[i][t - 1];  // not used, but converted below
     if (right_there) {
@@ -433,21 +445,29 @@ struct ColumnReader {
   }
 };
 
-// Writes the stage in the order of x, PLACES places per thread. Place number phase * tile +
-// cell holds the output (u, x) that is (phase, cell) away from the block's first; number and
-// phase give both positions.
+// Writes the stage in the order of x, up to PLACES places per thread. Place number
+// phase * row + i is the output (u, x) of that phase, and `first` and the phase give both its
+// positions. Where one tile holds all cells, a row is the outputs of a phase: a place stands at
+// x = i, and its cell lies one further in the stage with each step. Else a row is the tile: a
+// place stays at its cell, and its x is one less with each step.
 template <class T, int PLACES>
 struct RunWriter {
   static constexpr int ROWS = FORWARD_ROWS, VALUES = GROUPS * ROWS, ALL = (1 << VALUES) - 1;
 
   T* to;                  // moves on by a group per step
+  Index next_group;
   unsigned line[VALUES];  // bytes to the output row (v, y) of each group and slot
   int phase[PLACES], steps_there[PLACES], lines_there = 0, stage_per_phase, out_per_phase;
+  bool stands, in_vectors;  // PLACES neighbours of a row that stands, at once
 
   __device__ RunWriter(T* out, const Outputs& o, int n, int first_pv, int first_slot,
-                       int first_pu, int first_cell, int tile)
-      : stage_per_phase((tile | 1) - tile), out_per_phase(int(o.plane) - tile) {
-    const int lam = o.lam, cell0 = first_slot / lam;
+                       int first_pu, int first_cell, int tile, int pitch)
+      : stands(tile >= o.cells_x + FORWARD_STEPS - 1),
+        in_vectors(PLACES > 1 && stands && o.cells_x % PLACES == 0 &&
+                   reinterpret_cast<unsigned long long>(out) % (PLACES * sizeof(T)) == 0) {
+    const int lam = o.lam, cell0 = first_slot / lam, row = stands ? o.cells_x : tile;
+    next_group = o.next_group_u() + stands;
+    stage_per_phase = pitch - row, out_per_phase = int(o.plane) - row;
     to =
         out +
         ((n * Index(o.fine_v) + lam * first_pv - o.lead) * o.fine_u + lam * first_pu - o.lead) *
@@ -465,24 +485,38 @@ struct RunWriter {
     }
 #pragma unroll
     for (int c = 0; c < PLACES; ++c) {
-      const int number = int(threadIdx.x) + c * int(blockDim.x), cell = number % tile;
-      phase[c] = number / tile;
-      steps_there[c] = phase[c] >= lam ? 0
-                                       : o.steps_inside(FORWARD_STEPS, first_pu, phase[c],
-                                                        first_cell + cell - first_pu);
+      const int i = number(c) % row;
+      phase[c] = number(c) / row;
+      steps_there[c] = phase[c] >= lam ? 0 : o.bins_inside(FORWARD_STEPS, first_pu, phase[c]);
+      if (!stands)
+        steps_there[c] &= o.cells_inside(FORWARD_STEPS, first_cell + i - first_pu);
     }
+  }
+
+  __device__ int number(int c) const {
+    return in_vectors ? PLACES * int(threadIdx.x) : int(threadIdx.x) + c * int(blockDim.x);
+  }
+  __device__ T* output(int c) const {
+    return to + unsigned(number(c) + phase[c] * out_per_phase);
+  }
+  __device__ int place(int c, int t) const {
+    return (number(c) + phase[c] * stage_per_phase + (stands ? t : 0)) *
+           Stage<T, VALUES>::STRIDE;
   }
 
   __device__ void write(const Stage<T, VALUES>& stage, int t) {
     SWAP_KEEP_PACKED(lines_there);
+    if (in_vectors) {
+      if (steps_there[0] >> t & 1) write_vectors(stage, t);
+      return;
+    }
 #pragma unroll
     for (int c = 0; c < PLACES; ++c) {
       if (!(steps_there[c] >> t & 1)) continue;
       SWAP_KEEP_PACKED(phase[c]);
-      const int number = int(threadIdx.x) + c * int(blockDim.x);
-      T* const first = to + unsigned(number + phase[c] * out_per_phase);
+      T* const first = output(c);
       T result[VALUES];
-      stage.load((number + phase[c] * stage_per_phase) * Stage<T, VALUES>::STRIDE, result);
+      stage.load(place(c, t), result);
       if (lines_there == ALL) {
 #pragma unroll
         for (int k = 0; k < VALUES; ++k) *moved(first, line[k]) = result[k];
@@ -493,6 +527,22 @@ struct RunWriter {
         if (lines_there >> k & 1) *moved(first, line[k]) = result[k];
     }
   }
+
+  __device__ void write_vectors(const Stage<T, VALUES>& stage, int t) const {
+    T result[PLACES][VALUES];
+#pragma unroll
+    for (int c = 0; c < PLACES; ++c)
+      stage.load(place(0, t) + c * Stage<T, VALUES>::STRIDE, result[c]);
+    T* const first = output(0);
+#pragma unroll
+    for (int k = 0; k < VALUES; ++k) {
+      Vector<T, PLACES> vector;
+#pragma unroll
+      for (int c = 0; c < PLACES; ++c) vector.value[c] = result[c][k];
+      if (lines_there == ALL || lines_there >> k & 1)
+        *reinterpret_cast<Vector<T, PLACES>*>(moved(first, line[k])) = vector;
+    }
+  }
 };
 
 template <class T, int COLUMNS, bool EVEN>
@@ -500,19 +550,20 @@ __device__ void walk_forward(unsigned char* shared, const T* __restrict__ input,
                              T* __restrict__ out, double pad_value, const Shape& s, int tile) {
   using A = Acc<T>;
   using Reader = ColumnReader<T, COLUMNS, EVEN>;
-  constexpr int ROWS = FORWARD_ROWS, VALUES = GROUPS * ROWS;
+  constexpr int ROWS = FORWARD_ROWS, VALUES = GROUPS * ROWS, STEPS = FORWARD_STEPS;
   const Outputs o(s);
-  const int lam = o.lam, U = int(s.U), pitch = tile | 1;
+  const int lam = o.lam, U = int(s.U), pitch = int(stage_pitch(tile, s, COLUMNS));
 
   BlockDigits block{blockIdx.x};
-  const int most = forward_steps(o.cells_x);
-  const int first_pu = most * block.next(quotient_up(s.U + 1, most));
+  const int first_pu = STEPS * block.next(quotient_up(s.U + 1, STEPS));
   const int first_pv = GROUPS * block.next(quotient_up(s.V + 1, GROUPS));
-  const int first_cell = first_pu + tile * block.next(quotient_up(o.cells_x + most - 1, tile));
+  const int first_cell =
+      first_pu + tile * block.next(quotient_up(o.cells_x + STEPS - 1, tile));
   const int first_slot =
       lam * first_pv + ROWS * block.next(quotient_up(lam * (o.cells_y + GROUPS - 1), ROWS));
-  const int n = block.rest, steps = first_pu + most <= U ? most : U + 1 - first_pu;
-  RunWriter<T, COLUMNS> writer(out, o, n, first_pv, first_slot, first_pu, first_cell, tile);
+  const int n = block.rest, steps = first_pu + STEPS <= U ? STEPS : U + 1 - first_pu;
+  RunWriter<T, COLUMNS> writer(out, o, n, first_pv, first_slot, first_pu, first_cell, tile,
+                               pitch);
 
   // The thread's columns, the weight of their upper bin along u, and their places in the stage.
   const int first_x = int(s.ux().row_of_slot(lam * first_cell)), skip = first_x & (COLUMNS - 1);
@@ -522,17 +573,18 @@ __device__ void walk_forward(unsigned char* shared, const T* __restrict__ input,
   int place[COLUMNS];
 #pragma unroll
   for (int c = 0; c < COLUMNS; ++c) {
-    const int slot = column + c, cell = slot / lam, phase = slot - cell * lam;
-    const bool mine = slot >= 0 && slot < lam * tile;
-    upper[c] = blend_at<A>(mine ? phase : 0, lam).upper;
-    place[c] = mine ? (phase * pitch + cell) * Stage<T, VALUES>::STRIDE : -1;
+    // Cells below the first come after the last.
+    const int slot = column + c + COLUMNS * lam, cell = slot / lam - COLUMNS, phase = slot % lam;
+    upper[c] = blend_at<A>(phase, lam).upper;
+    place[c] = (phase * pitch + (cell < 0 ? cell + pitch : cell)) * Stage<T, VALUES>::STRIDE;
   }
   // Bit t: an output of these columns that is inside the grid wants bin first_pu + t - 1; and
   // the bin is inside.
   const int low_x = first_cell + column / lam - first_pu + 1,
             high_x = low_x + (column % lam + COLUMNS - 1) / lam;
-  const int wanted = bits_between(low_x - o.cells_x, high_x, steps + 1),
-            there = bits_between(1 - first_pu, U - first_pu, steps + 1);
+  const int wanted =
+      column < lam * tile ? bits_between(low_x - o.cells_x, high_x, steps + 1) : 0;
+  const int there = bits_between(1 - first_pu, U - first_pu, steps + 1);
 
   // The walk: what bin p-1 gives to group p is carried over.
   typename Reader::Blended bin;
@@ -551,20 +603,20 @@ __device__ void walk_forward(unsigned char* shared, const T* __restrict__ input,
           if (EVEN || upper[c] != 0) sum[k] += upper[c] * bin.of[c][k];
           carried[c][k] = (1 - upper[c]) * bin.of[c][k];
         }
-        if (place[c] >= 0) stage.store(place[c], rounded<T>(sum));
+        stage.store(place[c], rounded<T>(sum));
       }
     }
     __syncthreads();
     if (t >= 0) {
       writer.write(stage, t);
-      writer.to += o.next_group_u();
+      writer.to += writer.next_group;
     }
   }
 }
 
 // COLUMNS > 1: W is a multiple of it and the input aligned to COLUMNS values.
 template <class T, int COLUMNS>
-__global__ void __launch_bounds__(FORWARD_THREADS, SWAP_FORWARD_BLOCKS)
+__global__ void __launch_bounds__(FORWARD_THREADS, FORWARD_BLOCKS)
     forward_tiles(const T* __restrict__ input, T* __restrict__ out, double pad_value, Index N,
                   Index V, Index U, Index H, Index W, Index lam, Index tile) {
   SWAP_SHARED(shared);
@@ -631,7 +683,8 @@ struct RunReader {
       steps_there[k] = 0;
       if (phase < lam && slot >= low && slot <= high)
         steps_there[k] =
-            o.steps_inside(BACKWARD_STEPS + 1, first_u, phase, first_cell + cell - first_u);
+            o.bins_inside(BACKWARD_STEPS + 1, first_u, phase) &
+            o.cells_inside(BACKWARD_STEPS + 1, first_cell + cell - first_u);
     }
   }
 
@@ -639,8 +692,12 @@ struct RunReader {
 #pragma unroll
     for (int k = 0; k < PASSES; ++k) {
       if (place[k] < 0) continue;
-      A value[TAPS][SLOTS] = {}, result[VALUES];
-      if (steps_there[k] >> t & 1) read_place(moved(from, offset[k]), value);
+      if (!(steps_there[k] >> t & 1)) {
+        stage.store(place[k], Rounded<A, VALUES>{});
+        continue;
+      }
+      A value[TAPS][SLOTS], result[VALUES];
+      read_place(moved(from, offset[k]), value);
 #pragma unroll
       for (int j = 0; j < VALUES; ++j)
         result[j] = blended(j % ROWS + 1, value[j / ROWS + 1][j % ROWS + 1],
@@ -681,33 +738,33 @@ struct RunReader {
       const T* const group = first + i * next_group;
 #pragma unroll
       for (int l = 0; l < SLOTS; ++l)
-        if (lines_there >> (i * SLOTS + l) & 1) value[i][l] = A(*moved(group, line[l]));
+        value[i][l] = lines_there >> (i * SLOTS + l) & 1 ? A(*moved(group, line[l])) : A(0);
     }
   }
 };
 
-// Writes one input column: the blend along u of what the stage holds of the column and of its
-// left neighbour.
-template <class T, bool EVEN>
+// Writes COLUMNS neighbouring input columns: the blend along u of what the stage holds of each
+// and of its left neighbour. With COLUMNS > 1 they are inside or outside together.
+template <class T, int COLUMNS, bool EVEN>
 struct ColumnWriter {
   using A = Acc<T>;
   static constexpr int ROWS = BACKWARD_ROWS, VALUES = GROUPS * ROWS, ALL = (1 << VALUES) - 1;
 
-  T* to;                    // moves on by a bin per step
-  unsigned offset[VALUES];  // bytes to the bin along v and the row of each value
-  int place[2], values_there = 0;
+  T* to;                        // moves on by a bin per step
+  Index to_next_v, to_next_row;
+  int place[COLUMNS + 1], values_there = 0;
   bool half_x;
-  Blend<A> blend[2];  // of the left neighbour and of the column
-  A carried[VALUES] = {};
+  Blend<A> blend[COLUMNS + 1];  // of the left neighbour and of the columns
+  A carried[COLUMNS][VALUES] = {};
 
   __device__ ColumnWriter(T* grad_input, const Shape& s, int n, int first_v, int first_y,
                           int first_u, int x, bool mine, int low, int high)
-      : half_x(s.ux().half_cell()) {
+      : to_next_v(s.U * s.H * s.W), to_next_row(s.W), half_x(s.ux().half_cell()) {
     const int lam = int(s.lam), first_cell = low / lam,
               pitch = (high / lam - first_cell + 1) | 1;
     to = grad_input + (((n * s.V + first_v) * s.U + first_u) * s.H + first_y) * s.W + x;
 #pragma unroll
-    for (int c = 0; c < 2; ++c) {
+    for (int c = 0; c <= COLUMNS; ++c) {
       const int slot = mine ? int(s.ux().slot_of_row(x - 1 + c)) : low, cell = slot / lam,
                 phase = slot - lam * cell;
       blend[c] = blend_at<A>(phase, lam,
@@ -715,49 +772,62 @@ struct ColumnWriter {
       place[c] = (phase * pitch + cell - first_cell) * Stage<A, VALUES>::STRIDE;
     }
 #pragma unroll
-    for (int k = 0; k < VALUES; ++k) {
-      const int i = k / ROWS, r = k % ROWS;
-      offset[k] = unsigned((i * int(s.U * s.H) + r) * int(s.W)) * unsigned(sizeof(T));
-      if (mine && first_v + i < s.V && first_y + r < s.H) values_there |= 1 << k;
-    }
+    for (int k = 0; k < VALUES; ++k)
+      if (mine && first_v + k / ROWS < s.V && first_y + k % ROWS < s.H) values_there |= 1 << k;
   }
 
   // Group t completes bin t-1 and is carried over to bin t.
   __device__ void write(const Stage<A, VALUES>& stage, int t) {
     SWAP_KEEP_PACKED(values_there);
-    A left[VALUES], here[VALUES];
-    stage.load(place[0], left);
-    stage.load(place[1], here);
+    A from[COLUMNS + 1][VALUES], next[COLUMNS][VALUES];
 #pragma unroll
-    for (int k = 0; k < VALUES; ++k) {
-      carried[k] += blend[1].lower * here[k];
-      here[k] = !EVEN && blend[1].upper == 0 ? A(0) : blend[1].upper * here[k];
-    }
-    if (EVEN || half_x) {
+    for (int c = 0; c <= COLUMNS; ++c) stage.load(place[c], from[c]);
 #pragma unroll
-      for (int k = 0; k < VALUES; ++k) {
-        carried[k] += blend[0].lower * left[k];
-        if (EVEN || blend[0].upper != 0) here[k] = fused(blend[0].upper, left[k], here[k]);
+    for (int k = 0; k < COLUMNS * VALUES; ++k) {
+      const int c = k / VALUES, j = k % VALUES;
+      const Blend<A>&left = blend[c], &here = blend[c + 1];
+      A &sum = carried[c][j], &after = next[c][j];
+      sum = fused(here.lower, from[c + 1][j], sum);
+      after = !EVEN && here.upper == 0 ? A(0) : here.upper * from[c + 1][j];
+      if (EVEN || half_x) {
+        sum = fused(left.lower, from[c][j], sum);
+        if (EVEN || left.upper != 0) after = fused(left.upper, from[c][j], after);
       }
     }
     if (t > 0) store();
 #pragma unroll
-    for (int k = 0; k < VALUES; ++k) carried[k] = here[k];
+    for (int k = 0; k < COLUMNS * VALUES; ++k)
+      carried[k / VALUES][k % VALUES] = next[k / VALUES][k % VALUES];
   }
 
   __device__ void store() const {
-    if (values_there == ALL) {  // far from the edges
+    if (values_there == ALL)  // far from the edges
+      store_values<true>();
+    else
+      store_values<false>();
+  }
+
+  template <bool EVERY>
+  __device__ void store_values() const {
 #pragma unroll
-      for (int k = 0; k < VALUES; ++k) *moved(to, offset[k]) = T(carried[k]);
-      return;
+    for (int i = 0; i < GROUPS; ++i) {
+      T* row = to + i * to_next_v;
+#pragma unroll
+      for (int r = 0; r < ROWS; ++r, row += to_next_row) {
+        const int k = i * ROWS + r;
+        A column[COLUMNS];
+        Vector<T, COLUMNS> vector;
+#pragma unroll
+        for (int c = 0; c < COLUMNS; ++c) column[c] = carried[c][k];
+        round_to(vector.value, column);
+        if (EVERY || values_there >> k & 1)
+          *reinterpret_cast<Vector<T, COLUMNS>*>(row) = vector;
+      }
     }
-#pragma unroll
-    for (int k = 0; k < VALUES; ++k)
-      if (values_there >> k & 1) *moved(to, offset[k]) = T(carried[k]);
   }
 };
 
-template <class T, bool EVEN>
+template <class T, int COLUMNS, bool EVEN>
 __device__ void walk_backward(unsigned char* shared, const T* __restrict__ grad,
                               T* __restrict__ grad_input, const Shape& s, Index tile) {
   using A = Acc<T>;
@@ -774,7 +844,7 @@ __device__ void walk_backward(unsigned char* shared, const T* __restrict__ grad,
             steps = first_u + BACKWARD_STEPS < U ? BACKWARD_STEPS : int(U) - first_u;
 
   // The slots of the tile's columns, and of the column before the first one.
-  const int x = first_x + int(threadIdx.x),
+  const int x = first_x + COLUMNS * int(threadIdx.x),
             end_x = first_x + tile < W ? first_x + int(tile) : int(W);
   const int low = int(s.ux().slot_of_row(first_x - 1)),
             high = int(s.ux().slot_of_row(end_x - 1));
@@ -783,8 +853,8 @@ __device__ void walk_backward(unsigned char* shared, const T* __restrict__ grad,
 
   RunReader<T, EVEN> reader(grad, o, s.vy().half_cell(), n, first_v, first_slot, first_u, low,
                             high);
-  ColumnWriter<T, EVEN> writer(grad_input, s, n, first_v, first_y, first_u, x, x < end_x, low,
-                               high);
+  ColumnWriter<T, COLUMNS, EVEN> writer(grad_input, s, n, first_v, first_y, first_u, x,
+                                        x < end_x, low, high);
   for (int t = 0; t <= steps; ++t) {
     const Stage<A, GROUPS * ROWS> stage(shared, places, t);
     reader.read(stage, t);
@@ -795,16 +865,17 @@ __device__ void walk_backward(unsigned char* shared, const T* __restrict__ grad,
   }
 }
 
-template <class T>
-__global__ void __launch_bounds__(BACKWARD_THREADS)
+// COLUMNS > 1: W is a multiple of it and the input gradient aligned to COLUMNS values.
+template <class T, int COLUMNS>
+__global__ void __launch_bounds__(backward_threads(COLUMNS), 1)
     backward_tiles(const T* __restrict__ grad, T* __restrict__ grad_input, Index N, Index V,
                    Index U, Index H, Index W, Index lam, Index tile) {
   SWAP_SHARED(shared);
   const Shape s{N, V, U, H, W, lam};
   if (lam % 2 == 0)
-    walk_backward<T, true>(shared, grad, grad_input, s, tile);
+    walk_backward<T, COLUMNS, true>(shared, grad, grad_input, s, tile);
   else
-    walk_backward<T, false>(shared, grad, grad_input, s, tile);
+    walk_backward<T, COLUMNS, false>(shared, grad, grad_input, s, tile);
 }
 
 // ---------------------------------------------------------------- one thread per element

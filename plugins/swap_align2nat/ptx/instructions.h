@@ -185,6 +185,7 @@ class Table {
   // An integer type to the others, and to floating point.
   template <class From>
   void between(const std::string& from) {
+    convert<uint16_t, From>("u16", from);
     convert<uint32_t, From>("u32", from), convert<int32_t, From>("s32", from);
     convert<uint64_t, From>("u64", from), convert<int64_t, From>("s64", from);
     convert<float, From>("rn.f32", from), convert<double, From>("rn.f64", from);

@@ -1,7 +1,7 @@
 """PTX of the kernels, made by NVRTC from their source: no compiler, no driver, no GPU.
 
     ptx = kernels(torch.float32)
-    ptx.text, ptx.symbols["swap_align2nat::backward_tiles<float>"]
+    ptx.text, ptx.symbols["swap_align2nat::backward_tiles<float, 1>"]
 
 It is the last form that is readable and documented; a driver's assembler makes machine code of
 it. Kept on disk as all that is built (`build.kept`).
