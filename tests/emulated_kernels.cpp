@@ -10,6 +10,7 @@
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
 #define SWAP_KEEP_PACKED(mask)
+#define SWAP_KEEP_BRANCH()
 #define SWAP_SHARED(name) unsigned char* const name = emulated_shared
 #include "gpu/kernels.cu"
 

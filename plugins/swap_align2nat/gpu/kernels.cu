@@ -37,6 +37,9 @@ using BFloat16 = __nv_bfloat16;
 // Keeps the compiler from spreading the bits of a mask over as many registers for the length of
 // a loop.
 #define SWAP_KEEP_PACKED(mask) asm volatile("" : "+r"(mask))
+
+// Keeps what a rare branch sets from being set before it, by everybody.
+#define SWAP_KEEP_BRANCH() asm volatile("")
 #endif
 
 namespace swap_align2nat {
@@ -328,7 +331,7 @@ struct ColumnReader {
   unsigned offset[TAPS][LINES];
   int taps_there = 0;  // a bit per tap and line
   bool columns_there, right_there, half_x, half_y;
-  A pad;
+  A pad, padded[ROWS];  // outside; the result where no tap is inside
   Blend<A> blend[ROWS];
 
   __device__ bool pairs_x() const { return EVEN || half_x; }
@@ -357,18 +360,32 @@ struct ColumnReader {
           taps_there |= 1 << (i * LINES + t);
       }
 #pragma unroll
-    for (int r = 0; r < ROWS; ++r)
+    for (int r = 0; r < ROWS; ++r) {
       blend[r] =
           blend_at<A>((first_slot + r) % lam, lam, A(1) / A((1 + half_x) * (1 + half_y)));
+      const A mean = A((1 + pairs_x()) * (1 + pairs_y())) * pad;
+      padded[r] = blended_bins(blend[r], mean, mean);
+    }
+  }
+
+  __device__ static A blended_bins(const Blend<A>& of, A lower, A upper) {
+    return EVEN ? fused(of.upper, upper, of.lower * lower) : of(lower, upper);
   }
 
   // from: `base` moved to the bin. Not wanted: the bin is outside.
   __device__ void read(const T* from, bool wanted, Blended& blended) const {
+    if (!wanted || !(columns_there || right_there)) {  // no tap is inside
+      SWAP_KEEP_BRANCH();
+#pragma unroll
+      for (int k = 0; k < COLUMNS * GROUPS * ROWS; ++k)
+        blended.of[k / (GROUPS * ROWS)][k % (GROUPS * ROWS)] = padded[k % ROWS];
+      return;
+    }
     A sum[TAPS][LINES][COLUMNS];
-    if (wanted && columns_there)
+    if (columns_there)
       read_columns(from, sum);
     else
-      read_outside(from, wanted, sum);
+      read_right(from, sum);
     if (taps_there != ALL) {
 #pragma unroll
       for (int k = 0; k < TAPS * LINES; ++k)
@@ -388,9 +405,7 @@ struct ColumnReader {
 #pragma unroll
       for (int c = 0; c < COLUMNS; ++c) {
         const A lower = sum[k / ROWS][k % ROWS][c], upper = sum[k / ROWS + 1][k % ROWS][c];
-        const Blend<A>& of = blend[k % ROWS];
-        blended.of[c][k] =
-            EVEN ? fused(of.upper, upper, of.lower * lower) : of(lower, upper);
+        blended.of[c][k] = blended_bins(blend[k % ROWS], lower, upper);
       }
   }
 
@@ -411,6 +426,7 @@ struct ColumnReader {
       for (int k = 0; k < TAPS * LINES; ++k)
         right[k / LINES][k % LINES] = A(moved(from, offset[k / LINES][k % LINES])[COLUMNS]);
     } else {
+      SWAP_KEEP_BRANCH();
 #pragma unroll
       for (int k = 0; k < TAPS * LINES; ++k) right[k / LINES][k % LINES] = pad;
     }
@@ -430,18 +446,15 @@ struct ColumnReader {
     }
   }
 
-  // Left of column 0 the last column may still have a right neighbour inside.
-  __device__ void read_outside(const T* from, bool wanted,
-                               A (&sum)[TAPS][LINES][COLUMNS]) const {
+  // Left of column 0 the last column has a right neighbour inside.
+  __device__ void read_right(const T* from, A (&sum)[TAPS][LINES][COLUMNS]) const {
 #pragma unroll
-    for (int i = 0; i < TAPS; ++i)
+    for (int k = 0; k < TAPS * LINES; ++k) {
+      A(&of)[COLUMNS] = sum[k / LINES][k % LINES];
 #pragma unroll
-      for (int t = 0; t < LINES; ++t) {
-#pragma unroll
-        for (int c = 0; c < COLUMNS; ++c) sum[i][t][c] = pairs_x() ? 2 * pad : pad;
-        if (wanted && right_there)
-          sum[i][t][COLUMNS - 1] = pad + A(moved(from, offset[i][t])[COLUMNS]);
-      }
+      for (int c = 0; c + 1 < COLUMNS; ++c) of[c] = 2 * pad;
+      of[COLUMNS - 1] = pad + A(moved(from, offset[k / LINES][k % LINES])[COLUMNS]);
+    }
   }
 };
 
@@ -485,11 +498,13 @@ struct RunWriter {
     }
 #pragma unroll
     for (int c = 0; c < PLACES; ++c) {
+      phase[c] = steps_there[c] = 0;
+      if (c > 0 && in_vectors) continue;
       const int i = number(c) % row;
       phase[c] = number(c) / row;
-      steps_there[c] = phase[c] >= lam ? 0 : o.bins_inside(FORWARD_STEPS, first_pu, phase[c]);
+      if (phase[c] < lam) steps_there[c] = 2 * o.bins_inside(FORWARD_STEPS, first_pu, phase[c]);
       if (!stands)
-        steps_there[c] &= o.cells_inside(FORWARD_STEPS, first_cell + i - first_pu);
+        steps_there[c] &= 2 * o.cells_inside(FORWARD_STEPS, first_cell + i - first_pu);
     }
   }
 
@@ -504,43 +519,42 @@ struct RunWriter {
            Stage<T, VALUES>::STRIDE;
   }
 
-  __device__ void write(const Stage<T, VALUES>& stage, int t) {
+  // bit: 2 << t.
+  __device__ void write(const Stage<T, VALUES>& stage, int t, int bit) {
     SWAP_KEEP_PACKED(lines_there);
     if (in_vectors) {
-      if (steps_there[0] >> t & 1) write_vectors(stage, t);
+      if (steps_there[0] & bit) write_place<PLACES>(stage, 0, t);
       return;
     }
 #pragma unroll
     for (int c = 0; c < PLACES; ++c) {
-      if (!(steps_there[c] >> t & 1)) continue;
       SWAP_KEEP_PACKED(phase[c]);
-      T* const first = output(c);
-      T result[VALUES];
-      stage.load(place(c, t), result);
-      if (lines_there == ALL) {
-#pragma unroll
-        for (int k = 0; k < VALUES; ++k) *moved(first, line[k]) = result[k];
-        continue;
-      }
-#pragma unroll
-      for (int k = 0; k < VALUES; ++k)
-        if (lines_there >> k & 1) *moved(first, line[k]) = result[k];
+      if (steps_there[c] & bit) write_place<1>(stage, c, t);
     }
   }
 
-  __device__ void write_vectors(const Stage<T, VALUES>& stage, int t) const {
-    T result[PLACES][VALUES];
+  // WIDTH: outputs along x.
+  template <int WIDTH>
+  __device__ void write_place(const Stage<T, VALUES>& stage, int c, int t) const {
+    T result[WIDTH][VALUES];
+    const int first = place(c, t);
 #pragma unroll
-    for (int c = 0; c < PLACES; ++c)
-      stage.load(place(0, t) + c * Stage<T, VALUES>::STRIDE, result[c]);
-    T* const first = output(0);
+    for (int i = 0; i < WIDTH; ++i) stage.load(first + i * Stage<T, VALUES>::STRIDE, result[i]);
+    if (lines_there == ALL)  // far from the edges
+      write_lines<WIDTH, true>(output(c), result);
+    else
+      write_lines<WIDTH, false>(output(c), result);
+  }
+
+  template <int WIDTH, bool EVERY>
+  __device__ void write_lines(T* first, const T (&result)[WIDTH][VALUES]) const {
 #pragma unroll
     for (int k = 0; k < VALUES; ++k) {
-      Vector<T, PLACES> vector;
+      Vector<T, WIDTH> vector;
 #pragma unroll
-      for (int c = 0; c < PLACES; ++c) vector.value[c] = result[c][k];
-      if (lines_there == ALL || lines_there >> k & 1)
-        *reinterpret_cast<Vector<T, PLACES>*>(moved(first, line[k])) = vector;
+      for (int i = 0; i < WIDTH; ++i) vector.value[i] = result[i][k];
+      if (EVERY || lines_there >> k & 1)
+        *reinterpret_cast<Vector<T, WIDTH>*>(moved(first, line[k])) = vector;
     }
   }
 };
@@ -590,10 +604,10 @@ __device__ void walk_forward(unsigned char* shared, const T* __restrict__ input,
   typename Reader::Blended bin;
   A carried[COLUMNS][VALUES] = {};
   const T* from = reader.base + (first_pu - 1) * s.H * s.W;
-  for (int t = -1; t < steps; ++t, from += s.H * s.W) {
+  for (int t = -1, bit = 1; t < steps; ++t, bit *= 2, from += s.H * s.W) {
     const Stage<T, VALUES> stage(shared, lam * pitch, t);
-    if (wanted >> (t + 1) & 1) {
-      reader.read(from, there >> (t + 1) & 1, bin);
+    if (wanted & bit) {
+      reader.read(from, there & bit, bin);
 #pragma unroll
       for (int c = 0; c < COLUMNS; ++c) {
         A sum[VALUES];
@@ -608,7 +622,7 @@ __device__ void walk_forward(unsigned char* shared, const T* __restrict__ input,
     }
     __syncthreads();
     if (t >= 0) {
-      writer.write(stage, t);
+      writer.write(stage, t, bit);
       writer.to += writer.next_group;
     }
   }
@@ -688,11 +702,11 @@ struct RunReader {
     }
   }
 
-  __device__ void read(const Stage<A, VALUES>& stage, int t) {
+  __device__ void read(const Stage<A, VALUES>& stage, int bit) {
 #pragma unroll
     for (int k = 0; k < PASSES; ++k) {
       if (place[k] < 0) continue;
-      if (!(steps_there[k] >> t & 1)) {
+      if (!(steps_there[k] & bit)) {
         stage.store(place[k], Rounded<A, VALUES>{});
         continue;
       }
@@ -855,9 +869,9 @@ __device__ void walk_backward(unsigned char* shared, const T* __restrict__ grad,
                             high);
   ColumnWriter<T, COLUMNS, EVEN> writer(grad_input, s, n, first_v, first_y, first_u, x,
                                         x < end_x, low, high);
-  for (int t = 0; t <= steps; ++t) {
+  for (int t = 0, bit = 1; t <= steps; ++t, bit *= 2) {
     const Stage<A, GROUPS * ROWS> stage(shared, places, t);
-    reader.read(stage, t);
+    reader.read(stage, bit);
     reader.from += o.next_group_u();
     __syncthreads();
     writer.write(stage, t);
