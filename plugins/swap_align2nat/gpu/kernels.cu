@@ -470,7 +470,8 @@ struct RunWriter {
   T* to;                  // moves on by a group per step
   Index next_group;
   unsigned line[VALUES];  // bytes to the output row (v, y) of each group and slot
-  int phase[PLACES], steps_there[PLACES], lines_there = 0, stage_per_phase, out_per_phase;
+  unsigned output[PLACES];  // bytes to the output (u, x) of each place
+  int place[PLACES], steps_there[PLACES], lines_there = 0;
   bool stands, in_vectors;  // PLACES neighbours of a row that stands, at once
 
   __device__ RunWriter(T* out, const Outputs& o, int n, int first_pv, int first_slot,
@@ -480,7 +481,6 @@ struct RunWriter {
                    reinterpret_cast<unsigned long long>(out) % (PLACES * sizeof(T)) == 0) {
     const int lam = o.lam, cell0 = first_slot / lam, row = stands ? o.cells_x : tile;
     next_group = o.next_group_u() + stands;
-    stage_per_phase = pitch - row, out_per_phase = int(o.plane) - row;
     to =
         out +
         ((n * Index(o.fine_v) + lam * first_pv - o.lead) * o.fine_u + lam * first_pu - o.lead) *
@@ -498,25 +498,17 @@ struct RunWriter {
     }
 #pragma unroll
     for (int c = 0; c < PLACES; ++c) {
-      phase[c] = steps_there[c] = 0;
+      output[c] = place[c] = steps_there[c] = 0;
       if (c > 0 && in_vectors) continue;
-      const int i = number(c) % row;
-      phase[c] = number(c) / row;
-      if (phase[c] < lam) steps_there[c] = 2 * o.bins_inside(FORWARD_STEPS, first_pu, phase[c]);
+      const int number = in_vectors ? PLACES * int(threadIdx.x)
+                                    : int(threadIdx.x) + c * int(blockDim.x);
+      const int phase = number / row, i = number - phase * row;
+      output[c] = unsigned(phase * int(o.plane) + i) * unsigned(sizeof(T));
+      place[c] = (phase * pitch + i) * Stage<T, VALUES>::STRIDE;
+      if (phase < lam) steps_there[c] = 2 * o.bins_inside(FORWARD_STEPS, first_pu, phase);
       if (!stands)
         steps_there[c] &= 2 * o.cells_inside(FORWARD_STEPS, first_cell + i - first_pu);
     }
-  }
-
-  __device__ int number(int c) const {
-    return in_vectors ? PLACES * int(threadIdx.x) : int(threadIdx.x) + c * int(blockDim.x);
-  }
-  __device__ T* output(int c) const {
-    return to + unsigned(number(c) + phase[c] * out_per_phase);
-  }
-  __device__ int place(int c, int t) const {
-    return (number(c) + phase[c] * stage_per_phase + (stands ? t : 0)) *
-           Stage<T, VALUES>::STRIDE;
   }
 
   // bit: 2 << t.
@@ -528,7 +520,6 @@ struct RunWriter {
     }
 #pragma unroll
     for (int c = 0; c < PLACES; ++c) {
-      SWAP_KEEP_PACKED(phase[c]);
       if (steps_there[c] & bit) write_place<1>(stage, c, t);
     }
   }
@@ -537,13 +528,13 @@ struct RunWriter {
   template <int WIDTH>
   __device__ void write_place(const Stage<T, VALUES>& stage, int c, int t) const {
     T result[WIDTH][VALUES];
-    const int first = place(c, t);
+    const int first = place[c] + (stands ? t * Stage<T, VALUES>::STRIDE : 0);
 #pragma unroll
     for (int i = 0; i < WIDTH; ++i) stage.load(first + i * Stage<T, VALUES>::STRIDE, result[i]);
     if (lines_there == ALL)  // far from the edges
-      write_lines<WIDTH, true>(output(c), result);
+      write_lines<WIDTH, true>(moved(to, output[c]), result);
     else
-      write_lines<WIDTH, false>(output(c), result);
+      write_lines<WIDTH, false>(moved(to, output[c]), result);
   }
 
   template <int WIDTH, bool EVERY>
@@ -649,13 +640,13 @@ template <class T, bool EVEN>
 struct RunReader {
   using A = Acc<T>;
   static constexpr int ROWS = BACKWARD_ROWS, VALUES = GROUPS * ROWS, TAPS = GROUPS + 1,
-                       SLOTS = ROWS + 1, ALL = (1 << TAPS * SLOTS) - 1;
+                       SLOTS = ROWS + 1;
 
   const T* from;            // moves on by a group per step
   Index next_group;         // to the next group along v
   unsigned line[SLOTS];     // bytes to the output row (v, y) of each slot
   unsigned offset[PASSES];  // bytes to the output (u, x) of each place
-  int place[PASSES], steps_there[PASSES], lines_there = 0;
+  int place[PASSES], steps_there[PASSES], lines_there = 0, all = 0;
   bool half_y;
   Blend<A> blend[SLOTS];
 
@@ -682,8 +673,9 @@ struct RunReader {
 #pragma unroll
       for (int i = 0; i < TAPS; ++i) {
         const int v = lam * (first_v + i) + phase - o.lead, y = cell - first_v - i;
-        if ((l > 0 || half_y) && inside(v, o.fine_v) && inside(y, o.cells_y))
-          lines_there |= 1 << (i * SLOTS + l);
+        if (l == 0 && !pairs_y()) continue;
+        all |= 1 << (i * SLOTS + l);
+        if (inside(v, o.fine_v) && inside(y, o.cells_y)) lines_there |= 1 << (i * SLOTS + l);
       }
     }
 #pragma unroll
@@ -739,12 +731,12 @@ struct RunReader {
 
   __device__ void read_place(const T* first, A (&value)[TAPS][SLOTS]) {
     SWAP_KEEP_PACKED(lines_there);
-    if (lines_there == ALL) {  // far from the edges
+    if (lines_there == all) {  // far from the edges
 #pragma unroll
       for (int i = 0; i < TAPS; ++i)
 #pragma unroll
         for (int l = 0; l < SLOTS; ++l)
-          value[i][l] = A(*moved(first + i * next_group, line[l]));
+          if (l > 0 || pairs_y()) value[i][l] = A(*moved(first + i * next_group, line[l]));
       return;
     }
 #pragma unroll
