@@ -174,9 +174,9 @@ def cell_lists(index: Tensor, shape: tuple[int, ...], lam: int) -> tuple[Tensor,
 # TensorRT's plugin, which asks it (launch.cu), has no Python. There are no other places.
 # core.h explains groups and slots, kernels.cu the constants. A tile is a block's part of a row.
 
-GROUPS, PASSES = 2, 2
+GROUPS, PASSES, TEAMS = 2, 2, 2
 FORWARD_STEPS, BACKWARD_STEPS, FORWARD_ROWS, BACKWARD_ROWS = 16, 16, 2, 4
-FORWARD_THREADS, BACKWARD_THREADS, ELEMENT_THREADS = 224, 384, 256
+FORWARD_THREADS, ELEMENT_THREADS = 224, 256
 BACKWARD_COLUMNS = 384  # of a tile, at most
 FORWARD_AT_ONCE, BACKWARD_AT_ONCE = 4, 2  # columns of a thread
 MAX_SHARED_BYTES = 48 << 10
@@ -207,13 +207,15 @@ def forward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: i
     tile = -(-cells // tiles)
     # Columns at a tile's ends that are read with others belong to its neighbours.
     pitch = (tile + 2 * -(-(columns - 1) // lam)) | 1
-    shared = _stage_bytes(lam * pitch, GROUPS * FORWARD_ROWS * item_bytes)
-    if shared > MAX_SHARED_BYTES:
+    stage = _stage_bytes(lam * pitch, GROUPS * FORWARD_ROWS * item_bytes)
+    if stage > MAX_SHARED_BYTES:
         return NO_LAUNCH
-    # A block: GROUPS groups along v, FORWARD_STEPS along u, FORWARD_ROWS slots, one tile.
-    slots = -(-lam * (-(-height // lam) + GROUPS - 1) // FORWARD_ROWS)
+    teams = 1 if TEAMS * stage > MAX_SHARED_BYTES else TEAMS
+    # A block: GROUPS groups along v, FORWARD_STEPS along u, one tile, a team's slots each.
+    slots = -(-lam * (-(-height // lam) + GROUPS - 1) // (FORWARD_ROWS * teams))
     blocks = n * -(-(v + 1) // GROUPS) * -(-(u + 1) // FORWARD_STEPS) * slots * tiles
-    return Launch(blocks, _whole_warps(-(-(lam * tile + columns - 1) // columns)), shared, tile)
+    threads = teams * _whole_warps(-(-(lam * tile + columns - 1) // columns))
+    return Launch(blocks, threads, teams * stage, tile)
 
 
 def backward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: int) -> Launch:
@@ -225,7 +227,7 @@ def backward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: 
     threads = max(-(-tile // columns), -(-lam * cells // PASSES))
     shared = _stage_bytes(lam * (cells | 1), GROUPS * BACKWARD_ROWS * max(item_bytes, 4))
     if (
-        threads > BACKWARD_THREADS
+        threads > (256 if columns > 1 else 384)
         or shared > MAX_SHARED_BYTES
         or not _offsets_fit(shape, lam, item_bytes)
     ):

@@ -54,8 +54,10 @@ constexpr int BACKWARD_STEPS = 16;  // bins, likewise
 constexpr int FORWARD_ROWS = 2;     // neighbouring slots per block; one row more is read
 constexpr int BACKWARD_ROWS = 4;    // neighbouring input rows per block; one slot more is read
 constexpr int PASSES = 2;           // backward: places of the stage per thread, at most
-constexpr int FORWARD_BLOCKS = 2;     // that share a multiprocessor: they bound registers
-constexpr int FORWARD_THREADS = 224, ELEMENT_THREADS = 256;
+// Forward: a block is teams of threads, each with its own slots and stage; the rows that two
+// teams read come from L1 the second time.
+constexpr int TEAMS = 2;
+constexpr int FORWARD_THREADS = 224, ELEMENT_THREADS = 256;  // of a team, of a block
 // Those that have more columns each are fewer.
 SWAP_HD constexpr int backward_threads(int columns) { return columns > 1 ? 256 : 384; }
 constexpr int BACKWARD_COLUMNS = 384;  // per block, at most
@@ -95,20 +97,25 @@ SWAP_HD Index stage_pitch(Index tile, const Shape& s, int columns) {
   return (tile + 2 * quotient_up(columns - 1, s.lam)) | 1;
 }
 
+SWAP_HD int team_threads(Index tile, const Shape& s, int columns) {
+  return whole_warps(quotient_up(s.lam * tile + columns - 1, columns));
+}
+
 // A tile is as many cells i = x + p as fit; they are dealt evenly to as few tiles as hold them.
 SWAP_HD Launch forward_launch(const Shape& s, int columns, int bytes) {
   const Index cells = s.ux().coarse_cells() + FORWARD_STEPS - 1,
               most = (FORWARD_THREADS - 1) * columns / s.lam;
   if (most == 0 || !offsets_fit(s, bytes)) return {0, 0, 0, 0};
   const Index tiles = quotient_up(cells, most), tile = quotient_up(cells, tiles);
-  const Index shared =
+  const Index stage =
       stage_bytes(s.lam * stage_pitch(tile, s, columns), GROUPS * FORWARD_ROWS * bytes);
-  if (shared > MAX_SHARED_BYTES) return {0, 0, 0, 0};
-  const Index slots = quotient_up(s.lam * (s.vy().coarse_cells() + GROUPS - 1), FORWARD_ROWS);
+  if (stage > MAX_SHARED_BYTES) return {0, 0, 0, 0};
+  const int teams = TEAMS * stage > MAX_SHARED_BYTES ? 1 : TEAMS;
+  const Index slots =
+      quotient_up(s.lam * (s.vy().coarse_cells() + GROUPS - 1), FORWARD_ROWS * teams);
   const Index blocks =
       s.N * quotient_up(s.V + 1, GROUPS) * quotient_up(s.U + 1, FORWARD_STEPS) * slots * tiles;
-  return {blocks, whole_warps(quotient_up(s.lam * tile + columns - 1, columns)), int(shared),
-          int(tile)};
+  return {blocks, teams * team_threads(tile, s, columns), int(teams * stage), int(tile)};
 }
 
 SWAP_HD Launch backward_launch(const Shape& s, int columns, int bytes) {
@@ -470,17 +477,20 @@ struct RunWriter {
   T* to;                  // moves on by a group per step
   Index next_group;
   unsigned line[VALUES];  // bytes to the output row (v, y) of each group and slot
-  unsigned output[PLACES];  // bytes to the output (u, x) of each place
-  int place[PLACES], steps_there[PLACES], lines_there = 0;
+  int first, apart;       // numbers of the thread's places: first + c * apart
+  int phase[PLACES], steps_there[PLACES], lines_there = 0, stage_per_phase, out_per_phase;
   bool stands, in_vectors;  // PLACES neighbours of a row that stands, at once
 
   __device__ RunWriter(T* out, const Outputs& o, int n, int first_pv, int first_slot,
-                       int first_pu, int first_cell, int tile, int pitch)
+                       int first_pu, int first_cell, int tile, int pitch, int thread,
+                       int threads)
       : stands(tile >= o.cells_x + FORWARD_STEPS - 1),
         in_vectors(PLACES > 1 && stands && o.cells_x % PLACES == 0 &&
                    reinterpret_cast<unsigned long long>(out) % (PLACES * sizeof(T)) == 0) {
     const int lam = o.lam, cell0 = first_slot / lam, row = stands ? o.cells_x : tile;
     next_group = o.next_group_u() + stands;
+    first = in_vectors ? PLACES * thread : thread, apart = threads;
+    stage_per_phase = pitch - row, out_per_phase = int(o.plane) - row;
     to =
         out +
         ((n * Index(o.fine_v) + lam * first_pv - o.lead) * o.fine_u + lam * first_pu - o.lead) *
@@ -498,14 +508,11 @@ struct RunWriter {
     }
 #pragma unroll
     for (int c = 0; c < PLACES; ++c) {
-      output[c] = place[c] = steps_there[c] = 0;
+      phase[c] = steps_there[c] = 0;
       if (c > 0 && in_vectors) continue;
-      const int number = in_vectors ? PLACES * int(threadIdx.x)
-                                    : int(threadIdx.x) + c * int(blockDim.x);
-      const int phase = number / row, i = number - phase * row;
-      output[c] = unsigned(phase * int(o.plane) + i) * unsigned(sizeof(T));
-      place[c] = (phase * pitch + i) * Stage<T, VALUES>::STRIDE;
-      if (phase < lam) steps_there[c] = 2 * o.bins_inside(FORWARD_STEPS, first_pu, phase);
+      const int i = (first + c * apart) % row;
+      phase[c] = (first + c * apart) / row;
+      if (phase[c] < lam) steps_there[c] = 2 * o.bins_inside(FORWARD_STEPS, first_pu, phase[c]);
       if (!stands)
         steps_there[c] &= 2 * o.cells_inside(FORWARD_STEPS, first_cell + i - first_pu);
     }
@@ -520,6 +527,7 @@ struct RunWriter {
     }
 #pragma unroll
     for (int c = 0; c < PLACES; ++c) {
+      SWAP_KEEP_PACKED(phase[c]);
       if (steps_there[c] & bit) write_place<1>(stage, c, t);
     }
   }
@@ -528,13 +536,15 @@ struct RunWriter {
   template <int WIDTH>
   __device__ void write_place(const Stage<T, VALUES>& stage, int c, int t) const {
     T result[WIDTH][VALUES];
-    const int first = place[c] + (stands ? t * Stage<T, VALUES>::STRIDE : 0);
+    const int number = first + c * apart,
+              place = number + phase[c] * stage_per_phase + (stands ? t : 0);
+    T* const output = to + unsigned(number + phase[c] * out_per_phase);
 #pragma unroll
-    for (int i = 0; i < WIDTH; ++i) stage.load(first + i * Stage<T, VALUES>::STRIDE, result[i]);
+    for (int i = 0; i < WIDTH; ++i) stage.load((place + i) * Stage<T, VALUES>::STRIDE, result[i]);
     if (lines_there == ALL)  // far from the edges
-      write_lines<WIDTH, true>(moved(to, output[c]), result);
+      write_lines<WIDTH, true>(output, result);
     else
-      write_lines<WIDTH, false>(moved(to, output[c]), result);
+      write_lines<WIDTH, false>(output, result);
   }
 
   template <int WIDTH, bool EVERY>
@@ -558,6 +568,9 @@ __device__ void walk_forward(unsigned char* shared, const T* __restrict__ input,
   constexpr int ROWS = FORWARD_ROWS, VALUES = GROUPS * ROWS, STEPS = FORWARD_STEPS;
   const Outputs o(s);
   const int lam = o.lam, U = int(s.U), pitch = int(stage_pitch(tile, s, COLUMNS));
+  const int threads = team_threads(tile, s, COLUMNS), team = int(threadIdx.x) / threads,
+            thread = int(threadIdx.x) - team * threads, rows = int(blockDim.x) / threads * ROWS;
+  shared += team * stage_bytes(lam * pitch, VALUES * sizeof(T));
 
   BlockDigits block{blockIdx.x};
   const int first_pu = STEPS * block.next(quotient_up(s.U + 1, STEPS));
@@ -565,14 +578,15 @@ __device__ void walk_forward(unsigned char* shared, const T* __restrict__ input,
   const int first_cell =
       first_pu + tile * block.next(quotient_up(o.cells_x + STEPS - 1, tile));
   const int first_slot =
-      lam * first_pv + ROWS * block.next(quotient_up(lam * (o.cells_y + GROUPS - 1), ROWS));
+      lam * first_pv + ROWS * team +
+      rows * block.next(quotient_up(lam * (o.cells_y + GROUPS - 1), rows));
   const int n = block.rest, steps = first_pu + STEPS <= U ? STEPS : U + 1 - first_pu;
   RunWriter<T, COLUMNS> writer(out, o, n, first_pv, first_slot, first_pu, first_cell, tile,
-                               pitch);
+                               pitch, thread, threads);
 
   // The thread's columns, the weight of their upper bin along u, and their places in the stage.
   const int first_x = int(s.ux().row_of_slot(lam * first_cell)), skip = first_x & (COLUMNS - 1);
-  const int column = COLUMNS * int(threadIdx.x) - skip;
+  const int column = COLUMNS * thread - skip;
   const Reader reader(input, s, A(pad_value), n, first_pv - 1, first_slot, first_x + column);
   A upper[COLUMNS];
   int place[COLUMNS];
@@ -621,7 +635,7 @@ __device__ void walk_forward(unsigned char* shared, const T* __restrict__ input,
 
 // COLUMNS > 1: W is a multiple of it and the input aligned to COLUMNS values.
 template <class T, int COLUMNS>
-__global__ void __launch_bounds__(FORWARD_THREADS, FORWARD_BLOCKS)
+__global__ void __launch_bounds__(TEAMS * FORWARD_THREADS, 1)
     forward_tiles(const T* __restrict__ input, T* __restrict__ out, double pad_value, Index N,
                   Index V, Index U, Index H, Index W, Index lam, Index tile) {
   SWAP_SHARED(shared);
