@@ -175,7 +175,7 @@ def cell_lists(index: Tensor, shape: tuple[int, ...], lam: int) -> tuple[Tensor,
 # core.h explains groups and slots, kernels.cu the constants. A tile is a block's part of a row.
 
 GROUPS, PASSES, TEAMS = 2, 2, 2
-FORWARD_STEPS, BACKWARD_STEPS, FORWARD_ROWS, BACKWARD_ROWS = 16, 16, 2, 4
+FORWARD_STEPS, BACKWARD_STEPS, FORWARD_ROWS, BACKWARD_ROWS = 16, 16, 2, 6
 FORWARD_THREADS, ELEMENT_THREADS = 224, 256
 BACKWARD_COLUMNS = 384  # of a tile, at most
 FORWARD_AT_ONCE, BACKWARD_AT_ONCE = 4, 2  # columns of a thread

@@ -52,7 +52,7 @@ constexpr int GROUPS = 2;
 constexpr int FORWARD_STEPS = 16;   // groups along u per block: all of them, as a rule
 constexpr int BACKWARD_STEPS = 16;  // bins, likewise
 constexpr int FORWARD_ROWS = 2;     // neighbouring slots per block; one row more is read
-constexpr int BACKWARD_ROWS = 4;    // neighbouring input rows per block; one slot more is read
+constexpr int BACKWARD_ROWS = 6;    // neighbouring input rows per block; one slot more is read
 constexpr int PASSES = 2;           // backward: places of the stage per thread, at most
 // Forward: a block is teams of threads, each with its own slots and stage; the rows that two
 // teams read come from L1 the second time.
