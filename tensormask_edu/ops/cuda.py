@@ -221,7 +221,7 @@ def forward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: i
 def backward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: int) -> Launch:
     """The launch of `backward_tiles` for an input of this shape; `tile` counts columns."""
     n, v, u, height, width = shape
-    tiles = -(-width // (BACKWARD_COLUMNS // 2 if item_bytes > 4 else BACKWARD_COLUMNS))
+    tiles = -(-width // (BACKWARD_COLUMNS // 3 if item_bytes > 4 else BACKWARD_COLUMNS))
     tile = columns * -(-(-(-width // columns)) // tiles)
     cells = (tile + lam - 1) // lam + 1  # that a tile may touch, wherever it starts
     threads = max(-(-tile // columns), -(-lam * cells // PASSES))

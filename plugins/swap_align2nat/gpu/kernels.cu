@@ -2,7 +2,7 @@
 // pointers only.
 //
 // The tile kernels move every byte of memory about once; between the L2 cache and the blocks,
-// which share rims, the input moves up to twice. A block owns a few groups p along v, a few
+// which share rims, the input moves up to 1.7 times. A block owns a few groups p along v, a few
 // neighbouring slots (core.h) and many columns; its threads walk along u, bin by bin.
 // Neighbouring threads are neighbouring input columns, so reading is contiguous, and what two
 // steps of the walk share stays in registers. The outputs of neighbouring columns lie far apart
@@ -120,7 +120,7 @@ SWAP_HD Launch forward_launch(const Shape& s, int columns, int bytes) {
 
 SWAP_HD Launch backward_launch(const Shape& s, int columns, int bytes) {
   // Doubles fill the stage sooner.
-  const Index most = bytes > 4 ? BACKWARD_COLUMNS / 2 : BACKWARD_COLUMNS;
+  const Index most = bytes > 4 ? BACKWARD_COLUMNS / 3 : BACKWARD_COLUMNS;
   const Index tiles = quotient_up(s.W, most),
               tile = columns * quotient_up(quotient_up(s.W, columns), tiles);
   // Cells that the tile may touch, wherever its first column falls.
@@ -130,7 +130,8 @@ SWAP_HD Launch backward_launch(const Shape& s, int columns, int bytes) {
               threads = writers > readers ? writers : readers;
   const Index shared =
       stage_bytes(s.lam * (cells | 1), GROUPS * BACKWARD_ROWS * (bytes > 4 ? bytes : 4));
-  if (threads > backward_threads(columns) || shared > MAX_SHARED_BYTES || !offsets_fit(s, bytes))
+  if (threads > backward_threads(columns) || shared > MAX_SHARED_BYTES ||
+      !offsets_fit(s, bytes))
     return {0, 0, 0, 0};
   const Index rows = quotient_up(s.H, BACKWARD_ROWS);
   const Index blocks =
@@ -425,7 +426,8 @@ struct ColumnReader {
 #pragma unroll
       for (int t = 0; t < LINES; ++t)
         if (t < ROWS || pairs_y())
-          vector[i][t] = *reinterpret_cast<const Vector<T, COLUMNS>*>(moved(from, offset[i][t]));
+          vector[i][t] =
+              *reinterpret_cast<const Vector<T, COLUMNS>*>(moved(from, offset[i][t]));
         else
           vector[i][t] = vector[i][t - 1];  // not used, but converted below
     if (right_there) {
@@ -465,11 +467,17 @@ struct ColumnReader {
   }
 };
 
+// A thread among those that share a stage.
+struct Team {
+  int number, thread, threads;
+};
+
 // Writes the stage in the order of x, up to PLACES places per thread. Place number
-// phase * row + i is the output (u, x) of that phase, and `first` and the phase give both its
-// positions. Where one tile holds all cells, a row is the outputs of a phase: a place stands at
-// x = i, and its cell lies one further in the stage with each step. Else a row is the tile: a
-// place stays at its cell, and its x is one less with each step.
+// phase * row + i is the output (u, x) of that phase; number and phase give its positions in
+// stage and output, in fewer registers than both would take. Where one tile holds all cells, a
+// row is the outputs of a phase: a place stands at x = i, and its cell lies one further in the
+// stage with each step. Else a row is the tile: a place stays at its cell, and its x is one
+// less with each step.
 template <class T, int PLACES>
 struct RunWriter {
   static constexpr int ROWS = FORWARD_ROWS, VALUES = GROUPS * ROWS, ALL = (1 << VALUES) - 1;
@@ -477,19 +485,18 @@ struct RunWriter {
   T* to;                  // moves on by a group per step
   Index next_group;
   unsigned line[VALUES];  // bytes to the output row (v, y) of each group and slot
-  int first, apart;       // numbers of the thread's places: first + c * apart
+  int first, apart;       // place c is number first + c * apart
   int phase[PLACES], steps_there[PLACES], lines_there = 0, stage_per_phase, out_per_phase;
-  bool stands, in_vectors;  // PLACES neighbours of a row that stands, at once
+  bool stands, in_vectors;  // PLACES neighbours of a row that stands, as one place
 
   __device__ RunWriter(T* out, const Outputs& o, int n, int first_pv, int first_slot,
-                       int first_pu, int first_cell, int tile, int pitch, int thread,
-                       int threads)
+                       int first_pu, int first_cell, int tile, int pitch, const Team& team)
       : stands(tile >= o.cells_x + FORWARD_STEPS - 1),
         in_vectors(PLACES > 1 && stands && o.cells_x % PLACES == 0 &&
                    reinterpret_cast<unsigned long long>(out) % (PLACES * sizeof(T)) == 0) {
     const int lam = o.lam, cell0 = first_slot / lam, row = stands ? o.cells_x : tile;
     next_group = o.next_group_u() + stands;
-    first = in_vectors ? PLACES * thread : thread, apart = threads;
+    first = in_vectors ? PLACES * team.thread : team.thread, apart = team.threads;
     stage_per_phase = pitch - row, out_per_phase = int(o.plane) - row;
     to =
         out +
@@ -518,7 +525,7 @@ struct RunWriter {
     }
   }
 
-  // bit: 2 << t.
+  // bit: of step t, 2 << t.
   __device__ void write(const Stage<T, VALUES>& stage, int t, int bit) {
     SWAP_KEEP_PACKED(lines_there);
     if (in_vectors) {
@@ -540,7 +547,8 @@ struct RunWriter {
               place = number + phase[c] * stage_per_phase + (stands ? t : 0);
     T* const output = to + unsigned(number + phase[c] * out_per_phase);
 #pragma unroll
-    for (int i = 0; i < WIDTH; ++i) stage.load((place + i) * Stage<T, VALUES>::STRIDE, result[i]);
+    for (int i = 0; i < WIDTH; ++i)
+      stage.load((place + i) * Stage<T, VALUES>::STRIDE, result[i]);
     if (lines_there == ALL)  // far from the edges
       write_lines<WIDTH, true>(output, result);
     else
@@ -548,14 +556,14 @@ struct RunWriter {
   }
 
   template <int WIDTH, bool EVERY>
-  __device__ void write_lines(T* first, const T (&result)[WIDTH][VALUES]) const {
+  __device__ void write_lines(T* output, const T (&result)[WIDTH][VALUES]) const {
 #pragma unroll
     for (int k = 0; k < VALUES; ++k) {
       Vector<T, WIDTH> vector;
 #pragma unroll
       for (int i = 0; i < WIDTH; ++i) vector.value[i] = result[i][k];
       if (EVERY || lines_there >> k & 1)
-        *reinterpret_cast<Vector<T, WIDTH>*>(moved(first, line[k])) = vector;
+        *reinterpret_cast<Vector<T, WIDTH>*>(moved(output, line[k])) = vector;
     }
   }
 };
@@ -568,9 +576,9 @@ __device__ void walk_forward(unsigned char* shared, const T* __restrict__ input,
   constexpr int ROWS = FORWARD_ROWS, VALUES = GROUPS * ROWS, STEPS = FORWARD_STEPS;
   const Outputs o(s);
   const int lam = o.lam, U = int(s.U), pitch = int(stage_pitch(tile, s, COLUMNS));
-  const int threads = team_threads(tile, s, COLUMNS), team = int(threadIdx.x) / threads,
-            thread = int(threadIdx.x) - team * threads, rows = int(blockDim.x) / threads * ROWS;
-  shared += team * stage_bytes(lam * pitch, VALUES * sizeof(T));
+  const int threads = team_threads(tile, s, COLUMNS), rows = int(blockDim.x) / threads * ROWS;
+  const Team team{int(threadIdx.x) / threads, int(threadIdx.x) % threads, threads};
+  shared += team.number * stage_bytes(lam * pitch, VALUES * sizeof(T));
 
   BlockDigits block{blockIdx.x};
   const int first_pu = STEPS * block.next(quotient_up(s.U + 1, STEPS));
@@ -578,22 +586,23 @@ __device__ void walk_forward(unsigned char* shared, const T* __restrict__ input,
   const int first_cell =
       first_pu + tile * block.next(quotient_up(o.cells_x + STEPS - 1, tile));
   const int first_slot =
-      lam * first_pv + ROWS * team +
+      lam * first_pv + ROWS * team.number +
       rows * block.next(quotient_up(lam * (o.cells_y + GROUPS - 1), rows));
   const int n = block.rest, steps = first_pu + STEPS <= U ? STEPS : U + 1 - first_pu;
   RunWriter<T, COLUMNS> writer(out, o, n, first_pv, first_slot, first_pu, first_cell, tile,
-                               pitch, thread, threads);
+                               pitch, team);
 
   // The thread's columns, the weight of their upper bin along u, and their places in the stage.
   const int first_x = int(s.ux().row_of_slot(lam * first_cell)), skip = first_x & (COLUMNS - 1);
-  const int column = COLUMNS * thread - skip;
+  const int column = COLUMNS * team.thread - skip;
   const Reader reader(input, s, A(pad_value), n, first_pv - 1, first_slot, first_x + column);
   A upper[COLUMNS];
   int place[COLUMNS];
 #pragma unroll
   for (int c = 0; c < COLUMNS; ++c) {
     // Cells below the first come after the last.
-    const int slot = column + c + COLUMNS * lam, cell = slot / lam - COLUMNS, phase = slot % lam;
+    const int slot = column + c + COLUMNS * lam, cell = slot / lam - COLUMNS,
+              phase = slot % lam;
     upper[c] = blend_at<A>(phase, lam).upper;
     place[c] = (phase * pitch + (cell < 0 ? cell + pitch : cell)) * Stage<T, VALUES>::STRIDE;
   }
