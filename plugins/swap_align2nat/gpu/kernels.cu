@@ -487,16 +487,18 @@ struct RunWriter {
   unsigned line[VALUES];  // bytes to the output row (v, y) of each group and slot
   int first, apart;       // place c is number first + c * apart
   int phase[PLACES], steps_there[PLACES], lines_there = 0, stage_per_phase, out_per_phase;
-  bool stands, in_vectors;  // PLACES neighbours of a row that stands, as one place
+  bool stands;
+  int width = 1;  // neighbours of a row that stands are one place: 4, 2 or 1
 
   __device__ RunWriter(T* out, const Outputs& o, int n, int first_pv, int first_slot,
                        int first_pu, int first_cell, int tile, int pitch, const Team& team)
-      : stands(tile >= o.cells_x + FORWARD_STEPS - 1),
-        in_vectors(PLACES > 1 && stands && o.cells_x % PLACES == 0 &&
-                   reinterpret_cast<unsigned long long>(out) % (PLACES * sizeof(T)) == 0) {
+      : stands(tile >= o.cells_x + FORWARD_STEPS - 1) {
     const int lam = o.lam, cell0 = first_slot / lam, row = stands ? o.cells_x : tile;
     next_group = o.next_group_u() + stands;
-    first = in_vectors ? PLACES * team.thread : team.thread, apart = team.threads;
+    const unsigned long long places =
+        o.cells_x | reinterpret_cast<unsigned long long>(out) / sizeof(T);
+    if (PLACES == 4 && stands) width = places % 4 == 0 ? 4 : places % 2 == 0 ? 2 : 1;
+    first = width * team.thread, apart = width * team.threads;
     stage_per_phase = pitch - row, out_per_phase = int(o.plane) - row;
     to =
         out +
@@ -516,7 +518,7 @@ struct RunWriter {
 #pragma unroll
     for (int c = 0; c < PLACES; ++c) {
       phase[c] = steps_there[c] = 0;
-      if (c > 0 && in_vectors) continue;
+      if (c * width >= PLACES) continue;
       const int i = (first + c * apart) % row;
       phase[c] = (first + c * apart) / row;
       if (phase[c] < lam) steps_there[c] = 2 * o.bins_inside(FORWARD_STEPS, first_pu, phase[c]);
@@ -528,18 +530,24 @@ struct RunWriter {
   // bit: of step t, 2 << t.
   __device__ void write(const Stage<T, VALUES>& stage, int t, int bit) {
     SWAP_KEEP_PACKED(lines_there);
-    if (in_vectors) {
-      if (steps_there[0] & bit) write_place<PLACES>(stage, 0, t);
-      return;
-    }
+    if (width == 4)
+      write_places<PLACES>(stage, t, bit);
+    else if (width == 2)
+      write_places<(PLACES + 1) / 2>(stage, t, bit);
+    else
+      write_places<1>(stage, t, bit);
+  }
+
+  // WIDTH: outputs of a place along x.
+  template <int WIDTH>
+  __device__ void write_places(const Stage<T, VALUES>& stage, int t, int bit) {
 #pragma unroll
-    for (int c = 0; c < PLACES; ++c) {
+    for (int c = 0; c < PLACES / WIDTH; ++c) {
       SWAP_KEEP_PACKED(phase[c]);
-      if (steps_there[c] & bit) write_place<1>(stage, c, t);
+      if (steps_there[c] & bit) write_place<WIDTH>(stage, c, t);
     }
   }
 
-  // WIDTH: outputs along x.
   template <int WIDTH>
   __device__ void write_place(const Stage<T, VALUES>& stage, int c, int t) const {
     T result[WIDTH][VALUES];
