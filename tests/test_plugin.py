@@ -587,6 +587,10 @@ def test_the_library_exports_two_functions_and_needs_no_cuda_and_no_tensorrt(lib
     assert "libc.so.6" in needed and not [
         name for name in needed if "nvinfer" in name or "cud" in name
     ]
+    # Of glibc 2.35, where a compiler's own unwinder is linked in.
+    words = ["nm", "-D", "--undefined-only", library]
+    wanted = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    assert "dlopen" in wanted and "_dl_find_object" not in wanted
 
 
 def loaded(python: str, library: Path) -> dict:
