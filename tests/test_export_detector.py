@@ -477,8 +477,10 @@ def test_the_dense_swap_is_in_the_file_only_where_it_was_asked_for(tiny, small):
     assert nodes(small[1]) == {contract.SWAP, *other}
 
 
-@pytest.mark.parametrize("output_size", [(24, 32), (50, 41)])
-def test_a_canvas_is_pasted_as_the_windows_mask(output_size):
+# The last one has pixels whose centres lie on windows' borders
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.7, 0.9])
+@pytest.mark.parametrize("output_size", [(24, 32), (50, 41), (6, 8)])
+def test_a_canvas_is_pasted_as_the_windows_mask(output_size, threshold):
     """Windows of all levels and sizes in the middle and over the border, with random masks."""
     graph = DetectorGraph(build_model(SMALL))
     size, geometry, kinds = (24, 32), SMALL.geometry, metadata(graph)
@@ -491,7 +493,7 @@ def test_a_canvas_is_pasted_as_the_windows_mask(output_size):
         logits = 3 * torch.randn(1, side, side)
         masks = [WindowMasks(torch.tensor([0]), logits)]
         (expected,) = inference.paste(
-            masks, windows_px[number : number + 1], *output_size
+            masks, windows_px[number : number + 1], *output_size, threshold
         ).numpy()
         rows, columns = (
             np.arange(n // 4 + 2) - 1 + side // 2 - lam * c
@@ -504,7 +506,8 @@ def test_a_canvas_is_pasted_as_the_windows_mask(output_size):
         )
         canvas[inside] = logits[0].sigmoid().numpy()[bins]
         mask = np.zeros(output_size, bool)
-        detections.paste(mask, canvas, np.array([level, size_id, y, x]), kinds, size, 0.5)
+        window = np.array([level, size_id, y, x])
+        detections.paste(mask, canvas, window, kinds, size, threshold)
         np.testing.assert_array_equal(mask, expected)
 
 

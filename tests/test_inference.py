@@ -17,17 +17,23 @@ CONFIG = replace(MODELS["tiny"], class_names=("a", "b"), topk_candidates=50)
 WINDOWS = CONFIG.geometry.layout([(32, 32)]).windows
 
 
-def pasted_plainly(logits, window, height, width):
-    """The whole image sampled at once: what `paste` saves."""
+def pasted_plainly(logits, window, height, width, threshold=0.5):
+    """The whole image sampled at once, pixels outside the window left out."""
     x0, y0, x1, y1 = window.tolist()
     x = (torch.arange(width) + 0.5 - x0) / (x1 - x0) * 2 - 1
     y = (torch.arange(height) + 0.5 - y0) / (y1 - y0) * 2 - 1
     grid = torch.stack(torch.broadcast_tensors(x[None, :], y[:, None]), dim=2)[None]
-    return F.grid_sample(logits.sigmoid()[None, None], grid, align_corners=False)[0, 0] >= 0.5
+    inside = (x.abs() <= 1)[None, :] & (y.abs() <= 1)[:, None]
+    drawn = F.grid_sample(logits.sigmoid()[None, None], grid, align_corners=False)[0, 0]
+    return (drawn >= threshold) & inside
 
 
+THRESHOLDS = [0.1, 0.3, 0.5, 0.7, 0.9]
+
+
+@pytest.mark.parametrize("threshold", THRESHOLDS)
 @pytest.mark.parametrize("height, width", [(40, 50), (7, 90), (1, 1)])
-def test_paste_draws_what_sampling_the_whole_image_draws(height, width):
+def test_paste_draws_what_sampling_the_whole_image_draws(height, width, threshold):
     corner = torch.rand(12, 2) * 60 - 20
     window_px = torch.cat([corner, corner + torch.tensor([20.0, 23.5])], dim=1)
     logits = 3 * torch.randn(12, 6, 6)
@@ -36,11 +42,10 @@ def test_paste_draws_what_sampling_the_whole_image_draws(height, width):
         WindowMasks(where[:5], logits[where[:5]]),
         WindowMasks(where[5:], logits[where[5:]]),
     ]
-    pasted = inference.paste(groups, window_px, height, width)
+    pasted = inference.paste(groups, window_px, height, width, threshold)
     for row in range(12):
-        assert torch.equal(
-            pasted[row], pasted_plainly(logits[row], window_px[row], height, width)
-        )
+        plain = pasted_plainly(logits[row], window_px[row], height, width, threshold)
+        assert torch.equal(pasted[row], plain)
 
 
 def test_paste_of_windows_scaled_to_another_size_of_image():

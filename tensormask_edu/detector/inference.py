@@ -23,6 +23,7 @@ from . import boxes
 from .network import WindowMasks
 
 PATCH_PIXELS = 1 << 22  # drawn at a time: 16 bytes each, 64 MiB
+BEYOND = 3.0  # in units of half a window from its middle: no bin is less than a bin away
 
 
 class Kept(NamedTuple):
@@ -103,9 +104,11 @@ def paste(
     """Draw windows' mask logits on the image: bool (D, height, width).
 
     A pixel is set where the probability is at least `threshold`. At its centre it is
-    interpolated bilinearly between bin centres, and zero outside the window. Windows of one
-    size cover equally many pixels, so they are drawn as batches of patches, of `PATCH_PIXELS`
-    at most: beside the result nothing grows with the number of detections.
+    interpolated bilinearly between bin centres, towards zero beyond the outer ones, and zero
+    outside the window. (The official code interpolates half a bin further: the same from a
+    threshold of 0.5 on.) Windows of one size cover equally many pixels, so they are drawn as
+    batches of patches, of `PATCH_PIXELS` at most: beside the result nothing grows with the
+    number of detections.
 
     Args:
         masks: logits grouped by window size, `where` pointing into the D rows of `window_px`.
@@ -158,10 +161,11 @@ def _draw(
 def _unit_coordinates(start: Tensor, count: int, low: Tensor, high: Tensor) -> Tensor:
     """Pixel centres start + i + 1/2 of each patch, [low, high] mapped to [-1, 1].
 
-    All of (P,) -> (P, count).
+    Those outside of it are `BEYOND` all bins. All of (P,) -> (P, count).
     """
     pixel = start[:, None] + torch.arange(count, device=start.device) + 0.5  # (P, count)
-    return (pixel - low[:, None]) / (high - low)[:, None] * 2 - 1
+    unit = (pixel - low[:, None]) / (high - low)[:, None] * 2 - 1
+    return torch.where(unit.abs() <= 1, unit, BEYOND)
 
 
 def scaled(box_px: Tensor, input_size: tuple[int, int], output_size: tuple[int, int]) -> Tensor:

@@ -217,7 +217,7 @@ def per_window(maps: list[Tensor], num_sizes: int) -> Tensor:
     """Level maps (N, A*C, H_l, W_l) -> (N, M, C) in the window order of `Geometry.windows`."""
     rows = []
     for m in maps:
-        by_size = m.unflatten(1, (num_sizes, -1))  # (N, A, C, H_l, W_l)
-        # The window order is y, x, size: -> (N, H_l, W_l, A, C) -> (N, H_l*W_l*A, C)
-        rows.append(by_size.permute(0, 3, 4, 1, 2).flatten(1, 3))
+        by_cell = m.permute(0, 2, 3, 1).flatten(1, 2)  # (N, H_l*W_l, A*C)
+        # The window order is y, x, size: -> (N, H_l*W_l, A, C) -> (N, H_l*W_l*A, C)
+        rows.append(by_cell.unflatten(2, (num_sizes, -1)).flatten(1, 2))
     return torch.cat(rows, dim=1)  # (N, M, C)

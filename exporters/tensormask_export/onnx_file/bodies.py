@@ -26,9 +26,9 @@ from .. import contract
 
 DOMAIN = values.Opset(contract.DOMAIN, contract.DOMAIN_VERSION)
 FLOAT32, INT32 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT32
-# Entries before, then after each axis of (N, V, U, H, W): one bin, two cells. A tensor, since
-# onnx 1.20 checks no other form.
-BORDER = onnx.helper.make_tensor("border", onnx.TensorProto.INT64, [10], [0, 1, 1, 2, 2] * 2)
+# Entries before, then after each axis of (N, V, U, H, W): two cells. A tensor, since onnx 1.20
+# checks no other form.
+BORDER = onnx.helper.make_tensor("border", onnx.TensorProto.INT64, [10], [0, 0, 0, 2, 2] * 2)
 
 
 @script(DOMAIN, default_opset=op)
@@ -88,96 +88,99 @@ def SwapAlign2Nat(x, lam: int, pad_value: float):  # noqa: N802
 
 
 @script(DOMAIN, default_opset=op)
-def HalfStep(x, bins, axis):  # noqa: N802
-    """x between neighbours of `axis`: their mean if `bins` is even, else the first of the two.
+def PairSums(x, step):  # noqa: N802
+    """Each entry of a list plus the one `step` behind it.
 
-    A window of `bins` fine bins is centred on its cell: bin centres fall on cells if their
-    number is odd, midway between cells if it is even, for the whole tensor alike.
-
-    x: (..., L, ...), bins: int64 scalar, axis: (1,) int64
-    out: (..., L - 1, ...)
+    x: (L,), step: (1,) int64, at least 0
+    out: (L - step,)
     """
     first = op.Constant(value_ints=[0])
-    second = op.Constant(value_ints=[1])
-    last = op.Constant(value_ints=[-1])
-    end = op.Constant(value_ints=[9223372036854775807])
-    weight = op.CastLike(0.5 * op.Cast((bins + 1) % 2, to=FLOAT32), x)  # 1/2 if even, else 0
-    here = op.Slice(x, first, last, axis)  # (..., L - 1, ...)
-    there = op.Slice(x, second, end, axis)  # (..., L - 1, ...)
-    return (1.0 - weight) * here + weight * there
+    length = op.Shape(x)
+    return op.Slice(x, first, length - step) + op.Slice(x, step, length)
 
 
 @script(DOMAIN, default_opset=op)
 def Taps(cell, bins, extent, ratio):  # noqa: N802
-    """Where a window's lam*V fine bins read, for one axis pair: (v, y) or (u, x).
+    """What a window's lam*V fine bins read, for one axis pair: (v, y) or (u, x).
 
-    Indices count the zero border: one bin and two cells before the first.
+    T coarse bins each: two, but for lam = 1, where a fine bin is a coarse one.
 
     cell: (K, 1) int64 the window's cell y; int64 scalars: bins V, extent H, ratio lam
-    coarse: (lam*V,) int64, the first of the two coarse bins
-    weight: (lam*V,) float32, of the second of the two
-    place: (K, lam*V) int64, the cell; beyond the border there is nothing but border
+    coarse: (T, lam*V) int64, bins of the tensor
+    weight: (T, lam*V) float32, 0 for a bin beyond them
+    place: (K, lam*V) int64, the cell, counted from the border's first; beyond the border there
+        is nothing but border
     """
     zero = op.Constant(value_int=0)
     one = op.Constant(value_int=1)
+    first = op.Constant(value_ints=[0])
+    last = op.Constant(value_ints=[-1])
     fine = op.Range(zero, ratio * bins, one)  # (lam*V,)
     # (fine + 1/2)/lam - 1/2, one bin further, in units of 1/(2 lam): integers, so exact
     phase = 2 * fine + 1 + ratio
-    coarse = phase / (2 * ratio)
-    weight = op.Cast(phase % (2 * ratio), to=FLOAT32) / op.Cast(2 * ratio, to=FLOAT32)
-    unclipped = ratio * cell + fine - (ratio * bins) / 2 + 2  # (K, lam*V)
-    place = op.Clip(unclipped, zero, extent + 2)
+    share = op.Cast(phase % (2 * ratio), to=FLOAT32) / op.Cast(2 * ratio, to=FLOAT32)
+    both = op.Constant(value_ints=[1, 0])  # how many bins each of the two comes before the second
+    before = op.Slice(both, first, op.Reshape(op.Min(ratio, 2), last))  # (T,)
+    before = op.Unsqueeze(before, last)  # (T, 1)
+    unclipped = phase / (2 * ratio) - before  # (T, lam*V)
+    coarse = op.Clip(unclipped, zero, bins - 1)
+    inside = op.Cast(op.Equal(coarse, unclipped), to=FLOAT32)
+    weight = op.Abs(op.Cast(before, to=FLOAT32) - share) * inside
+    place = op.Clip(ratio * cell + fine - (ratio * bins) / 2 + 2, zero, extent + 2)
     return coarse, weight, place
 
 
 @script(DOMAIN, default_opset=op)
-def SwapAlign2NatWindows(x, index, lam: int, pad_value: float):  # noqa: N802
-    """The same numbers for K windows: four reads per bin, no products with hat matrices.
+def SwapAlign2NatWindows(x, index, lam: int, pad_value: float, bins_v: int, bins_u: int):  # noqa: N802
+    """The same numbers for K windows: reads and weights, no products with hat matrices.
 
     x: (N, V, U, H, W), index: (K, 3) int64 (n, y, x)
     out: (K, lam*V, lam*U) dtype of x
 
-    The largest intermediates are x itself and index tensors of the output's shape.
+    A window of lam*V fine bins is centred on its cell: bin centres fall on cells if their number
+    is odd, midway between cells if it is even, for the whole tensor alike. So cells are added
+    in pairs, first, and each to itself if the number is odd: in the flat tensor a neighbour is
+    so many entries further.
     """
     last = op.Constant(value_ints=[-1])
-    axis_y = op.Constant(value_ints=[3])
-    axis_x = op.Constant(value_ints=[4])
     ratio = op.Constant(value_int=lam)
     pad = op.CastLike(op.Constant(value_float=pad_value), x)
+    number_v = op.Constant(value_int=bins_v)
+    number_u = op.Constant(value_int=bins_u)
     shape = op.Shape(x)
-    bins_v = op.Gather(shape, 1)
-    bins_u = op.Gather(shape, 2)
-    # A border of zeros, then the mean over cells (y, x)
-    bordered = op.Pad(x - pad, op.Constant(value=BORDER))  # (N, V + 2, U + 2, H + 4, W + 4)
-    rows = HalfStep(bordered, ratio * bins_v, axis_y)  # (N, V + 2, U + 2, H + 3, W + 4)
-    cells = HalfStep(rows, ratio * bins_u, axis_x)  # (N, V + 2, U + 2, H + 3, W + 3)
+    height = op.Gather(shape, 3)
+    width = op.Gather(shape, 4)
+    bordered = op.Pad(x, op.Constant(value=BORDER), pad)  # (N, V, U, H + 4, W + 4)
     # How far apart neighbours along each axis lie in the flat tensor
-    extents = op.Shape(cells)
-    stride_y = op.Gather(extents, 4)
-    stride_u = op.Gather(extents, 3) * stride_y
-    stride_v = op.Gather(extents, 2) * stride_u
-    stride_n = op.Gather(extents, 1) * stride_v
-    # Bilinear over bins (v, u), read from the flat tensor
+    stride_y = width + 4
+    stride_u = (height + 4) * stride_y
+    stride_v = number_u * stride_u
+    stride_n = number_v * stride_v
+    even_v = (ratio * number_v + 1) % 2
+    even_u = (ratio * number_u + 1) % 2
+    rows = PairSums(op.Reshape(bordered, last), op.Reshape(even_v * stride_y, last))
+    fours = PairSums(rows, op.Reshape(even_u, last))  # of cells, two along y, two along x
     n, y, x_cell = op.Split(index, num_outputs=3, axis=1)  # (K, 1) each
-    bin_v, weight_v, place_y = Taps(y, bins_v, op.Gather(shape, 3), ratio)
-    bin_u, weight_u, place_x = Taps(x_cell, bins_u, op.Gather(shape, 4), ratio)
-    row_starts = stride_n * n + stride_v * bin_v + stride_y * place_y  # (K, lam*V)
-    row = op.Unsqueeze(row_starts, op.Constant(value_ints=[2]))  # (K, lam*V, 1)
-    column_starts = stride_u * bin_u + place_x  # (K, lam*U)
-    column = op.Unsqueeze(column_starts, op.Constant(value_ints=[1]))  # (K, 1, lam*U)
-    # int32: half the memory of the largest tensors, (K, lam*V, lam*U)
-    upper_left = op.Cast(row, to=INT32) + op.Cast(column, to=INT32)
-    step_v = op.Cast(stride_v, to=INT32)
-    step_u = op.Cast(stride_u, to=INT32)
-    lower_left = upper_left + step_v
-    flat = op.Reshape(cells, last)  # all of it in one axis
-    right = op.CastLike(weight_u, x)  # (lam*U,)
-    left = 1.0 - right
-    lower = op.Unsqueeze(op.CastLike(weight_v, x), last)  # (lam*V, 1)
-    upper = 1.0 - lower
-    above = left * op.Gather(flat, upper_left) + right * op.Gather(flat, upper_left + step_u)
-    below = left * op.Gather(flat, lower_left) + right * op.Gather(flat, lower_left + step_u)
-    return upper * above + lower * below + pad
+    bin_v, weight_v, place_y = Taps(y, number_v, height, ratio)
+    bin_u, weight_u, place_x = Taps(x_cell, number_u, width, ratio)
+    to_rows = op.Constant(value_ints=[1, 4])
+    to_columns = op.Constant(value_ints=[0, 3])
+    one = op.Constant(value_ints=[1])
+    # int32: half the memory of the largest tensors, (T, T, K, lam*V, lam*U)
+    row = stride_n * n + stride_y * place_y + op.Unsqueeze(stride_v * bin_v, one)
+    row = op.Unsqueeze(op.Cast(row, to=INT32), to_rows)  # (T, 1, K, lam*V, 1)
+    column = place_x + op.Unsqueeze(stride_u * bin_u, one)  # (T, K, lam*U)
+    column = op.Unsqueeze(op.Cast(column, to=INT32), to_columns)  # (1, T, K, 1, lam*U)
+    read = op.Gather(fours, row + column)  # (T, T, K, lam*V, lam*U)
+    # Weights: (T, 1, 1, lam*V, 1) times (1, T, 1, 1, lam*U)
+    weight = op.Unsqueeze(weight_v, op.Constant(value_ints=[1, 2, 4])) * op.Unsqueeze(
+        weight_u, op.Constant(value_ints=[0, 2, 3])
+    )
+    over_taps = op.Constant(value_ints=[0, 1])
+    inside = op.ReduceSum(read * op.CastLike(0.25 * weight, x), over_taps, keepdims=0)
+    # The rest of each bin's weight lies beyond the bins
+    rest = op.CastLike(1.0 - op.ReduceSum(weight, over_taps, keepdims=0), x)  # (1, lam*V, lam*U)
+    return inside + pad * rest
 
 
 @script(DOMAIN, default_opset=op)
@@ -211,13 +214,14 @@ def InstanceNormalization(x, scale, bias, epsilon: float):  # noqa: N802
     row_variances = op.ReduceMean(deviation * deviation, within_rows)  # (N, C, H, 1)
     variance = op.ReduceMean(row_variances, over_rows)  # (N, C, 1, 1)
     spread = op.Sqrt(variance + op.Constant(value_float=epsilon))
-    return deviation / spread * op.Unsqueeze(scale, to_maps) + op.Unsqueeze(bias, to_maps)
+    factor = op.Unsqueeze(scale, to_maps) / spread  # (N, C, 1, 1)
+    return deviation * factor + op.Unsqueeze(bias, to_maps)
 
 
 BODIES = {
     contract.NORM: (InstanceNormalization,),
     contract.SWAP: (Hat, SwapAlign2Nat),
-    contract.SWAP_WINDOWS: (HalfStep, Taps, SwapAlign2NatWindows),
+    contract.SWAP_WINDOWS: (PairSums, Taps, SwapAlign2NatWindows),
     contract.LEADING: (Identity,),
 }
 

@@ -8,6 +8,7 @@ next: onnx_file/samples.py
 
 from __future__ import annotations
 
+import itertools
 import logging
 import tempfile
 import warnings
@@ -41,6 +42,7 @@ def capture(graph: DetectorGraph) -> onnx.ModelProto:
     example = torch.rand(2, 3, *sides_px, device=next(graph.parameters()).device)
     shapes = {contract.IMAGES: images_shape(graph), **output_shapes(graph)}
     proto = traced(graph, (example,), [contract.IMAGES], graph.output_names, shapes)
+    _note_bins(proto, graph)
     for value in [*proto.graph.input, *proto.graph.output]:
         dims = value.type.tensor_type.shape.dim
         del dims[:]
@@ -86,6 +88,19 @@ def traced(
     proto.ir_version = contract.IR_VERSION
     _drop_identities(proto)
     return proto
+
+
+def _note_bins(proto: onnx.ModelProto, graph: DetectorGraph) -> None:
+    """Write V and U onto the windows' nodes, which stand in the order of `DetectorGraph.strips`.
+
+    A translation does not know them: the axes of what it gets are free.
+    """
+    import onnx  # optional, and at hand where there is a `proto`
+
+    nodes = [node for node in proto.graph.node if node.op_type == contract.SWAP_WINDOWS]
+    for node, shape in zip(nodes, itertools.cycle(graph.config.geometry.shapes_bins)):
+        names = (contract.BINS_V, contract.BINS_U)
+        node.attribute.extend(map(onnx.helper.make_attribute, names, shape))
 
 
 def _drop_identities(proto: onnx.ModelProto) -> None:

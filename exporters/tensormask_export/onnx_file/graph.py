@@ -156,7 +156,7 @@ class DetectorGraph(nn.Module):
         keep, converged = self.suppress(candidates)  # (N, C), (N,)
         first, found = first_places(keep, self.num_detections)  # (N, F) twice
         # (N, F, 4), then three times (N, F)
-        box, scores, labels, window = (at(field, first) for field in candidates)
+        box, scores, labels, window = at(first, *candidates)
         cells = torch.stack([windows.level, windows.size_id, windows.y, windows.x], dim=1)
         place = torch.where(found[..., None], cells[window], 0)  # (M, 4) -> (N, F, 4)
         found_by_name = {
@@ -166,8 +166,9 @@ class DetectorGraph(nn.Module):
             contract.WINDOWS_OUT: place,
             contract.MASKS_OUT: self.canvas(output, place, found),
         }
+        missing = self.num_detections - first.shape[1]
         return {
-            **{name: filled_up(v, self.num_detections) for name, v in found_by_name.items()},
+            **{name: filled_up(values, missing) for name, values in found_by_name.items()},
             contract.COUNT: found.sum(1),
             contract.CONVERGED: converged,
         }
@@ -190,15 +191,17 @@ class DetectorGraph(nn.Module):
         window = best.topk(self.most_above(best)).indices.sort(dim=1).values  # (N, C)
         present = window < num_windows
         window = window.clamp(max=num_windows - 1)
-        pairs = torch.where(present[..., None], at(logits, window).sigmoid(), 0.0)  # (N, C, K)
+        (chosen,) = at(window, logits)  # (N, C, K)
+        pairs = torch.where(present[..., None], chosen.sigmoid(), 0.0)
         pairs = pairs.flatten(1)  # (N, C*K)
         scores, pair = pairs.topk(self.most_above(pairs))  # (N, C)
         row = pair // num_classes
         # pair % num_classes, from the division that is done already
-        labels, window = pair - row * num_classes, at(window, row)
+        labels, (window,) = pair - row * num_classes, at(row, window)
+        (chosen,) = at(window, deltas)  # (N, C, 4)
         box = boxes.decode(  # of all images in one list, (N*C, 4)
             windows.box_px[window].flatten(0, 1),
-            at(deltas, window).flatten(0, 1),
+            chosen.flatten(0, 1),
             self.config.box_weights,
         )
         return Candidates(box.view(*scores.shape, 4), scores, labels, window)
@@ -230,24 +233,22 @@ class DetectorGraph(nn.Module):
 
     def canvas(self, output: NetworkOutput, place: Tensor, found: Tensor) -> Tensor:
         """Mask probabilities (N, F, P, Q) of the windows at `place` (N, F, 4)."""
-        bins, first = self.bins(output, place, found)
-        rows, columns = (cells + contract.CANVAS_BORDER for cells in output.logits[0].shape[2:])
-        level, size_id, y, x = place.unbind(2)  # (N, F) each
+        strips, first = self.strips(output, place, found)  # (R, Q), (N, F)
+        rows = output.logits[0].shape[2] + contract.CANVAS_BORDER  # P
+        level, size_id, y, _ = place.unbind(2)  # (N, F) each
         lam, side = (values[level, size_id] for values in self.window_tables(y))
-        p, inside_p = bins_on_canvas(lam * y, side, rows)  # (N, F, P) twice
-        q, inside_q = bins_on_canvas(lam * x, side, columns)  # (N, F, Q) twice
-        row_starts = first[..., None] + side[..., None] * p  # (N, F, P)
-        flat = row_starts[..., None] + q[:, :, None]  # (N, F, P, Q)
-        inside = (inside_p & found[..., None])[..., None] & inside_q[:, :, None]
-        return torch.where(inside, bins[flat].float().sigmoid(), 0.0)
+        p = bins_on_canvas(lam * y, side, rows)  # (N, F, P)
+        inside = (p >= 0) & (p < side[..., None]) & found[..., None]
+        return strips[torch.where(inside, first[..., None] + p, 0)]  # (N, F, P, Q)
 
-    def bins(
+    def strips(
         self, output: NetworkOutput, place: Tensor, found: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The mask logits of all detections in one row, and where each one's begin, (N, F).
+        """The rows of all masks, each as wide as a canvas, (R, Q), and where whose begin, (N, F).
 
-        Windows of one kind, level and size, are computed together: as many of every image as
-        the one with most has, in TensorRT D.
+        Row 0 is nobody's: it is what lies above and below a window. Windows of one kind, level
+        and size, are computed together: as many of every image as the one with most has, in
+        TensorRT D.
         """
         geometry, device = self.config.geometry, place.device
         kinds = list(itertools.product(range(geometry.num_levels), range(geometry.num_sizes)))
@@ -257,23 +258,26 @@ class DetectorGraph(nn.Module):
         index = self.cells_by_kind(place, mine)  # (N, kinds, B, 3)
         most = mine.sum(2).amax(0)  # (kinds,), of the image with most
         every = torch.arange(self.num_detections, device=device)
-        masks, counts = [], []
+        columns = output.logits[0].shape[3] + contract.CANVAS_BORDER  # Q
+        strips, counts = [torch.zeros(1, columns, device=device)], []
         for number, (level, size_id) in enumerate(kinds):
             some = leading(every, most[number])  # (B_k,)
             chosen = index[:, number][:, some].flatten(0, 1)  # (N*B_k, 3)
-            masks.append(self.bins_at(output, level, size_id, chosen).flatten())
+            mask = self.bins_at(output, level, size_id, chosen).float().sigmoid()
+            place_x = (geometry.lams[level] * chosen[:, 2], geometry.side_bins(level, size_id))
+            strips.append(widened(mask, *place_x, columns).flatten(0, 1))  # (N*B_k*side, Q)
             counts.append(some[-1] + 1)  # B_k
-        # A detection's bins stand behind those of other kinds, of other images, and of other
+        # A detection's rows stand behind those of other kinds, of other images, and of other
         # detections of its kind, as far as they come before
-        count, area = torch.stack(counts), self.window_tables(place)[1].flatten() ** 2
-        of_kind = kind.shape[0] * count * area  # (kinds,)
+        count, side = torch.stack(counts), self.window_tables(place)[1].flatten()
+        of_kind = kind.shape[0] * count * side  # (kinds,)
         before = (of_kind * (numbers < numbers[:, None])).sum(1)  # (kinds,)
         image = torch.arange(kind.shape[0], device=device)[:, None]  # (N, 1)
         position = torch.arange(kind.shape[1], device=device)
         same = kind[:, :, None] == kind[:, None]  # (N, F, F)
         rank = (same & (position < position[:, None])).sum(2)  # (N, F)
-        first = before[kind] + (image * count[kind] + rank) * area[kind]
-        return torch.cat(masks), torch.where(found, first, 0)
+        first = 1 + before[kind] + (image * count[kind] + rank) * side[kind]
+        return torch.cat(strips), first
 
     def cells_by_kind(self, place: Tensor, mine: Tensor) -> Tensor:
         """Where the windows of each kind stand: rows (n, y, x) of (N, kinds, B, 3).
@@ -286,7 +290,8 @@ class DetectorGraph(nn.Module):
         row, there = first_places(mine.flatten(0, 1), self.num_detections)  # (N*kinds, B) twice
         image = torch.arange(num, device=place.device)[:, None].expand_as(place[..., 0])
         cells = torch.cat([image[..., None], place[..., 2:]], dim=2)  # (N, F, 3)
-        chosen = at(cells, row.view(num, -1)).view(num, num_kinds, -1, 3)
+        (chosen,) = at(row.view(num, -1), cells)  # (N, kinds*B, 3)
+        chosen = chosen.view(num, num_kinds, -1, 3)
         # Where there are fewer, cell (0, 0) is computed, and nobody reads it
         return torch.where(there.view(num, num_kinds, -1, 1), chosen, 0)
 
@@ -319,11 +324,12 @@ def check_head(config: ModelConfig) -> None:
         raise bad_input("model", "square windows", config.sides_bins)
 
 
-def at(values: Tensor, index: Tensor) -> Tensor:
-    """values[n, index[n]] of each image n: (N, M, ...), (N, B) -> (N, B, ...)."""
+def at(index: Tensor, *lists: Tensor) -> list[Tensor]:
+    """Of each list values[n, index[n]] for each image n: (N, B), (N, M, ...) -> (N, B, ...)."""
     # Images in one row: so it is one plain Gather in ONNX
-    first = values.shape[1] * torch.arange(values.shape[0], device=values.device)
-    return values.flatten(0, 1)[index + first[:, None]]
+    num, length = lists[0].shape[:2]
+    place = index + length * torch.arange(num, device=index.device)[:, None]
+    return [values.flatten(0, 1)[place] for values in lists]
 
 
 def overlaps(box: Tensor, labels: Tensor, threshold: float) -> Tensor:
@@ -333,7 +339,8 @@ def overlaps(box: Tensor, labels: Tensor, threshold: float) -> Tensor:
     """
     x0, y0, x1, y1 = box.unbind(2)  # (N, C) each
     area = (x1 - x0) * (y1 - y0)
-    shared = shared_length(x0, x1) * shared_length(y0, y1)  # (N, C, C)
+    # One factor below 0 is enough for a hit to be none
+    shared = shared_length(x0, x1) * shared_length(y0, y1).clamp(min=0)  # (N, C, C)
     iou = shared / (area[:, :, None] + area[:, None] - shared)
     same_class = labels[:, :, None] == labels[:, None]
     order = torch.arange(box.shape[1], device=box.device, dtype=torch.int32)
@@ -341,9 +348,12 @@ def overlaps(box: Tensor, labels: Tensor, threshold: float) -> Tensor:
 
 
 def shared_length(low: Tensor, high: Tensor) -> Tensor:
-    """How much of the intervals i and j is in both: (N, C) twice -> (N, C, C)."""
+    """How much of the intervals i and j is in both, negative if they are apart.
+
+    (N, C) twice -> (N, C, C)
+    """
     end = torch.minimum(high[:, :, None], high[:, None])
-    return (end - torch.maximum(low[:, :, None], low[:, None])).clamp(min=0)
+    return end - torch.maximum(low[:, :, None], low[:, None])
 
 
 def first_places(flags: Tensor, limit: int) -> tuple[Tensor, Tensor]:
@@ -358,23 +368,38 @@ def first_places(flags: Tensor, limit: int) -> tuple[Tensor, Tensor]:
     return index, best > 0
 
 
-def filled_up(values: Tensor, count: int) -> Tensor:
-    """(N, B, ...) -> (N, count, ...), zeros behind."""
+def filled_up(values: Tensor, missing: int) -> Tensor:
+    """(N, B, ...) -> (N, B + missing, ...), zeros behind."""
     other_axes = [0, 0] * (values.dim() - 2)
-    return nn.functional.pad(values, [*other_axes, 0, count - values.shape[1]])
+    return nn.functional.pad(values, [*other_axes, 0, missing])
 
 
-def bins_on_canvas(centre: Tensor, side: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """For each window and canvas row: its bin, whether it has one there, both (N, F, length).
+def bins_on_canvas(centre: Tensor, side: Tensor | int, length: int) -> Tensor:
+    """For each window and canvas row the bin of the window there: (...) -> (..., length).
+
+    It is below 0 above the window and at least `side` below it.
 
     Args:
-        centre: (N, F), the window's centre in bins from the picture's corner.
-        side: (N, F), its bins per side.
+        centre: of the windows, in bins from the picture's corner.
+        side: their bins per side.
     """
     # The canvas begins one bin before the picture: half of `CANVAS_BORDER`
-    bins = torch.arange(length, device=centre.device) - 1 + (side // 2 - centre)[..., None]
-    inside = (bins >= 0) & (bins < side[..., None])
-    return torch.where(inside, bins, 0), inside
+    row = torch.arange(length, device=centre.device) - 1
+    return row + (side // 2 - centre)[..., None]
+
+
+def widened(masks: Tensor, centre: Tensor, side: int, length: int) -> Tensor:
+    """Masks (B, V, U) on the columns of a canvas: (B, V, length), zero outside the windows.
+
+    Args:
+        centre: (B,), along x, and side U: see `bins_on_canvas`.
+    """
+    # Column by column, copied whole: far quicker than number by number. One more column before
+    # the first and one behind the last are zero
+    columns = nn.functional.pad(masks.transpose(1, 2), (0, 0, 1, 1))  # (B, V, U) -> (B, U + 2, V)
+    bins = bins_on_canvas(centre, side, length)  # (B, length)
+    (chosen,) = at((bins + 1).clamp(0, side + 1), columns)  # (B, length, V)
+    return chosen.transpose(1, 2)
 
 
 def padding_colour(config: ModelConfig) -> tuple[float, ...]:

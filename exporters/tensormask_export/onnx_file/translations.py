@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.onnx import register_custom_op_symbolic, unregister_custom_op_symbolic
+from torch.onnx import register_custom_op_symbolic, symbolic_helper as helper, unregister_custom_op_symbolic
 from torch.onnx.symbolic_helper import parse_args
 
 from .. import contract
@@ -106,23 +106,51 @@ def group_norm(
     normal = _free(normal, grouped, 4)  # (N, groups, C/groups*H, W)
     if half:
         normal = graph.op("Cast", normal, to_i=torch.onnx.TensorProtoDataType.FLOAT16)
-    per_channel = _integers(graph, [-1, 1, 1])
-    whole = graph.op("Reshape", normal, _integers(graph, [0, channels, -1, 0]))
-    scaled = graph.op("Mul", whole, graph.op("Reshape", weight, per_channel))
-    return graph.op("Add", scaled, graph.op("Reshape", bias, per_channel))  # (N, C, H, W)
+    whole = graph.op("Reshape", normal, _integers(graph, [0, channels, -1, 0]))  # (N, C, H, W)
+    # A batch of mean 0 and variance 1, as it is: one pass over the map for scale and shift
+    unit = (_constant(graph, torch.full((channels,), value)) for value in (0.0, 1.0))
+    return graph.op("BatchNormalization", whole, weight, bias, *unit, epsilon_f=0.0)
 
 
 @parse_args("v", "i", "is")
 def unflatten(graph: Any, x: Value, axis: int, sizes: Sequence[int]) -> Value:
     """`Tensor.unflatten` of an axis counted from the first."""
-    shape = graph.op("Shape", x)
-    before, after = ([0], [axis]), ([axis + 1], [END])
-    head, tail = (
-        graph.op("Slice", shape, _integers(graph, start), _integers(graph, end))
-        for start, end in (before, after)
-    )
-    split = graph.op("Concat", head, _integers(graph, sizes), tail, axis_i=0)
-    return graph.op("Reshape", x, split)
+    return _reshape(graph, x, axis, sizes, axis)
+
+
+@parse_args("v", "i", "i")
+def flatten(graph: Any, x: Value, start: int, end: int) -> Value:
+    """`Tensor.flatten` of axes counted from the first, or to the last."""
+    return _reshape(graph, x, start, [-1], end % x.type().dim())
+
+
+def pad(graph: Any, x: Value, sizes: Value, mode: Value, value: Value) -> Value:
+    """`torch.nn.functional.pad` with zeros; lengths may follow the data."""
+    given = helper._maybe_get_const(sizes, "is")
+    if not isinstance(given, list):  # some length is a value of the graph
+        given = [helper._maybe_get_const(size, "i") for size in helper._unpack_list(sizes)]
+    given += [0] * (2 * x.type().dim() - len(given))
+    # PyTorch names the last axis first, each before and after; ONNX all before, then all after
+    ordered = [*given[-2::-2], *given[::-2]]
+    parts = [
+        _integers(graph, [size])
+        if isinstance(size, int)
+        else graph.op("Reshape", size, _integers(graph, [1]))
+        for size in ordered
+    ]
+    return graph.op("Pad", x, graph.op("Concat", *parts, axis_i=0))
+
+
+def _reshape(graph: Any, x: Value, start: int, sizes: Sequence[int], end: int) -> Value:
+    """x with `sizes` in the place of its axes `start` to `end`; fewer nodes than PyTorch's."""
+    known = x.type().varyingSizes()[end + 1 :]
+    target = [0] * start + list(sizes)  # 0: as in the input
+    if None not in known:
+        return graph.op("Reshape", x, _integers(graph, target + known))
+    after = (_integers(graph, [place]) for place in (end + 1, END))
+    tail = graph.op("Slice", graph.op("Shape", x), *after)
+    whole = graph.op("Concat", _integers(graph, target), tail, axis_i=0)
+    return graph.op("Reshape", x, whole)
 
 
 def _integers(graph: Any, values: Sequence[int]) -> Value:
@@ -139,4 +167,6 @@ TRANSLATIONS: dict[str, Callable[..., Value]] = {
     "tensormask_edu::leading": leading_node,
     "aten::group_norm": group_norm,
     "aten::unflatten": unflatten,
+    "aten::flatten": flatten,
+    "aten::pad": pad,
 }
