@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 from samples import GOLDEN, golden_model
+from tensormask_export import contract
 from tensormask_export.contract import CONVERGED
-from tensormask_export.runtimes.detections import detections
+from tensormask_export.runtimes.detections import detections, sureness
 from tensormask_export.runtimes.eager import EagerSession
 from tensormask_export.runtimes.session import batch
 from tensormask_export.verify.compare import LIMITS, match, match_pairs, worst
@@ -29,7 +30,9 @@ from tensormask_edu.detector.model import TensorMask
 from tensormask_edu.weights.checkpoint import load_checkpoint
 
 RAW_LIMIT = 1e-4  # of a raw output's largest number: float32 sums in another order
-TIE = 1e-5  # scores so close may change places: NMS keeps either box, the last place takes one
+# Scores so close may change places: NMS keeps either box, the last place takes one. A bin so
+# close to the mask threshold may fall on either side
+TIE = 1e-5
 DRAWN = 4  # pictures of a subject without a folder
 R50 = "r50"  # the paper's model with weights that are random but fixed: no AP to speak of
 R50_PICTURES = 20
@@ -124,7 +127,9 @@ def compared(subject: Subject, folder: Path) -> Row:
         (given,) = detections(found, subject.metadata, *sizes)
         where, converged = ("", group.name), bool(found[CONVERGED][0])
         rows.append(match(where, expected, given, converged, limits))
-        ties += [{"picture": group.name, **tie} for tie in near_ties(expected, given)]
+        close = near_ties(expected, given)
+        close += threshold_ties(found, expected, given, subject.metadata[contract.MODEL_CONFIG])
+        ties += [{"picture": group.name, **tie} for tie in close]
         all_given.append(given)
         off = (float(abs(found[n] - v).max() / abs(v).max()) for n, v in raw.items())
         raw_rel = max(raw_rel, *off)
@@ -154,4 +159,40 @@ def near_ties(expected: Row, found: Row) -> list[Row]:
             score = float(expected["scores"][i])
             boxes = [side["boxes"][k].tolist() for side, k in ((expected, i), (found, j))]
             ties.append({"score": score, "gap": gaps[j], "boxes": boxes})
+    return ties
+
+
+def threshold_ties(
+    outputs: Row, expected: Row, given: Row, config: Mapping[str, Any]
+) -> list[Row]:
+    """Detections whose scores differ because a bin of the mask lies on the threshold.
+
+    A score weighs in the mean of the bins that reach the threshold (`mask_score_power`): a bin
+    that is as large up to rounding counts here and not there. It is a tie if one side's score
+    is what comes of counting the bins within `TIE` of the threshold, the other's of leaving
+    them out.
+
+    Args:
+        outputs: of the runtime for the picture, each (1, ...).
+        expected, given: both sides' detections.
+        config: the model's, in the file.
+    """
+    threshold, power = config["mask_threshold"], config["mask_score_power"]
+    count, limit = int(outputs[contract.COUNT][0]), LIMITS["float32"].score.value
+    canvases = outputs[contract.MASKS_OUT][0, :count] if power else ()
+    scores = [
+        [
+            float(score) * sureness(canvas, bound) ** power
+            for bound in (threshold - TIE, threshold + TIE)
+        ]
+        for score, canvas in zip(outputs[contract.SCORES][0], canvases, strict=False)
+    ]
+    ties = []
+    for i, j in match_pairs(expected, given):
+        pair = sorted((float(expected["scores"][i]), float(given["scores"][j])))
+        off = [float(np.abs(np.subtract(sorted(both), pair)).max()) for both in scores]
+        if pair[1] - pair[0] > limit and off and min(off) <= limit:
+            canvas = canvases[int(np.argmin(off))]
+            bins = canvas[abs(canvas - threshold) <= TIE].tolist()
+            ties.append({"scores": pair, "gap": pair[1] - pair[0], "bins": bins})
     return ties

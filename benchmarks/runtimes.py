@@ -16,8 +16,9 @@ Each version has a virtual environment in DIR, made with pip where it is missing
 `runtime_worker.py` computes; in a browser `docs/explorer/tests/runtime.mjs` does, where `make
 explorer` has been run. Without --environments what is installed here runs. Engines are built
 and not run. PyTorch says what is right: raw outputs may differ by 1e-4 of their largest number,
-detections must agree one to one within the limits of `tensormask-export verify`, pairs of a
-score within 1e-5 excepted, which are listed. A row takes the place of an older one of its kind.
+detections must agree one to one within the limits of `tensormask-export verify`. Near-ties are
+excepted and listed: two scores, or a bin and the mask threshold, within 1e-5 of each other. A
+row takes the place of an older one of its kind.
 """
 
 from __future__ import annotations
@@ -203,7 +204,23 @@ def markdown(result: Row) -> str:
                 version = known.get((runtime, asked), asked)
                 shown = f"{version}, {asked}" if runtime == "tensorrt_rtx" else version
                 lines.append([runtime, shown, form, *map(cell, mine)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    told = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([*told, *near_ties(result["rows"])])
+
+
+def near_ties(found: list[Row]) -> list[str]:
+    """A line per near-tie that a runtime decided otherwise than PyTorch."""
+    lines = []
+    for row in found:
+        for tie in row.get("ties", ()):
+            where = f"{row['model']}, {row['runtime']} {row['version']}, {tie['picture']}"
+            if "bins" in tie:
+                bins = " and ".join(f"{value:.7f}" for value in tie["bins"])
+                scores = " and ".join(f"{score:.5f}" for score in tie["scores"])
+                lines.append(f"- {where}: scores {scores}, for a bin of {bins}")
+            else:
+                lines.append(f"- {where}: boxes of scores {tie['gap']:.1g} apart")
+    return ["", "Near-ties:", "", *sorted(lines)] if lines else []
 
 
 def head(model: str, found: list[Row]) -> str:
@@ -221,7 +238,10 @@ def cell(row: Row | None) -> str:
         return row["note"]
     if "error" in row:
         return "does not take it"
-    return f"{'same' if row['same'] else 'DIFFERENT'}, {row['cpu_ms']:.4g} ms"
+    words = ["same" if row["same"] else "DIFFERENT", f"{row['cpu_ms']:.4g} ms"]
+    if row["ties"]:
+        words.insert(1, f"{len(row['ties'])} near-ties")
+    return ", ".join(words)
 
 
 def main() -> int:

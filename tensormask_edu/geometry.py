@@ -144,6 +144,14 @@ class Geometry:
         They stand in the one order used everywhere: level, then y, then x, then size_id, which
         runs fastest.
         """
+        level, y, x, size_id = self.cells(grid_sizes, device).unbind(1)  # (M, 4) -> (M,) each
+        box_px, stride_px = self.boxes_px(level, y, x, size_id), self._strides(level)
+        return Windows(box_px, level, y, x, size_id, stride_px)
+
+    def cells(
+        self, grid_sizes: Sequence[tuple[int, int]], device: torch.device | str = "cpu"
+    ) -> Tensor:
+        """Where the windows of `windows` stand: (M, 4) int64, rows (level, y, x, size_id)."""
         import torch  # here, so that a geometry can be read where there is no torch
 
         parts = []
@@ -154,14 +162,21 @@ class Geometry:
             )
             level = torch.full_like(cells[0], number)
             parts.append(torch.stack([level, *cells], dim=-1).reshape(-1, 4))  # (M_level, 4)
-        level, y, x, size_id = torch.cat(parts).unbind(1)  # (M, 4) -> four times (M,)
-        stride = torch.tensor(self.strides_px, device=device)[level]
-        shape = torch.tensor(self.shapes_bins, device=device)[size_id]  # (M, 2): V, U
-        half_height, half_width = (shape * stride[:, None] / 2).unbind(1)  # (M,) each
+        return torch.cat(parts)
+
+    def boxes_px(self, level: Tensor, y: Tensor, x: Tensor, size_id: Tensor) -> Tensor:
+        """The windows there, (...) four times -> (..., 4) float32 xyxy."""
+        import torch
+
+        stride = self._strides(level)
+        shape = torch.tensor(self.shapes_bins, device=level.device)[size_id]  # (..., 2): V, U
+        half_height, half_width = (shape * stride[..., None] / 2).unbind(-1)  # (...) each
         cx, cy = x * stride, y * stride  # no half cell added: the official corner convention
         corners = [cx - half_width, cy - half_height, cx + half_width, cy + half_height]
-        box_px = torch.stack(corners, dim=1)  # (M, 4)
-        return Windows(box_px.float(), level, y, x, size_id, stride)
+        return torch.stack(corners, dim=-1).float()
+
+    def _strides(self, level: Tensor) -> Tensor:
+        return level.new_tensor(self.strides_px)[level]
 
     def layout(
         self, sizes: Sequence[tuple[int, int]], device: torch.device | str = "cpu"

@@ -49,8 +49,14 @@ CASES = {
 RUNTIMES = ["onnxruntime", "onnx.reference", pytest.param("tensorrt parser", marks=needs_rtx)]
 
 
-def body_model(op_type: str, lam: int, pad_value: float, kind: int = onnx.TensorProto.FLOAT):
-    """A model of one node, with its function."""
+def body_model(
+    op_type: str,
+    lam: int,
+    pad_value: float,
+    bins: tuple[int, int],
+    kind: int = onnx.TensorProto.FLOAT,
+):
+    """A model of one node, with its function; bins: (V, U)."""
     helper, windows = onnx.helper, op_type == contract.SWAP_WINDOWS
     inputs = [helper.make_tensor_value_info("x", kind, ["N", "V", "U", "H", "W"])]
     if windows:
@@ -58,6 +64,8 @@ def body_model(op_type: str, lam: int, pad_value: float, kind: int = onnx.Tensor
     shape = ["K", "P", "Q"] if windows else ["N", "P", "Q", "Y", "X"]
     out = helper.make_tensor_value_info("out", kind, shape)
     attributes = {"lam": lam, "pad_value": pad_value, **contract.PLUGIN_ATTRIBUTES}
+    if windows:
+        attributes |= dict(zip((contract.BINS_V, contract.BINS_U), bins, strict=True))
     names = [i.name for i in inputs]
     node = helper.make_node(op_type, names, ["out"], domain=contract.DOMAIN, **attributes)
     model = helper.make_model(
@@ -91,7 +99,7 @@ def test_the_dense_body_is_the_reference(case, runtime):
     v, u, height, width, lam, pad_value = CASES[case]
     x = filled(2, v, u, height, width)
     expected = reference.swap_align2nat(x, lam, pad_value)
-    out = run_body(runtime, body_model(contract.SWAP, lam, pad_value), {"x": x})
+    out = run_body(runtime, body_model(contract.SWAP, lam, pad_value, (v, u)), {"x": x})
     assert out.dtype == np.float32 and out.shape == expected.shape
     np.testing.assert_allclose(out, expected, rtol=0, atol=OP_F32)
 
@@ -105,14 +113,15 @@ def test_the_windows_body_is_the_reference(case, runtime):
     index = np.concatenate([index[::-1], index[:1]])  # in no particular order, one twice
     expected = reference.swap_align2nat_windows(x, lam, index, pad_value)
     inputs = {"x": x, "index": index}
-    out = run_body(runtime, body_model(contract.SWAP_WINDOWS, lam, pad_value), inputs)
+    model = body_model(contract.SWAP_WINDOWS, lam, pad_value, (v, u))
+    out = run_body(runtime, model, inputs)
     assert out.dtype == np.float32 and out.shape == expected.shape
     np.testing.assert_allclose(out, expected, rtol=0, atol=OP_F32)
 
 
 def test_the_windows_body_takes_no_windows():
     inputs = {"x": filled(1, 3, 3, 4, 4), "index": np.zeros((0, 3), np.int64)}
-    model = body_model(contract.SWAP_WINDOWS, 2, -6.0)
+    model = body_model(contract.SWAP_WINDOWS, 2, -6.0, (3, 3))
     assert run_body("onnxruntime", model, inputs).shape == (0, 6, 6)
 
 
@@ -121,7 +130,7 @@ def test_half_precision_costs_only_roundings(op_type):
     x = filled(1, 3, 3, 9, 70).astype(np.float16)
     index = np.array([[0, 0, 0], [0, 2, 17]])
     inputs = {"x": x, "index": index} if op_type == contract.SWAP_WINDOWS else {"x": x}
-    model = body_model(op_type, 4, -6.0, onnx.TensorProto.FLOAT16)
+    model = body_model(op_type, 4, -6.0, (3, 3), onnx.TensorProto.FLOAT16)
     out = run_body("onnx.reference", model, inputs)
     wide = x.astype(np.float64)
     expected = (
@@ -142,7 +151,7 @@ def test_helpers_of_the_bodies_have_no_attributes():
         for node in f.node
         if node.domain == contract.DOMAIN
     }
-    assert called == {"Hat", "HalfStep", "Taps"}
+    assert called == {"Hat", "PairSums", "Taps"}
     assert not any(protos[name].attribute for name in called)
 
 
@@ -222,17 +231,18 @@ def test_the_nodes_are_bare_and_carry_their_bodies(tiny):
     assert {(a["plugin_namespace"], a["plugin_version"]) for a in attributes} == {
         (b"tensormask_edu", b"1")
     }
-    # no dense node; lists of candidates, pairs and places twice, and of each kind of window
-    nodes_by_name = {contract.LEADING: 12, contract.NORM: 28, contract.SWAP_WINDOWS: 8}
+    assert [(a["bins_v"], a["bins_u"]) for a in attributes] == [(5, 5), (7, 7)] * 4
+    # no dense node; lists of candidates, pairs, boxes in NMS, places twice, each kind of window
+    nodes_by_name = {contract.LEADING: 13, contract.NORM: 28, contract.SWAP_WINDOWS: 8}
     assert report["nodes"] == nodes_by_name
     size = f"{path.stat().st_size / 2**20:.1f} MiB"
-    words = "our nodes: 12 Identity, 28 InstanceNormalization, 8 SwapAlign2NatWindows"
+    words = "our nodes: 13 Identity, 28 InstanceNormalization, 8 SwapAlign2NatWindows"
     assert report["summary"] == f"{size}, 7 outputs, {words}"
     standard = {opset.version for opset in proto.opset_import if not opset.domain}
     assert standard == {
         opset.version for f in proto.functions for opset in f.opset_import if not opset.domain
     }
-    helpers = {"InstanceNormalization", "Identity", "HalfStep", "Taps"}
+    helpers = {"InstanceNormalization", "Identity", "PairSums", "Taps"}
     assert {f.name for f in proto.functions} == {*helpers, nodes[0].op_type}
 
 

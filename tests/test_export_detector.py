@@ -161,7 +161,7 @@ class BestPairs(torch.nn.Module):
         (graph,) = self.unlisted
         deltas = [fine[:, :1].expand(-1, 8, -1, -1), coarse[:, :1].expand(-1, 8, -1, -1)]
         output = NetworkOutput([], [fine, coarse], deltas, [], None, graph.config)
-        found = graph.candidates(output, graph.config.geometry.windows(GRIDS))
+        found = graph.candidates(output, graph.config.geometry.cells(GRIDS))
         return found.scores, found.window * NUM_CLASSES + found.labels
 
 

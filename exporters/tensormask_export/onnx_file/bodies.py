@@ -119,7 +119,9 @@ def Taps(cell, bins, extent, ratio):  # noqa: N802
     # (fine + 1/2)/lam - 1/2, one bin further, in units of 1/(2 lam): integers, so exact
     phase = 2 * fine + 1 + ratio
     share = op.Cast(phase % (2 * ratio), to=FLOAT32) / op.Cast(2 * ratio, to=FLOAT32)
-    both = op.Constant(value_ints=[1, 0])  # how many bins each of the two comes before the second
+    both = op.Constant(
+        value_ints=[1, 0]
+    )  # how many bins each of the two comes before the second
     before = op.Slice(both, first, op.Reshape(op.Min(ratio, 2), last))  # (T,)
     before = op.Unsqueeze(before, last)  # (T, 1)
     unclipped = phase / (2 * ratio) - before  # (T, lam*V)
@@ -137,10 +139,10 @@ def SwapAlign2NatWindows(x, index, lam: int, pad_value: float, bins_v: int, bins
     x: (N, V, U, H, W), index: (K, 3) int64 (n, y, x)
     out: (K, lam*V, lam*U) dtype of x
 
-    A window of lam*V fine bins is centred on its cell: bin centres fall on cells if their number
-    is odd, midway between cells if it is even, for the whole tensor alike. So cells are added
-    in pairs, first, and each to itself if the number is odd: in the flat tensor a neighbour is
-    so many entries further.
+    A window of lam*V fine bins is centred on its cell: bin centres fall on cells if their
+    number is odd, midway between cells if it is even, for the whole tensor alike. So first
+    cells are added in pairs, or each to itself if the number is odd: in the flat tensor a
+    neighbour is so many entries further.
     """
     last = op.Constant(value_ints=[-1])
     ratio = op.Constant(value_int=lam)
@@ -179,7 +181,9 @@ def SwapAlign2NatWindows(x, index, lam: int, pad_value: float, bins_v: int, bins
     over_taps = op.Constant(value_ints=[0, 1])
     inside = op.ReduceSum(read * op.CastLike(0.25 * weight, x), over_taps, keepdims=0)
     # The rest of each bin's weight lies beyond the bins
-    rest = op.CastLike(1.0 - op.ReduceSum(weight, over_taps, keepdims=0), x)  # (1, lam*V, lam*U)
+    rest = op.CastLike(
+        1.0 - op.ReduceSum(weight, over_taps, keepdims=0), x
+    )  # (1, lam*V, lam*U)
     return inside + pad * rest
 
 

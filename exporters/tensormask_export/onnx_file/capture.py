@@ -91,14 +91,16 @@ def traced(
 
 
 def _note_bins(proto: onnx.ModelProto, graph: DetectorGraph) -> None:
-    """Write V and U onto the windows' nodes, which stand in the order of `DetectorGraph.strips`.
+    """Write V and U onto the windows' nodes, in the order of `DetectorGraph.strips`.
 
     A translation does not know them: the axes of what it gets are free.
     """
     import onnx  # optional, and at hand where there is a `proto`
 
     nodes = [node for node in proto.graph.node if node.op_type == contract.SWAP_WINDOWS]
-    for node, shape in zip(nodes, itertools.cycle(graph.config.geometry.shapes_bins)):
+    for node, shape in zip(
+        nodes, itertools.cycle(graph.config.geometry.shapes_bins), strict=False
+    ):
         names = (contract.BINS_V, contract.BINS_U)
         node.attribute.extend(map(onnx.helper.make_attribute, names, shape))
 

@@ -35,7 +35,7 @@ from tensormask_edu.config import ModelConfig
 from tensormask_edu.detector import boxes
 from tensormask_edu.detector.model import TensorMask
 from tensormask_edu.detector.network import NetworkOutput, per_window
-from tensormask_edu.geometry import Windows, round_up
+from tensormask_edu.geometry import round_up
 from tensormask_edu.ops import swap_align2nat, swap_align2nat_windows
 
 from .. import contract
@@ -46,6 +46,7 @@ MASK_MODES: tuple[MaskMode, ...] = ("windows", "dense")
 LARGEST_TOPK = 3840  # TensorRT's limit
 MOST_CANDIDATES = 15_000  # C x C overlaps in float32 are 0.9 GB
 NMS_ITERATIONS = 32
+FIRST_ITERATIONS = 12  # of them: nearly all pictures need no more
 
 
 class Candidates(NamedTuple):
@@ -151,14 +152,15 @@ class DetectorGraph(nn.Module):
     def detections(self, output: NetworkOutput) -> dict[str, Tensor]:
         """The outputs of the contract."""
         grid_sizes = [(m.shape[2], m.shape[3]) for m in output.logits]
-        windows = self.config.geometry.windows(grid_sizes, output.logits[0].device)
-        candidates = self.candidates(output, windows)
+        cells = self.config.geometry.cells(grid_sizes, output.logits[0].device)  # (M, 4)
+        candidates = self.candidates(output, cells)
         keep, converged = self.suppress(candidates)  # (N, C), (N,)
         first, found = first_places(keep, self.num_detections)  # (N, F) twice
         # (N, F, 4), then three times (N, F)
         box, scores, labels, window = at(first, *candidates)
-        cells = torch.stack([windows.level, windows.size_id, windows.y, windows.x], dim=1)
-        place = torch.where(found[..., None], cells[window], 0)  # (M, 4) -> (N, F, 4)
+        level, y, x, size_id = cells[window].unbind(2)  # (M, 4) -> four times (N, F)
+        place = torch.stack([level, size_id, y, x], dim=2)  # (N, F, 4)
+        place = torch.where(found[..., None], place, 0)
         found_by_name = {
             contract.BOXES: torch.where(found[..., None], box, 0.0),
             contract.SCORES: torch.where(found, scores, 0.0),
@@ -173,11 +175,14 @@ class DetectorGraph(nn.Module):
             contract.CONVERGED: converged,
         }
 
-    def candidates(self, output: NetworkOutput, windows: Windows) -> Candidates:
+    def candidates(self, output: NetworkOutput, cells: Tensor) -> Candidates:
         """The best (window, class) pairs of each image, as `inference.keep` orders them.
 
         They are all that any image has above the score threshold, but at most
         `topk_candidates`.
+
+        Args:
+            cells: (M, 4), of `Geometry.cells`.
         """
         num_sizes = self.config.geometry.num_sizes
         logits = per_window(output.logits, num_sizes).float()  # (N, M, K)
@@ -200,7 +205,7 @@ class DetectorGraph(nn.Module):
         labels, (window,) = pair - row * num_classes, at(row, window)
         (chosen,) = at(window, deltas)  # (N, C, 4)
         box = boxes.decode(  # of all images in one list, (N*C, 4)
-            windows.box_px[window].flatten(0, 1),
+            self.config.geometry.boxes_px(*cells[window.flatten()].unbind(1)),
             chosen.flatten(0, 1),
             self.config.box_weights,
         )
@@ -223,13 +228,21 @@ class DetectorGraph(nn.Module):
         decided, and with them every chain of overlaps shorter than t. A state that repeats is
         the one fixed point, the greedy one.
         """
-        hits = overlaps(candidates.box, candidates.labels, self.config.nms_threshold).float()
+        labels = candidates.labels if self.config.num_classes > 1 else None
+        hits = overlaps(candidates.box, labels, self.config.nms_threshold).float()
         valid = (candidates.scores > self.config.score_threshold).float()[:, None]  # (N, 1, C)
-        keep = before = valid
-        # A fixed number of steps: a loop until nothing changes has no place in a static graph
-        for _ in range(self.nms_iterations):
-            before, keep = keep, (valid - keep @ hits).relu()
-        return keep[:, 0] > 0, (keep == before).all(dim=2)[:, 0]
+        first = min(FIRST_ITERATIONS, self.nms_iterations)
+        keep, rests = suppressed(valid, valid, hits, first)  # (N, 1, C), (N,)
+        if first < self.nms_iterations:
+            # Where all has come to rest, one box stands for all: the others would not change
+            length, done = valid.shape[2], rests.all()
+            every = torch.arange(length, device=hits.device)
+            some = leading(every, torch.where(done, 1, length))  # (B,), 1 or C
+            parts = (keep[..., some], valid[..., some], hits[:, some][..., some])
+            later, rest_later = suppressed(*parts, self.nms_iterations - first)
+            later = nn.functional.pad(later, (0, length - some.shape[0]))  # (N, 1, C)
+            keep, rests = torch.where(done, keep, later), rests | rest_later
+        return keep[:, 0] > 0, rests
 
     def canvas(self, output: NetworkOutput, place: Tensor, found: Tensor) -> Tensor:
         """Mask probabilities (N, F, P, Q) of the windows at `place` (N, F, 4)."""
@@ -244,7 +257,7 @@ class DetectorGraph(nn.Module):
     def strips(
         self, output: NetworkOutput, place: Tensor, found: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The rows of all masks, each as wide as a canvas, (R, Q), and where whose begin, (N, F).
+        """The rows of all masks, as wide as a canvas, (R, Q), and where each's begin, (N, F).
 
         Row 0 is nobody's: it is what lies above and below a window. Windows of one kind, level
         and size, are computed together: as many of every image as the one with most has, in
@@ -332,8 +345,19 @@ def at(index: Tensor, *lists: Tensor) -> list[Tensor]:
     return [values.flatten(0, 1)[place] for values in lists]
 
 
-def overlaps(box: Tensor, labels: Tensor, threshold: float) -> Tensor:
-    """(N, C, C) bool at [i, j], i < j: same class and IoU > threshold.
+def suppressed(
+    keep: Tensor, valid: Tensor, hits: Tensor, iterations: int
+) -> tuple[Tensor, Tensor]:
+    """`keep` (N, 1, C) after so many iterations, and whether the last changed nothing, (N,)."""
+    before = keep
+    # A fixed number of steps: a loop until nothing changes has no place in a static graph
+    for _ in range(iterations):
+        before, keep = keep, (valid - keep @ hits).relu()
+    return keep, (keep == before).all(dim=2)[:, 0]
+
+
+def overlaps(box: Tensor, labels: Tensor | None, threshold: float) -> Tensor:
+    """(N, C, C) bool at [i, j], i < j: same class, as all are without labels, IoU > threshold.
 
     In torchvision's arithmetic, so that a box on the threshold falls on the same side.
     """
@@ -342,9 +366,9 @@ def overlaps(box: Tensor, labels: Tensor, threshold: float) -> Tensor:
     # One factor below 0 is enough for a hit to be none
     shared = shared_length(x0, x1) * shared_length(y0, y1).clamp(min=0)  # (N, C, C)
     iou = shared / (area[:, :, None] + area[:, None] - shared)
-    same_class = labels[:, :, None] == labels[:, None]
     order = torch.arange(box.shape[1], device=box.device, dtype=torch.int32)
-    return (iou > threshold) & same_class & (order[:, None] < order)
+    hits = (iou > threshold) & (order[:, None] < order)
+    return hits if labels is None else hits & (labels[:, :, None] == labels[:, None])
 
 
 def shared_length(low: Tensor, high: Tensor) -> Tensor:
@@ -396,7 +420,9 @@ def widened(masks: Tensor, centre: Tensor, side: int, length: int) -> Tensor:
     """
     # Column by column, copied whole: far quicker than number by number. One more column before
     # the first and one behind the last are zero
-    columns = nn.functional.pad(masks.transpose(1, 2), (0, 0, 1, 1))  # (B, V, U) -> (B, U + 2, V)
+    columns = nn.functional.pad(
+        masks.transpose(1, 2), (0, 0, 1, 1)
+    )  # (B, V, U) -> (B, U + 2, V)
     bins = bins_on_canvas(centre, side, length)  # (B, length)
     (chosen,) = at((bins + 1).clamp(0, side + 1), columns)  # (B, length, V)
     return chosen.transpose(1, 2)

@@ -1,9 +1,9 @@
 """PyTorch operators that torch.onnx.export translates our way instead of its own.
 
 Ours become nodes of our domain, without a body yet. Group normalisation becomes our instance
-normalisation, which is accurate in ONNX Runtime and fused in TensorRT. `unflatten` keeps free
-axes free: PyTorch's own translation computes where the axis is, and from there on the sizes of
-the example stand in the file.
+normalisation, which is accurate in ONNX Runtime and fused in TensorRT. What changes shapes
+becomes fewer nodes than PyTorch makes of it, and keeps free axes free: its own `unflatten`
+computes where the axis is, and from there on the sizes of the example stand in the file.
 
 next: onnx_file/capture.py
 """
@@ -15,7 +15,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.onnx import register_custom_op_symbolic, symbolic_helper as helper, unregister_custom_op_symbolic
+from torch.onnx import (
+    register_custom_op_symbolic,
+    symbolic_helper,
+    unregister_custom_op_symbolic,
+)
 from torch.onnx.symbolic_helper import parse_args
 
 from .. import contract
@@ -126,9 +130,12 @@ def flatten(graph: Any, x: Value, start: int, end: int) -> Value:
 
 def pad(graph: Any, x: Value, sizes: Value, mode: Value, value: Value) -> Value:
     """`torch.nn.functional.pad` with zeros; lengths may follow the data."""
-    given = helper._maybe_get_const(sizes, "is")
+    given = symbolic_helper._maybe_get_const(sizes, "is")
     if not isinstance(given, list):  # some length is a value of the graph
-        given = [helper._maybe_get_const(size, "i") for size in helper._unpack_list(sizes)]
+        given = [
+            symbolic_helper._maybe_get_const(size, "i")
+            for size in symbolic_helper._unpack_list(sizes)
+        ]
     given += [0] * (2 * x.type().dim() - len(given))
     # PyTorch names the last axis first, each before and after; ONNX all before, then all after
     ordered = [*given[-2::-2], *given[::-2]]
@@ -143,14 +150,12 @@ def pad(graph: Any, x: Value, sizes: Value, mode: Value, value: Value) -> Value:
 
 def _reshape(graph: Any, x: Value, start: int, sizes: Sequence[int], end: int) -> Value:
     """x with `sizes` in the place of its axes `start` to `end`; fewer nodes than PyTorch's."""
-    known = x.type().varyingSizes()[end + 1 :]
-    target = [0] * start + list(sizes)  # 0: as in the input
-    if None not in known:
-        return graph.op("Reshape", x, _integers(graph, target + known))
-    after = (_integers(graph, [place]) for place in (end + 1, END))
-    tail = graph.op("Slice", graph.op("Shape", x), *after)
-    whole = graph.op("Concat", _integers(graph, target), tail, axis_i=0)
-    return graph.op("Reshape", x, whole)
+    shape = _integers(graph, [0] * start + list(sizes))  # 0: as in the input
+    if end + 1 < x.type().dim():
+        after = (_integers(graph, [place]) for place in (end + 1, END))
+        tail = graph.op("Slice", graph.op("Shape", x), *after)
+        shape = graph.op("Concat", shape, tail, axis_i=0)
+    return graph.op("Reshape", x, shape)
 
 
 def _integers(graph: Any, values: Sequence[int]) -> Value:

@@ -62,14 +62,14 @@ def _of_one(
         "masks": masks,
     }
     if power:
-        sureness = [_sureness(outputs[contract.MASKS_OUT][k], threshold) for k in chosen]
-        found["scores"] = found["scores"] * np.array(sureness, np.float32) ** np.float32(power)
+        means = [sureness(outputs[contract.MASKS_OUT][k], threshold) for k in chosen]
+        found["scores"] = found["scores"] * np.array(means, np.float32) ** np.float32(power)
         order = np.argsort(-found["scores"], kind="stable")
         found = {name: value[order] for name, value in found.items()}
     return found
 
 
-def _sureness(canvas: Array, threshold: float) -> float:
+def sureness(canvas: Array, threshold: float) -> float:
     """The mean probability of the bins that reach the threshold, 0 if none does."""
     drawn = canvas[canvas >= threshold]
     return float(drawn.mean()) if len(drawn) else 0.0
