@@ -118,6 +118,14 @@ def loaded(folder: Path) -> CocoFolder:
 PAIRS = [[x, y] for x, y in zip(SQUARE[::2], SQUARE[1::2], strict=True)]
 SHIFTED = [x + 30 if k % 2 == 0 else x for k, x in enumerate(SQUARE)]  # x 46..78 of 64
 RLE = {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}
+# Of SQUARE and of its left and its right half, pixels down the columns
+BLOCK, *HALVES = (
+    {
+        "size": [HEIGHT, WIDTH],
+        "counts": [12 + HEIGHT * x0, *[24] * (2 * (x1 - x0) - 1), 12 + HEIGHT * (WIDTH - x1)],
+    }
+    for x0, x1 in ((16, 48), (16, 32), (32, 48))
+)
 NAN, INF = float("nan"), float("inf")
 
 MENDED: dict[str, tuple[str, Edit]] = {  # what came: the rule, the edit
@@ -146,6 +154,8 @@ MENDED: dict[str, tuple[str, Edit]] = {  # what came: the rule, the edit
     "a click beside": ("parts", first(segmentation=[SQUARE, [3, 3]])),
     "a line beside": ("parts", first(segmentation=[[3, 3, 9, 9], SQUARE])),
     "nothing beside": ("parts", first(segmentation=[SQUARE, []])),
+    "run lengths in a list": ("runs in a list", first(segmentation=HALVES)),
+    "a mask in a list": ("runs in a list", first(segmentation=[BLOCK])),
 }
 
 
@@ -174,6 +184,8 @@ def test_fields_that_coco_can_do_without_are_filled_without_a_word(name: str, tm
 LEFT_OUT: dict[str, tuple[str, Edit]] = {
     "no segmentation": ("no outline", drop("segmentation")),
     "segmentation null": ("no outline", first(segmentation=None)),
+    "segmentation of no text": ("no outline", first(segmentation="")),
+    "segmentation of nothing": ("no outline", first(segmentation={})),
     "no polygon": ("no outline", first(segmentation=[])),
     "empty polygon": ("no outline", first(segmentation=[[]])),
     "a click": ("no outline", first(segmentation=[[10, 10]])),
@@ -234,6 +246,17 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     "true among points": (first(segmentation=[[True] * 8]), "10: expected RLE or polygons"),
     "an odd number": (first(segmentation=[SQUARE[:-1]]), "10: expected RLE or polygons"),
     "segmentation a number": (first(segmentation=5), "10: expected RLE or polygons"),
+    "segmentation as text": (
+        first(segmentation=f"[{SQUARE}]"), "10: expected RLE or polygons .* got '",
+    ),
+    "run lengths among polygons": (first(segmentation=[SQUARE, BLOCK]), "10: expected RLE or"),
+    "a list of run lengths of other pictures": (
+        first(segmentation=[BLOCK, RLE | {"size": [WIDTH, HEIGHT]}]), "10: expected RLE size",
+    ),
+    "a category twice": (
+        lambda d: d["categories"].append({"id": 1, "name": "b"}), "category ids, got 1 twice",
+    ),
+    "no categories": (lambda d: d.pop("categories"), "got .*json without categories"),
     "run lengths with a fraction": (
         first(segmentation=RLE | {"counts": [0.5, HEIGHT * WIDTH - 0.5]}), "10: expected RLE c",
     ),
@@ -291,7 +314,8 @@ def test_crowds_alone_teach_nothing_and_count_nothing(tmp_path: Path):
         for annotation in data["annotations"]:
             annotation["iscrowd"] = 1
 
-    dataset = CocoFolder(write(tmp_path, edit), "train")
+    with pytest.warns(InputWarning, match="3 annotations left out: iscrowd is 1, of more"):
+        dataset = CocoFolder(write(tmp_path, edit), "train")
     with pytest.raises(InputError, match="at least one picture .* got none; 3 .* crowd"):
         TrainingSet(dataset, InputConfig(), AugmentConfig(), seed=0)
     assert coco_scores.score(coco_scores.load_ground_truth(dataset), [])["AP"] == -1
@@ -309,7 +333,52 @@ def test_a_warning_names_the_first_ids_and_how_many(tmp_path: Path):
 def test_every_rule_has_a_case():
     tried = {rule for rule, _ in (MENDED | LEFT_OUT).values()}
     others = {"beyond", "is crowd", "renamed", "text of a picture", "text of a category"}
-    assert tried | others == set(RULES)
+    assert tried | others | set(DOUBTFUL) | {"signs"} == set(RULES)
+
+
+def doubled(data: Json) -> None:
+    data["annotations"].append(data["annotations"][0] | {"id": 70})
+
+
+DOUBTFUL: dict[str, tuple[Edit, str]] = {  # rule: what it meets, what is said
+    "same object": (doubled, "1 annotations kept: .* twice.* [(]ids 70[)]"),
+    "same file": (
+        lambda d: d["images"][1].update(file_name="p1.png"), "1 pictures kept: .*[(]ids 2[)]",
+    ),
+    "same name": (
+        lambda d: d["categories"].insert(0, {"id": 0, "name": "thing"}),
+        "1 categories kept: .* each is a class [(]ids 1[)]",
+    ),
+    "many crowds": (first(iscrowd=1), "1 annotations left out: iscrowd is 1, .*[(]ids 10[)]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("edit, said", DOUBTFUL.values(), ids=DOUBTFUL)
+def test_what_may_be_a_mistake_is_said(edit: Edit, said: str, tmp_path: Path):
+    folder = write(tmp_path, edit)
+    with pytest.warns(InputWarning, match=said) as warned:
+        dataset = CocoFolder(folder, "val", keep_empty=True)
+    assert len(warned) == 1 and len(dataset) == 3
+
+
+def test_few_crowds_among_many_objects_are_usual(tmp_path: Path):
+    CocoFolder(write(tmp_path, first(iscrowd=1), count=10), "val")  # a warning is an error
+
+
+def test_a_category_cannot_command_a_terminal(tmp_path: Path, capsys: Any):
+    folder = write(tmp_path, lambda d: d["categories"][0].update(name="a\nb\x1b[2Jc"))
+    with pytest.warns(InputWarning, match="1 categories repaired: a name has signs"):
+        assert CocoFolder(folder, "val").class_names == ("a b [2Jc",)
+    assert command("inspect", folder, "--pictures", 0) == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_categories_of_one_name_are_counted_apart(tmp_path: Path, capsys: Any):
+    def edit(data: Json) -> None:  # as tools write that name the project and its class alike
+        data["categories"].append({"id": 0, "name": "thing", "supercategory": "none"})
+
+    assert command("inspect", write(tmp_path, edit), "--pictures", 0, "--split", "val") == 0
+    assert "thing (category 0) 0, thing (category 1) 3" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
@@ -363,6 +432,7 @@ NAMES = {  # as the JSON has it: as the disk has it
     "upwards": ("../../media/upload/p1.png", "p1.png"),
     "percent signs": ("a%20b%C3%A4.png", "a b\u00e4.png"),
     "another folder": ("upload/1/p1.png", "p1.png"),
+    "a signed address": ("https://host/set/p1.png?sign=a%2Fb/c&at=1", "p1.png"),
 }
 
 
@@ -724,6 +794,13 @@ def test_of_two_exports_in_one_folder_one_is_read_whatever_came_first(tmp_path: 
         (tmp_path / path).unlink()
 
 
+def test_of_several_files_that_may_be_meant_two_are_named(tmp_path: Path):
+    for name in ("a.json", "b.json"):
+        lay_out(tmp_path, name, "images")
+    with pytest.raises(InputError, match="which of a.json, b.json[?] Say --annotations FILE"):
+        find_split(tmp_path, "train")
+
+
 def test_what_is_held_out_stays_so_when_pictures_are_added():
     few, many = (whole(n)["images"] for n in (50, 60))
     before, after = (set(ids_of_part(images, "val")) for images in (few, many))
@@ -815,6 +892,13 @@ def test_inspect_says_what_is_refused_and_what_cannot_be_read(tmp_path: Path, ca
     assert command(*words, "--split", "train") == 1
     assert (tmp_path / "seen" / "train.png").is_file()  # the others
     assert not (tmp_path / "seen" / "val.png").exists()
+    capsys.readouterr()
+    of_other = (folder / "instances_train.json", "val")
+    for report, split in ((tmp_path / "seen" / "train.png", "train"), of_other):
+        assert command(*words, "--split", split, "--json", report) == 2
+        assert "would replace" in capsys.readouterr().err
+    assert command(*words, "--json", tmp_path) == 2
+    assert capsys.readouterr().out == ""  # before the pictures are read
     with pytest.raises(InputError, match="would replace"):
         drawn_here = ["inspect", folder, "--output", folder / "images"]
         inspect.run(build_parser().parse_args([str(word) for word in drawn_here]))

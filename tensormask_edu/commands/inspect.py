@@ -20,16 +20,16 @@ import torch
 
 from .. import viz
 from ..base.errors import InputError, InputWarning, bad_input, require
-from ..base.files import make_folder, refuse_overwriting, write_json
+from ..base.files import check_place, make_folder, refuse_overwriting, write_json
 from ..base.progress import Progress
 from ..base.tables import text_table
 from ..config import Recipe, recipe
 from ..data.coco import CocoFolder
-from ..data.layouts import Data, data_named, find_split
+from ..data.instances import FIRST, RULES
+from ..data.layouts import USUAL_SPLITS, Data, data_named, find_split, places
 from ..data.prepare import input_size, intensity_range, resize, scaled, stretch
 from ..data.truth import resize_truth
 
-SPLITS = ("train", "val", "test")
 SHARES = (5, 50, 95)  # per cent: the sizes that are told
 PAGE_PX = 480  # long side of a picture on the page
 PAGE_BYTES = 2e9  # masks of a picture that would take more are not drawn
@@ -64,10 +64,14 @@ def run(args: argparse.Namespace) -> int:
         raise bad_input("inspect", "FOLDER, or --annotations FILE --images FOLDER", "neither")
     require(args.pictures >= 0, "pictures", "at least 0", args.pictures)
     chosen, splits = recipe(args.recipe), [args.split] if args.split else splits_of(data)
-    places = [path for split in splits for path in find_split(data, split)[:2]]
-    refuse_overwriting("json", args.json, *places)
+    pages = {split: Path(args.output) / f"{split}.png" for split in splits}
+    read = places(data, splits[0])
+    refuse_overwriting("json", args.json, *read, *pages.values())
     if args.pictures:
-        refuse_overwriting("output", args.output, *places)
+        refuse_overwriting("output", args.output, *read)
+        make_folder(args.output)
+    if args.json:
+        check_place(args.json)
     seen, refused = [], 0
     for split in splits:
         try:
@@ -79,10 +83,8 @@ def run(args: argparse.Namespace) -> int:
         seen.append(found)
         print(text(found))
         if args.pictures and len(dataset) > len(found.unreadable):
-            path = Path(args.output) / f"{split}.png"
-            make_folder(args.output)
-            draw_page(dataset, chosen, args.pictures, path)
-            print(f"  {path}: some of its pictures, with their objects")
+            draw_page(dataset, chosen, args.pictures, pages[split])
+            print(f"  {pages[split]}: some of its pictures, with their objects")
     if args.json:
         write_json(args.json, [asdict(each) for each in seen])
     return 2 if refused else int(any(each.unreadable for each in seen))
@@ -95,7 +97,7 @@ def splits_of(data: Data) -> list[str]:
         InputError: none.
     """
     found, errors = [], []
-    for split in SPLITS:
+    for split in USUAL_SPLITS:
         try:
             find_split(data, split)
             found.append(split)
@@ -119,7 +121,8 @@ def inspect(data: Data, split: str, chosen: Recipe) -> tuple[Seen, CocoFolder]:
         pictures = Progress(range(len(dataset)), desc=f"reading {split}", unit="image")
         seen.unreadable = [reason for n in pictures if (reason := dataset.problem(n))]
     messages = dict.fromkeys(str(warning.message) for warning in said)
-    seen.said = [*messages, *dataset.ground_truth.findings.lines("crowd")]
+    crowds = dataset.ground_truth.findings.lines("crowd")
+    seen.said = [*messages, *(f"{dataset.ground_truth_path.name}: {line}" for line in crowds)]
     _measure(seen, dataset, chosen)
     return seen, dataset
 
@@ -183,7 +186,9 @@ def text(seen: Seen) -> str:
     if seen.too_long:
         rows.append(("too long", f"{seen.too_long} objects, which no window holds"))
     rows += [("said", line) for line in seen.said]
-    rows += [("unreadable", line) for line in seen.unreadable]
+    rows += [("unreadable", line) for line in seen.unreadable[:FIRST]]
+    if len(seen.unreadable) > FIRST:
+        rows.append(("unreadable", f"{len(seen.unreadable)} in all; --json names each"))
     return f"{seen.split}: {seen.annotations}, {seen.images}\n{text_table(rows, '  ')}"
 
 
@@ -199,7 +204,9 @@ def draw_page(dataset: CocoFolder, chosen: Recipe, number: int, path: Path) -> N
 
     The others are as far apart in the data set as they can be.
     """
-    ids = {each for found in dataset.ground_truth.findings.ids.values() for each in found}
+    findings = dataset.ground_truth.findings.ids.items()
+    repaired = (ids for rule, ids in findings if RULES[rule][:2] == ("repaired", "annotations"))
+    ids = {number for of_rule in repaired for number in of_rule}
     mended = {a["image_id"] for a in dataset.ground_truth.annotations if a["id"] in ids}
     order = sorted(range(len(dataset)), key=lambda k: (dataset.image_ids[k] not in mended, k))
     few = order[: number // 2] if mended else []

@@ -33,7 +33,7 @@ from .outlines import Shape, area_of, four_numbers, shape_of, whole_number
 class Rule(NamedTuple):
     """What happens to what, and why."""
 
-    does: Literal["repaired", "left out", "crowd"]
+    does: Literal["repaired", "left out", "kept", "crowd"]
     what: Literal["annotations", "pictures", "categories"]
     why: str
 
@@ -47,17 +47,34 @@ RULES = {
         "repaired", "annotations", "bbox contradicts the mask, the mask's is taken"
     ),
     "pairs": Rule("repaired", "annotations", "points are listed otherwise than COCO does"),
+    "runs in a list": Rule("repaired", "annotations", "run lengths in a list, all are taken"),
     "parts": Rule("repaired", "annotations", "a part has fewer than three points, it goes"),
     "beyond": Rule("repaired", "annotations", "the outline is cut at the picture's border"),
     "no outline": Rule("left out", "annotations", "a box or a click, not three points or more"),
     "outside": Rule("left out", "annotations", "the outline lies outside the picture"),
     "empty": Rule("left out", "annotations", "the mask has no pixel, or is smaller than one"),
+    "many crowds": Rule(
+        "left out",
+        "annotations",
+        "iscrowd is 1, of more than a tenth: 0 is for a single object",
+    ),
+    "same object": Rule(
+        "kept", "annotations", "another has its class, box and area: is it there twice?"
+    ),
+    "same file": Rule(
+        "kept", "pictures", "another names this file too: does each have all its objects?"
+    ),
+    "same name": Rule("kept", "categories", "another has this name too: each is a class"),
     "is crowd": Rule("crowd", "annotations", "a crowd, which is neither learnt nor counted"),
     "text of a picture": Rule("repaired", "pictures", "a number is written as text"),
     "text of a category": Rule("repaired", "categories", "an id is text, or a name a number"),
+    "signs": Rule("repaired", "categories", "a name has signs that cannot be shown: blanks"),
     "renamed": Rule("repaired", "pictures", "the file was found by another form of its name"),
 }
 FIRST = 5  # ids that a warning names
+# COCO has a crowd in a hundred annotations. Tools that write iscrowd 1 for whatever was painted
+# have many; their objects would be lost without a word.
+CROWDED = 0.1
 
 # A box fits its mask if each side is at most this far off: of the box's extent, and in px at
 # least, for programs that round.
@@ -86,8 +103,8 @@ class Findings:
         ]
 
     def tell(self, where: str | Path) -> None:
-        """Warn of what was repaired and left out, a line for each rule."""
-        for line in self.lines("repaired", "left out"):
+        """Warn of what was repaired, left out or looks wrong, a line for each rule."""
+        for line in self.lines("repaired", "left out", "kept"):
             warn_of_input(f"{where}: {line}")
 
 
@@ -140,11 +157,10 @@ def read_ground_truth(path: Path) -> GroundTruth:
     """
     dataset = read_json(path, "ground truth")
     lists = ("images", "annotations", "categories")
-    if not isinstance(dataset, dict) or not all(
-        isinstance(dataset.get(name), list) for name in lists
-    ):
+    if not all(_has_list(dataset, name) for name in lists):
         expected = f"a JSON object with the lists {', '.join(lists)}"
-        raise bad_input("ground truth", expected, path)
+        missing = ", ".join(name for name in lists if not _has_list(dataset, name))
+        raise bad_input("ground truth", expected, f"{path} without {missing}")
     findings = Findings()
     try:
         images = _images(dataset["images"], findings)
@@ -155,7 +171,38 @@ def read_ground_truth(path: Path) -> GroundTruth:
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     annotations = [annotation for annotation in read if annotation is not None]
+    _note_doubtful(images, categories, annotations, findings)
     return GroundTruth(path, images, categories, annotations, findings)
+
+
+def _has_list(dataset: Any, name: str) -> bool:
+    return isinstance(dataset, dict) and isinstance(dataset.get(name), list)
+
+
+def _note_doubtful(
+    images: list[dict[str, Any]],
+    categories: list[dict[str, Any]],
+    annotations: list[dict[str, Any]],
+    findings: Findings,
+) -> None:
+    """Note what may be meant, but often is not: doubles, as merging makes them, and crowds."""
+    marks: dict[str, Iterable[tuple[Any, Any]]] = {
+        "same name": ((each["id"], each["name"]) for each in categories),
+        "same file": ((each["id"], each["file_name"]) for each in images),
+        "same object": (
+            (each["id"], (each["image_id"], each["category_id"], *each["bbox"], each["area"]))
+            for each in annotations
+        ),
+    }
+    for rule, marked in marks.items():
+        seen = set()
+        for number, mark in marked:
+            if mark in seen:
+                findings.add(rule, number)
+            seen.add(mark)
+    crowds = [each["id"] for each in annotations if each["iscrowd"]]
+    if len(crowds) > CROWDED * len(annotations):
+        findings.ids["many crowds"] = crowds
 
 
 def _images(items: list[Any], findings: Findings) -> list[dict[str, Any]]:
@@ -186,10 +233,15 @@ def _categories(items: list[Any], findings: Findings) -> list[dict[str, Any]]:
             name = str(name)
         _text({"name": name}, "name", f"category {number}")
         # One form of letters, or a model's classes could differ from the data's by it
-        categories.append(item | {"id": number, "name": normalize("NFC", name)})
-    ids = {category["id"] for category in categories}
+        name = normalize("NFC", name)
+        shown = "".join(sign if sign.isprintable() else " " for sign in name)
+        if shown != name:  # a line break or a terminal's commands, in every table of classes
+            findings.add("signs", number)
+        categories.append(item | {"id": number, "name": shown})
+    ids = [category["id"] for category in categories]
     _require(bool(ids), "at least one category", "none")
-    _require(len(ids) == len(categories), "different category ids", "one id twice")
+    twice = next((number for number in ids if ids.count(number) > 1), None)
+    _require(twice is None, "different category ids", f"{twice} twice")
     return categories
 
 

@@ -14,11 +14,12 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from ..base.errors import bad_input, require
+from ..base.errors import InputError, bad_input, require
 
 
 class Files(NamedTuple):
@@ -74,6 +75,7 @@ LAYOUTS = (
     Layout("others", "annotations/*.json", ANYWHERE),
 )
 
+USUAL_SPLITS = ("train", "val", "test")
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation")}
 PARTS = (*SPLITS, "all")
 HELD_OUT = 1 / 5
@@ -123,7 +125,23 @@ def find_split(data: Data, split: str) -> Place:
     files = [f"instances_{split}.json", f"annotations/instances_{split}.json"]
     wanted = f"{' or '.join(files)} (or what another tool exports, docs/training.md) in it"
     fix = f"is {split!r} the name of the split? Else --annotations FILE --images FOLDER"
+    several = [file.name for file in _coco_files(folder, "*.json")]
+    if len(several) > 1:
+        fix = f"which of {', '.join(several[:3])}? Say --annotations FILE --images FOLDER"
     raise bad_input("folder", wanted, folder, fix)
+
+
+def places(data: Data, split: str) -> list[Path]:
+    """The JSON and the pictures of a split and of the others: no result may replace them.
+
+    Raises:
+        InputError: as `find_split`, for this split; others may be missing.
+    """
+    found = [*find_split(data, split)[:2]]
+    for other in USUAL_SPLITS:
+        with suppress(InputError):
+            found += find_split(data, other)[:2]
+    return found
 
 
 def _only_file(folder: Path, pattern: str) -> Path | None:
@@ -137,8 +155,12 @@ def _only_file(folder: Path, pattern: str) -> Path | None:
     if "*" not in name:
         found = _entry(folder, name)
         return found if found is not None and found.is_file() else None
-    files = [file for file in sorted(folder.glob(name)) if _looks_like_coco(file)]
+    files = _coco_files(folder, name)
     return files[0] if len(files) == 1 else None
+
+
+def _coco_files(folder: Path, pattern: str) -> list[Path]:
+    return [file for file in sorted(folder.glob(pattern)) if _looks_like_coco(file)]
 
 
 def _entry(folder: Path, name: str) -> Path | None:
@@ -253,6 +275,8 @@ def _files_below(folder: Path) -> dict[str, list[str]]:
 def _forms(name: str, folder: Path) -> list[str]:
     """What a picture's name may be in `_files_below`, the likeliest first."""
     forms = []
+    if "://" in name:  # an address, with a signature behind the file's name
+        name = name.partition("?")[0]
     for written in (name, unquote(name)):
         path = _normal(written.replace("\\", "/"))
         below = path.removeprefix(_normal(folder.name) + "/")  # named from the folder above

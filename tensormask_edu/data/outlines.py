@@ -51,10 +51,12 @@ def shape_of(segmentation: Any, size: Size, what: str) -> Shape | str:
     Raises:
         InputError: it is nothing that draws; the error begins with `what`.
     """
-    if isinstance(segmentation, dict):
+    if isinstance(segmentation, dict) and segmentation:
         return _of_runs(segmentation, size, what)
-    if segmentation is None:  # a box alone
+    if segmentation in (None, "", {}):  # a box alone
         return "no outline"
+    if _are_runs(segmentation):
+        return _of_several(segmentation, size, what)
     parts, rules = outlines(segmentation, size, what)
     if not parts:
         return "no outline"
@@ -102,7 +104,7 @@ def outlines(segmentation: Any, size: Size, what: str) -> tuple[list[Floats], li
         InputError: no polygons, or points that are not finite or far from the picture.
     """
     if not isinstance(segmentation, list):
-        raise bad_input(what, _FORMS, str(segmentation)[:60])
+        raise bad_input(what, _FORMS, repr(segmentation)[:60])
     lists, pairs = _as_polygons(segmentation)
     parts = []
     for entry in lists:
@@ -181,6 +183,23 @@ def _of_runs(rle: dict[str, Any], size: Size, what: str) -> Shape | str:
         return "empty"
     x, y, width, height = mask_utils.toBbox(to_rle(rle, *size)).tolist()
     return Shape(rle, np.array([x, y, x + width, y + height]), [])
+
+
+def _are_runs(segmentation: Any) -> bool:
+    """Whether it is a list of run lengths, which pycocotools reads and COCO does not write."""
+    if not isinstance(segmentation, list) or not segmentation:
+        return False
+    return all(isinstance(entry, dict) and "counts" in entry for entry in segmentation)
+
+
+def _of_several(rles: list[dict[str, Any]], size: Size, what: str) -> Shape | str:
+    from pycocotools import mask as mask_utils
+
+    for rle in rles:
+        _checked_runs(rle, size, what)
+    merged = mask_utils.merge([to_rle(rle, *size) for rle in rles])
+    shape = _of_runs(merged | {"counts": merged["counts"].decode("ascii")}, size, what)
+    return shape if isinstance(shape, str) else shape._replace(rules=["runs in a list"])
 
 
 def _checked_runs(rle: dict[str, Any], size: Size, what: str) -> int:

@@ -222,7 +222,8 @@ def backward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: 
     """The launch of `backward_tiles` for an input of this shape; `tile` counts columns."""
     n, v, u, height, width = shape
     tiles = -(-width // (BACKWARD_COLUMNS // 3 if item_bytes > 4 else BACKWARD_COLUMNS))
-    tile = columns * -(-(-(-width // columns)) // tiles)
+    groups = -(-width // columns)  # of columns, one a thread
+    tile = columns * -(-groups // tiles)
     cells = (tile + lam - 1) // lam + 1  # that a tile may touch, wherever it starts
     threads = max(-(-tile // columns), -(-lam * cells // PASSES))
     shared = _stage_bytes(lam * (cells | 1), GROUPS * BACKWARD_ROWS * max(item_bytes, 4))
