@@ -84,6 +84,7 @@ def test_the_reference_imports_numpy_alone():
             "__future__",
             "math",
             "collections",
+            "functools",
             "itertools",
             "typing",
         }, path.name
