@@ -177,6 +177,7 @@ def cell_lists(index: Tensor, shape: tuple[int, ...], lam: int) -> tuple[Tensor,
 GROUPS, PASSES, TEAMS = 2, 2, 2
 FORWARD_STEPS, BACKWARD_STEPS, FORWARD_ROWS, BACKWARD_ROWS = 16, 16, 2, 6
 FORWARD_THREADS, ELEMENT_THREADS = 224, 256
+BACKWARD_THREADS = {1: 384, 2: 256}  # by the columns of a thread
 BACKWARD_COLUMNS = 384  # of a tile, at most
 FORWARD_AT_ONCE, BACKWARD_AT_ONCE = 4, 2  # columns of a thread
 MAX_SHARED_BYTES = 48 << 10
@@ -228,7 +229,7 @@ def backward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: 
     threads = max(-(-tile // columns), -(-lam * cells // PASSES))
     shared = _stage_bytes(lam * (cells | 1), GROUPS * BACKWARD_ROWS * max(item_bytes, 4))
     if (
-        threads > (256 if columns > 1 else 384)
+        threads > BACKWARD_THREADS[columns]
         or shared > MAX_SHARED_BYTES
         or not _offsets_fit(shape, lam, item_bytes)
     ):
