@@ -119,24 +119,25 @@ def Taps(cell, bins, extent, ratio):  # noqa: N802
     # (fine + 1/2)/lam - 1/2, one bin further, in units of 1/(2 lam): integers, so exact
     phase = 2 * fine + 1 + ratio
     share = op.Cast(phase % (2 * ratio), to=FLOAT32) / op.Cast(2 * ratio, to=FLOAT32)
-    both = op.Constant(
-        value_ints=[1, 0]
-    )  # how many bins each of the two comes before the second
-    before = op.Slice(both, first, op.Reshape(op.Min(ratio, 2), last))  # (T,)
+    # How many bins each of the two comes before the second: 1 and 0, for lam = 1 the 1 alone
+    before = op.Slice(op.Constant(value_ints=[1, 0]), first, op.Reshape(op.Min(ratio, 2), last))
     before = op.Unsqueeze(before, last)  # (T, 1)
     unclipped = phase / (2 * ratio) - before  # (T, lam*V)
     coarse = op.Clip(unclipped, zero, bins - 1)
     inside = op.Cast(op.Equal(coarse, unclipped), to=FLOAT32)
     weight = op.Abs(op.Cast(before, to=FLOAT32) - share) * inside
-    place = op.Clip(ratio * cell + fine - (ratio * bins) / 2 + 2, zero, extent + 2)
+    inner = fine - (ratio * bins) / 2 + 2  # (lam*V,), known beforehand like all above
+    place = op.Clip(ratio * cell + inner, zero, extent + 2)  # (K, lam*V)
     return coarse, weight, place
 
 
 @script(DOMAIN, default_opset=op)
-def SwapAlign2NatWindows(x, index, lam: int, pad_value: float, bins_v: int, bins_u: int):  # noqa: N802
+def SwapAlign2NatWindows(  # noqa: N802
+    x, index, lam: int, pad_value: float, bins_v: int, bins_u: int
+):
     """The same numbers for K windows: reads and weights, no products with hat matrices.
 
-    x: (N, V, U, H, W), index: (K, 3) int64 (n, y, x)
+    x: (N, V, U, H, W), index: (K, 3) int64 (n, y, x); bins_v, bins_u: V and U
     out: (K, lam*V, lam*U) dtype of x
 
     A window of lam*V fine bins is centred on its cell: bin centres fall on cells if their

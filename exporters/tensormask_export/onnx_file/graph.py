@@ -237,7 +237,7 @@ class DetectorGraph(nn.Module):
             # Where all has come to rest, one box stands for all: the others would not change
             length, done = valid.shape[2], rests.all()
             every = torch.arange(length, device=hits.device)
-            some = leading(every, torch.where(done, 1, length))  # (B,), 1 or C
+            some = leading(every, ~done * length)  # (B,), 1 or C
             parts = (keep[..., some], valid[..., some], hits[:, some][..., some])
             later, rest_later = suppressed(*parts, self.nms_iterations - first)
             later = nn.functional.pad(later, (0, length - some.shape[0]))  # (N, 1, C)
