@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tolerances import OP_F32, OP_REL
 
@@ -676,6 +676,7 @@ def test_the_device_launches_nothing_for_empty_tensors(shape, device):
     lam=st.integers(1, 200),
     kind=st.sampled_from([(1, 1, 2), (1, 1, 4), (1, 1, 8), (4, 2, 2), (4, 2, 4)]),
 )
+@example(shape=(1, 3, 3, 8, 4), lam=892, kind=(4, 2, 4))  # a stage of more than there is
 def test_launches_are_those_that_the_kernel_source_computes(shape, lam, kind, emulator):
     columns, back_columns, item_bytes = kind
     forward, backward = (ctypes.c_int64 * 4)(), (ctypes.c_int64 * 4)()
