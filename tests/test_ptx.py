@@ -98,7 +98,7 @@ MUTANTS = {
         "reinterpret_cast<const char*>(base) + bytes", ONE_TOO_FAR, 0, MISALIGNED,
     ),
     "a_row_too_far": ("row0 = nearest(first_row, H)", "row0 = first_row + H", 0, OUTSIDE),
-    "a_value_too_many": ("first_v + i < s.V", "first_v + i <= s.V", 0, OUTSIDE),
+    "a_value_too_many": ("first_v + k / ROWS < s.V", "first_v + k / ROWS <= s.V", 0, OUTSIDE),
     "taps_swapped": ("return {unit * A(2 * lam", "return {unit * A(2 + lam", 0, ""),
     "halves_of_the_blend_swapped": (
         "fused(of.upper, upper, of.lower * lower) : of(lower, upper)",
