@@ -1133,7 +1133,9 @@ def test_a_run_goes_on_with_its_own_data_and_no_fewer_steps(tmp_path: Path):
 
 def test_a_shorter_schedule_is_said(tmp_path: Path, monkeypatch: Any):
     recipe = small_recipe(steps=9)
-    journal.write_state(tmp_path, {"step": 2, "steps": 9, "data": "these"}, recipe)
+    parts = dict.fromkeys(("model", "optimizer", "scaler"), {})
+    state = parts | {"step": 2, "steps": 9, "seconds": 1.0, "recent": [], "data": "these"}
+    journal.write_state(tmp_path, state, recipe)
     shorter = replace(recipe, train=replace(recipe.train, steps=5))
     with pytest.warns(InputWarning, match="steps: 5 now, 9 before"):
         journal.read_state(tmp_path, shorter, "these")
