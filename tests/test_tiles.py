@@ -22,7 +22,7 @@ from tensormask_edu.data.shapes import draw
 from tensormask_edu.detector import tiles
 from tensormask_edu.detector.model import build_model
 from tensormask_edu.evaluation.results import to_coco
-from tensormask_edu.masks import Cutouts, cut_out, decode, iou, tight_boxes
+from tensormask_edu.masks import Cutout, Cutouts, cut_out, decode, iou, tight_boxes
 from tensormask_edu.weights.checkpoint import load_checkpoint
 
 SURE = 0.5  # scores of the trained network from which on a detection counts
@@ -145,12 +145,22 @@ def test_what_one_tile_tells_apart_is_not_joined():
     assert tiles.join([one, other]) == [other, one]
 
 
-def test_a_piece_near_an_inner_border_is_left_to_the_tile_that_sees_it_whole():
-    near, inner, first = (piece(LEFT, x, 10, 0.5) for x in (88, 40, 0))
-    last = piece(RIGHT, 150, 10, 0.5)
-    kept = tiles.owned([near, inner, first, last], [LEFT, RIGHT], (20, 160), margin=8)
+def upright(each: tiles.Piece) -> tiles.Piece:
+    """The same with x and y exchanged: tiles above one another, not side by side."""
+    (x0, y0, x1, y1), (top, left, part) = each.tile, each.mask
+    box, mask = each.box[[1, 0, 3, 2]], Cutout(left, top, part.T)
+    return replace(each, tile=(y0, x0, y1, x1), box=box, mask=mask)
+
+
+@pytest.mark.parametrize("turn", [lambda each: each, upright], ids=["beside", "above"])
+def test_a_piece_near_an_inner_border_is_left_to_the_tile_that_sees_it_whole(turn):
+    near, inner, first = (turn(piece(LEFT, x, 10, 0.5)) for x in (88, 40, 0))
+    early, last = (turn(piece(RIGHT, x, 10, 0.5)) for x in (62, 150))
+    both = [first.tile, last.tile]
+    size = (max(tile[3] for tile in both), max(tile[2] for tile in both))
+    kept = tiles.owned([near, inner, first, early, last], both, size, margin=8)
     assert kept == [inner, first, last]
-    (alone,) = tiles.owned([near], [LEFT], (20, 160), margin=8)
+    (alone,) = tiles.owned([near], both[:1], size, margin=8)
     assert alone.cut
 
 
