@@ -315,11 +315,24 @@ def test_results_are_not_written_over_what_they_come_from(world, tmp_path, capsy
     truth.symlink_to(shapes / "instances_val.json")
     for file in (truth, checkpoint / "config.json", next((shapes / "images").iterdir())):
         fails(capsys, ["evaluate", checkpoint, shapes, "--json", file], "json: ", "replace")
+    other = ["evaluate", checkpoint, shapes, "--split", "train", "--json"]
+    fails(capsys, [*other, shapes / "instances_val.json"], "json: ", "replace")
     score = ["evaluate", "--ground-truth", truth, "--detections", "none.json"]
     fails(capsys, [*score, "--json", shapes / "instances_val.json"], "json: ", "replace")
     convert = ["convert", tmp_path / "any.pkl", "--preset", "r50_fpn_1x", "--output"]
     fails(capsys, [*convert, checkpoint], "output: ", "without a checkpoint")
     fails(capsys, ["shapes", folder], "folder: ", "a.png")
+    fails(capsys, ["report-bug", "--output", truth], "output: ", "holds something else")
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(world, tmp_path, capsys):
+    checkpoint, shapes = world / "run" / "checkpoint", world / "shapes"
+    fails(capsys, ["evaluate", checkpoint, shapes, "--json", tmp_path], "is a folder")
+    fails(capsys, ["check-ops", "--json", tmp_path], "is a folder")
+    (tmp_path / "text").write_text("")
+    for place in (tmp_path / "text", tmp_path / "text" / "below"):
+        words = ["predict", tmp_path / "no checkpoint", shapes / "images", "--output", place]
+        fails(capsys, words, "cannot make this folder", "a file is in the way")
 
 
 COMMANDS = (

@@ -110,6 +110,11 @@ def test_without_a_run_or_an_error_the_report_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("TENSORMASK_CACHE", str(tmp_path / "cache"))
     text = report_bug("bug.txt").read_text(encoding="utf-8")
     assert "no training below this folder" in text and "none was kept" in text
+    assert report_bug("bug.txt").is_file()  # the older one goes
+    Path("notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match="output: expected a new file or an older report"):
+        report_bug("notes.txt")
+    assert Path("notes.txt").read_text(encoding="utf-8") == "mine"
 
 
 def test_a_mistake_that_cannot_be_kept_is_told_all_the_same(tmp_path, monkeypatch):

@@ -741,6 +741,7 @@ def test_the_commands_write_over_nothing_that_they_read(folder, tmp_path, capsys
         ["verify", model, checkpoint, "--json", checkpoint / "config.json"],
         ["predict", model, photo, "--output", photo],
         ["predict", model, photo, "--output", tmp_path, "--json", tmp_path / "detections.json"],
+        ["predict", model, photo, "--output", tmp_path, "--json", tmp_path / "1.png"],
         ["bench", link, "--json", model],
         ["bench", model, "--eager", checkpoint, "--json", checkpoint / "config.json"],
         ["bench", model, "--plugin-library", library, "--json", library],
@@ -749,8 +750,11 @@ def test_the_commands_write_over_nothing_that_they_read(folder, tmp_path, capsys
     ):
         assert cli.main([str(word) for word in words]) == 2
         assert "would replace" in capsys.readouterr().err
+    served = ["triton", model, "--output", tmp_path / "served", "--json"]
+    assert cli.main([str(word) for word in (*served, tmp_path / "served/m/1/model.onnx")]) == 2
+    assert "json: expected a place outside" in capsys.readouterr().err
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert after == before
+    assert after == before and not (tmp_path / "served").exists()
 
 
 def test_a_bad_picture_does_not_keep_the_others_from_being_done(folder, tmp_path, capsys):

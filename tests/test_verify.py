@@ -420,6 +420,15 @@ def test_what_makes_no_sense_is_one_line_and_exit_code_2(
     assert said.startswith("error: ") and said.count("\n") == 1 and message in said
 
 
+@pytest.mark.parametrize("words", [{"sizes": [(1, 64)]}, {"images": ["no.png"]}, {"seed": -1}])
+def test_pictures_that_are_none_are_refused_before_anything_is_computed(
+    words, small, monkeypatch
+):
+    monkeypatch.setattr(report_module, "find_sessions", lambda *_: pytest.fail("it was opened"))
+    with pytest.raises(InputError, match="size: expected|image: expected|seed: expected"):
+        verify(small[1], small[0], **words)
+
+
 def test_an_unknown_runtime_is_refused(small):
     with pytest.raises(InputError, match="runtimes: expected some of onnxruntime, numpy"):
         verify(small[1], small[0], runtimes=["onnxruntime", "abacus"])

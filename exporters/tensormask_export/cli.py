@@ -21,7 +21,7 @@ from typing import Any
 from tensormask_edu import __version__
 from tensormask_edu.base.command_line import Parser, add_command, run_command
 from tensormask_edu.base.errors import bad_input
-from tensormask_edu.base.files import check_place, refuse_overwriting, write_json
+from tensormask_edu.base.files import check_report, refuse_overwriting, write_json
 
 from . import contract
 
@@ -68,13 +68,6 @@ def _command(
 
     add("--json FILE", "also write the report here")
     return add
-
-
-def _check_report(json: str | None, *others: str | Path | None) -> None:
-    """Refuse a report in the place of one of the `others`, or where none can be written."""
-    refuse_overwriting("json", json, *others)
-    if json is not None:
-        check_place(json)
 
 
 def _done(args: argparse.Namespace, report: Any, text: str) -> int:
@@ -124,7 +117,7 @@ def _run_onnx(args: argparse.Namespace) -> int:
     _check_int8(args)
     read = [*checkpoint_files(args.checkpoint), *_calibrating(args.calibrate)]
     refuse_overwriting("model", args.model, *read)
-    _check_report(args.json, args.model, *read)
+    check_report(args.json, args.model, *read)
     model, input_config = load_checkpoint(args.checkpoint)
     options: dict[str, Any] = {
         "masks": "dense" if args.dense else "windows",
@@ -159,11 +152,11 @@ def _calibrating(folder: str | None) -> list[Path]:
     """Annotations and pictures that an INT8 export reads."""
     if folder is None:
         return []
-    from tensormask_edu.data.layouts import find_split
+    from tensormask_edu.data.layouts import places
 
     from .quantise import CALIBRATION, SCORED
 
-    return [path for split in (CALIBRATION, SCORED) for path in find_split(folder, split)[:2]]
+    return [path for split in (CALIBRATION, SCORED) for path in places(folder, split)]
 
 
 def _verify(commands: Any) -> None:
@@ -199,16 +192,15 @@ def _verify(commands: Any) -> None:
 
 
 def _run_verify(args: argparse.Namespace) -> int:
-    from tensormask_edu.data.layouts import find_split
-    from tensormask_edu.weights.checkpoint import checkpoint_files
+    from tensormask_edu.data.layouts import places
 
     from .runtimes.find import DEFAULT_NAMES
     from .verify.report import DEFAULT_SIZES, verify
 
-    read = [*checkpoint_files(args.checkpoint)] if args.checkpoint else []
-    read += find_split(args.coco, args.split)[:2] if args.coco and args.json else []
+    read = _files_of_checkpoints(args.checkpoint)
+    read += places(args.coco, args.split) if args.coco and args.json else []
     engines = [file for engine in args.engine for file in _files_of(engine)]
-    _check_report(args.json, args.model, *args.image, *engines, *read)
+    check_report(args.json, args.model, *args.image, *engines, *read)
     report = verify(
         args.model,
         args.checkpoint,
@@ -275,7 +267,7 @@ def _run_engine(args: argparse.Namespace) -> int:
             raise bad_input("shapes", "either --shapes or --min, --opt and --max", "both")
         given = dict.fromkeys(("min", "opt", "max"), args.shapes)
     given_files = (args.model, args.plugin_library, args.timingCacheFile)
-    _check_report(args.json, *given_files, *_files_of(args.engine))
+    check_report(args.json, *given_files, *_files_of(args.engine))
     report = build_engine(
         args.model,
         args.engine,
@@ -309,16 +301,22 @@ def _predict(commands: Any) -> None:
 
 
 def _run_predict(args: argparse.Namespace) -> int:
-    from tensormask_edu.commands.predict import DETECTIONS, exit_code
+    from tensormask_edu.commands.predict import (
+        DETECTIONS,
+        exit_code,
+        image_files,
+        picture_names,
+    )
 
     from .predict import predict
 
     if (args.model is None) == (args.engine is None):
         raise bad_input("model", "one of MODEL and --engine", "both" if args.model else "none")
     model = args.model or args.engine
+    files = image_files(Path(args.image), args.output)
+    written = (Path(args.output) / name for name in (*picture_names(files), DETECTIONS))
     read = (*_files_of(model), args.image, args.plugin_library)
-    used = (*read, Path(args.output) / DETECTIONS)
-    _check_report(args.json, *used)
+    check_report(args.json, *read, *written)
     report = predict(model, args.image, args.output, args.score, **_model_options(args))
     _done(args, report, "\n".join(report.pictures))
     return exit_code(report.failed)
@@ -349,13 +347,10 @@ def _bench(commands: Any) -> None:
 def _run_bench(args: argparse.Namespace) -> int:
     from .bench import Effort, bench
 
-    _check_report(args.json, *_files_of(args.model), args.plugin_library)
-    for checkpoint in filter(None, (args.eager, args.compile)):
-        from tensormask_edu.weights.checkpoint import checkpoint_files  # loads torch
-
-        _check_report(args.json, *checkpoint_files(checkpoint))
-    effort = Effort(args.warmup, args.iterations, args.seconds, args.threads)
     checkpoints = {"eager": args.eager, "compiled": args.compile}
+    read = _files_of_checkpoints(*checkpoints.values())
+    check_report(args.json, *_files_of(args.model), args.plugin_library, *read)
+    effort = Effort(args.warmup, args.iterations, args.seconds, args.threads)
     options = checkpoints | _model_options(args)
     report = bench(args.model, shape=args.shape, effort=effort, **options)
     return _done(args, report, report.table())
@@ -384,7 +379,10 @@ def _triton(commands: Any) -> None:
 def _run_triton(args: argparse.Namespace) -> int:
     from .triton import write_repository
 
-    _check_report(args.json, *_files_of(args.model), args.plugin_library)
+    folder = Path(args.output) / (args.name or Path(args.model).stem)
+    if args.json and folder.resolve() in Path(args.json).resolve().parents:
+        raise bad_input("json", f"a place outside {folder}", args.json, "choose another")
+    check_report(args.json, *_files_of(args.model), args.plugin_library)
     report = write_repository(
         args.model,
         args.output,
@@ -399,6 +397,16 @@ def _run_triton(args: argparse.Namespace) -> int:
 def _files_of(model: str) -> tuple[str, str]:
     """An engine and its manifest; an ONNX file has none, which does no harm."""
     return model, f"{model}.json"
+
+
+def _files_of_checkpoints(*checkpoints: str | None) -> list[Path]:
+    """The files of those that were given; without one PyTorch is not loaded for it."""
+    given = [each for each in checkpoints if each]
+    if not given:
+        return []
+    from tensormask_edu.weights.checkpoint import checkpoint_files
+
+    return [file for each in given for file in checkpoint_files(each)]
 
 
 def _add_model(add: Add, **keywords: Any) -> None:

@@ -83,6 +83,24 @@ def check_place(path: str | Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def check_report(json: str | Path | None, *others: str | Path | None) -> None:
+    """Refuse `--json` in the place of one of the `others`, or where none can be written.
+
+    The work that a report tells of may take long.
+    """
+    refuse_overwriting("json", json, *others)
+    if json is not None:
+        check_place(json)
+
+
+def check_folder(folder: str | Path) -> None:
+    """Raise InputError where a file stands in the way of a folder to be made."""
+    nearest = next(each for each in (Path(folder), *Path(folder).parents) if each.exists())
+    if not nearest.is_dir():
+        error = NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        raise cannot_write(folder, error, "cannot make this folder")
+
+
 def _beside(path: Path) -> Path:
     """The temporary name of a file to be written, in a folder that is there."""
     make_folder(path.parent)

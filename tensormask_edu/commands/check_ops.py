@@ -25,7 +25,7 @@ from torch import Tensor
 from .. import ops, reference
 from ..base import machine as this
 from ..base.errors import bad_input
-from ..base.files import write_json
+from ..base.files import check_report, write_json
 from ..base.tables import text_table
 
 # Largest |got - ref| / max(|ref|, 1 % of the largest input): a few roundings of each dtype.
@@ -351,6 +351,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Print the table, write the JSON if asked. 0: all equal, 1: something differs."""
+    check_report(args.json)
     report = check_ops(args.device)
     if args.json:
         write_json(args.json, report)

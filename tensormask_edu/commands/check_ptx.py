@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..base.files import write_json
+from ..base.files import check_report, write_json
 from ..base.tables import text_table
 from ..ops import cuda
 from ..ops.ptx.estimate import CARDS, costs, figures
@@ -185,6 +185,7 @@ def _cost_cells(row: Row) -> tuple[str, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Print the tables, write the JSON if asked. 0: all right, 1: something is not."""
+    check_report(args.json)
     report = check_ptx()
     if args.json:
         write_json(args.json, report)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..base import distributed
 from ..base.errors import InputError, bad_input, require, warn_of_input
-from ..base.files import check_place, refuse_overwriting, write_json
+from ..base.files import check_report, write_json
 from ..base.progress import Progress
 from ..data.coco import CocoFolder
 from ..data.layouts import Data, data_named, places
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     files, trained = (args.ground_truth, args.detections), (args.checkpoint, data)
     if all(files) and not any(trained):
         require(args.views == 1, "views", "a CHECKPOINT that sees pictures", "a file")
-        _check_report(args.json, *files)
+        check_report(args.json, *files)
         scores: dict[str, Any] = {args.iou: coco_scores.score(*files, iou=args.iou)}
         if args.losses:
             truth = coco_scores.load_ground_truth(args.ground_truth)
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     elif data is not None and args.checkpoint and not any(files):
         if args.json:
             read = [*places(data, args.split), *checkpoint_files(args.checkpoint)]
-            _check_report(args.json, *read)
+            check_report(args.json, *read)
         with distributed.processes():
             words = (args.split, args.losses, args.views, args.bad_pictures == "skip")
             scores = evaluate_checkpoint(args.checkpoint, data, *words, args.batch_size)
@@ -46,13 +46,6 @@ def run(args: argparse.Namespace) -> int:
         either = "either CHECKPOINT FOLDER or --ground-truth A --detections B"
         raise bad_input("evaluate", either, [a for a in (*trained, *files) if a] or "nothing")
     return 1 if scores.get("left out") else 0
-
-
-def _check_report(json: str | None, *read: str | Path) -> None:
-    """Refuse a report where none can be written, or in the place of what is read."""
-    refuse_overwriting("json", json, *read)
-    if json:
-        check_place(json)
 
 
 def show(scores: dict[str, Any], file: str | None) -> None:

@@ -20,7 +20,7 @@ import torch
 
 from .. import viz
 from ..base.errors import InputError, InputWarning, bad_input, require
-from ..base.files import check_place, make_folder, refuse_overwriting, write_json
+from ..base.files import check_report, make_folder, refuse_overwriting, write_json
 from ..base.progress import Progress
 from ..base.tables import text_table
 from ..config import Recipe, recipe
@@ -66,12 +66,10 @@ def run(args: argparse.Namespace) -> int:
     chosen, splits = recipe(args.recipe), [args.split] if args.split else splits_of(data)
     pages = {split: Path(args.output) / f"{split}.png" for split in splits}
     read = places(data, splits[0])
-    refuse_overwriting("json", args.json, *read, *pages.values())
+    check_report(args.json, *read, *pages.values())
     if args.pictures:
         refuse_overwriting("output", args.output, *read)
         make_folder(args.output)
-    if args.json:
-        check_place(args.json)
     seen, refused = [], 0
     for split in splits:
         try:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import viz
 from ..base.errors import InputError, bad_input
-from ..base.files import refuse_overwriting, write_json
+from ..base.files import check_folder, refuse_overwriting, write_json
 from ..base.memory import room_for
 from ..base.progress import Progress
 from ..base.signals import interrupts
@@ -210,6 +210,7 @@ def image_files(source: Path, output: str | Path) -> list[Path]:
     # Not Path.resolve, to which a link that leads to itself is an error
     folders = {Path(path).parent for f in files for path in (f, os.path.realpath(f))}
     refuse_overwriting("output", output, *folders)
+    check_folder(output)
     if not files:
         known = ", ".join(sorted(SUFFIXES))
         raise bad_input("image", f"a folder with images ({known})", source)

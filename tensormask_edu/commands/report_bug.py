@@ -24,6 +24,7 @@ from ..base.tables import text_table
 from . import doctor
 
 LOG_LINES = 20
+FIRST_PART = "Versions"
 # What changes how things run, and is nobody's secret
 VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "CXX", "TENSORMASK_CACHE",
@@ -51,8 +52,9 @@ def report_bug(output: str | Path, run: str | Path | None = None) -> Path:
     """
     log = last_log(run)
     refuse_overwriting("output", output, log, cache_folder() / LAST_ERROR)
+    _check_no_other(Path(output))
     parts = {
-        "Versions": text_table([(name, str(value)) for name, value in machine().items()]),
+        FIRST_PART: text_table([(name, str(value)) for name, value in machine().items()]),
         "Doctor": doctor.text(doctor.examine()),
         "Environment": text_table([(n, os.environ[n]) for n in VARIABLES if n in os.environ]),
         "Last error": _read(cache_folder() / LAST_ERROR) or "none was kept",
@@ -62,6 +64,13 @@ def report_bug(output: str | Path, run: str | Path | None = None) -> Path:
     with written_whole(output) as temporary:
         temporary.write_text(impersonal(text) + "\n", encoding="utf-8")
     return Path(output)
+
+
+def _check_no_other(place: Path) -> None:
+    """Raise InputError where a file is no report of ours, which a new one may replace."""
+    if place.is_file() and not _read(place).startswith(f"## {FIRST_PART}\n"):
+        got = f"{place}, which holds something else"
+        raise bad_input("output", "a new file or an older report", got, "choose another")
 
 
 def last_log(run: str | Path | None) -> Path | None:

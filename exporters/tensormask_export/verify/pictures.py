@@ -87,8 +87,6 @@ def coco_pictures(
     dataset: CocoFolder, limit: int | None, input_config: InputConfig
 ) -> Iterator[Pictures]:
     """The first `limit` pictures of a COCO folder, read one at a time."""
-    if limit is not None and limit < 1:
-        raise bad_input("limit", "at least 1", limit)
     if not len(dataset):
         raise bad_input("coco", "a split with pictures", f"{dataset.ground_truth_path}: none")
     for index in range(len(dataset) if limit is None else min(limit, len(dataset))):

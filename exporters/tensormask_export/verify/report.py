@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tensormask_edu.base.errors import bad_input
+from tensormask_edu.base.errors import bad_input, require
 from tensormask_edu.base.progress import Progress
 from tensormask_edu.base.tables import text_table
 from tensormask_edu.config import InputConfig
@@ -199,20 +199,24 @@ def verify(
         raise bad_input("bisect", "a size or a picture to do it on", "none", fix)
     proto = read_onnx(onnx_path)
     metadata = read_metadata(proto, onnx_path)
-    pytorch = input_config = None
-    if checkpoint is not None:
+    pytorch = dataset = None
+    pictures: list[Pictures] = []
+    input_config = InputConfig()
+    if limit is not None:
+        require(limit >= 1, "limit", "at least 1", limit)
+    if checkpoint is not None:  # what is wrong with the pictures is said before long work
         pytorch, input_config = open_pytorch(checkpoint, metadata, onnx_path)
+        pictures += random_pictures(pytorch.model.config, sizes, seed)
+        pictures += picture_files(images, input_config)
+        dataset = CocoFolder(coco, split, keep_empty=True) if coco else None
     opened = expose(proto, raw_names(proto))  # so that raw outputs can be compared
     model, threads = pytorch.model if pytorch else None, torch.get_num_threads()
     sessions, not_run = find_sessions(opened, runtimes, model, engines, threads)
     compared = Comparison(metadata, sessions, not_run)
     compared.replay()
-    if pytorch is not None and input_config is not None:
-        pictures = random_pictures(pytorch.model.config, sizes, seed)
-        pictures += picture_files(images, input_config)
+    if pytorch is not None:
         compared.pictures(pytorch, pictures)
-        if coco is not None:
-            dataset = CocoFolder(coco, split, keep_empty=True)
+        if dataset is not None:
             compared.coco(pytorch, dataset, coco_pictures(dataset, limit, input_config))
         if layers:
             compared.layers(pytorch, proto, pictures[0])
