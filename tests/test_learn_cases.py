@@ -73,6 +73,12 @@ def test_where_nothing_lies_outside_nobody_is_told_to_ask():
     said = EXERCISES["mask_of_counts"].verdict(divides_by_width).message
     assert "the index itself is wrong" in said and "Ask whether" not in said
 
+    def takes_the_first(apart, lam):
+        return np.array([np.flatnonzero(row <= 1 / lam)[0] for row in apart])
+
+    said = EXERCISES["claimed"].verdict(takes_the_first).message
+    assert "An array is empty in this case" in said and "the index itself" not in said
+
 
 def test_one_number_is_told_with_its_call():
     verdict = EXERCISES["average_precision"].verdict(lambda overlap, objects: 0.5)

@@ -323,6 +323,8 @@ def _about(exercise: Exercise, answer: Answer, error: Exception) -> str:
     taken = _taken_names(answer)
     if taken and isinstance(error, TypeError | AttributeError | IndexError):
         return exercise.says("name taken", name=taken[0], line=taken[1])
+    if isinstance(error, IndexError) and "with size 0" in words:
+        return exercise.says("empty array")
     if isinstance(error, IndexError) and "out of " in words:  # "... bounds", "... range"
         asks = "0 <= " in inspect.getsource(exercise.reference)
         return exercise.says("outside" if asks else "index too far")
