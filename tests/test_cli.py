@@ -6,6 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 from exported import SMALL, checkpoint
@@ -13,7 +15,7 @@ from PIL import Image
 
 from tensormask_edu.base.files import read_json, write_json
 from tensormask_edu.cli import main
-from tensormask_edu.commands.predict import predict
+from tensormask_edu.commands.predict import picture_names, predict
 from tensormask_edu.config import InputConfig, to_json
 from tensormask_edu.data.shapes import write_shapes
 from tensormask_edu.detector.model import build_model
@@ -291,6 +293,21 @@ def test_pictures_of_one_name_get_drawings_of_their_own(world, tmp_path):
     drawn = ["A.bmp.png", "a.jpg.png", "a.png.png", "b.png", "c.png", "c.jpg.png.png"]
     assert [path.name for path in seen] == drawn
     assert files_below(tmp_path / "seen") == sorted([*drawn, "detections.json"])
+
+
+def test_drawings_differ_on_every_disk():
+    names = [
+        "A.PNG",
+        "a.jpg",
+        "a.png",
+        "a.png.2.png",
+        "\u00e4.png",
+        "a\u0308.png",
+        "a\u0308.PNG",
+    ]
+    drawn = picture_names([Path(name) for name in names])
+    assert drawn[:4] == ["A.PNG.png", "a.jpg.png", "a.png.2.png", "a.png.2.2.png"]
+    assert len({normalize("NFD", name).casefold() for name in drawn}) == len(names)
 
 
 def test_results_are_not_written_over_what_they_come_from(world, tmp_path, capsys, monkeypatch):

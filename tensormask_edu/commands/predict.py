@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
+from unicodedata import normalize
 
 from .. import viz
 from ..base.errors import InputError, bad_input
@@ -37,7 +38,11 @@ if TYPE_CHECKING:
 Arrays = Mapping[str, Any]
 DETECTIONS = "detections.json"
 SMALLER = "--tile 512 looks at it in parts"
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
+# Of the kinds that `data/pictures.py` reads
+SUFFIXES = {
+    ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2",
+    ".tga",
+}  # fmt: skip
 
 
 def predict(
@@ -175,12 +180,24 @@ def _listed(output: str | Path, found: list[Detection]) -> Iterator[None]:
 def picture_names(files: Sequence[Path]) -> list[str]:
     """The PNG of each file: `a.png` for `a.jpg`, but `a.jpg.png` where that could be another's.
 
-    Upper and lower case are one, as they are on some disks.
+    Upper and lower case are one, and so are a letter's Unicode forms, as they are on some
+    disks. Files that differ in nothing else get `a.jpg.png` and `a.jpg.2.png`.
     """
-    stems = Counter(file.stem.casefold() for file in files)
-    stems.update(file.name.casefold() for file in files)
-    one = [stems[file.stem.casefold()] == 1 for file in files]
-    return [f"{f.stem if alone else f.name}.png" for f, alone in zip(files, one, strict=True)]
+    stems = Counter(_form(name) for file in files for name in (file.stem, file.name))
+    names: dict[str, str] = {}  # by their forms, in the order of the files
+    for file in files:
+        name = first = file.stem if stems[_form(file.stem)] == 1 else file.name
+        number = 1
+        while _form(name) in names:
+            number += 1
+            name = f"{first}.{number}"
+        names[_form(name)] = f"{name}.png"
+    return list(names.values())
+
+
+def _form(name: str) -> str:
+    """What names have in common that some disk takes for one."""
+    return normalize("NFC", normalize("NFC", name).casefold())
 
 
 def exit_code(failed: Sequence[str]) -> int:

@@ -203,6 +203,7 @@ def _note_doubtful(
     crowds = [each["id"] for each in annotations if each["iscrowd"]]
     if len(crowds) > CROWDED * len(annotations):
         findings.ids["many crowds"] = crowds
+        del findings.ids["is crowd"]  # one line of two
 
 
 def _images(items: list[Any], findings: Findings) -> list[dict[str, Any]]:
