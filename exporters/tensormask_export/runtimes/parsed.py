@@ -350,6 +350,18 @@ def _elementwise(layer: Layer, inputs: Inputs) -> Array:
     return _choose(ELEMENTWISE, layer.op)(*inputs)
 
 
+def _scale(layer: Layer, inputs: Inputs) -> Array:
+    """Factor and shift of each channel; what is not given changes nothing."""
+    if layer.mode.name != "CHANNEL" or np.array(layer.power).size:
+        raise NotComputed(f"scale {layer.mode}, or with a power")
+    (x,) = inputs
+    axes = [1] * x.ndim
+    axes[layer.channel_axis] = -1
+    factor, shift = np.array(layer.scale), np.array(layer.shift)
+    x = x * factor.reshape(axes) if factor.size else x
+    return x + shift.reshape(axes) if shift.size else x
+
+
 def _select(layer: Layer, inputs: Inputs) -> Any:
     return np.where(*inputs)
 
@@ -379,6 +391,7 @@ LAYERS: dict[str, tuple[str, Callable[[Layer, Inputs], Any]]] = {
     "POOLING": ("IPoolingLayer", _pooling),
     "REDUCE": ("IReduceLayer", _reduce),
     "RESIZE": ("IResizeLayer", _resize),
+    "SCALE": ("IScaleLayer", _scale),
     "SELECT": ("ISelectLayer", _select),
     "SHAPE": ("IShapeLayer", _shape),
     "SHUFFLE": ("IShuffleLayer", _shuffle),
