@@ -151,8 +151,9 @@ def test_a_mistake_in_a_kernel_is_noticed(name):
 @needs_nvrtc
 @pytest.mark.parametrize("less", [0, 1, 16])
 def test_too_little_shared_memory_is_noticed(less):
-    # Sixteen steps: the last, in the second half of the stage, writes the last column.
-    x, out = torch.ones(1, 1, 15, 6, 16), torch.empty(1, 2, 30, 3, 8)
+    # Sixteen steps: the last, in the second half of the stage, writes the last column. Columns
+    # go one by one: of those that go by four, the last place is for the neighbours of a tile.
+    x, out = torch.ones(1, 1, 15, 6, 15), torch.empty(1, 2, 30, 3, 8)
     call = next(cuda.forward_calls(x, 2, -6.0, out))
     launch = call.launch
     assert launch.tile % 2 == 1  # else that column is there for the banks alone
