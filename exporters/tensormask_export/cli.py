@@ -14,14 +14,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 from tensormask_edu import __version__
 from tensormask_edu.base.command_line import Parser, add_command, run_command
-from tensormask_edu.base.errors import bad_input
-from tensormask_edu.base.files import check_report, refuse_overwriting, write_json
+from tensormask_edu.base.errors import InputError, bad_input
+from tensormask_edu.base.files import (
+    check_report,
+    read_json,
+    refuse_overwriting,
+    write_json,
+)
 
 from . import contract
 
@@ -268,6 +274,7 @@ def _run_engine(args: argparse.Namespace) -> int:
         given = dict.fromkeys(("min", "opt", "max"), args.shapes)
     given_files = (args.model, args.plugin_library, args.timingCacheFile)
     check_report(args.json, *given_files, *_files_of(args.engine))
+    _check_no_other(Path(_files_of(args.engine)[1]))
     report = build_engine(
         args.model,
         args.engine,
@@ -279,6 +286,18 @@ def _run_engine(args: argparse.Namespace) -> int:
         effort=Effort(args.memPoolSize, args.builderOptimizationLevel, args.timingCacheFile),
     )
     return _done(args, report, report.text())
+
+
+def _check_no_other(manifest: Path) -> None:
+    """Refuse to replace a JSON that is no manifest: its name was not given, but made."""
+    if not manifest.is_file():
+        return
+    with suppress(InputError):
+        found = read_json(manifest)
+        if isinstance(found, dict) and {"engine", "model"} <= set(found):
+            return
+    got = f"{manifest}, which is none"
+    raise bad_input("engine", "a place for the manifest beside it", got, "choose another name")
 
 
 def _predict(commands: Any) -> None:
