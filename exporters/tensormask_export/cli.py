@@ -274,6 +274,7 @@ def _run_engine(args: argparse.Namespace) -> int:
         given = dict.fromkeys(("min", "opt", "max"), args.shapes)
     given_files = (args.model, args.plugin_library, args.timingCacheFile)
     check_report(args.json, *given_files, *_files_of(args.engine))
+    refuse_overwriting("engine", _files_of(args.engine)[1], *given_files)
     _check_no_other(Path(_files_of(args.engine)[1]))
     report = build_engine(
         args.model,
