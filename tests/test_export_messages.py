@@ -61,6 +61,7 @@ NOT_COMPUTED: list[tuple[str, Callable[..., object], object, list[np.ndarray]]] 
      Fake(resize_mode=CUBIC, coordinate_transformation=PIXEL, nearest_rounding=FLOOR,
           scales=(1, 1, 2, 2)), [A]),
     ("slice beyond the data", parsed._slice, Fake(mode=WRAP, **SLICE), [A]),
+    ("scale", parsed._scale, Fake(mode=named("UNIFORM"), power=()), [A]),
 ]  # fmt: skip
 
 
@@ -79,22 +80,27 @@ def test_a_padding_that_pytorch_does_not_know_is_told():
         parsed._padding(Fake(**EVEN, padding_mode=SAME))
 
 
-def network(*layers: object) -> object:
+class Bound(SimpleNamespace):
+    """A layer as the bindings return it."""
+
+
+def network(*layers: Bound) -> parsed.ParsedNetwork:
     """A parsed network of these layers, without a parser."""
-    held = SimpleNamespace(num_layers=len(layers), get_layer=lambda i: layers[i], num_outputs=0)
+    no_inputs = {"num_inputs": 0, "get_input": None, "num_outputs": 0}
+    held = SimpleNamespace(num_layers=len(layers), get_layer=lambda i: layers[i], **no_inputs)
     made = object.__new__(parsed.ParsedNetwork)
-    made.network = held
+    made.network, made.trt = held, SimpleNamespace(IShapeLayer=Bound)
     return made
 
 
 def test_a_network_with_unknown_layers_or_inputs_says_so():
-    layer = SimpleNamespace(
-        name="last", num_inputs=1, get_input=lambda i: named("nowhere"), type=named("RNN")
-    )
+    reads = {"num_inputs": 1, "get_input": lambda i: named("nowhere"), "num_outputs": 0}
+    last = Bound(name="last", type=named("SHAPE"), **reads)
     with pytest.raises(parsed.NotComputed, match="layer last waits for an input"):
-        network(layer).compute({})
+        network(last).compute({})
+    last.type = named("RNN")
     with pytest.raises(parsed.NotComputed, match="layer type RNN"):
-        network(layer).compute({"nowhere": A})
+        network(last).compute({})
 
 
 # --- the exporter: what it refuses ------------------------------------------------------------
