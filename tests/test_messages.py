@@ -147,7 +147,7 @@ def refused(*args: object, **more: object) -> None:
 
 
 def test_a_picture_or_a_log_that_finds_no_room_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("PIL.Image.Image.save", refused)
+    monkeypatch.setattr("pathlib.Path.write_bytes", refused)
     with pytest.raises(InputError, match=r"a.png: cannot be written \(No space.*make room"):
         shapes._save(np.zeros((4, 4, 3), np.uint8), tmp_path / "a.png")
     with pytest.raises(InputError, match=r"log.jsonl: cannot be written \(No such file"):

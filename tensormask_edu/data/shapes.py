@@ -16,6 +16,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -322,6 +323,8 @@ def _save(image: NDArray[np.uint8], path: Path) -> None:
     try:
         path.write_bytes(_png(image))
     except OSError as error:
+        with suppress(OSError):  # half a picture
+            path.unlink(missing_ok=True)
         raise cannot_write(path, error) from None
 
 
