@@ -130,7 +130,7 @@ def flatten(graph: Any, x: Value, start: int, end: int) -> Value:
 
 def pad(graph: Any, x: Value, sizes: Value, mode: Value, value: Value) -> Value:
     """`torch.nn.functional.pad` with zeros; lengths may follow the data."""
-    # The graph pads in no other way; with another it would not be translated wrongly in silence.
+    # Another way, which the graph has not, would be translated wrongly in silence
     assert symbolic_helper._maybe_get_const(mode, "s") == "constant"
     fill = symbolic_helper._maybe_get_const(value, "f")
     assert symbolic_helper._is_none(value) or fill == 0
