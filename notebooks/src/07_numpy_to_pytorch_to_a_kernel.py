@@ -32,7 +32,11 @@ import time
 import torch
 
 from tensormask_edu import learn, ops, reference
-from tensormask_edu.ops import kernel
+from tensormask_edu.base.errors import InputError
+from tensormask_edu.ops import cuda, kernel
+from tensormask_edu.ops.ptx.estimate import figures
+from tensormask_edu.ops.ptx.execute import execute
+from tensormask_edu.ops.ptx.text import kernels
 from tensormask_edu.viz import threads
 
 generator = torch.manual_seed(0)
@@ -60,9 +64,8 @@ for words, way in ways.items():
     print(f"{words:22} {1000 * (time.perf_counter() - start):8.1f} ms")
 
 # %% [markdown]
-# The numbers are equal; the time, of this machine and moment, is not. Python runs one statement
-# per number, 6,400 of them here. How does one get from the first line to the second without
-# changing a number?
+# The numbers are equal, the time is not: Python runs one statement per number, 6,400 here. How
+# does one get from the first line to the second without changing a number?
 #
 # ## 2. Move a whole map at once
 #
@@ -73,9 +76,9 @@ for words, way in ways.items():
 #
 # $\hat F$ is the input, F the result. The values are **logits**: the sigmoid makes
 # probabilities of them. Outside the grid lies `pad_value`, -6, which is "surely not object".
-# Now keep v and u and look at *all* y and x. They form a **map** of H x W numbers, and the
-# formula moves the map as a whole, by v rows and u columns. Put a border of `pad_value` around
-# it and the result is a slice:
+# Now keep v and u: *all* y and x form a **map** of H x W numbers, which the formula moves as a
+# whole, by v rows and u columns. Put a border of `pad_value` around it and the result is a
+# slice:
 
 # %%
 threads.moved_maps()
@@ -84,8 +87,8 @@ threads.moved_maps()
 # *Each number names its pixel: 10 * row + column. The dash-dotted frame becomes the map of the
 # result, for u = 0.*
 #
-# Nine slices in place of 9 * 16 reads. The work in Python depends on V and U alone; the cells
-# are moved by PyTorch, and so are the N images of a batch.
+# Nine slices in place of 9 * 16 reads. Python's work depends on V and U alone; PyTorch moves the
+# cells, of all N images of a batch.
 #
 # ### Exercise: align2nat by slices (15 min, ●●○)
 #
@@ -155,9 +158,8 @@ learn.compare(head(features), one_by_one, "a batch of two, and one by one")
 # %% [markdown]
 # ## 4. Is the gradient right?
 #
-# PyTorch derived the gradient of your slices by itself. Those of kernels are written by hand,
-# so we need a test that trusts nobody: nudge one input by a small $\varepsilon$ both ways and
-# see how the result moves.
+# Gradients of kernels are written by hand, so we need a test that trusts nobody: nudge one
+# input by a small $\varepsilon$ both ways and see how the result moves.
 #
 # $$\frac{\partial f}{\partial x_i} \approx
 # \frac{f(x_i + \varepsilon) - f(x_i - \varepsilon)}{2\varepsilon}$$
@@ -202,7 +204,7 @@ shape_only = op(torch.empty(1, 15, 15, 200, 336, device="meta"), 32, -6.0)
 print("a result of", tuple(shape_only.shape), "that was never computed")
 
 # %% [markdown]
-# The device `meta` has shapes and no numbers. Compilers and exporters use it to follow a graph.
+# The device `meta` has shapes and no numbers: compilers follow a graph with it.
 # What runs for real numbers depends on where they lie; every way must give what the loops give:
 
 # %%
@@ -221,10 +223,9 @@ for name in ("formula", "cpu"):
 #
 # ## 6. A kernel: one text, run by many threads
 #
-# A **kernel** is a function that a GPU runs thousands of times at once. Each run is a
-# **thread**. Threads come in **blocks** of equal size. All run the same text; what tells a
-# thread from the others is its number in the block and its block's number. Say every thread
-# makes one output:
+# A **kernel** is a function that a GPU runs thousands of times at once, each run a **thread**,
+# in **blocks** of equal size. All run the same text; a thread knows its number in the block and
+# its block's number. Say every thread makes one output:
 
 # %%
 threads.blocks_and_threads(shape=(2, 2, 3, 4), threads=13)
@@ -235,8 +236,8 @@ threads.blocks_and_threads(shape=(2, 2, 3, 4), threads=13)
 # last block has four threads too many.*
 #
 # Numbers run along x first, then y, u, v: the order in memory. Neighbouring threads write
-# neighbouring places. Now the real one, `plain.cu`, written in CUDA, which is C++ with a few
-# more words. Its entry first:
+# neighbouring places. Now the real one, `plain.cu`, in CUDA: C++ with a few more words. Its
+# entry first:
 
 # %%
 text = kernel.text_of("plain.cu")
@@ -281,9 +282,8 @@ print(kernel.excerpt(text, "for (int tap = 0", "visit(inside"))
 # `place` is what `np.ravel_multi_index` gives, `weight` the product of four weights of linear
 # interpolation, and a tap that is not `inside` counts as `pad_value`.
 #
-# Run it. With a GPU, NVIDIA's compiler NVRTC makes the kernel from this text and the
-# GPU runs it. Without one an **emulator** does: a CPU program that starts the blocks
-# one after another and lets their threads take turns.
+# Run it: with a GPU, for which the compiler NVRTC translates this text, or in an **emulator**: a
+# CPU program that starts the blocks one after another and lets their threads take turns.
 
 # %%
 device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -303,10 +303,10 @@ else:
 # %% [markdown]
 # ## 7. Threads that share need a barrier
 #
-# In `plain.cu` no thread needs another. It is slow for that reason: neighbours read the same
-# inputs again and again. Fast kernels (`gpu/kernels.cu`, not opened here) let a block read its
-# inputs *once*, into **shared memory** that all its threads see. Here is `align2nat` along one
-# axis in that manner: a block per row, a thread per cell.
+# In `plain.cu` no thread needs another, and neighbours read the same inputs again and again.
+# Fast kernels (`gpu/kernels.cu`) let a block read its inputs *once*, into **shared memory** that
+# all its threads see. Here is `align2nat` along one axis in that manner: a block per row, a
+# thread per cell.
 
 # %%
 slide = """
@@ -354,8 +354,8 @@ if runs:
     learn.check("no_barrier", right, without)
 
 # %% [markdown]
-# The other mistake: a barrier that only some threads reach. They wait for ever: a GPU hangs or
-# goes on with nonsense, the emulator says so.
+# The other mistake: a barrier that only some threads reach. A GPU hangs or goes on with
+# nonsense, the emulator says so.
 
 # %%
 if runs and device == "cpu":
@@ -365,6 +365,29 @@ if runs and device == "cpu":
         print(error)
 
 # %% [markdown]
+# ## 8. What it costs, counted
+#
+# Only a GPU says how quick a kernel is; what it asks of one can be counted. NVRTC makes **PTX**
+# of it, one instruction per line, which `tensormask_edu.ops.ptx` executes on the CPU. One thread
+# per output, then tiles in shared memory:
+
+# %%
+aligned, natural = torch.zeros(1, 15, 15, 100, 168), torch.zeros(1, 30, 30, 50, 84)
+try:
+    code = kernels(torch.float32)
+    tiles, *_, elements = cuda.forward_calls(aligned, 2, -6.0, natural)
+    for call in (elements, tiles):
+        cost = figures(call, execute(code, call, every=9, races=False), every=9)
+        print(f"{call.kernel:18}{cost['instructions']:4.0f} instructions per output,", end=" ")
+        print(f"{cost['loaded']:5.2f} times the input loaded")
+except InputError as error:  # no compiler
+    print(error)
+
+# %% [markdown]
+# Windows overlap: one thread per output loads each input many times. What tiles still load
+# twice is the **halo**, a block's edge that the next block needs too. `tensormask-edu check-ops
+# --device ptx` counts every kernel.
+#
 # ## If you see this ...
 #
 # | you see | probably |
@@ -378,7 +401,7 @@ if runs and device == "cpu":
 #
 # ## Recap
 #
-# - Keep the loops: every faster form is compared with them.
+# - Keep the loops: faster forms are compared with them.
 # - Move maps, not numbers: Python's work must not grow with the image.
 # - A gradient is tested by nudging, in float64.
 # - A kernel's thread finds its place from block and thread number; a guard stops the idle ones;
@@ -388,10 +411,8 @@ if runs and device == "cpu":
 # |---|---|---|
 # | `align2nat`, section 3 | `reference.align2nat`, `ops.align2nat` | 07, parts 1 to 4 |
 # | mask head, section 4 | `AlignedHead` here, `MaskBranch` in the package | 07, part 3 |
-# | `swap_align2nat`, section 3 | `reference.swap_align2nat`, `ops.swap_align2nat` | 07, parts 5 and 6 |
-# | its kernels, in no section | `plain.cu`, `kernels.cu` | 07, parts 6 and 7 |
+# | `swap_align2nat`, section 3 | `reference.swap_align2nat`, `ops.swap_align2nat` | 07, parts 5 to 8 |
 #
-# **You can now** write an operator twice, prove the two equal, and read the kernel that a GPU
-# runs.
+# **You can now** write an operator twice, prove the two equal, and read a GPU's kernel.
 #
 # {{ last }}
