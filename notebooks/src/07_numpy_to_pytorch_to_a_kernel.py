@@ -65,7 +65,7 @@ for words, way in ways.items():
 
 # %% [markdown]
 # The numbers are equal, the time is not: Python runs one statement per number, 6,400 here. How
-# does one get from the first line to the second without changing a number?
+# to get from the first line to the second without changing a number?
 #
 # ## 2. Move a whole map at once
 #
@@ -75,7 +75,7 @@ for words, way in ways.items():
 # $$F(v, u, y, x) = \hat F(v, u, y + v, x + u)$$
 #
 # $\hat F$ is the input, F the result. The values are **logits**: the sigmoid makes
-# probabilities of them. Outside the grid lies `pad_value`, -6, which is "surely not object".
+# probabilities of them. Outside the grid lies `pad_value`, -6: "surely not object".
 # Now keep v and u: *all* y and x form a **map** of H x W numbers, which the formula moves as a
 # whole, by v rows and u columns. Put a border of `pad_value` around it and the result is a
 # slice:
@@ -87,8 +87,8 @@ threads.moved_maps()
 # *Each number names its pixel: 10 * row + column. The dash-dotted frame becomes the map of the
 # result, for u = 0.*
 #
-# Nine slices in place of 9 * 16 reads. Python's work depends on V and U alone; PyTorch moves the
-# cells, of all N images of a batch.
+# Nine slices in place of 9 * 16 reads. Python's work depends on V and U alone; PyTorch moves
+# the cells, of all N images of a batch.
 #
 # ### Exercise: align2nat by slices (15 min, ●●○)
 #
@@ -244,8 +244,8 @@ text = kernel.text_of("plain.cu")
 print(kernel.excerpt(text, 'extern "C" __global__ void plain_forward', "output_element(x"))
 
 # %% [markdown]
-# - `__global__` marks a kernel. `x` and `out` are addresses in memory, not tensors with shapes:
-#   so sizes come along as numbers.
+# - `__global__` marks a kernel. `x` and `out` are addresses in memory, without shapes: sizes
+#   come along as numbers.
 # - `i` is block number times block size plus thread number: the numbers in the picture.
 # - `if (i < count)` is the **guard**. Blocks are started whole; the hatched threads must do
 #   nothing.
@@ -260,8 +260,8 @@ print(kernel.excerpt(text, "const int cells_x", "const int u ="))
 #
 # The input is (1, 3, 3, 8, 10) and `lam` is 2, so the output is (1, 6, 6, 4, 5). A block has
 # 128 threads. How many blocks are needed, and how many threads stay idle? Which output does
-# thread 70 of block 3 make: its number i, and its place (v, u, y, x)? Blocks, threads and
-# outputs all count from 0, and so do v and u here: from the window's edge.
+# thread 70 of block 3 make: its number i, and its place (v, u, y, x)? All count
+# from 0, v and u too: from the window's edge.
 
 # %%
 launch = learn.numbers(
@@ -282,8 +282,8 @@ print(kernel.excerpt(text, "for (int tap = 0", "visit(inside"))
 # `place` is what `np.ravel_multi_index` gives, `weight` the product of four weights of linear
 # interpolation, and a tap that is not `inside` counts as `pad_value`.
 #
-# Run it: with a GPU, for which the compiler NVRTC translates this text, or in an **emulator**: a
-# CPU program that starts the blocks one after another and lets their threads take turns.
+# Run it: with a GPU, for which the compiler NVRTC translates this text, or in an **emulator**:
+# a CPU program that starts the blocks one after another and lets their threads take turns.
 
 # %%
 device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -303,10 +303,10 @@ else:
 # %% [markdown]
 # ## 7. Threads that share need a barrier
 #
-# In `plain.cu` no thread needs another, and neighbours read the same inputs again and again.
-# Fast kernels (`gpu/kernels.cu`) let a block read its inputs *once*, into **shared memory** that
-# all its threads see. Here is `align2nat` along one axis in that manner: a block per row, a
-# thread per cell.
+# In `plain.cu` no thread needs another, and neighbours read the same inputs again.
+# Fast kernels (`gpu/kernels.cu`) let a block read its inputs *once*, into **shared memory**
+# that all its threads see. Here is `align2nat` along one axis in that manner: a block per row,
+# a thread per cell.
 
 # %%
 slide = """
@@ -368,8 +368,8 @@ if runs and device == "cpu":
 # ## 8. What it costs, counted
 #
 # Only a GPU says how quick a kernel is; what it asks of one can be counted. NVRTC makes **PTX**
-# of it, one instruction per line, which `tensormask_edu.ops.ptx` executes on the CPU. One thread
-# per output, then tiles in shared memory:
+# of it, one instruction per line, which `tensormask_edu.ops.ptx` executes on the CPU. One
+# thread per output, then tiles in shared memory:
 
 # %%
 aligned, natural = torch.zeros(1, 15, 15, 100, 168), torch.zeros(1, 30, 30, 50, 84)
@@ -411,7 +411,8 @@ except InputError as error:  # no compiler
 # |---|---|---|
 # | `align2nat`, section 3 | `reference.align2nat`, `ops.align2nat` | 07, parts 1 to 4 |
 # | mask head, section 4 | `AlignedHead` here, `MaskBranch` in the package | 07, part 3 |
-# | `swap_align2nat`, section 3 | `reference.swap_align2nat`, `ops.swap_align2nat` | 07, parts 5 to 8 |
+# | `swap_align2nat`, section 3 | `reference.swap_align2nat`, `ops.swap_align2nat` | 07, parts 5 and 6 |
+# | its kernels, in no section | `plain.cu`, `kernels.cu` | 07, parts 6 to 8 |
 #
 # **You can now** write an operator twice, prove the two equal, and read a GPU's kernel.
 #
