@@ -158,11 +158,12 @@ def _calibrating(folder: str | None) -> list[Path]:
     """Annotations and pictures that an INT8 export reads."""
     if folder is None:
         return []
-    from tensormask_edu.data.layouts import places
+    from tensormask_edu.data.layouts import find_split, places
 
     from .quantise import CALIBRATION, SCORED
 
-    return [path for split in (CALIBRATION, SCORED) for path in places(folder, split)]
+    # `places` has all splits, but asks for the first alone
+    return [*places(folder, CALIBRATION), *find_split(folder, SCORED)[:2]]
 
 
 def _verify(commands: Any) -> None:
