@@ -143,7 +143,7 @@ def _train(commands: Any) -> None:
         "coco_1x or coco_6x (the paper's)"
     )
     weights = "start from a checkpoint, a model that comes along or torchvision's ImageNet .pth"
-    precision = "float32; bfloat16 or float16 where the processor is quick at it"
+    precision = "float32, bfloat16 or float16 (default: what is quickest on this processor)"
     cache = "memory for decoded pictures (default: a quarter of what is free, 0: none)"
     bad = "at a picture that cannot be read: stop and save (default), or take the next"
     workers = "processes that prepare batches (default 0, 4 on a GPU)"

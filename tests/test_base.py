@@ -22,7 +22,7 @@ from tensormask_edu.base.files import (
     write_json,
     written_whole,
 )
-from tensormask_edu.base.machine import in_words, machine, version
+from tensormask_edu.base.machine import in_words, machine, multiplies_bfloat16, version
 from tensormask_edu.base.packages import required
 from tensormask_edu.base.stages import Failed, NotRun, perform
 from tensormask_edu.base.tables import text_table
@@ -47,6 +47,29 @@ def test_the_machine_can_be_written_as_json_and_names_versions():
     )
     assert version("no-such-distribution") is None
     assert {"python", "system", "GPU"} <= in_words().keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("processor: 0\nflags\t\t: fpu avx512f avx512_bf16 avx512_vnni\n", True),
+        ("flags : fpu avx2 amx_bf16\nflags : fpu\n", True),
+        ("flags : fpu avx512f avx512_vnni\nvmx flags : avx512_bf16\n", False),
+        ("bugs : avx512_bf16\nFeatures : fp asimd bf16\n", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_what_the_processor_multiplies_is_read_off_its_flags(text, expected, monkeypatch):
+    def read(path: Path) -> str:
+        if text is None:
+            raise FileNotFoundError(path)
+        return text
+
+    monkeypatch.setattr(Path, "read_text", read)
+    found = multiplies_bfloat16()
+    monkeypatch.undo()
+    assert found is expected
 
 
 def test_facts_of_the_machine_load_no_package():

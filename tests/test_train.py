@@ -32,11 +32,11 @@ from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.data.shapes import write_shapes
 from tensormask_edu.data.stream import TrainingSet
 from tensormask_edu.detector.model import build_model
-from tensormask_edu.training import batches
+from tensormask_edu.training import batches, schedule
 from tensormask_edu.training import train as training
 from tensormask_edu.training.batches import Batches
 from tensormask_edu.training.journal import read_log, store
-from tensormask_edu.training.schedule import build_optimizer, lr_at
+from tensormask_edu.training.schedule import build_optimizer, lr_at, precision_on
 from tensormask_edu.training.train import Diverged, train
 from tensormask_edu.weights.checkpoint import load_checkpoint
 
@@ -201,6 +201,30 @@ def test_half_precision_gives_nearly_the_same_losses_and_float32_weights(
     assert half == pytest.approx(full, rel=0.05) and half != full
     model, _ = load_checkpoint(tmp_path / precision / "checkpoint")
     assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("device", "native", "quickest"),
+    [("cpu", True, "bfloat16"), ("cpu", False, "float32"), ("cuda", True, "float32")],
+)
+def test_a_precision_that_nobody_chose_is_what_the_processor_multiplies(
+    device, native, quickest, monkeypatch
+):
+    monkeypatch.setattr(schedule, "multiplies_bfloat16", lambda: native)
+    for asked in (None, "float32", "bfloat16"):
+        config = recipe(precision=asked).train
+        assert precision_on(torch.device(device), config) == (asked or quickest)
+
+
+def test_a_precision_that_nobody_chose_is_told_and_used(world, tmp_path, monkeypatch, capfd):
+    for name, native in (("quick", True), ("plain", False)):
+        monkeypatch.setattr(schedule, "multiplies_bfloat16", lambda native=native: native)
+        train(recipe(steps=2, precision=None), world, tmp_path / name)
+        assert ("--precision float32 turns it off" in capfd.readouterr().out) is native
+    train(recipe(steps=2, precision="bfloat16"), world, tmp_path / "asked")
+    assert "--precision" not in capfd.readouterr().out
+    quick, plain, asked = (weights(tmp_path / name) for name in ("quick", "plain", "asked"))
+    assert quick == asked != plain
 
 
 def test_an_overflow_of_float16_gradients_is_skipped_and_the_scale_lowered(world, tmp_path):

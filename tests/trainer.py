@@ -33,10 +33,11 @@ def small_recipe(
 ) -> Recipe:
     """The recipe for shapes with small batches and a line in the log for every step."""
     recipe = RECIPES["shapes"]
+    usual = {"batch_size": 2, "log_every": 1, "precision": "float32"}  # on every processor
     return Recipe(
         replace(recipe.model, **(model or {})),
         replace(recipe.input, **(input or {})),
-        replace(recipe.train, **{"batch_size": 2, "log_every": 1, **train}),
+        replace(recipe.train, **(usual | train)),
     )
 
 

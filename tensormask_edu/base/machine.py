@@ -108,6 +108,18 @@ def free_memory() -> int:
     return min(known, default=4 * 2**30)
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for products of bfloat16 matrices.
+
+    Those without them convert each number first, and are slower than in float32.
+    """
+    with suppress(OSError):  # not Linux: no
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("flags"):  # of the first core; all are alike
+                return not {"avx512_bf16", "amx_bf16"}.isdisjoint(line.split())
+    return False
+
+
 _CGROUPS = Path("/sys/fs/cgroup")
 _CGROUP_1 = ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")
 

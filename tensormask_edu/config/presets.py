@@ -99,7 +99,7 @@ RECIPES: dict[str, Recipe] = {
     "shapes": Recipe(
         MODELS["tiny"],
         InputConfig(),
-        TrainConfig(augment=replace(_SYMMETRIES, shuffle_channels=1.0)),
+        TrainConfig(precision=None, augment=replace(_SYMMETRIES, shuffle_channels=1.0)),
     ),
     # Microscope pictures with many small objects: enlarged twice, cropped, slight changes of
     # light (strong ones learn several times more slowly). Meant for --minutes 20 on two cores.
@@ -109,7 +109,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         InputConfig(enlarge=2.0, stretch_percentiles=(0.5, 99.8)),
         TrainConfig(
-            steps=10_000,
+            steps=10_000, precision=None,
             augment=replace(
                 _SYMMETRIES, grey=0.1,
                 gamma=(0.85, 1.2), gain=(0.9, 1.1), offset=0.05, noise=0.02,

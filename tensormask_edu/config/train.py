@@ -40,7 +40,7 @@ class TrainConfig:
     # lr falls to a tenth at these fractions; none: a cosine to 0
     decay_at: tuple[float, ...] = ()
     clip_norm: float | None = 1.0
-    precision: Precision = "float32"
+    precision: Precision | None = "float32"  # None: what trains a small model quickest here
     seed: int = 0
     log_every: int = 20
     save_every: int = 1000
@@ -69,7 +69,7 @@ class TrainConfig:
         require(self.lr > 0, "lr", "a positive number", self.lr)
         known = self.optimizer in ("adamw", "sgd")
         require(known, "optimizer", "adamw or sgd", self.optimizer)
-        known = self.precision in PRECISIONS
+        known = self.precision is None or self.precision in PRECISIONS
         require(known, "precision", ", ".join(PRECISIONS), self.precision)
         known = self.bad_pictures in get_args(BadPictures)
         require(known, "bad_pictures", "stop or skip", self.bad_pictures)

@@ -32,7 +32,7 @@ from ..detector.model import TensorMask, build_model
 from ..weights.checkpoint import build_from, save_checkpoint
 from . import journal
 from .batches import Batch, batches_of, cache_bytes, load, memory_for
-from .schedule import build_optimizer, lr_at
+from .schedule import build_optimizer, lr_at, precision_on
 
 KEPT = ("model", "optimizer", "scaler")  # what has a state of its own
 
@@ -58,9 +58,9 @@ class Run:
     def __post_init__(self) -> None:
         self.device = self.model.pixel_mean.device
         self.optimizer = build_optimizer(self.model, self.config)
-        # Small float16 gradients would be zero: the loss is scaled up for the way back.
-        half = self.config.precision == "float16"
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
+        self.precision = precision_on(self.device, self.config)
+        scaled = self.precision == "float16"  # whose small gradients would be zero on their way
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
         self.network: nn.Module = self.model
         if distributed.count() > 1:
             devices = [self.device] if self.device.type == "cuda" else None
@@ -113,8 +113,7 @@ class Run:
 
     def backward(self, part: Batch, last: bool) -> dict[str, Tensor]:
         """Add a part's gradients; with the last one, processes average theirs."""
-        precision = self.config.precision
-        dtype, half = getattr(torch, precision), precision != "float32"
+        dtype, half = getattr(torch, self.precision), self.precision != "float32"
         no_sync = getattr(self.network, "no_sync", nullcontext)  # DistributedDataParallel's
         averaged = nullcontext if last else no_sync
         with averaged():
@@ -200,6 +199,8 @@ def _loop(run: Run, batches: Iterator[list[Batch]], recipe: Recipe) -> None:
     quiet, save = distributed.rank() > 0, partial(run.save, recipe)
     bar = Progress(None, "train", config.steps, initial=run.step, unit="step", disable=quiet)
     threads = Threads(distributed.threads(config.threads, run.device), bar.write)
+    if config.precision != run.precision != "float32":
+        bar.write(f"in {run.precision}, quicker here; --precision float32 turns it off")
     with bar, signals.interrupts(run.interrupt):
         for batch in journal.kept(batches, save):
             if run.stop or (progress := run.progress) >= 1:
