@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 
-LONGEST = 1000  # characters of what came
+LONGEST = 1000  # characters of what came, and of what was expected
 
 
 class InputError(ValueError):
@@ -25,16 +25,16 @@ class InputWarning(UserWarning):
 
 def bad_input(argument: str, expected: str, got: object, fix: str = "") -> InputError:
     """The error to raise: ``raise bad_input("lam", "an integer >= 1", 0, "pass 1 for x")``."""
-    message = f"{argument}: expected {expected}, got {_in_a_line(got)}"
+    message = f"{argument}: expected {_in_a_line(expected)}, got {_in_a_line(got)}"
     return InputError(f"{message}; {fix}" if fix else message)
 
 
-def _in_a_line(got: object) -> str:
-    """What came as text, whatever it is: names may hold line breaks, values fill a page."""
+def _in_a_line(value: object) -> str:
+    """A value as text, whatever it is: names may hold line breaks, values fill a page."""
     try:
-        text = " ".join(str(got).splitlines())
+        text = " ".join(str(value).splitlines())
     except (ValueError, RecursionError):  # an integer of 4,300 digits; lists in lists in lists
-        text = f"a {type(got).__name__} that is too long to be shown"
+        text = f"a {type(value).__name__} that is too long to be shown"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 

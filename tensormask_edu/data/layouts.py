@@ -257,7 +257,7 @@ def _inside(folder: Path, image: dict[str, Any]) -> bool:
     path = PurePosixPath(image["file_name"])
     if path.is_absolute() or ".." in path.parts or "\0" in image["file_name"]:
         return False
-    return (folder / path).is_file()
+    return os.path.isfile(folder / path)  # Path's own raises where a name is too long
 
 
 def _files_below(folder: Path) -> dict[str, list[str]]:
