@@ -756,7 +756,7 @@ def test_the_commands_write_over_nothing_that_they_read(folder, tmp_path, capsys
     (tmp_path / "other.json").write_text("[]")  # the manifest of an engine `other`
     before[tmp_path / "other.json"] = b"[]"
     assert cli.main(["engine", str(model), str(tmp_path / "other")]) == 2
-    assert "other.json, which is none" in capsys.readouterr().err
+    assert "other.json, which holds something else" in capsys.readouterr().err
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert after == before and not (tmp_path / "served").exists()
 

@@ -26,6 +26,7 @@ from tensormask_edu.base.files import (
     check_report,
     read_json,
     refuse_overwriting,
+    refuse_replacing_other,
     write_json,
 )
 
@@ -275,8 +276,10 @@ def _run_engine(args: argparse.Namespace) -> int:
         given = dict.fromkeys(("min", "opt", "max"), args.shapes)
     given_files = (args.model, args.plugin_library, args.timingCacheFile)
     check_report(args.json, *given_files, *_files_of(args.engine))
-    refuse_overwriting("engine", _files_of(args.engine)[1], *given_files)
-    _check_no_other(Path(_files_of(args.engine)[1]))
+    manifest = _files_of(args.engine)[1]  # its name was not given, but made
+    refuse_overwriting("engine", manifest, *given_files)
+    expected = "a name beside which no other JSON is"
+    refuse_replacing_other("engine", manifest, expected, _is_manifest)
     report = build_engine(
         args.model,
         args.engine,
@@ -290,16 +293,11 @@ def _run_engine(args: argparse.Namespace) -> int:
     return _done(args, report, report.text())
 
 
-def _check_no_other(manifest: Path) -> None:
-    """Refuse to replace a JSON that is no manifest: its name was not given, but made."""
-    if not manifest.is_file():
-        return
+def _is_manifest(path: Path) -> bool:
     with suppress(InputError):
-        found = read_json(manifest)
-        if isinstance(found, dict) and {"engine", "model"} <= set(found):
-            return
-    got = f"{manifest}, which is none"
-    raise bad_input("engine", "a place for the manifest beside it", got, "choose another name")
+        found = read_json(path)
+        return isinstance(found, dict) and {"engine", "model"} <= set(found)
+    return False
 
 
 def _predict(commands: Any) -> None:

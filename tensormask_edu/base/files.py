@@ -10,7 +10,7 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -166,6 +166,22 @@ def refuse_overwriting(
         if other is not None and any(_same(place, other) for place in (output, *inside)):
             got = f"{output}, which would replace {other}"
             raise bad_input(argument, "a place of its own", got, "choose another")
+
+
+def refuse_replacing_other(
+    argument: str, path: str | Path, expected: str, is_ours: Callable[[Path], bool]
+) -> None:
+    """Raise InputError where a file is that a new one of ours may not replace.
+
+    Args:
+        argument: what the caller calls what is written.
+        expected: what may be there, for the error.
+        is_ours: whether a file is of the kind that is written, only older.
+    """
+    path = Path(path)
+    if path.is_file() and not is_ours(path):
+        got = f"{path}, which holds something else"
+        raise bad_input(argument, expected, got, "choose another")
 
 
 def _same(path: str | Path, other: str | Path) -> bool:

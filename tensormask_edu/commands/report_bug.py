@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..base.command_line import LAST_ERROR
 from ..base.errors import bad_input
-from ..base.files import refuse_overwriting, written_whole
+from ..base.files import refuse_overwriting, refuse_replacing_other, written_whole
 from ..base.machine import cache_folder, machine
 from ..base.tables import text_table
 from . import doctor
@@ -52,7 +52,7 @@ def report_bug(output: str | Path, run: str | Path | None = None) -> Path:
     """
     log = last_log(run)
     refuse_overwriting("output", output, log, cache_folder() / LAST_ERROR)
-    _check_no_other(Path(output))
+    refuse_replacing_other("output", output, "a new file or an older report", _is_report)
     parts = {
         FIRST_PART: text_table([(name, str(value)) for name, value in machine().items()]),
         "Doctor": doctor.text(doctor.examine()),
@@ -66,11 +66,8 @@ def report_bug(output: str | Path, run: str | Path | None = None) -> Path:
     return Path(output)
 
 
-def _check_no_other(place: Path) -> None:
-    """Raise InputError where a file is no report of ours, which a new one may replace."""
-    if place.is_file() and not _read(place).startswith(f"## {FIRST_PART}\n"):
-        got = f"{place}, which holds something else"
-        raise bad_input("output", "a new file or an older report", got, "choose another")
+def _is_report(place: Path) -> bool:
+    return _read(place).startswith(f"## {FIRST_PART}\n")
 
 
 def last_log(run: str | Path | None) -> Path | None:
