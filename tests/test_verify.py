@@ -14,7 +14,7 @@ import torch
 from exported import NO_RTX, SMALL
 
 from tensormask_edu.base.errors import InputError
-from tensormask_edu.base.files import read_json, write_json
+from tensormask_edu.base.files import write_json
 from tensormask_edu.config import InputConfig
 from tensormask_edu.data.shapes import write_shapes
 from tensormask_edu.detector.model import build_model
@@ -401,7 +401,6 @@ def test_another_checkpoint_than_the_exported_one_is_refused(small, tmp_path):
             "bisect: expected a size or a picture",
         ),
         (["CHECKPOINT", "--engine", "no.engine"], "no.engine"),
-        (["CHECKPOINT", "--coco", "EMPTY"], "coco: expected a split with pictures, got"),
     ],
 )
 def test_what_makes_no_sense_is_one_line_and_exit_code_2(
@@ -409,11 +408,7 @@ def test_what_makes_no_sense_is_one_line_and_exit_code_2(
 ):
     write_shapes(tmp_path, train=1, val=1, size_px=32)
     capsys.readouterr()  # its progress
-    (tmp_path / "empty" / "images").mkdir(parents=True)
-    truth = read_json(tmp_path / "instances_val.json") | {"images": [], "annotations": []}
-    write_json(tmp_path / "empty" / "instances_val.json", truth)
     places = {"CHECKPOINT": str(small[0]), "FOLDER": str(tmp_path)}
-    places["EMPTY"] = str(tmp_path / "empty")
     words = ["verify", str(small[1]), *(places.get(word, word) for word in words)]
     assert cli.main([*words, "--runtimes", "onnxruntime"]) == 2
     said = capsys.readouterr().err
@@ -427,6 +422,17 @@ def test_pictures_that_are_none_are_refused_before_anything_is_computed(
     monkeypatch.setattr(report_module, "find_sessions", lambda *_: pytest.fail("it was opened"))
     with pytest.raises(InputError, match="size: expected|image: expected|seed: expected"):
         verify(small[1], small[0], **words)
+
+
+def test_a_split_without_pictures_is_refused_before_anything_is_computed(
+    small, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(report_module, "find_sessions", lambda *_: pytest.fail("it was opened"))
+    (tmp_path / "images").mkdir()
+    truth = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}
+    write_json(tmp_path / "instances_val.json", truth)
+    with pytest.raises(InputError, match="coco: expected a split with pictures, got .*: none"):
+        verify(small[1], small[0], coco=tmp_path)
 
 
 def test_an_unknown_runtime_is_refused(small):

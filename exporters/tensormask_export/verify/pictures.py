@@ -87,8 +87,6 @@ def coco_pictures(
     dataset: CocoFolder, limit: int | None, input_config: InputConfig
 ) -> Iterator[Pictures]:
     """The first `limit` pictures of a COCO folder, read one at a time."""
-    if not len(dataset):
-        raise bad_input("coco", "a split with pictures", f"{dataset.ground_truth_path}: none")
     for index in range(len(dataset) if limit is None else min(limit, len(dataset))):
         image, name = dataset.image(index).numpy(), dataset.path(index).name
         yield _prepared(image, name, input_config, dataset.image_ids[index])

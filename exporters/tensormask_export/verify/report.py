@@ -208,7 +208,7 @@ def verify(
         pytorch, input_config = open_pytorch(checkpoint, metadata, onnx_path)
         pictures += random_pictures(pytorch.model.config, sizes, seed)
         pictures += picture_files(images, input_config)
-        dataset = CocoFolder(coco, split, keep_empty=True) if coco else None
+        dataset = _with_pictures(coco, split) if coco else None
     opened = expose(proto, raw_names(proto))  # so that raw outputs can be compared
     model, threads = pytorch.model if pytorch else None, torch.get_num_threads()
     sessions, not_run = find_sessions(opened, runtimes, model, engines, threads)
@@ -221,6 +221,14 @@ def verify(
         if layers:
             compared.layers(pytorch, proto, pictures[0])
     return compared.report(onnx_path, checkpoint, time.perf_counter() - start)
+
+
+def _with_pictures(coco: str | Path, split: str) -> CocoFolder:
+    """The split of a COCO folder, an error if it has no picture."""
+    dataset = CocoFolder(coco, split, keep_empty=True)
+    if not len(dataset):
+        raise bad_input("coco", "a split with pictures", f"{dataset.ground_truth_path}: none")
+    return dataset
 
 
 def open_pytorch(
