@@ -10,12 +10,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torchvision.models import resnet50
+from torchvision.models import resnet18, resnet50
 
 from tensormask_edu import cli, config
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.detector.model import build_model
 from tensormask_edu.weights.checkpoint import (
+    build_from,
     load_checkpoint,
     load_official,
     load_torchvision,
@@ -323,3 +324,34 @@ def test_torchvisions_weights_are_refused_where_they_would_compute_something_els
     model = build_model(config.for_torchvision_body(R50))
     with pytest.raises(InputError, match="tensors of torchvision are missing"):
         load_torchvision(model, {"fc.weight": torch.zeros(1)})
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        pytest.param(lambda state: {"epoch": 3, "state_dict": state}, id="a training loop"),
+        pytest.param(lambda state: {"model": state}, id="detectron2"),
+        pytest.param(lambda state: {f"module.{n}": x for n, x in state.items()}, id="parallel"),
+        pytest.param(
+            lambda state: {
+                "state_dict": {f"net.model.{n}": x for n, x in state.items()},
+                "hyper_parameters": {"lr": 0.1},
+            },
+            id="Lightning",
+        ),
+    ],
+)
+def test_what_stands_around_a_resnet_is_seen_through(wrapped, resnet, tmp_path):
+    torch.save(wrapped(resnet.state_dict()), tmp_path / "resnet.pth")
+    model = build_from(tmp_path / "resnet.pth", R50)
+    body = model.network.backbone.body
+    assert torch.equal(body.stem[0].weight, resnet.conv1.weight)
+
+
+def test_weights_of_another_resnet_are_refused_by_their_file(resnet, tmp_path):
+    torch.save(resnet18().state_dict(), tmp_path / "resnet18.pth")
+    expected = (
+        r"weights: .*resnet18.pth: state: \d+ tensors of torchvision are missing, the first"
+    )
+    with pytest.raises(InputError, match=expected):
+        build_from(tmp_path / "resnet18.pth", R50)

@@ -36,7 +36,13 @@ from ..config import (
     to_json,
 )
 from ..detector.model import TensorMask, build_model
-from .official import check_numbers, load_official, load_torchvision, official_state
+from .official import (
+    check_numbers,
+    load_official,
+    load_torchvision,
+    official_state,
+    read_state,
+)
 from .shipped import check_weights, list_models, located
 
 __all__ = [
@@ -198,7 +204,11 @@ def build_from(weights: str | Path, config: ModelConfig) -> TensorMask:
         load_weights(model, path / WEIGHTS)
     else:
         model = build_model(for_torchvision_body(config))
-        load_torchvision(model, path)
+        state = read_state(path)
+        try:
+            load_torchvision(model, state)
+        except InputError as error:
+            raise InputError(f"weights: {path}: {error}") from None
     return model
 
 

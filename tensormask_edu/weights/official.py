@@ -130,13 +130,26 @@ def load_torchvision(model: TensorMask, state: State | str | Path) -> None:
         expected = "a configuration made for torchvision's weights"
         fix = "build_model(config.for_torchvision_body(config))"
         raise bad_input("model", expected, model.config.preset, fix)
-    state = state if isinstance(state, Mapping) else read_state(state)
+    state = _unwrapped(state if isinstance(state, Mapping) else read_state(state))
     # The classifier and the counters of batches stay out.
     unused = re.compile(r"^fc\.|num_batches")
     given = {name: value for name, value in state.items() if not unused.search(name)}
     ours = [name for name in model.state_dict() if name.startswith(BODY)]
     names = {name: torchvision_name(name) for name in ours}
     _fill(model, names, given, "tensors of torchvision")
+
+
+def _unwrapped(state: State) -> State:
+    """A ResNet's tensors by its own names, where a module around it stands before all of them.
+
+    `DataParallel` writes `module.conv1.weight`, Lightning `model.conv1.weight` or the like.
+    """
+    first = "conv1.weight"
+    shortest = min((name for name in state if name.endswith(f".{first}")), key=len, default="")
+    prefix = shortest.removesuffix(first)
+    if first in state or not all(name.startswith(prefix) for name in state):
+        return state
+    return {name.removeprefix(prefix): value for name, value in state.items()}
 
 
 def read_state(path: str | Path) -> State:
@@ -148,8 +161,11 @@ def read_state(path: str | Path) -> State:
         values = read_archive(path, "weights")
     else:
         values = read_pickled(path)
-    # detectron2 puts the tensors under "model", beside its author's name.
+    # detectron2 puts the tensors under "model", beside its author's name; training loops, as
+    # Lightning's, under "state_dict", beside an optimizer's.
     state = values.get("model", values) if isinstance(values, dict) else None
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         got = f"{path} with something else"
         raise bad_input("weights", "a dictionary of tensors by name", got)
