@@ -281,6 +281,20 @@ def test_broken_detections_are_one_clear_error(
         evaluate.score(truth, path)
 
 
+def test_ids_of_detections_may_be_text_or_have_a_point(truth: Path, tmp_path: Path):
+    plain = [GOOD, GOOD | {"score": 0.5}]
+    points = [each | {"image_id": float(each["image_id"])} for each in plain]
+    assert evaluate.score(truth, points) == evaluate.score(truth, plain)  # warnings are errors
+    texts = [each | {"category_id": str(each["category_id"])} for each in points]
+    with pytest.warns(
+        InputWarning, match="detections: 2 detections repaired: an id is written"
+    ):
+        assert evaluate.score(truth, texts) == evaluate.score(truth, plain)
+    for wrong in (True, 1.5, "1.5", None, [1]):
+        with pytest.raises(InputError, match="detection 0: .* unknown image"):
+            evaluate.score(truth, [GOOD | {"image_id": wrong}])
+
+
 def test_a_broken_box_is_one_clear_error(truth: Path):
     with pytest.raises(
         InputError, match="detection 0: expected a bbox x, y, width, height, got .1, 2."
@@ -465,3 +479,11 @@ def test_the_table_shows_every_score_and_no_number_where_nothing_is_to_find():
     assert lines[6].split() == ["APl", "-", "-", "-"]
     assert lines[-1] == "8 detections on 3 images"
     assert evaluate.table({"bbox": segm}).splitlines()[0].split() == ["boxes"]
+    assert "no score" not in evaluate.table(scores)
+
+
+def test_a_truth_without_an_object_says_why_there_is_no_score():
+    nothing = {"segm": dict.fromkeys(evaluate.SCORE_NAMES, -1.0), "images": 3, "detections": 8}
+    *_, why, last = evaluate.table(nothing).splitlines()
+    assert why.startswith("no score (-): the split has no object to find")
+    assert last == "8 detections on 3 images"

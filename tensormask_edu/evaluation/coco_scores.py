@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from ..base import distributed
-from ..base.errors import InputError, bad_input
+from ..base.errors import InputError, bad_input, warn_of_input
 from ..base.files import read_json
 from ..base.memory import room_for
 from ..base.progress import Progress
@@ -27,7 +27,7 @@ from ..base.values import misfit, shortened
 from ..config import InputConfig
 from ..data.coco import CocoFolder
 from ..data.instances import read_ground_truth
-from ..data.outlines import check_segmentation, four_numbers
+from ..data.outlines import check_segmentation, four_numbers, whole_number
 from ..data.prepare import prepare
 from ..detector.tiles import detect_in_tiles, tiled
 from ..masks import to_rle
@@ -280,6 +280,8 @@ def table(scores: Mapping[str, Any]) -> str:
     for name in SCORE_NAMES:
         cells = (f"{three_decimals(values[name]):>9}" for values in shown.values())
         lines.append(f"{name:6}" + "".join(cells))
+    if all(values["AP"] < 0 for values in shown.values()):
+        lines.append("no score (-): the split has no object to find; crowds do not count")
     if "images" in scores:
         lines.append(f"{scores['detections']} detections on {scores['images']} images")
     return "\n".join(lines)
@@ -319,12 +321,31 @@ def load_detections(
         where, detections = str(detections), read_json(detections, "detections")
     if not isinstance(detections, list | tuple):
         raise bad_input(where, "a JSON list of objects", type(detections).__name__)
+    detections = _with_numbers(detections, where)
     try:
         for number, detection in enumerate(detections):
             _check_detection(detection, f"detection {number}", ground_truth, field)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
-    return list(detections)
+    return detections
+
+
+def _with_numbers(detections: Sequence[Any], where: str) -> list[Any]:
+    """The same with ids as whole numbers, as in the truth, where they are 4.0 or "4"."""
+    found, texts = list(detections), 0
+    for place, detection in enumerate(found):
+        if not isinstance(detection, dict):
+            continue
+        given = {name: detection.get(name) for name in ("image_id", "category_id")}
+        if all(type(value) is int for value in given.values()):
+            continue
+        numbers = {name: whole_number(value) for name, value in given.items()}
+        known = {name: number for name, number in numbers.items() if number is not None}
+        found[place] = detection | known
+        texts += any(isinstance(given[name], str) for name in known)
+    if texts:
+        warn_of_input(f"{where}: {texts} detections repaired: an id is written as text")
+    return found
 
 
 def _check_detection(detection: Any, what: str, ground_truth: COCO, field: str) -> None:
@@ -346,7 +367,7 @@ def _check_detection(detection: Any, what: str, ground_truth: COCO, field: str) 
 
 
 def _check_known(number: Any, known: Mapping[int, Any], what: str, kind: str) -> None:
-    if not isinstance(number, int) or number not in known:
+    if type(number) is not int or number not in known:
         expected, got = f"{kind} of the ground truth", f"unknown {kind} {number!r}"
         raise bad_input(what, expected, got, "are they of the same data set?")
 
