@@ -186,7 +186,7 @@ TRAIN_OPTIONS = (
 
 def _run_train(args: Args) -> int:
     from .base import distributed
-    from .base.errors import bad_input
+    from .base.errors import bad_input, printable
     from .config import recipe
     from .data.layouts import data_named
     from .training.train import Diverged, train
@@ -206,7 +206,7 @@ def _run_train(args: Args) -> int:
         try:
             train(chosen, data, args.output, *again, split=args.split)
         except Diverged as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {printable(error)}", file=sys.stderr)
             return 1
         if distributed.rank() == 0:
             print(

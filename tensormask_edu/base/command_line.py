@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from .errors import InputError, InputWarning
+from .errors import InputError, InputWarning, printable
 from .machine import cache_folder, is_writable, own_temporary_folder
 from .memory import in_a_line, is_out_of_memory
 
@@ -61,7 +61,7 @@ def run_command(
             code: int = args.run(args)
         return code
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(when_interrupted, file=sys.stderr)
@@ -147,7 +147,7 @@ def warnings_in_a_line() -> Iterator[None]:
             if not issubclass(category, InputWarning):
                 others(message, category, filename, lineno, file, line)
             elif os.environ.get("RANK", "0") == "0":  # torchrun's
-                print(f"warning: {message}", file=sys.stderr)
+                print(f"warning: {printable(message)}", file=sys.stderr)
 
         warnings.showwarning = show
         yield

@@ -38,6 +38,14 @@ def _in_a_line(value: object) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
+def printable(text: object) -> str:
+    """A line that commands no terminal: names of strangers' files hold line breaks and more.
+
+    Signs that cannot be shown are spelled out, as in ``\\n`` and ``\\x1b``.
+    """
+    return "".join(s if s.isprintable() else repr(s)[1:-1] for s in str(text))
+
+
 def require(holds: bool, argument: str, expected: str, got: object) -> None:
     """Raise `bad_input` unless what is expected of `argument` holds."""
     if not holds:

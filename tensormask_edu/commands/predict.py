@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
 
 from .. import viz
-from ..base.errors import InputError, bad_input
+from ..base.errors import InputError, bad_input, printable
 from ..base.files import check_folder, refuse_overwriting, write_json
 from ..base.memory import room_for
 from ..base.progress import Progress
@@ -203,7 +203,7 @@ def _form(name: str) -> str:
 def exit_code(failed: Sequence[str]) -> int:
     """What a command returns; says on stderr which files were left out."""
     for reason in failed:
-        print(f"left out: {reason}", file=sys.stderr)
+        print(f"left out: {printable(reason)}", file=sys.stderr)
     return 1 if failed else 0
 
 
