@@ -1,6 +1,7 @@
 """A data set as a model will see it: counts, sizes, what is mended, refused; a page of it.
 
-Every picture is read, so that a cut one is known before a training meets it.
+Every picture is read, so that a cut one is known before a training meets it, and one that two
+splits share.
 
 next: commands/ablate.py
 """
@@ -11,6 +12,8 @@ import argparse
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +22,14 @@ import numpy as np
 import torch
 
 from .. import viz
-from ..base.errors import InputError, InputWarning, bad_input, require
-from ..base.files import check_report, make_folder, refuse_overwriting, write_json
+from ..base.errors import InputError, InputWarning, bad_input, printable, require
+from ..base.files import (
+    check_report,
+    file_sha256,
+    make_folder,
+    refuse_overwriting,
+    write_json,
+)
 from ..base.progress import Progress
 from ..base.tables import text_table
 from ..config import Recipe, recipe
@@ -71,13 +80,16 @@ def run(args: argparse.Namespace) -> int:
         refuse_overwriting("output", args.output, *read)
         make_folder(args.output)
     seen, refused = [], 0
+    files: dict[str, set[str]] = {}  # by split, what tells the files of its pictures apart
     for split in splits:
         try:
             found, dataset = inspect(data, split, chosen)
         except InputError as error:
-            print(f"{split}: refused\nerror: {error}", file=sys.stderr)
+            print(f"{split}: refused\nerror: {printable(error)}", file=sys.stderr)
             refused += 1
             continue
+        files[split] = _contents(dataset)
+        found.said += _shared(split, files)
         seen.append(found)
         print(text(found))
         if args.pictures and len(dataset) > len(found.unreadable):
@@ -123,6 +135,24 @@ def inspect(data: Data, split: str, chosen: Recipe) -> tuple[Seen, CocoFolder]:
     seen.said = [*messages, *(f"{dataset.ground_truth_path.name}: {line}" for line in crowds)]
     _measure(seen, dataset, chosen)
     return seen, dataset
+
+
+def _contents(dataset: CocoFolder) -> set[str]:
+    """The hashes of a split's picture files: a copy has another name, and the same content."""
+    found = set()
+    for index in range(len(dataset)):
+        with suppress(OSError):  # unreadable, which is told elsewhere
+            found.add(file_sha256(dataset.path(index)))
+    return found
+
+
+def _shared(split: str, files: Mapping[str, set[str]]) -> list[str]:
+    """A line for each split before this one that has pictures of it too."""
+    return [
+        f"{common} of its pictures are in {other} too: scores on both say nothing of new ones"
+        for other, contents in files.items()
+        if other != split and (common := len(contents & files[split]))
+    ]
 
 
 def _measure(seen: Seen, dataset: CocoFolder, chosen: Recipe) -> None:
@@ -183,8 +213,8 @@ def text(seen: Seen) -> str:
         rows.append(("... in the model", f"{model} px; {windows}"))
     if seen.too_long:
         rows.append(("too long", f"{seen.too_long} objects, which no window holds"))
-    rows += [("said", line) for line in seen.said]
-    rows += [("unreadable", line) for line in seen.unreadable[:FIRST]]
+    rows += [("said", printable(line)) for line in seen.said]
+    rows += [("unreadable", printable(line)) for line in seen.unreadable[:FIRST]]
     if len(seen.unreadable) > FIRST:
         rows.append(("unreadable", f"{len(seen.unreadable)} in all; --json names each"))
     return f"{seen.split}: {seen.annotations}, {seen.images}\n{text_table(rows, '  ')}"
