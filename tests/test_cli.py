@@ -142,8 +142,8 @@ def broken_json(shapes):
     (shapes / "instances_train.json").write_text('{"images": [')
 
 
-def unknown_image(shapes):
-    edit(shapes / "instances_train.json", lambda v: v["annotations"][0].update(image_id=999))
+def unknown_category(shapes):
+    edit(shapes / "instances_train.json", lambda v: v["annotations"][0].update(category_id=999))
 
 
 def zero_size(shapes):
@@ -163,7 +163,7 @@ def wrong_size(shapes):
     "damage, words",
     [
         (broken_json, ("valid JSON",)),
-        (unknown_image, ("unknown image 999",)),
+        (unknown_category, ("unknown category 999",)),
         (zero_size, ("1 x 1 pixels", "height 0")),
         (no_picture, ("image file", "train_")),
         (wrong_size, ("(64, 64)", "(48, 32)")),

@@ -330,9 +330,7 @@ def test_a_region_is_the_crop_of_the_whole(folder: Path):
 
 FIRST, COMPRESSED = ["annotations", 0], ["annotations", 3, "segmentation"]
 BREAKS = {  # what is broken: its place in the JSON, the value put there, what the error says
-    "annotation of an unknown image": (
-        [*FIRST, "image_id"], 5, "annotation 1 .* unknown image 5",
-    ),
+    "annotation of image null": ([*FIRST, "image_id"], None, "annotation 1: .*'image_id'"),
     "annotation of an unknown category": (
         [*FIRST, "category_id"], 1, "annotation 1 .* unknown category 1",
     ),

@@ -182,6 +182,7 @@ def test_fields_that_coco_can_do_without_are_filled_without_a_word(name: str, tm
 
 
 LEFT_OUT: dict[str, tuple[str, Edit]] = {
+    "a picture that was removed": ("no picture", first(image_id=77)),
     "no segmentation": ("no outline", drop("segmentation")),
     "segmentation null": ("no outline", first(segmentation=None)),
     "segmentation of no text": ("no outline", first(segmentation="")),
@@ -275,12 +276,20 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     "image_id a word": (first(image_id="p1"), "10: expected a field 'image_id'"),
     "no category_id": (drop("category_id"), "10: expected a field 'category_id'"),
     "annotation without id": (
-        lambda d: d["annotations"][1].update(id=None, image_id=77), "number 2 .*unknown image",
+        lambda d: d["annotations"][1].update(id=None, category_id=77),
+        "number 2 .*unknown category",
+    ),
+    "pictures of another data set": (
+        lambda d: [each.update(image_id=77) for each in d["annotations"]],
+        "of images in the list, got none of 3, but unknown image 77; are images and annot",
     ),
     "annotation null": (lambda d: d["annotations"].append(None), "annotation number 4"),
     "height null": (lambda d: d["images"][0].update(height=None), "image 1: .*'height'"),
     "width a word": (lambda d: d["images"][0].update(width="wide"), "image 1: .*'width'"),
     "name of a file empty": (lambda d: d["images"][0].update(file_name=""), "'file_name'"),
+    "category of blanks": (
+        lambda d: d["categories"][0].update(name="  "), "category 1: expected a field 'name'",
+    ),
     "category without a name": (
         lambda d: d["categories"][0].update(name=None), "category 1: expected a field 'name'",
     ),
@@ -297,6 +306,20 @@ def test_what_no_rule_mends_is_refused_at_load_by_its_id(
         CocoFolder(folder, "train")
     with pytest.raises(InputError, match=message):
         coco_scores.load_ground_truth(folder / "instances_val.json")
+
+
+def test_polygons_of_single_pixels_are_no_shares(tmp_path: Path):
+    def edit(data: Json) -> None:
+        for image, annotation in zip(data["images"], data["annotations"], strict=True):
+            image.update(height=1, width=1)
+            annotation.update(
+                segmentation=[[0, 0, 1, 0, 1, 1, 0, 1]], bbox=[0, 0, 1, 1], area=1
+            )
+
+    folder = write(tmp_path, edit)
+    for path in (folder / "images").iterdir():
+        Image.new("RGB", (1, 1)).save(path)
+    assert CocoFolder(folder, "val").truth(0)["masks"].tolist() == [[[True]]]
 
 
 def test_sizes_and_names_as_other_types_are_mended(tmp_path: Path):
@@ -330,10 +353,33 @@ def test_a_warning_names_the_first_ids_and_how_many(tmp_path: Path):
         CocoFolder(write(tmp_path, edit, count=7), "train")
 
 
+def test_annotations_of_one_id_are_counted_each(tmp_path: Path):
+    def edit(data: Json) -> None:
+        for annotation in data["annotations"]:
+            annotation.update(id=0, area=None, image_id=str(annotation["image_id"]))
+
+    lines = loaded(write(tmp_path, edit)).ground_truth.findings.lines()
+    assert [line.split(":")[0] for line in lines] == ["3 annotations repaired"] * 2
+
+
+def test_a_name_neither_breaks_the_line_of_an_error_nor_commands_a_terminal(
+    tmp_path: Path, capsys: Any
+):
+    name = "p\n1\x1b[2J.png"
+    folder = write(tmp_path, lambda d: d["images"][0].update(file_name=name))
+    run = tmp_path / "run"
+    assert command("train", folder, "--output", run) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: image file: expected p\\n1\\x1b[2J.png (named in ")
+    assert said.count("\n") == 1 and not run.exists()
+    assert command("inspect", folder, "--pictures", 0, "--split", "val") == 2
+    assert "\x1b" not in (said := capsys.readouterr().err) and said.count("\n") == 2
+
+
 def test_every_rule_has_a_case():
     tried = {rule for rule, _ in (MENDED | LEFT_OUT).values()}
     others = {"beyond", "is crowd", "renamed", "text of a picture", "text of a category"}
-    assert tried | others | set(DOUBTFUL) | {"signs"} == set(RULES)
+    assert tried | others | set(DOUBTFUL) | {"signs", "root"} == set(RULES)
 
 
 def doubled(data: Json) -> None:
@@ -379,6 +425,68 @@ def test_categories_of_one_name_are_counted_apart(tmp_path: Path, capsys: Any):
 
     assert command("inspect", write(tmp_path, edit), "--pictures", 0, "--split", "val") == 0
     assert "thing (category 0) 0, thing (category 1) 3" in capsys.readouterr().out
+
+
+def rooted(data: Json, **root: Any) -> None:
+    """Categories as Roboflow writes them: the project's, of which no object is, above all."""
+    data["categories"][0]["supercategory"] = "project"
+    above = {"id": 0, "name": "project", "supercategory": "none"}
+    data["categories"].insert(0, above | root)
+
+
+def test_a_category_that_only_stands_above_the_others_is_no_class(tmp_path: Path):
+    folder = write(tmp_path, rooted)
+    with pytest.warns(InputWarning, match=r"1 categories left out: no split .*0\)$") as said:
+        dataset = CocoFolder(folder, "val")
+    assert len(said) == 1
+    assert dataset.class_names == ("thing",) and dataset.category_ids == [1]
+    assert dataset.truth(0)["labels"].tolist() == [0]
+    # Detections of other programs may be of it: a file of the truth keeps it
+    assert 0 in coco_scores.load_ground_truth(folder / "instances_val.json").cats
+
+
+def test_a_project_may_be_named_like_its_class(tmp_path: Path):
+    folder = write(tmp_path, lambda d: rooted(d, name="thing"))
+    truth = json.loads((folder / "instances_val.json").read_text())
+    truth["categories"][1]["supercategory"] = "thing"
+    (folder / "instances_val.json").write_text(json.dumps(truth))
+    with pytest.warns(InputWarning, match="1 categories left out") as said:
+        assert CocoFolder(folder, "val").class_names == ("thing",)
+    assert len(said) == 1  # one class has the name
+
+
+def used_in_train(folder: Path) -> None:
+    path = folder / "instances_train.json"
+    data = json.loads(path.read_text())
+    data["annotations"][0]["category_id"] = 0
+    path.write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    "edit, then",
+    [
+        pytest.param(rooted, used_in_train, id="an object in another split"),
+        pytest.param(partial(rooted, supercategory="project"), None, id="as COCO's person"),
+        pytest.param(partial(rooted, name="a class"), None, id="no supercategory's name"),
+        pytest.param(
+            lambda d: (
+                rooted(d), d["categories"].append({"id": 2, "name": "b", "supercategory": "a"}),
+            ),
+            None,
+            id="not above all",
+        ),
+        pytest.param(lambda d: d["categories"].append({"id": 2, "name": "b"}), None, id="none"),
+    ],
+)  # fmt: skip
+def test_a_category_without_an_object_in_a_split_stays_a_class(
+    edit: Edit, then: Callable[[Path], None] | None, tmp_path: Path
+):
+    folder = write(tmp_path, edit)
+    count = len(json.loads((folder / "instances_val.json").read_text())["categories"])
+    if then:
+        then(folder)
+    for split in ("train", "val"):
+        assert len(CocoFolder(folder, split).class_names) == count  # a warning is an error
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
@@ -860,7 +968,9 @@ def test_inspect_shows_a_data_set_as_a_model_will_see_it(tmp_path: Path, capsys:
     assert "(ids 20)" in shown  # the click is left out
     train, held_out = json.loads(file.read_text())
     assert train["pictures"]["number"] == 3 and train["objects"] == {"thing": 2}
-    assert len(train["said"]) == len(held_out["said"]) == 2
+    assert len(train["said"]) == 2
+    shared = "3 of its pictures are in train too: scores on both say nothing of new ones"
+    assert len(held_out["said"]) == 3 and held_out["said"][-1] == shared
     for split in ("train", "val"):
         with Image.open(page / f"{split}.png") as drawn:
             assert min(drawn.size) > 100
@@ -881,7 +991,7 @@ def test_inspect_tells_categories_of_one_name_apart(tmp_path: Path, capsys: Any)
 def test_inspect_says_what_is_refused_and_what_cannot_be_read(tmp_path: Path, capsys: Any):
     folder = write(tmp_path / "data")
     bad = json.loads((folder / "instances_val.json").read_text())
-    bad["annotations"][1]["image_id"] = 9
+    bad["annotations"][1]["category_id"] = 9
     (folder / "instances_val.json").write_text(json.dumps(bad))
     (folder / "images/p2.png").write_bytes(b"")
     words = ("inspect", folder, "--output", tmp_path / "seen")

@@ -27,7 +27,7 @@ from ..base.errors import InputError, bad_input, warn_of_input
 from ..config import ModelConfig
 from ..masks import decode, meet, polygons_of, to_rle
 from .instances import GroundTruth, boxes_of, check_polygons, is_target, read_ground_truth
-from .layouts import Data, find_pictures, find_split, ids_of_part
+from .layouts import Data, every_split, find_pictures, find_split, ids_of_part
 from .pictures import read_image
 from .truth import Region, Truth, crop_truth
 
@@ -73,6 +73,8 @@ class CocoFolder(Dataset[tuple[Tensor, Truth]]):
         place = find_split(data, split)
         self.ground_truth_path, self.image_folder = place.annotations, place.images
         truth = read_ground_truth(place.annotations)
+        # Other splits are looked for if there is such a category alone
+        truth = truth.without_root(each.annotations for each in every_split(data, split))
         if place.part != "all":
             truth = truth.of_images(ids_of_part(truth.images, place.part))
             kept, name = len(truth.images), place.annotations.name

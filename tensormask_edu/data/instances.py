@@ -3,10 +3,11 @@
 Training, evaluation and the ceiling use the same `GroundTruth`, read and mended once, before
 any work. `RULES` lists what is mended and what is left out; a warning says how many of each,
 and the first ids. Refused, with an error that names the annotation, is what no rule mends: an
-unknown image or category, an id used twice, a size that is none, a segmentation that is neither
-polygons nor run lengths of the whole picture, points that are no numbers or far from their
-picture, coordinates that are all fractions. Crowds are left out of training and of the ceiling
-without a word, as COCO wants it; the evaluator knows what to do with them.
+unknown category, annotations all of which are of other images, an id of an image or a category
+used twice, a size that is none, a segmentation that is neither polygons nor run lengths of the
+whole picture, points that are no numbers or far from their picture, coordinates that are all
+fractions. Crowds are left out of training and of the ceiling without a word, as COCO wants it;
+the evaluator knows what to do with them.
 
 next: data/truth.py
 """
@@ -50,6 +51,7 @@ RULES = {
     "runs in a list": Rule("repaired", "annotations", "run lengths in a list, all are taken"),
     "parts": Rule("repaired", "annotations", "a part has fewer than three points, it goes"),
     "beyond": Rule("repaired", "annotations", "the outline is cut at the picture's border"),
+    "no picture": Rule("left out", "annotations", "of no image in the list"),
     "no outline": Rule("left out", "annotations", "a box or a click, not three points or more"),
     "outside": Rule("left out", "annotations", "the outline lies outside the picture"),
     "empty": Rule("left out", "annotations", "the mask has no pixel, or is smaller than one"),
@@ -63,6 +65,11 @@ RULES = {
     ),
     "same file": Rule(
         "kept", "pictures", "another names this file too: does each have all its objects?"
+    ),
+    "root": Rule(
+        "left out",
+        "categories",
+        "no split has an object of it, it only names the supercategory of the others",
     ),
     "same name": Rule("kept", "categories", "another has this name too: each is a class"),
     "is crowd": Rule("crowd", "annotations", "a crowd, which is neither learnt nor counted"),
@@ -87,12 +94,17 @@ class Findings:
     """Which rules were needed: the ids that each of them met."""
 
     ids: dict[str, list[Any]] = field(default_factory=dict)
+    _last: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    def add(self, rule: str, number: Any) -> None:
-        """A rule of `RULES` was needed for what has this id."""
-        ids = self.ids.setdefault(rule, [])
-        if ids[-1:] != [number]:  # it may be needed for two fields of one
-            ids.append(number)
+    def add(self, rule: str, number: Any, item: Any = None) -> None:
+        """A rule of `RULES` was needed for what has this id.
+
+        item: the JSON object itself, for a rule that may be needed for two of its fields. Ids
+        do not tell: some tools give all annotations the same one.
+        """
+        if item is None or self._last.get(rule) is not item:
+            self.ids.setdefault(rule, []).append(number)
+        self._last[rule] = item
 
     def lines(self, *does: str) -> list[str]:
         """A line per rule that does one of these (default: all of them)."""
@@ -136,6 +148,21 @@ class GroundTruth:
         annotations = [each for each in self.annotations if each["image_id"] in chosen]
         return replace(self, images=images, annotations=annotations)
 
+    def without_root(self, files: Iterable[Path]) -> GroundTruth:
+        """The same without the category that some tools put above all others.
+
+        Roboflow names it like the project. It is left out if it only names the supercategory of
+        all others, and no annotation in the `files` of any split is of it.
+        """
+        root = _root(self.categories)
+        if root is None or any(root in _used(file) for file in set(files)):
+            return self
+        self.findings.add("root", root)
+        others = [each for each in self.categories if each["id"] != root]
+        self.findings.ids.pop("same name", None)  # often its only class has its name
+        _note_twice("same name", ((c["id"], c["name"]) for c in others), self.findings)
+        return replace(self, categories=others)
+
     def fingerprint(self) -> str:
         """A hash that tells data sets apart: which pictures, and which objects where."""
         pictures = [(image["id"], image["file_name"]) for image in self.images]
@@ -167,6 +194,7 @@ def read_ground_truth(path: Path) -> GroundTruth:
         categories = _categories(dataset["categories"], findings)
         reader = _Annotations(images, categories, findings)
         read = [reader.read(item, n) for n, item in enumerate(dataset["annotations"], 1)]
+        reader.check_pictures(len(read))
         reader.check_unit()
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
@@ -186,24 +214,26 @@ def _note_doubtful(
     findings: Findings,
 ) -> None:
     """Note what may be meant, but often is not: doubles, as merging makes them, and crowds."""
-    marks: dict[str, Iterable[tuple[Any, Any]]] = {
-        "same name": ((each["id"], each["name"]) for each in categories),
-        "same file": ((each["id"], each["file_name"]) for each in images),
-        "same object": (
-            (each["id"], (each["image_id"], each["category_id"], *each["bbox"], each["area"]))
-            for each in annotations
-        ),
-    }
-    for rule, marked in marks.items():
-        seen = set()
-        for number, mark in marked:
-            if mark in seen:
-                findings.add(rule, number)
-            seen.add(mark)
+    _note_twice("same name", ((each["id"], each["name"]) for each in categories), findings)
+    _note_twice("same file", ((each["id"], each["file_name"]) for each in images), findings)
+    objects = (
+        (each["id"], (each["image_id"], each["category_id"], *each["bbox"], each["area"]))
+        for each in annotations
+    )
+    _note_twice("same object", objects, findings)
     crowds = [each["id"] for each in annotations if each["iscrowd"]]
     if len(crowds) > CROWDED * len(annotations):
         findings.ids["many crowds"] = crowds
         del findings.ids["is crowd"]  # one line of two
+
+
+def _note_twice(rule: str, marked: Iterable[tuple[Any, Any]], findings: Findings) -> None:
+    """Note each id whose mark another before it has."""
+    seen = set()
+    for number, mark in marked:
+        if mark in seen:
+            findings.add(rule, number)
+        seen.add(mark)
 
 
 def _images(items: list[Any], findings: Findings) -> list[dict[str, Any]]:
@@ -230,7 +260,7 @@ def _categories(items: list[Any], findings: Findings) -> list[dict[str, Any]]:
         number = _number(item, "id", "a category", "text of a category", findings)
         name = item.get("name")
         if type(name) in (int, float):  # "1", "2", ... for want of names
-            findings.add("text of a category", number)
+            findings.add("text of a category", number, item)
             name = str(name)
         _text({"name": name}, "name", f"category {number}")
         # One form of letters, or a model's classes could differ from the data's by it
@@ -246,6 +276,27 @@ def _categories(items: list[Any], findings: Findings) -> list[dict[str, Any]]:
     return categories
 
 
+def _root(categories: list[dict[str, Any]]) -> int | None:
+    """The id of the one category that is the supercategory of all others, not its own."""
+    for root in categories:
+        others = [each for each in categories if each is not root]
+        above = {str(each.get("supercategory")) for each in others}
+        if above == {root["name"]} != {str(root.get("supercategory"))}:
+            return int(root["id"])
+    return None
+
+
+def _used(path: Path) -> set[int | None]:
+    """Ids of the categories that annotations of a file are of, whatever is done with these."""
+    try:
+        dataset = read_json(path)
+    except InputError:  # of a split that nobody asked for
+        return set()
+    annotations = dataset["annotations"] if _has_list(dataset, "annotations") else []
+    items = (each for each in annotations if isinstance(each, dict))
+    return {whole_number(each.get("category_id")) for each in items}
+
+
 class _Annotations:
     """Reads annotations of some pictures and categories, one after the other."""
 
@@ -255,10 +306,8 @@ class _Annotations:
         self.sizes = {image["id"]: (image["height"], image["width"]) for image in images}
         self.category_ids = {category["id"] for category in categories}
         self.findings = findings
-        self.drawn, self.fractions = (
-            0,
-            0,
-        )  # polygons, and those that stay below UNIT
+        self.elsewhere: list[int] = []  # ids of images that are not in the list
+        self.drawn = self.fractions = 0  # polygons, and those that stay below UNIT
 
     def read(self, item: Any, place: int) -> dict[str, Any] | None:
         """The annotation mended, None if a rule leaves it out; `place` names one without id."""
@@ -270,15 +319,18 @@ class _Annotations:
             _number(item, name, what, "text", self.findings, number)
             for name in ("image_id", "category_id")
         )
-        got = f"unknown image {image_id}"
-        _require(image_id in self.sizes, f"{what} to be of an image in the list", got)
+        if image_id not in self.sizes:  # tools that remove a picture may leave its objects
+            self.elsewhere.append(image_id)
+            self.findings.add("no picture", number)
+            return None
         got = f"unknown category {category_id}"
         _require(
             category_id in self.category_ids, f"{what} to be of a category in the list", got
         )
         size = self.sizes[image_id]
         segmentation = item.get("segmentation")
-        self._note_unit(segmentation)
+        if max(size) > UNIT:  # of a smaller picture pixels and shares look alike
+            self._note_unit(segmentation)
         shape = shape_of(segmentation, size, what)
         if isinstance(shape, str):
             self.findings.add(shape, number)
@@ -340,6 +392,13 @@ class _Annotations:
             type(value) in (int, float) and abs(value) < UNIT for value in _leaves(segmentation)
         )
 
+    def check_pictures(self, number: int) -> None:
+        """Raise InputError where none of this number of annotations is of a known image."""
+        got = f"none of {number}, but unknown image {', '.join(map(str, self.elsewhere[:1]))}"
+        fix = "are images and annotations of the same data set?"
+        known = len(self.elsewhere) < max(number, 1)
+        _require(known, "annotations of images in the list", got, fix)
+
     def check_unit(self) -> None:
         """Raise InputError where all polygons are in shares of the picture, not pixels."""
         got = f"none above {UNIT}: shares of the picture's sides?"
@@ -364,12 +423,12 @@ def _number(
         got = value if isinstance(item, dict) else item
         raise bad_input(what, f"a field {name!r} (a whole number)", repr(got)[:60])
     if isinstance(value, str):
-        findings.add(rule, number if of is None else of)
+        findings.add(rule, number if of is None else of, item)
     return number
 
 
 def _text(item: dict[str, Any], name: str, what: str) -> None:
-    if not isinstance(item.get(name), str) or not item[name]:
+    if not isinstance(item.get(name), str) or not item[name].strip():
         raise bad_input(what, f"a field {name!r} (text)", repr(item.get(name))[:60])
 
 

@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -137,11 +137,19 @@ def places(data: Data, split: str) -> list[Path]:
     Raises:
         InputError: as `find_split`, for this split; others may be missing.
     """
-    found = [*find_split(data, split)[:2]]
+    return [path for place in every_split(data, split) for path in place[:2]]
+
+
+def every_split(data: Data, split: str) -> Iterator[Place]:
+    """Where a split lies, and after it the others that there are, looked for one by one.
+
+    Raises:
+        InputError: as `find_split`, for this split.
+    """
+    yield find_split(data, split)
     for other in USUAL_SPLITS:
         with suppress(InputError):
-            found += find_split(data, other)[:2]
-    return found
+            yield find_split(data, other)
 
 
 def _only_file(folder: Path, pattern: str) -> Path | None:
@@ -247,7 +255,8 @@ def find_pictures(
                 if found
                 else f"no such file; {len(missing)} names are not there as written"
             )
-            raise bad_input("image file", expected, got)
+            fix = "add the file, or take the picture out of the JSON"
+            raise bad_input("image file", expected, got, "" if found else fix)
         others[image["id"]] = found[0]
     return others
 
