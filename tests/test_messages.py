@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 from collections.abc import Callable
@@ -50,6 +51,8 @@ CONFIGURED: list[tuple[str, Callable[[], object]]] = [
     ("upscale: expected 1, got 2; the bipyramid", lambda: replace(TINY, upscale=2)),
     ("upscale: expected a divisor", lambda: replace(TINY, bipyramid=False, upscale=7)),
     ("minutes: expected a positive number", lambda: TrainConfig(minutes=0)),
+    ("minutes: expected a positive number, got inf", lambda: TrainConfig(minutes=math.inf)),
+    ("lr: expected a positive number, got inf", lambda: TrainConfig(lr=math.inf)),
     ("cache_mb: expected at least 0", lambda: TrainConfig(cache_mb=-1)),
     ("optimizer: expected adamw or sgd", lambda: TrainConfig(optimizer="adam")),
     ("bad_pictures: expected stop or skip", lambda: TrainConfig(bad_pictures="mend")),

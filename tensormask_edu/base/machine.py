@@ -5,6 +5,7 @@ next: base/memory.py
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shutil
@@ -94,13 +95,26 @@ def is_writable(folder: str | Path) -> bool:
     return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
 
 
-def free_memory() -> int:
-    """Bytes that this process may still take: of the machine, and of its container."""
-    known = []
+def whole_memory() -> float:
+    """Bytes that the machine has, or its container may take; infinity where nobody says."""
+    known = _meminfo("MemTotal:")
+    for most, _ in (("memory.max", ""), _CGROUP_1):
+        with suppress(OSError, ValueError):  # "max": no limit
+            known.append(int((_CGROUPS / most).read_text()))
+    return min(known, default=math.inf)
+
+
+def _meminfo(name: str) -> list[int]:
+    """What Linux says of the machine's memory, in bytes."""
     with suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
-        available = next(line for line in lines if line.startswith("MemAvailable:"))
-        known.append(int(available.split()[1]) * 1024)
+        return [int(next(x for x in lines if x.startswith(name)).split()[1]) * 1024]
+    return []
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take: of the machine, and of its container."""
+    known = _meminfo("MemAvailable:")
     for most, used in (("memory.max", "memory.current"), _CGROUP_1):
         with suppress(OSError, ValueError):  # "max": no limit
             limit, taken = (int((_CGROUPS / name).read_text()) for name in (most, used))

@@ -5,6 +5,7 @@ next: config/presets.py
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -60,13 +61,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "log_every", "save_every"):
             require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
-        allowed = self.minutes is None or self.minutes > 0
+        allowed = self.minutes is None or 0 < self.minutes < math.inf
         require(allowed, "minutes", "a positive number", self.minutes)
         allowed = 0 <= self.seed < SEEDS
         require(allowed, "seed", f"from 0 to {SEEDS - 1}", self.seed)
         allowed = self.cache_mb is None or self.cache_mb >= 0
         require(allowed, "cache_mb", "at least 0", self.cache_mb)
-        require(self.lr > 0, "lr", "a positive number", self.lr)
+        require(0 < self.lr < math.inf, "lr", "a positive number", self.lr)
         known = self.optimizer in ("adamw", "sgd")
         require(known, "optimizer", "adamw or sgd", self.optimizer)
         known = self.precision is None or self.precision in PRECISIONS

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..base import distributed
 from ..base.errors import InputError, bad_input
-from ..base.machine import allow_open_files, free_memory
+from ..base.machine import allow_open_files, free_memory, whole_memory
 from ..base.memory import room_for
 from ..base.signals import SIGNALS
 from ..config import ModelConfig, Recipe, TrainConfig
@@ -157,6 +157,7 @@ def load(
         InputError: a picture that cannot be read, a machine without room for workers.
     """
     on_gpu, workers = device.type == "cuda", _workers(workers)
+    _check_memory(batches)
     if workers:
         _check_open_files(workers, batches.batch_size)
         _check_shared_memory(workers, batches)
@@ -187,6 +188,19 @@ def workers_alive() -> Iterator[None]:
         fix = "more memory or /dev/shm, fewer --workers, or --workers 0"
         got = str(error).splitlines()[0]
         raise bad_input("workers", "processes that live", got, fix) from None
+
+
+def _check_memory(batches: Batches) -> None:
+    """Raise InputError where the pixels of one step alone would fill the memory.
+
+    Such a step would be gathered for hours before its process is killed.
+    """
+    picture = 4 * math.prod(batches.stream.sample_shape())  # bytes
+    # What is free says too little: the files that Linux keeps in memory make room
+    most = whole_memory() / picture * batches.processes
+    if batches.batch_size > most:
+        expected = f"at most {int(most)}, which fit in memory"
+        raise bad_input("batch_size", expected, batches.batch_size, "choose fewer pictures")
 
 
 def _check_shared_memory(workers: int, batches: Batches) -> None:
