@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torchvision.models import resnet18, resnet50
 
 from tensormask_edu import cli, config
@@ -348,10 +349,16 @@ def test_what_stands_around_a_resnet_is_seen_through(wrapped, resnet, tmp_path):
     assert torch.equal(body.stem[0].weight, resnet.conv1.weight)
 
 
-def test_weights_of_another_resnet_are_refused_by_their_file(resnet, tmp_path):
+def test_weights_of_another_resnet_are_refused_by_their_file(tmp_path):
     torch.save(resnet18().state_dict(), tmp_path / "resnet18.pth")
     expected = (
-        r"weights: .*resnet18.pth: state: \d+ tensors of torchvision are missing, the first"
+        r"weights: .*resnet18.pth: state: \d+ tensors of torchvision are missing, .*another"
     )
     with pytest.raises(InputError, match=expected):
         build_from(tmp_path / "resnet18.pth", R50)
+    torch.save(resnet18(), tmp_path / "whole.pth")
+    with pytest.raises(InputError, match=r"weights: .*executed; torch.save\(model.state_dict"):
+        build_from(tmp_path / "whole.pth", R50)
+    save_file(resnet18().state_dict(), tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match="weights: .*got .*; name the folder of a checkpoint"):
+        build_from(tmp_path / "model.safetensors", R50)

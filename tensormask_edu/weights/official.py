@@ -157,6 +157,9 @@ def read_state(path: str | Path) -> State:
 
     Neither runs code of the file. PyTorch wrote zip files since version 1.6, and others before.
     """
+    if Path(path).suffix == ".safetensors":
+        fix = "name the folder of a checkpoint, not its file"
+        raise bad_input("weights", "a .pth of PyTorch or a .pkl", path, fix)
     if zipfile.is_zipfile(path) or _is_old(path):
         values = read_archive(path, "weights")
     else:
@@ -182,7 +185,8 @@ def _is_old(path: str | Path) -> bool:
 def _fill(model: TensorMask, names: dict[str, str], given: State, what: str) -> None:
     """Copy `given` into the model's tensors, all of `names` (ours -> theirs) and no other."""
     if missing := sorted(set(names.values()) - set(given)):
-        raise InputError(f"state: {len(missing)} {what} are missing, the first is {missing[0]}")
+        reason = f"{len(missing)} {what} are missing, the first is {missing[0]}"
+        raise InputError(f"state: {reason}; is it another model's file?")
     if extra := sorted(set(given) - set(names.values())):
         reason = f"{len(extra)} tensors are not of this model, the first is {extra[0]}"
         raise InputError(f"state: {reason}")

@@ -24,6 +24,7 @@ import io
 import math
 import pickle
 import pickletools
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -85,13 +86,18 @@ def read_archive(path: str | Path, argument: str) -> Any:
             with zipfile.ZipFile(path) as archive:
                 if any(record.compress_type for record in archive.infolist()):
                     raise Refused("a packed record")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # what it says of sparse tensors helps nobody
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of a broken file PyTorch's reader raises anything
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         if "Weights only load failed" in reason:  # the rest advises to run what is in the file
             reason = "it holds more than weights, or is cut off"
         expected, got = "a whole file of tensors and nothing else", f"{path} ({reason})"
-        raise bad_input(argument, expected, got, "nothing of it was executed") from None
+        fix = "nothing of it was executed"
+        if argument == "weights":
+            fix += "; torch.save(model.state_dict(), FILE) makes such a file"
+        raise bad_input(argument, expected, got, fix) from None
 
 
 # --- the first wall: before anything runs -----------------------------------------------------
