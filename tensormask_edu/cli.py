@@ -270,11 +270,12 @@ def _predict(commands: Any) -> None:
 
 
 def _run_predict(args: Args) -> int:
+    from .base.errors import printable
     from .commands.predict import exit_code, predict
 
     words = (args.checkpoint, args.image, args.output, args.score, args.precision)
     done = predict(*words, args.tile, args.views)
-    print(*done.pictures, sep="\n")
+    print(*map(printable, done.pictures), sep="\n")
     return exit_code(done.failed)
 
 

@@ -376,6 +376,15 @@ def test_a_name_neither_breaks_the_line_of_an_error_nor_commands_a_terminal(
     assert "\x1b" not in (said := capsys.readouterr().err) and said.count("\n") == 2
 
 
+def test_predict_lists_names_that_command_no_terminal(tmp_path: Path, capsys: Any):
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(picture()).save(tmp_path / "photos" / "a\n\x1b[31mb.png")
+    output = tmp_path / "seen"
+    assert command("predict", "shapes", tmp_path / "photos", "--output", output) == 0
+    assert capsys.readouterr().out == f"{output}/a\\n\\x1b[31mb.png\n"
+    assert (output / "a\n\x1b[31mb.png").is_file()
+
+
 def test_every_rule_has_a_case():
     tried = {rule for rule, _ in (MENDED | LEFT_OUT).values()}
     others = {"beyond", "is crowd", "renamed", "text of a picture", "text of a category"}
@@ -1165,6 +1174,16 @@ def test_workers_want_room_for_their_files_and_batches(tmp_path: Path, monkeypat
     with monkeypatch.context() as patch, pytest.raises(InputError, match="--shm-size"):
         patch.setattr(batches, "SHARED", tmp_path / "none")
         next(batches.load(*words))
+
+
+def test_a_step_that_would_fill_the_memory_is_refused_before_it_is_gathered(
+    tmp_path: Path, monkeypatch: Any
+):
+    made = batches.batches_of(CocoFolder(write(tmp_path), "train"), small_recipe(batch_size=2))
+    one = 4.0 * np.prod(made.stream.sample_shape())
+    monkeypatch.setattr(batches, "whole_memory", lambda: 1.5 * one)
+    with pytest.raises(InputError, match="batch_size: expected at most 1, which fit in mem"):
+        next(batches.load(made, range(1), 0, torch.device("cpu")))
 
 
 def test_files_are_allowed_up_to_the_hard_limit():

@@ -21,7 +21,7 @@ from typing import Any
 
 from tensormask_edu import __version__
 from tensormask_edu.base.command_line import Parser, add_command, run_command
-from tensormask_edu.base.errors import InputError, bad_input
+from tensormask_edu.base.errors import InputError, bad_input, printable
 from tensormask_edu.base.files import (
     check_report,
     read_json,
@@ -337,7 +337,7 @@ def _run_predict(args: argparse.Namespace) -> int:
     read = (*_files_of(model), args.image, args.plugin_library)
     check_report(args.json, *read, *written)
     report = predict(model, args.image, args.output, args.score, **_model_options(args))
-    _done(args, report, "\n".join(report.pictures))
+    _done(args, report, "\n".join(map(printable, report.pictures)))
     return exit_code(report.failed)
 
 
