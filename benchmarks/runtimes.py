@@ -240,7 +240,7 @@ def cell(row: Row | None) -> str:
         return "does not take it"
     words = ["same" if row["same"] else "DIFFERENT", f"{row['cpu_ms']:.4g} ms"]
     if row["ties"]:
-        words.insert(1, f"{len(row['ties'])} near-ties")
+        words.insert(1, f"{len(row['ties'])} near-tie{'s' * (len(row['ties']) > 1)}")
     return ", ".join(words)
 
 

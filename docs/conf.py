@@ -200,11 +200,21 @@ def check_links(app: Any, error: Exception | None) -> None:
         raise SphinxError("links that lead nowhere:\n" + "\n".join(broken))
 
 
+def keep_options(
+    app: Any, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Mark the options in a page: a line may end after any hyphen, but not after theirs."""
+    option = r'<span class="pre">(--?[a-z][^<]{0,24})</span>'
+    marked = r'<span class="pre option">\1</span>'
+    context["body"] = re.sub(option, marked, context.get("body", ""))
+
+
 def setup(app: Any) -> None:
     """Register the steps above."""
     app.connect("builder-inited", copy_pages)
     app.connect("source-read", link_copies)
     app.connect("source-read", inline_figure)
+    app.connect("html-page-context", keep_options)
     app.connect("build-finished", add_notebooks)
     app.connect("build-finished", add_explorer)  # before the links are looked at
     app.connect("autodoc-process-docstring", keep_layout)
