@@ -295,6 +295,17 @@ def test_ids_of_detections_may_be_text_or_have_a_point(truth: Path, tmp_path: Pa
             evaluate.score(truth, [GOOD | {"image_id": wrong}])
 
 
+def test_polygons_of_detections_may_be_written_in_every_form(truth: Path, tmp_path: Path):
+    flat = [18.0, 5, 28, 5, 28, 15, 18, 15]
+    pairs = [flat[k : k + 2] for k in range(0, 8, 2)]
+    forms: list[Any] = [[flat], flat, pairs, [pairs], [flat, [1, 2, 3, 4]]]
+    for segmentation in forms:
+        found = {"image_id": 1, "category_id": 5, "score": 0.9, "segmentation": segmentation}
+        (tmp_path / "found.json").write_text(json.dumps([found]))
+        scores = evaluate.score(truth, tmp_path / "found.json")
+        assert scores["AP"] == pytest.approx(51 / 101, abs=EXACT), segmentation
+
+
 def test_a_broken_box_is_one_clear_error(truth: Path):
     with pytest.raises(
         InputError, match="detection 0: expected a bbox x, y, width, height, got .1, 2."

@@ -54,8 +54,8 @@ def run_command(
 ) -> int:
     """Parse and run; the exit code: the command's own, 2 for bad input, 130 for Ctrl-C."""
     settle_streams()
-    args = parser.parse_args(arguments)
     try:
+        args = parser.parse_args(arguments)
         settle_environment()
         with warnings_in_a_line():
             code: int = args.run(args)

@@ -27,7 +27,7 @@ from ..base.values import misfit, shortened
 from ..config import InputConfig
 from ..data.coco import CocoFolder
 from ..data.instances import read_ground_truth
-from ..data.outlines import check_segmentation, four_numbers, whole_number
+from ..data.outlines import check_segmentation, four_numbers, outlines, whole_number
 from ..data.prepare import prepare
 from ..detector.tiles import detect_in_tiles, tiled
 from ..masks import to_rle
@@ -327,7 +327,19 @@ def load_detections(
             _check_detection(detection, f"detection {number}", ground_truth, field)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
+    if field == "segmentation":
+        return [_with_polygons(detection, ground_truth) for detection in detections]
     return detections
+
+
+def _with_polygons(detection: Detection, ground_truth: COCO) -> Detection:
+    """The same with polygons as lists of numbers, in whichever form they were written."""
+    if not isinstance(detection["segmentation"], list):
+        return detection
+    image = ground_truth.imgs[detection["image_id"]]
+    size = image["height"], image["width"]
+    polygons, _ = outlines(detection["segmentation"], size, "segmentation")
+    return detection | {"segmentation": [points.tolist() for points in polygons]}
 
 
 def _with_numbers(detections: Sequence[Any], where: str) -> list[Any]:
