@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import ModelConfig
-from .upsampled import convolved, pays, upsampled
+from .upsampled import convolved, convolved_in_graph, in_graph, pays, upsampled
 
 
 def conv_block(before: int, after: int, norm_groups: int) -> list[nn.Module]:
@@ -103,11 +103,12 @@ class MaskBranch(nn.Module):
         self, own: list[Tensor], finest: Tensor, read: list[Tensor] | None = None
     ) -> list[Tensor]:
         """Every level's own map on the finest grid, with the finest map (bipyramid only)."""
-        if not pays(finest):
+        if not (pays(finest) or in_graph(finest)):
             return [
                 self.fuse(self._on_finest_grid(m, level, picked(finest, read, level)))
                 for level, m in enumerate(own)
             ]
+        on_coarse = convolved_in_graph if in_graph(finest) else convolved
         # The convolution of a sum is the sum of two, and the finest map's is the same for all.
         conv, after = self.fuse[0], self.fuse[1:]
         weight, bias = conv.get_parameter("weight"), conv.get_parameter("bias")
@@ -118,7 +119,7 @@ class MaskBranch(nn.Module):
             if level == 0:
                 both = 2 * mine - bias[:, None, None]  # of finest + finest
             else:
-                both = mine + convolved(m, weight, 2**level, finest.shape[-2:])
+                both = mine + on_coarse(m, weight, 2**level, finest.shape[-2:])
             fused.append(after(both))
         return fused
 

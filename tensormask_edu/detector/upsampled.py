@@ -28,6 +28,11 @@ def pays(m: Tensor) -> bool:
     return m.device.type == "cpu" and exact and not traced
 
 
+def in_graph(m: Tensor) -> bool:
+    """Whether a graph is being traced in full precision."""
+    return torch.jit.is_tracing() and m.dtype in (torch.float32, torch.float64)
+
+
 def upsampled(m: Tensor, factor: int, size: Sequence[int]) -> Tensor:
     """A map (N, C, h, w) `factor` times as long, bilinearly, cut to `size` = (H, W)."""
     up = F.interpolate(m, scale_factor=float(factor), mode="bilinear", align_corners=False)
@@ -55,6 +60,26 @@ def convolved(m: Tensor, weight: Tensor, factor: int, size: Sequence[int]) -> Te
     # ... and then their y: -> (N, h*3, W*K); (H, h*3) times that -> (N, H, W*K)
     values = values.view(n, h, width, 3, k).transpose(2, 3).reshape(n, h * 3, width * k)
     return (along_y @ values).view(n, height, width, k).permute(0, 3, 1, 2)
+
+
+def convolved_in_graph(m: Tensor, weight: Tensor, factor: int, size: Sequence[int]) -> Tensor:
+    """The same for a graph with free axes, in few nodes.
+
+    The map is upsampled along x alone and convolved along x, into one result for each y of the
+    taps; then one matrix carries all to the fine y.
+    """
+    wide = F.interpolate(m, scale_factor=(1.0, float(factor)), mode="bilinear")
+    wide = wide[..., : size[1]]  # (N, C, h, W)
+    per_tap = weight.transpose(1, 2).flatten(0, 1)[:, :, None]  # (K*3, C, 1, 3)
+    values = F.conv2d(wide, per_tap, padding=(0, 1))  # (N, K*3, h, W)
+    values = values.reshape(m.shape[0], len(weight), -1, size[1])  # (N, K, 3*h, W)
+    y = torch.arange(m.shape[2], device=m.device)
+    impulses = (y.view(1, 1, -1, 1) == y).to(m.dtype)  # (1, 1, h, h)
+    up = F.interpolate(impulses, scale_factor=(float(factor), 1.0), mode="bilinear")
+    up = up[:, :, : size[0]]  # (1, 1, H, h)
+    beyond = F.pad(up, (0, 0, 1, 1))  # a row of zeros before the first and behind the last
+    along_y = torch.cat([beyond[:, :, :-2], up, beyond[:, :, 2:]], dim=3)  # (1, 1, H, 3*h)
+    return along_y @ values  # (N, K, H, W)
 
 
 @lru_cache(maxsize=64)

@@ -29,6 +29,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.onnx.operators import shape_as_tensor
 
 from tensormask_edu.base.errors import bad_input
 from tensormask_edu.config import ModelConfig
@@ -55,7 +56,7 @@ class Candidates(NamedTuple):
     box: Tensor  # (N, C, 4) xyxy
     scores: Tensor  # (N, C)
     labels: Tensor  # (N, C)
-    window: Tensor  # (N, C), its position in `Geometry.windows`
+    place: Tensor  # (N, C, 4): level, size, y, x
 
 
 class DetectorGraph(nn.Module):
@@ -151,15 +152,10 @@ class DetectorGraph(nn.Module):
 
     def detections(self, output: NetworkOutput) -> dict[str, Tensor]:
         """The outputs of the contract."""
-        grid_sizes = [(m.shape[2], m.shape[3]) for m in output.logits]
-        cells = self.config.geometry.cells(grid_sizes, output.logits[0].device)  # (M, 4)
-        candidates = self.candidates(output, cells)
+        candidates = self.candidates(output)
         keep, converged = self.suppress(candidates)  # (N, C), (N,)
         first, found = first_places(keep, self.num_detections)  # (N, F) twice
-        # (N, F, 4), then three times (N, F)
-        box, scores, labels, window = at(first, *candidates)
-        level, y, x, size_id = cells[window].unbind(2)  # (M, 4) -> four times (N, F)
-        place = torch.stack([level, size_id, y, x], dim=2)  # (N, F, 4)
+        box, scores, labels, place = at(first, *candidates)  # (N, F), boxes and places times 4
         place = torch.where(found[..., None], place, 0)
         found_by_name = {
             contract.BOXES: torch.where(found[..., None], box, 0.0),
@@ -175,14 +171,11 @@ class DetectorGraph(nn.Module):
             contract.CONVERGED: converged,
         }
 
-    def candidates(self, output: NetworkOutput, cells: Tensor) -> Candidates:
+    def candidates(self, output: NetworkOutput) -> Candidates:
         """The best (window, class) pairs of each image, as `inference.keep` orders them.
 
         They are all that any image has above the score threshold, but at most
         `topk_candidates`.
-
-        Args:
-            cells: (M, 4), of `Geometry.cells`.
         """
         num_sizes = self.config.geometry.num_sizes
         logits = per_window(output.logits, num_sizes).float()  # (N, M, K)
@@ -204,12 +197,35 @@ class DetectorGraph(nn.Module):
         # pair % num_classes, from the division that is done already
         labels, (window,) = pair - row * num_classes, at(row, window)
         (chosen,) = at(window, deltas)  # (N, C, 4)
+        level, y, x, size_id = self.cells(output, window)  # (N, C) each
         box = boxes.decode(  # of all images in one list, (N*C, 4)
-            self.config.geometry.boxes_px(*cells[window.flatten()].unbind(1)),
+            self.config.geometry.boxes_px(level, y, x, size_id).flatten(0, 1),
             chosen.flatten(0, 1),
             self.config.box_weights,
         )
-        return Candidates(box.view(*scores.shape, 4), scores, labels, window)
+        place = torch.stack([level, size_id, y, x], dim=2)  # (N, C, 4)
+        return Candidates(box.view(*scores.shape, 4), scores, labels, place)
+
+    def cells(self, output: NetworkOutput, window: Tensor) -> tuple[Tensor, ...]:
+        """Where windows (N, C) stand, by their positions in `Geometry.windows`.
+
+        Not read from `Geometry.cells`: a table of all windows would take more nodes.
+
+        Returns:
+            level, y, x, size_id: (N, C) each
+        """
+        num_sizes = self.config.geometry.num_sizes
+        shapes = torch.stack([shape_as_tensor(m) for m in output.logits])
+        sides = shapes[:, 2:].to(window.device)  # (levels, 2)
+        of_level = sides.prod(1) * num_sizes  # (levels,), how many windows
+        numbers = torch.arange(len(output.logits), device=window.device)
+        first = (of_level * (numbers < numbers[:, None])).sum(1)  # (levels,)
+        level = (window[..., None] >= first).sum(2) - 1  # (N, C)
+        within = window - first[level]
+        cell = within // num_sizes
+        width = sides[:, 1][level]
+        y = cell // width
+        return level, y, cell - y * width, within - cell * num_sizes
 
     def most_above(self, scores: Tensor) -> int:
         """How many of the scores (N, ...) of the fullest image are above the threshold.
