@@ -22,8 +22,9 @@ NORM = "InstanceNormalization"  # a standard name in our domain: `bodies.Instanc
 LEADING = "Identity"  # another: `onnx_file/leading.py` says why
 LAM = "lam"
 PAD_VALUE = "pad_value"
-# V and U of x, for the body of SWAP_WINDOWS alone: what follows from them is worked out once
-BINS_V, BINS_U = "bins_v", "bins_u"
+# V and U of x, and how many cells are read at once, for the body of SWAP_WINDOWS alone: what
+# follows from them is worked out once
+BINS_V, BINS_U, RUN = "bins_v", "bins_u", "run"
 
 # How TensorRT's parser finds the plugin of a node. The namespace must be written on every node:
 # with it the parser prefers a registered plugin to the function body of the same name, without

@@ -26,9 +26,6 @@ from .. import contract
 
 DOMAIN = values.Opset(contract.DOMAIN, contract.DOMAIN_VERSION)
 FLOAT32, INT32 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT32
-# Entries before, then after each axis of (N, V, U, H, W): two cells. A tensor, since onnx 1.20
-# checks no other form.
-BORDER = onnx.helper.make_tensor("border", onnx.TensorProto.INT64, [10], [0, 0, 0, 2, 2] * 2)
 
 
 @script(DOMAIN, default_opset=op)
@@ -88,28 +85,30 @@ def SwapAlign2Nat(x, lam: int, pad_value: float):  # noqa: N802
 
 
 @script(DOMAIN, default_opset=op)
-def PairSums(x, step):  # noqa: N802
-    """Each entry of a list plus the one `step` behind it.
+def PairSums(x, step, lost):  # noqa: N802
+    """Each entry of a list plus the one `step` behind it, without so many entries at the end.
 
-    x: (L,), step: (1,) int64, at least 0
-    out: (L - step,)
+    x: (L,), step, lost: (1,) int64, 0 <= step <= lost
+    out: (L - lost,)
     """
     first = op.Constant(value_ints=[0])
-    length = op.Shape(x)
-    return op.Slice(x, first, length - step) + op.Slice(x, step, length)
+    length = op.Shape(x) - lost
+    return op.Slice(x, first, length) + op.Slice(x, step, length + step)
 
 
 @script(DOMAIN, default_opset=op)
-def Taps(cell, bins, extent, ratio):  # noqa: N802
+def Taps(cell, bins, extent, ratio, run):  # noqa: N802
     """What a window's lam*V fine bins read, for one axis pair: (v, y) or (u, x).
 
-    T coarse bins each: two, but for lam = 1, where a fine bin is a coarse one.
+    T coarse bins each: two, but for lam = 1, where a fine bin is a coarse one. Cells count in
+    runs: a run's fine bins read the same coarse bins.
 
-    cell: (K, 1) int64 the window's cell y; int64 scalars: bins V, extent H, ratio lam
-    coarse: (T, lam*V) int64, bins of the tensor
+    cell: (K, 1) int64 the window's cell y; int64 scalars: bins V, extent H in runs, ratio lam,
+        run, which divides lam / 2, or is 1
+    coarse: (T, lam*V / run) int64, bins of the tensor
     weight: (T, lam*V) float32, 0 for a bin beyond them
-    place: (K, lam*V) int64, the cell, counted from the border's first; beyond the border there
-        is nothing but border
+    place: (K, lam*V / run) int64, the run of cells, counted from the border's first; beyond the
+        border there is nothing but border
     """
     zero = op.Constant(value_int=0)
     one = op.Constant(value_int=1)
@@ -126,55 +125,72 @@ def Taps(cell, bins, extent, ratio):  # noqa: N802
     coarse = op.Clip(unclipped, zero, bins - 1)
     inside = op.Cast(op.Equal(coarse, unclipped), to=FLOAT32)
     weight = op.Abs(op.Cast(before, to=FLOAT32) - share) * inside
-    inner = fine - (ratio * bins) / 2 + 2  # (lam*V,), known beforehand like all above
-    place = op.Clip(ratio * cell + inner, zero, extent + 2)  # (K, lam*V)
-    return coarse, weight, place
+    every = op.Reshape(run, last)
+    starts = op.Slice(fine, first, op.Shape(fine), first, every) / run  # (lam*V / run,)
+    of_runs = op.Slice(coarse, first, op.Shape(fine), op.Constant(value_ints=[1]), every)
+    # Known beforehand like all above
+    inner = starts - (ratio * bins) / (2 * run) + 2
+    place = op.Clip((ratio / run) * cell + inner, zero, extent + 2)  # (K, lam*V / run)
+    return of_runs, weight, place
 
 
 @script(DOMAIN, default_opset=op)
 def SwapAlign2NatWindows(  # noqa: N802
-    x, index, lam: int, pad_value: float, bins_v: int, bins_u: int
+    x, index, lam: int, pad_value: float, bins_v: int, bins_u: int, run: int
 ):
     """The same numbers for K windows: reads and weights, no products with hat matrices.
 
     x: (N, V, U, H, W), index: (K, 3) int64 (n, y, x); bins_v, bins_u: V and U
+    run: divides W, and lam / 2 or is 1
     out: (K, lam*V, lam*U) dtype of x
 
     A window of lam*V fine bins is centred on its cell: bin centres fall on cells if their
     number is odd, midway between cells if it is even, for the whole tensor alike. So first
     cells are added in pairs, or each to itself if the number is odd: in the flat tensor a
-    neighbour is so many entries further.
+    neighbour is so many entries further. Along x, lam / 2 fine bins read the same coarse bins
+    at cells side by side: so runs of cells are read, not cell by cell.
     """
     last = op.Constant(value_ints=[-1])
     ratio = op.Constant(value_int=lam)
     pad = op.CastLike(op.Constant(value_float=pad_value), x)
     number_v = op.Constant(value_int=bins_v)
     number_u = op.Constant(value_int=bins_u)
+    single = op.Constant(value_int=1)
+    length = op.Constant(value_int=run)
+    length_list = op.Reshape(length, last)
     shape = op.Shape(x)
     height = op.Gather(shape, 3)
-    width = op.Gather(shape, 4)
-    bordered = op.Pad(x, op.Constant(value=BORDER), pad)  # (N, V, U, H + 4, W + 4)
-    # How far apart neighbours along each axis lie in the flat tensor
+    width = op.Gather(shape, 4) / length  # in runs
+    # A border of two cells along y, two runs along x, before and behind
+    border = op.Concat(op.Constant(value_ints=[0, 0, 0, 2]), 2 * length_list, axis=0)
+    bordered = op.Pad(x, op.Concat(border, border, axis=0), pad)
+    # How far apart neighbours along each axis lie in the flat tensor, in runs
     stride_y = width + 4
     stride_u = (height + 4) * stride_y
     stride_v = number_u * stride_u
     stride_n = number_v * stride_v
     even_v = (ratio * number_v + 1) % 2
-    even_u = (ratio * number_u + 1) % 2
-    rows = PairSums(op.Reshape(bordered, last), op.Reshape(even_v * stride_y, last))
-    fours = PairSums(rows, op.Reshape(even_u, last))  # of cells, two along y, two along x
+    even_u = op.Reshape((ratio * number_u + 1) % 2, last)
+    next_row = op.Reshape((even_v * length) * stride_y, last)
+    rows = PairSums(op.Reshape(bordered, last), next_row, next_row)
+    fours = PairSums(rows, even_u, even_u * length_list)  # of cells, two along y, two along x
+    runs = op.Reshape(fours, op.Concat(last, length_list, axis=0))
     n, y, x_cell = op.Split(index, num_outputs=3, axis=1)  # (K, 1) each
-    bin_v, weight_v, place_y = Taps(y, number_v, height, ratio)
-    bin_u, weight_u, place_x = Taps(x_cell, number_u, width, ratio)
+    bin_v, weight_v, place_y = Taps(y, number_v, height, ratio, single)
+    bin_u, weight_u, place_x = Taps(x_cell, number_u, width, ratio, length)
     to_rows = op.Constant(value_ints=[1, 4])
     to_columns = op.Constant(value_ints=[0, 3])
     one = op.Constant(value_ints=[1])
-    # int32: half the memory of the largest tensors, (T, T, K, lam*V, lam*U)
+    # int32: half the memory of the largest tensors, (T, T, K, lam*V, lam*U / run)
     row = stride_n * n + stride_y * place_y + op.Unsqueeze(stride_v * bin_v, one)
     row = op.Unsqueeze(op.Cast(row, to=INT32), to_rows)  # (T, 1, K, lam*V, 1)
-    column = place_x + op.Unsqueeze(stride_u * bin_u, one)  # (T, K, lam*U)
-    column = op.Unsqueeze(op.Cast(column, to=INT32), to_columns)  # (1, T, K, 1, lam*U)
-    read = op.Gather(fours, row + column)  # (T, T, K, lam*V, lam*U)
+    column = place_x + op.Unsqueeze(stride_u * bin_u, one)  # (T, K, lam*U / run)
+    column = op.Unsqueeze(op.Cast(column, to=INT32), to_columns)  # (1, T, K, 1, lam*U / run)
+    read = op.Gather(runs, row + column)  # (T, T, K, lam*V, lam*U / run, run)
+    bins = op.Concat(
+        op.Constant(value_ints=[0, 0, 0, 0]), op.Reshape(ratio * number_u, last), axis=0
+    )
+    read = op.Reshape(read, bins)  # (T, T, K, lam*V, lam*U)
     # Weights: (T, 1, 1, lam*V, 1) times (1, T, 1, 1, lam*U)
     weight = op.Unsqueeze(weight_v, op.Constant(value_ints=[1, 2, 4])) * op.Unsqueeze(
         weight_u, op.Constant(value_ints=[0, 2, 3])

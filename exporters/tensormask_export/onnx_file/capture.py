@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 Axes = Sequence[int | str]  # of a tensor: a size, or the name of a free one
 # The coarsest level's grid while it is traced: no side of 1, which would stand for any
 TRACED_CELLS = (4, 5)
+LONGEST_RUN = 4  # cells
 
 
 def capture(graph: DetectorGraph) -> onnx.ModelProto:
@@ -91,18 +93,29 @@ def traced(
 
 
 def _note_bins(proto: onnx.ModelProto, graph: DetectorGraph) -> None:
-    """Write V and U onto the windows' nodes, in the order of `DetectorGraph.strips`.
+    """Write V, U and the cells read at once onto the windows' nodes, in `strips`'s order.
 
     A translation does not know them: the axes of what it gets are free.
     """
     import onnx  # optional, and at hand where there is a `proto`
 
+    geometry = graph.config.geometry
     nodes = [node for node in proto.graph.node if node.op_type == contract.SWAP_WINDOWS]
-    for node, shape in zip(
-        nodes, itertools.cycle(graph.config.geometry.shapes_bins), strict=False
-    ):
-        names = (contract.BINS_V, contract.BINS_U)
-        node.attribute.extend(map(onnx.helper.make_attribute, names, shape))
+    kinds = itertools.product(geometry.lams, geometry.shapes_bins)
+    for node, (lam, (bins_v, bins_u)) in zip(nodes, kinds, strict=False):
+        run = run_of(lam, max(1, geometry.padding_px // geometry.strides_px[0]))
+        noted = {contract.BINS_V: bins_v, contract.BINS_U: bins_u, contract.RUN: run}
+        node.attribute.extend(itertools.starmap(onnx.helper.make_attribute, noted.items()))
+
+
+def run_of(lam: int, columns: int) -> int:
+    """How many cells a window's node reads at once: `bodies.SwapAlign2NatWindows`.
+
+    Args:
+        columns: a number that divides the grid's.
+    """
+    # Longer ones would be a border not worth its copying
+    return 1 if lam % 2 else math.gcd(lam // 2, columns, LONGEST_RUN)
 
 
 def _drop_identities(proto: onnx.ModelProto) -> None:
