@@ -27,6 +27,7 @@ from onnx.reference import ReferenceEvaluator
 from tensormask_export import cli, contract
 from tensormask_export.engine import build
 from tensormask_export.onnx_file import bodies, translations
+from tensormask_export.onnx_file.capture import run_of
 from tensormask_export.onnx_file.graph import DetectorGraph, pad_to_multiple, padding_colour
 from tensormask_export.onnx_file.read import expose, raw_names, read_metadata, read_onnx
 from tensormask_export.runtimes.parsed import ParsedNetwork
@@ -45,6 +46,9 @@ CASES = {
     "lam 3: weights that are no binary fractions, both parities": (2, 3, 7, 8, 3, 2.5),
     "lam 4, windows larger than the picture": (5, 3, 6, 3, 4, -6.0),
     "lam 5, one row, one bin": (1, 2, 1, 4, 5, -6.0),
+    "lam 4, runs of two cells": (2, 3, 5, 6, 4, -6.0),
+    "lam 8, runs of four, windows larger than the picture": (3, 5, 9, 8, 8, 1.5),
+    "lam 12, runs shorter than its half": (1, 2, 13, 8, 12, -6.0),
 }
 RUNTIMES = ["onnxruntime", "onnx.reference", pytest.param("tensorrt parser", marks=needs_rtx)]
 
@@ -55,8 +59,9 @@ def body_model(
     pad_value: float,
     bins: tuple[int, int],
     kind: int = onnx.TensorProto.FLOAT,
+    columns: int = 1,
 ):
-    """A model of one node, with its function; bins: (V, U)."""
+    """A model of one node, with its function; bins: (V, U), columns: a divisor of W."""
     helper, windows = onnx.helper, op_type == contract.SWAP_WINDOWS
     inputs = [helper.make_tensor_value_info("x", kind, ["N", "V", "U", "H", "W"])]
     if windows:
@@ -66,6 +71,7 @@ def body_model(
     attributes = {"lam": lam, "pad_value": pad_value, **contract.PLUGIN_ATTRIBUTES}
     if windows:
         attributes |= dict(zip((contract.BINS_V, contract.BINS_U), bins, strict=True))
+        attributes[contract.RUN] = run_of(lam, columns)
     names = [i.name for i in inputs]
     node = helper.make_node(op_type, names, ["out"], domain=contract.DOMAIN, **attributes)
     model = helper.make_model(
@@ -113,10 +119,18 @@ def test_the_windows_body_is_the_reference(case, runtime):
     index = np.concatenate([index[::-1], index[:1]])  # in no particular order, one twice
     expected = reference.swap_align2nat_windows(x, lam, index, pad_value)
     inputs = {"x": x, "index": index}
-    model = body_model(contract.SWAP_WINDOWS, lam, pad_value, (v, u))
+    model = body_model(contract.SWAP_WINDOWS, lam, pad_value, (v, u), columns=width)
     out = run_body(runtime, model, inputs)
     assert out.dtype == np.float32 and out.shape == expected.shape
     np.testing.assert_allclose(out, expected, rtol=0, atol=OP_F32)
+
+
+@pytest.mark.parametrize(
+    ("lam", "columns", "run"),
+    [(1, 8, 1), (3, 9, 1), (2, 8, 1), (4, 7, 1), (4, 8, 2), (32, 8, 4)],
+)
+def test_a_run_reads_the_same_bins_and_divides_rows(lam, columns, run):
+    assert run_of(lam, columns) == run
 
 
 def test_the_windows_body_takes_no_windows():
@@ -130,7 +144,7 @@ def test_half_precision_costs_only_roundings(op_type):
     x = filled(1, 3, 3, 9, 70).astype(np.float16)
     index = np.array([[0, 0, 0], [0, 2, 17]])
     inputs = {"x": x, "index": index} if op_type == contract.SWAP_WINDOWS else {"x": x}
-    model = body_model(op_type, 4, -6.0, (3, 3), onnx.TensorProto.FLOAT16)
+    model = body_model(op_type, 4, -6.0, (3, 3), onnx.TensorProto.FLOAT16, columns=70)
     out = run_body("onnx.reference", model, inputs)
     wide = x.astype(np.float64)
     expected = (
@@ -173,7 +187,7 @@ def test_the_normalisation_is_exact_on_large_maps():
         ],
         ir_version=10,
     )
-    scale, bias = np.arange(1, 5, dtype=np.float32), np.ones(4, np.float32)
+    scale, bias = np.arange(1, 5, dtype=np.float32), np.zeros(4, np.float32)
     inputs = {"x": x, "scale": scale, "bias": bias}
     out = ort.InferenceSession(model.SerializeToString()).run(None, inputs)[0]
     weights = [torch.from_numpy(t).double() for t in (scale, bias)]
@@ -232,6 +246,7 @@ def test_the_nodes_are_bare_and_carry_their_bodies(tiny):
         (b"tensormask_edu", b"1")
     }
     assert [(a["bins_v"], a["bins_u"]) for a in attributes] == [(5, 5), (7, 7)] * 4
+    assert [a["run_cells"] for a in attributes] == [1, 1, 1, 1, 2, 2, 4, 4]
     # no dense node; lists of candidates, pairs, boxes in NMS, places twice, each kind of window
     nodes_by_name = {contract.LEADING: 13, contract.NORM: 28, contract.SWAP_WINDOWS: 8}
     assert report["nodes"] == nodes_by_name

@@ -161,8 +161,12 @@ class BestPairs(torch.nn.Module):
         (graph,) = self.unlisted
         deltas = [fine[:, :1].expand(-1, 8, -1, -1), coarse[:, :1].expand(-1, 8, -1, -1)]
         output = NetworkOutput([], [fine, coarse], deltas, [], None, graph.config)
-        found = graph.candidates(output, graph.config.geometry.cells(GRIDS))
-        return found.scores, found.window * NUM_CLASSES + found.labels
+        found = graph.candidates(output)
+        level, size_id, y, x = found.place.unbind(2)  # of the windows' order: level, y, x, size
+        (rows, columns), (_, coarse_columns) = GRIDS
+        cell = y * torch.where(level == 0, columns, coarse_columns) + x
+        window = 2 * (level * rows * columns + cell) + size_id
+        return found.scores, window * NUM_CLASSES + found.labels
 
 
 def check_best_pairs(count, logits, scores, pairs, threshold=0.0):

@@ -8,7 +8,13 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tensormask_edu.detector.upsampled import convolved, pays, upsampled
+from tensormask_edu.detector.upsampled import (
+    convolved,
+    convolved_in_graph,
+    in_graph,
+    pays,
+    upsampled,
+)
 
 SAME = 1e-12  # float64: sums of some hundred products in another order
 
@@ -42,6 +48,33 @@ def test_values_and_gradients_are_those_of_the_plain_way(
         strict=True,
     ):
         torch.testing.assert_close(got, expected, rtol=SAME, atol=100 * SAME)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(1, 3), st.integers(1, 4), st.integers(1, 5), st.integers(1, 6),
+    st.sampled_from((2, 3, 4, 8)), st.integers(0, 3), st.integers(0, 3),
+)  # fmt: skip
+def test_a_graph_computes_the_same(n, channels, h, w, factor, less_h, less_w):
+    size = max(1, factor * h - less_h), max(1, factor * w - less_w)
+    random = torch.Generator().manual_seed(h * w)
+    m = torch.randn(n, channels, h, w, dtype=torch.float64, generator=random)
+    weight = torch.randn(5, channels, 3, 3, dtype=torch.float64, generator=random)
+    plain = F.conv2d(upsampled(m, factor, size), weight, padding=1)
+    ours = convolved_in_graph(m, weight, factor, size)
+    torch.testing.assert_close(ours, plain, rtol=SAME, atol=SAME)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace. is deprecated")
+def test_a_graph_in_full_precision_is_one_that_is_traced():
+    found = []
+
+    def note(m):
+        found.append((in_graph(m), in_graph(m.half()), pays(m)))
+        return m + 1
+
+    torch.jit.trace(note, torch.zeros(1), check_trace=False)
+    assert found == [(True, False, False)] and not in_graph(torch.zeros(1))
 
 
 def test_no_images_give_no_images():

@@ -24,7 +24,7 @@ LAM = "lam"
 PAD_VALUE = "pad_value"
 # V and U of x, and how many cells are read at once, for the body of SWAP_WINDOWS alone: what
 # follows from them is worked out once
-BINS_V, BINS_U, RUN = "bins_v", "bins_u", "run"
+BINS_V, BINS_U, RUN = "bins_v", "bins_u", "run_cells"
 
 # How TensorRT's parser finds the plugin of a node. The namespace must be written on every node:
 # with it the parser prefers a registered plugin to the function body of the same name, without

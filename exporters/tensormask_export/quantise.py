@@ -53,7 +53,7 @@ from .verify.scores import average_precision
 if TYPE_CHECKING:
     import onnx
 
-NETWORK = re.compile(r"/(backbone|tower|\w+_tower|fuse)/")  # in a node's name
+NETWORK = re.compile(r"/(backbone|\w+_tower|mask_branch)/")  # in a node's name
 PICTURES = 24  # that give the ranges, spread over the train split
 MAX_LOSS = 1.0  # AP points
 CALIBRATION, SCORED = "train", "val"  # splits

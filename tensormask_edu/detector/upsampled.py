@@ -63,7 +63,7 @@ def convolved(m: Tensor, weight: Tensor, factor: int, size: Sequence[int]) -> Te
 
 
 def convolved_in_graph(m: Tensor, weight: Tensor, factor: int, size: Sequence[int]) -> Tensor:
-    """The same for a graph with free axes, in few nodes.
+    """The same for a graph with free axes, in few nodes; N at least 1.
 
     The map is upsampled along x alone and convolved along x, into one result for each y of the
     taps; then one matrix carries all to the fine y.

@@ -136,12 +136,12 @@ def Taps(cell, bins, extent, ratio, run):  # noqa: N802
 
 @script(DOMAIN, default_opset=op)
 def SwapAlign2NatWindows(  # noqa: N802
-    x, index, lam: int, pad_value: float, bins_v: int, bins_u: int, run: int
+    x, index, lam: int, pad_value: float, bins_v: int, bins_u: int, run_cells: int
 ):
     """The same numbers for K windows: reads and weights, no products with hat matrices.
 
     x: (N, V, U, H, W), index: (K, 3) int64 (n, y, x); bins_v, bins_u: V and U
-    run: divides W, and lam / 2 or is 1
+    run_cells: divides W, and lam / 2 or is 1
     out: (K, lam*V, lam*U) dtype of x
 
     A window of lam*V fine bins is centred on its cell: bin centres fall on cells if their
@@ -156,7 +156,7 @@ def SwapAlign2NatWindows(  # noqa: N802
     number_v = op.Constant(value_int=bins_v)
     number_u = op.Constant(value_int=bins_u)
     single = op.Constant(value_int=1)
-    length = op.Constant(value_int=run)
+    length = op.Constant(value_int=run_cells)
     length_list = op.Reshape(length, last)
     shape = op.Shape(x)
     height = op.Gather(shape, 3)

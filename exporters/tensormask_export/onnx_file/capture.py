@@ -88,7 +88,7 @@ def traced(
         )
         proto = onnx.load(path)
     proto.ir_version = contract.IR_VERSION
-    _drop_identities(proto)
+    _drop_doubles(proto)
     return proto
 
 
@@ -118,14 +118,23 @@ def run_of(lam: int, columns: int) -> int:
     return 1 if lam % 2 else math.gcd(lam // 2, columns, LONGEST_RUN)
 
 
-def _drop_identities(proto: onnx.ModelProto) -> None:
-    """Take out the second names that the exporter gives to equal weights: each is a node."""
-    weights = {weight.name: weight.name for weight in proto.graph.initializer}
+def _drop_doubles(proto: onnx.ModelProto) -> None:
+    """Take out the second names that the exporter gives to equal weights and constants.
+
+    Each is a node.
+    """
+    same = {weight.name: weight.name for weight in proto.graph.initializer}
+    constants: dict[bytes, str] = {}  # value -> the first with it
     kept = []
     for node in proto.graph.node:  # producers come first, so a name of a name is found too
-        node.input[:] = [weights.get(name, name) for name in node.input]
-        if node.op_type == "Identity" and node.input[0] in weights:
-            weights[node.output[0]] = node.input[0]
+        node.input[:] = [same.get(name, name) for name in node.input]
+        if (node.op_type, node.domain) == ("Identity", "") and node.input[0] in same:
+            same[node.output[0]] = node.input[0]
+        elif node.op_type == "Constant":
+            value = b"".join(each.SerializeToString() for each in node.attribute)
+            same[node.output[0]] = constants.setdefault(value, node.output[0])
+            if same[node.output[0]] == node.output[0]:
+                kept.append(node)
         else:
             kept.append(node)
     del proto.graph.node[:]
