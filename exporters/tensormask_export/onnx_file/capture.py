@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Axes = Sequence[int | str]  # of a tensor: a size, or the name of a free one
 # The coarsest level's grid while it is traced: no side of 1, which would stand for any
 TRACED_CELLS = (4, 5)
-LONGEST_RUN = 4  # cells
+LONGEST_RUN = 2  # cells
 
 
 def capture(graph: DetectorGraph) -> onnx.ModelProto:
@@ -114,7 +114,7 @@ def run_of(lam: int, columns: int) -> int:
     Args:
         columns: a number that divides the grid's.
     """
-    # Longer ones would be a border not worth its copying
+    # Longer ones were no quicker, and their border is memory
     return 1 if lam % 2 else math.gcd(lam // 2, columns, LONGEST_RUN)
 
 
