@@ -165,7 +165,7 @@ def test_helpers_of_the_bodies_have_no_attributes():
         for node in f.node
         if node.domain == contract.DOMAIN
     }
-    assert called == {"Hat", "PairSums", "Taps"}
+    assert called == {"Blend", "Hat", "PairSums", "Taps"}
     assert not any(protos[name].attribute for name in called)
 
 
@@ -257,7 +257,7 @@ def test_the_nodes_are_bare_and_carry_their_bodies(tiny):
     assert standard == {
         opset.version for f in proto.functions for opset in f.opset_import if not opset.domain
     }
-    helpers = {"InstanceNormalization", "Identity", "PairSums", "Taps"}
+    helpers = {"InstanceNormalization", "Identity", "Blend", "PairSums", "Taps"}
     assert {f.name for f in proto.functions} == {*helpers, nodes[0].op_type}
 
 

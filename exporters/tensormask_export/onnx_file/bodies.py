@@ -135,6 +135,26 @@ def Taps(cell, bins, extent, ratio, run):  # noqa: N802
 
 
 @script(DOMAIN, default_opset=op)
+def Blend(read, weight_v, weight_u, pad):  # noqa: N802
+    """What was read for each bin, a quarter of a sum of four cells, weighted; and the padding.
+
+    read: (T, T, K, lam*V, lam*U), weight_v: (T, lam*V), weight_u: (T, lam*U) float32
+    out: (K, lam*V, lam*U) dtype of read
+    """
+    # Weights: (T, 1, 1, lam*V, 1) times (1, T, 1, 1, lam*U)
+    weight = op.Unsqueeze(weight_v, op.Constant(value_ints=[1, 2, 4])) * op.Unsqueeze(
+        weight_u, op.Constant(value_ints=[0, 2, 3])
+    )
+    over_taps = op.Constant(value_ints=[0, 1])
+    inside = op.ReduceSum(read * op.CastLike(0.25 * weight, read), over_taps, keepdims=0)
+    # The rest of each bin's weight lies beyond the bins
+    rest = op.CastLike(
+        1.0 - op.ReduceSum(weight, over_taps, keepdims=0), read
+    )  # (1, lam*V, lam*U)
+    return inside + pad * rest
+
+
+@script(DOMAIN, default_opset=op)
 def SwapAlign2NatWindows(  # noqa: N802
     x, index, lam: int, pad_value: float, bins_v: int, bins_u: int, run_cells: int
 ):
@@ -191,17 +211,7 @@ def SwapAlign2NatWindows(  # noqa: N802
         op.Constant(value_ints=[0, 0, 0, 0]), op.Reshape(ratio * number_u, last), axis=0
     )
     read = op.Reshape(read, bins)  # (T, T, K, lam*V, lam*U)
-    # Weights: (T, 1, 1, lam*V, 1) times (1, T, 1, 1, lam*U)
-    weight = op.Unsqueeze(weight_v, op.Constant(value_ints=[1, 2, 4])) * op.Unsqueeze(
-        weight_u, op.Constant(value_ints=[0, 2, 3])
-    )
-    over_taps = op.Constant(value_ints=[0, 1])
-    inside = op.ReduceSum(read * op.CastLike(0.25 * weight, x), over_taps, keepdims=0)
-    # The rest of each bin's weight lies beyond the bins
-    rest = op.CastLike(
-        1.0 - op.ReduceSum(weight, over_taps, keepdims=0), x
-    )  # (1, lam*V, lam*U)
-    return inside + pad * rest
+    return Blend(read, weight_v, weight_u, pad)
 
 
 @script(DOMAIN, default_opset=op)
@@ -242,7 +252,7 @@ def InstanceNormalization(x, scale, bias, epsilon: float):  # noqa: N802
 BODIES = {
     contract.NORM: (InstanceNormalization,),
     contract.SWAP: (Hat, SwapAlign2Nat),
-    contract.SWAP_WINDOWS: (PairSums, Taps, SwapAlign2NatWindows),
+    contract.SWAP_WINDOWS: (PairSums, Taps, Blend, SwapAlign2NatWindows),
     contract.LEADING: (Identity,),
 }
 
