@@ -32,7 +32,7 @@ def bad_input(argument: str, expected: str, got: object, fix: str = "") -> Input
 def _in_a_line(value: object) -> str:
     """A value as text, whatever it is: names may hold line breaks, values fill a page."""
     try:
-        text = " ".join(str(value).splitlines())
+        text = printable(value)
     except (ValueError, RecursionError):  # an integer of 4,300 digits; lists in lists in lists
         text = f"a {type(value).__name__} that is too long to be shown"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
