@@ -57,6 +57,13 @@ extern "C" int emulate(const char* kernel, int dtype, int columns, const int64_t
   }
 }
 
+// The number of an element taken apart, the fastest digit first; what is left comes last.
+extern "C" void digits_of(int64_t number, const int64_t* extents, int count, int64_t* digits) {
+  swap_align2nat::Digits rest{number};
+  for (int k = 0; k < count; ++k) digits[k] = rest.next(extents[k]);
+  digits[count] = rest.rest;
+}
+
 // The launch shapes as kernels.cu computes them, for the comparison with cuda.py.
 extern "C" void launch_shapes(const int64_t* shape, int columns, int back_columns, int bytes,
                               int64_t* forward, int64_t* backward) {

@@ -349,6 +349,38 @@ def test_other_builds_of_the_cpu_kernels_are_right(name, tmp_path, compiled_cpu)
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+def test_half_where_the_compiler_has_none_rounds_as_numpy_does(tmp_path, compiled_cpu):
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+    steps = np.sort(halves[np.isfinite(halves)])
+    middle = (steps[1:] + steps[:-1]) / 2  # exact; of two as near the even one is taken
+    around = [np.nextafter(middle, np.float32(end)) for end in (-np.inf, np.inf)]
+    bits = np.random.default_rng(0).integers(0, 1 << 32, 50_000, dtype=np.uint32)
+    floats = np.concatenate([halves, middle, *around, bits.view(np.float32)])
+    source, program = Path(__file__).with_name("half_checks.cpp"), tmp_path / "half"
+    command = [
+        build.find_compiler(),
+        "-std=c++17",
+        "-U__FLT16_MANT_DIG__",
+        *BUILDS["with_sanitizers"],
+    ]
+    command += [f"-I{build.kernel_folder()}", str(source), "-o", str(program)]
+    built = subprocess.run(command, capture_output=True, text=True)
+    if built.returncode and "-lasan" in built.stderr:
+        pytest.skip("the compiler has no sanitizers")
+    assert built.returncode == 0, built.stderr
+    run = subprocess.run([program], input=floats.tobytes(), capture_output=True)
+    assert run.returncode == 0, run.stderr.decode()
+    with np.errstate(over="ignore"):
+        wanted = floats.astype(np.float16)
+    half = np.frombuffer(run.stdout[: 2 * len(floats)], np.float16)
+    number = ~np.isnan(wanted)
+    assert np.isnan(half[~number]).all()
+    assert np.array_equal(half[number].view(np.uint16), wanted[number].view(np.uint16))
+    back = np.frombuffer(run.stdout[2 * len(floats) :], np.float32)
+    assert np.array_equal(back, halves, equal_nan=True)
+    assert np.array_equal(np.signbit(back), np.signbit(halves))
+
+
 def test_threads_of_its_own_give_the_same_numbers(compiled_cpu):
     """Where PyTorch has no OpenMP threads, the kernels start their own."""
     x = torch.randn(1, 5, 6, 61, 83)
@@ -668,6 +700,21 @@ def test_the_device_launches_nothing_for_empty_tensors(shape, device):
     out = device.forward(torch.empty(shape), 2, -6.0)
     assert device.backward(out, 2, *shape[3:]).shape == shape
     assert not device.launched
+
+
+@settings(deadline=None, suppress_health_check=fixtures_are_constant)
+@given(
+    number=st.integers(0, 2**62) | st.builds(lambda k: k << 32, st.integers(0, 2**30)),
+    extents=st.lists(st.integers(1, 2**31 - 1) | st.sampled_from([1, 2, 3, 256]), max_size=4),
+)
+def test_numbers_of_elements_beyond_32_bits_are_taken_apart(number, extents, emulator):
+    digits = (ctypes.c_int64 * (len(extents) + 1))()
+    given = (ctypes.c_int64 * max(len(extents), 1))(*extents)
+    emulator.digits_of(ctypes.c_int64(number), given, len(extents), digits)
+    for extent, digit in zip(extents, digits, strict=False):
+        number, expected = divmod(number, extent)
+        assert digit == expected
+    assert digits[len(extents)] == number
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=fixtures_are_constant)
