@@ -52,7 +52,7 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
 def precision_on(device: torch.device, config: TrainConfig) -> Precision:
     """The configured precision; left open, bfloat16 on a CPU that multiplies it, else float32.
 
-    A step of `shapes` takes 0.8 times as long there, and a model learns as much in it.
+    A step of `shapes` takes 0.75 times as long there, and AP is higher after the same seconds.
     """
     native = device.type == "cpu" and multiplies_bfloat16()
     return config.precision or ("bfloat16" if native else "float32")
