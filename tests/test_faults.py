@@ -40,6 +40,7 @@ from failing import (
 )
 from PIL import Image
 from tensormask_export import cli as exporter
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from trainer import save_recipe, small_recipe
 
 from tensormask_edu import cli, ops, viz
@@ -55,6 +56,7 @@ from tensormask_edu.data.coco import CocoFolder
 from tensormask_edu.data.shapes import CLASS_NAMES, write_shapes
 from tensormask_edu.detector.model import build_model
 from tensormask_edu.ops import build, cpu, dispatch
+from tensormask_edu.training import batches
 from tensormask_edu.training import train as training
 from tensormask_edu.training.train import train
 from tensormask_edu.weights.checkpoint import load_checkpoint
@@ -533,6 +535,30 @@ def test_a_loader_worker_that_dies_is_one_error_after_a_save(world, tmp_path, mo
           resume=True)  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_worker_that_ends_while_it_hands_over_is_the_same_error(
+    dies, world, tmp_path, monkeypatch
+):
+    kept, count = _MultiProcessingDataLoaderIter._next_data, 0
+
+    def cut_short(self):
+        nonlocal count
+        count += 1
+        if count == 3:
+            if dies:  # Linux tells a moment later
+                os.kill(self._workers[0].pid, signal.SIGKILL)
+            raise ConnectionResetError(104, "Connection reset by peer")
+        return kept(self)
+
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter, "_next_data", cut_short)
+    monkeypatch.setattr(batches, "LOOKS", 100 if dies else 2)
+    said = "killed by signal" if dies else "one that ended in mid-sentence"
+    with pytest.raises(InputError, match=f"workers: .* got .*{said}.*--workers 0; what was"):
+        train(small_recipe(steps=6, workers=1), world / "shapes", tmp_path)
+    load_checkpoint(tmp_path / "checkpoint")
+
+
 @pytest.mark.long
 def test_workers_may_be_spawned(world, tmp_path):
     """As other systems and Python 3.14 start them: what they get is sent by pickle."""
@@ -547,7 +573,8 @@ def test_workers_may_be_spawned(world, tmp_path):
     words = [str(word) for word in WRITERS["train"](world, tmp_path / "out")]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     run = subprocess.run(
-        [sys.executable, str(tmp_path / "spawned.py"), *words, "--workers", "1"],
+        [sys.executable, str(tmp_path / "spawned.py"), *words, "--workers", "1",
+         "--precision", "float32"],
         env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr

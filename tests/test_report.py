@@ -405,14 +405,16 @@ def test_the_demo_runs_from_shapes_to_predictions(monkeypatch, tmp_path):
 
 
 WRONG_STEPS = 500  # from here on a sound model is surely better than chance
-CURVE = Curve([200, 1000, 3000], [[0.04, 0.06, 0.05], [0.30, 0.30, 0.33], [0.50, 0.51, 0.52]])
+CURVE = Curve(
+    [200, 1000, demo.STEPS], [[0.04, 0.06, 0.05], [0.30, 0.30, 0.33], [0.50, 0.51, 0.52]]
+)
 
 
 @pytest.mark.parametrize(
     ("steps", "ap", "holds"),
     [
-        (3000, 0.51, True),
-        (3000, 0.40, False),
+        (demo.STEPS, 0.51, True),
+        (demo.STEPS, 0.40, False),
         (1000, 0.31, True),
         (1000, 0.10, False),
         (1700, 0.29, True),  # the clock ended it: a band that is lower still
@@ -433,7 +435,8 @@ def test_ap_is_judged_at_the_steps_the_clock_allowed(steps, ap, holds, tmp_path,
     (claim,) = run.report.claims
     assert claim.holds is holds and f"after {steps} steps" in claim.claim
     cut = 150 < steps < demo.STEPS
-    assert ("the clock ended training before 3000 steps" in claim.note) is cut
+    ended = f"the clock ended training before {demo.STEPS} steps"
+    assert (ended in claim.note) is cut
 
 
 def sound(folder: Path) -> Recipe:
@@ -501,7 +504,7 @@ def test_a_model_made_wrong_fails_the_demo_and_a_sound_one_does_not(
 def test_the_band_lies_below_the_mean_and_follows_it():
     lows, means = zip(*(CURVE.at(steps) for steps in range(200, 5000, 50)), strict=True)
     assert all(0 < low < mean for low, mean in zip(lows, means, strict=True))
-    assert list(means) == sorted(means) and CURVE.at(3000) == CURVE.at(9999)
+    assert list(means) == sorted(means) and CURVE.at(demo.STEPS) == CURVE.at(9999)
 
 
 def test_the_pace_is_measured_and_said_beforehand(tmp_path):

@@ -15,6 +15,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -47,6 +48,9 @@ CACHED_SHARE = 1 / 4
 # most so many tensors, and beside the batches so many files.
 TENSORS, FILES = 40, 64
 SHARED = Path("/dev/shm")
+# What a worker leaves that ends while it hands a batch over
+CUT_SHORT = (ConnectionError, EOFError)
+LOOKS = 100  # twenty a second, until such a worker's end is known
 PATIENCE_S = 900.0  # for a batch: a worker that takes longer will never send one
 
 
@@ -182,11 +186,12 @@ def workers_alive() -> Iterator[None]:
     """One clear error for a worker that died or hangs."""
     try:
         yield
-    except RuntimeError as error:
-        if not re.match(r"DataLoader (worker \(pid|timed out)", str(error)):
+    except (RuntimeError, *CUT_SHORT) as error:
+        of_worker = re.match(r"DataLoader (worker \(pid|timed out)", str(error))
+        if isinstance(error, RuntimeError) and not of_worker:
             raise
         fix = "more memory or /dev/shm, fewer --workers, or --workers 0"
-        got = str(error).splitlines()[0]
+        got = str(error).splitlines()[0] if of_worker else "one that ended in mid-sentence"
         raise bad_input("workers", "processes that live", got, fix) from None
 
 
@@ -247,6 +252,12 @@ def _deaths_told_here(loader: DataLoader[Any]) -> Iterator[Any]:
                 batch = next(batches)
             except StopIteration:
                 return
+            except CUT_SHORT:
+                # Its end is not known yet: told later, it would break off the save
+                for _ in range(LOOKS):
+                    told(signal.SIGCHLD, None)
+                    time.sleep(0.05)
+                raise
             waits = False
             yield batch
     finally:
