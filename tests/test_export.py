@@ -169,6 +169,12 @@ def test_helpers_of_the_bodies_have_no_attributes():
     assert not any(protos[name].attribute for name in called)
 
 
+def test_every_body_reads_all_that_it_is_given():
+    """onnxslim takes an input that nobody reads out of the signature, and nodes keep it."""
+    for body in bodies.functions(set(bodies.BODIES)):
+        assert set(body.input) <= {name for node in body.node for name in node.input}, body.name
+
+
 def test_the_normalisation_is_exact_on_large_maps():
     x = np.random.default_rng(0).random((1, 4, 480, 640), np.float32) ** 4 + 5
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT

@@ -235,7 +235,9 @@ def InstanceNormalization(x, scale, bias, epsilon: float):  # noqa: N802
     exact as PyTorch, and faster. TensorRT goes by the name alone, takes its fused layer and
     never reads this body.
 
-    x: (N, C, H, W), scale: (C,), bias: (C,), zeros: not read, it would be one more pass
+    x: (N, C, H, W), scale: (C,), bias: (C,), zeros: added to the maps they would be one more
+    pass. They are to the scale, as onnxslim takes an input that no node reads out of the
+    signature, and leaves it at the nodes.
     out: (N, C, H, W)
     """
     within_rows = op.Constant(value_ints=[3])
@@ -245,7 +247,7 @@ def InstanceNormalization(x, scale, bias, epsilon: float):  # noqa: N802
     row_variances = op.ReduceMean(deviation * deviation, within_rows)  # (N, C, H, 1)
     variance = op.ReduceMean(row_variances, over_rows)  # (N, C, 1, 1)
     spread = op.Sqrt(variance + op.Constant(value_float=epsilon))
-    factor = op.Unsqueeze(scale, to_maps) / spread  # (N, C, 1, 1)
+    factor = op.Unsqueeze(scale + bias, to_maps) / spread  # (N, C, 1, 1)
     return deviation * factor
 
 
