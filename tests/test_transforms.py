@@ -18,6 +18,7 @@ from tolerances import OP_F64, OP_REL
 from tensormask_edu import ops, reference
 from tensormask_edu.base.errors import InputError
 from tensormask_edu.commands import check_ops
+from tensormask_edu.ops import transforms
 
 TRANSFORM_NUMBERS = range(len(check_ops.SWAP_CASES), len(check_ops.CASES))
 FORMULA = [p for p in implementation_parameters() if p.values[1] == "formula"]
@@ -311,3 +312,9 @@ def test_check_ops_needs_torch_and_numpy_only(tmp_path):
     assert run.returncode == 0, run.stderr
     assert json.loads((tmp_path / "ops.json").read_text())["passed"]
     assert "swap_align2nat_windows" in run.stdout
+
+
+def test_an_empty_result_of_more_entries_than_pytorch_counts_is_refused():
+    x = torch.zeros(1, 1, 1, 0, 0).expand(2**40, 1, 1, 0, 0)
+    with pytest.raises(InputError, match="lam, units: expected a result whose sizes can be"):
+        transforms.resample_kernel(x, [10**6, 10**6, 0, 0], 1.0, 0.0, "pad", 0.0)

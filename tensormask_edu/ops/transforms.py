@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..base.errors import bad_input
+from ..base.errors import bad_input, require
 
 # --- the transforms ---------------------------------------------------------------------------
 
@@ -133,6 +133,7 @@ def subsample(x: Tensor, lam: int) -> Tensor:
 
 
 LARGEST = 1 << 20  # a unit, a factor: beyond it no extent of a result fits in 64 bits
+MOST_COUNTED = 1 << 59  # entries, of up to 8 bytes
 MOST_PLACES = 1 << 22  # of a table, 256 MB; 480 bins on 1,500 cells are a sixth
 
 
@@ -382,7 +383,11 @@ def resample_kernel(
 ) -> Tensor:
     """(N, V, U, H, W) -> (N, *size), size (V', U', H', W'); see `pair_table`."""
     if x.numel() == 0 or 0 in size:  # no entries, so no tables
-        return x.new_full((len(x), *size), pad_value)
+        shape = (len(x), *size)
+        # PyTorch counts the strides of what is empty too, and overflows
+        countable = math.prod(max(extent, 1) for extent in shape) < MOST_COUNTED
+        require(countable, "lam, units", "a result whose sizes can be multiplied", shape)
+        return x.new_full(shape, pad_value)
     dtype = accumulation_dtype(x.dtype)  # sums are rounded once, at the end
     key = (Rule(step, skew, edge), False, dtype, x.device)
     _, num_v, num_u, height, width = x.shape
