@@ -37,7 +37,8 @@ def score(folder: Path, output: Path, steps: int, seed: int) -> dict[str, Any]:
     done = run / "score.json"
     if not done.is_file():
         recipe = RECIPES["shapes"]
-        recipe = replace(recipe, train=replace(recipe.train, steps=steps, seed=seed))
+        config = replace(recipe.train, steps=steps, seed=seed, precision="float32")
+        recipe = replace(recipe, train=config)
         train(recipe, folder, run, resume=(run / STATE).is_file())
         last = read_log(run)[-1]
         if last["step"] < steps:
@@ -67,7 +68,7 @@ def main() -> int:
         print(steps, f"{statistics.fmean(ap):.3f}", " ".join(f"{value:.3f}" for value in ap))
         points.append({"steps": steps, "ap": ap, "seconds": [s["seconds"] for s in scores]})
     if args.json:
-        recipe = to_json(replace(RECIPES["shapes"].train, seed=0))
+        recipe = to_json(replace(RECIPES["shapes"].train, seed=0, precision="float32"))
         made = {"machine": facts(), "seeds": args.seeds, "recipe": recipe}
         write_json(args.json, made | {"points": points})
     return 0

@@ -76,6 +76,7 @@ class Budget:
             seed=seed,
             save_every=200,
             threads=1,  # runs share the cores, one thread each
+            precision="float32",  # on every processor, as in the stored tables
         )
         return Recipe(model, InputConfig(), train)
 
