@@ -29,6 +29,7 @@ from tensormask_edu.weights.checkpoint import load_checkpoint
 
 POINTS = (300, 1000, STEPS)
 SEEDS = (0, 1, 2, 3, 4)
+CONFIG = replace(RECIPES["shapes"].train, precision="float32")  # on every processor
 
 
 def score(folder: Path, output: Path, steps: int, seed: int) -> dict[str, Any]:
@@ -36,9 +37,7 @@ def score(folder: Path, output: Path, steps: int, seed: int) -> dict[str, Any]:
     run = output / f"{steps}-steps-seed-{seed}"
     done = run / "score.json"
     if not done.is_file():
-        recipe = RECIPES["shapes"]
-        config = replace(recipe.train, steps=steps, seed=seed, precision="float32")
-        recipe = replace(recipe, train=config)
+        recipe = replace(RECIPES["shapes"], train=replace(CONFIG, steps=steps, seed=seed))
         train(recipe, folder, run, resume=(run / STATE).is_file())
         last = read_log(run)[-1]
         if last["step"] < steps:
@@ -68,7 +67,7 @@ def main() -> int:
         print(steps, f"{statistics.fmean(ap):.3f}", " ".join(f"{value:.3f}" for value in ap))
         points.append({"steps": steps, "ap": ap, "seconds": [s["seconds"] for s in scores]})
     if args.json:
-        recipe = to_json(replace(RECIPES["shapes"].train, seed=0, precision="float32"))
+        recipe = to_json(replace(CONFIG, seed=0))
         made = {"machine": facts(), "seeds": args.seeds, "recipe": recipe}
         write_json(args.json, made | {"points": points})
     return 0

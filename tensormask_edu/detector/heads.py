@@ -103,12 +103,13 @@ class MaskBranch(nn.Module):
         self, own: list[Tensor], finest: Tensor, read: list[Tensor] | None = None
     ) -> list[Tensor]:
         """Every level's own map on the finest grid, with the finest map (bipyramid only)."""
-        if not (pays(finest) or in_graph(finest)):
+        traced = in_graph(finest)
+        if not (traced or pays(finest)):
             return [
                 self.fuse(self._on_finest_grid(m, level, picked(finest, read, level)))
                 for level, m in enumerate(own)
             ]
-        on_coarse = convolved_in_graph if in_graph(finest) else convolved
+        on_coarse = convolved_in_graph if traced else convolved
         # The convolution of a sum is the sum of two, and the finest map's is the same for all.
         conv, after = self.fuse[0], self.fuse[1:]
         weight, bias = conv.get_parameter("weight"), conv.get_parameter("bias")

@@ -156,6 +156,7 @@ class EngineFile:
         name = Path(built_with["library"] or plugin.LIBRARY).name
         given = library or os.environ.get(plugin.VARIABLE)
         places = [Path(given)] if given else [self.path.parent / name, plugin.BUILT]
+        # Not by Path, which raises where a name is too long
         found = next((place for place in places if os.path.isfile(place)), None)
         if found is None:
             ways = "pass --plugin-library FILE, put it beside the engine, or build it"
