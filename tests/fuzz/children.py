@@ -79,10 +79,13 @@ class Child:
         """Let the taker of that name take a file."""
         if not self.process:
             self._start()
+        before = self._worked()
         os.write(self.requests, json.dumps([name, str(path)]).encode() + b"\n")
         if not self._answers():
+            worked = f"{self._worked() - before:.1f} s of work; "
             os.kill(self.process, signal.SIGABRT)  # `faulthandler` says where it is
-            return Outcome("hang", *self._ended())
+            where, text = self._ended()
+            return Outcome("hang", where, worked + text)
         answer = b""
         while not answer.endswith(b"\n"):
             if not (part := os.read(self.answers, 1 << 16)):

@@ -34,6 +34,7 @@ from targets import Target, make_world, targets
 
 CORPUS = HERE / "corpus"
 LARGEST = 64 << 10  # bytes of a file in the corpus
+LARGE = HERE.parents[1] / "outputs" / "fuzz"  # git passes over it
 BATCH = 50  # inputs between two looks at the clock
 
 
@@ -91,11 +92,10 @@ class Fuzzer:
         return None
 
 
-def keep(name: str, target: Target, data: bytes) -> Path | None:
-    """Put a find into the corpus, if it is small."""
-    if len(data) > LARGEST:
-        return None
-    place = CORPUS / name / (hashlib.sha256(data).hexdigest()[:12] + Path(target.name).suffix)
+def keep(name: str, target: Target, data: bytes) -> Path:
+    """Put a find into the corpus, or beside it if it is large."""
+    corpus = CORPUS if len(data) <= LARGEST else LARGE
+    place = corpus / name / (hashlib.sha256(data).hexdigest()[:12] + Path(target.name).suffix)
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(data)
     return place
