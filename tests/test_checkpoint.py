@@ -99,6 +99,15 @@ def test_what_a_broken_file_says_is_not_repeated_at_length(saved):
     assert len(str(raised.value)) < 300 + len(str(saved[0]))
 
 
+def test_line_breaks_of_a_broken_file_do_not_break_the_line(saved):
+    header = b'{"a": {"dtype": "\\nF32", "shape": [1], "data_offsets": [0, 4]}}'
+    whole = len(header).to_bytes(8, "little") + header + bytes(4)
+    (saved[0] / "model.safetensors").write_bytes(whole)
+    with pytest.raises(InputError, match=r"unknown variant .*\\nF32") as raised:
+        load_checkpoint(saved[0])
+    assert str(raised.value).isprintable()
+
+
 def test_a_missing_checkpoint_is_named(tmp_path):
     with pytest.raises(InputError, match=r"checkpoint: expected a folder .* got .*nowhere"):
         load_checkpoint(tmp_path / "nowhere")

@@ -16,7 +16,13 @@ LONGEST = 1000  # characters of what came, and of what was expected
 
 
 class InputError(ValueError):
-    """Bad input from the caller; as a ValueError it can be caught without knowing us."""
+    """Bad input from the caller; as a ValueError it can be caught without knowing us.
+
+    It is one line: libraries whose words it passes on quote line breaks of a file as they are.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class InputWarning(UserWarning):
