@@ -172,7 +172,7 @@ def check_index(index: Tensor, bounds: Sequence[int]) -> None:
         torch._assert_async(
             inside, f"index: expected 0 <= (n, y, x) < {tuple(bounds)}, the output grid"
         )
-    elif len(index):
+    elif len(index) and not index.is_meta:
         low, high = (bound.tolist() for bound in torch.aminmax(index, dim=0))
         if min(low) < 0 or any(end >= bound for end, bound in zip(high, bounds, strict=True)):
             raise bad_input(

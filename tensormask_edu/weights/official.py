@@ -160,7 +160,7 @@ def read_state(path: str | Path) -> State:
     if Path(path).suffix == ".safetensors":
         fix = "name the folder of a checkpoint, not its file"
         raise bad_input("weights", "a .pth of PyTorch or a .pkl", path, fix)
-    if zipfile.is_zipfile(path) or _is_old(path):
+    if _is_zip(path) or _is_old(path):
         values = read_archive(path, "weights")
     else:
         values = read_pickled(path)
@@ -173,6 +173,13 @@ def read_state(path: str | Path) -> State:
         got = f"{path} with something else"
         raise bad_input("weights", "a dictionary of tensors by name", got)
     return state
+
+
+def _is_zip(path: str | Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # one that says it spans several disks
+        return True
 
 
 def _is_old(path: str | Path) -> bool:

@@ -14,6 +14,7 @@ tests/fuzz/corpus, which `make test` replays, and ends the run with exit code 1.
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import os
 import random
@@ -135,6 +136,7 @@ def run(fuzzer: Fuzzer, chosen: dict[str, Target], minutes: float, first: int) -
         found = fuzzer.batch(name, chosen[name], number, BATCH)
         spent[name] += time.monotonic() - began
         number += 1
+        gc.collect()  # inputs of megabytes lie in cycles
         if found:
             finds += 1
             place = keep(name, chosen[name], found.data)
