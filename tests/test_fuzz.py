@@ -141,3 +141,12 @@ def test_whatever_an_input_does_is_seen_and_the_next_one_is_taken(tmp_path, monk
     with Child({name: does for name, (does, _) in DOES.items()}) as child:
         kinds = {name: child.take(name, tmp_path / "input").kind for name in DOES}
     assert kinds == {name: kind for name, (_, kind) in DOES.items()}
+
+
+def test_a_file_grows_only_so_far_however_often_its_lists_are_repeated():
+    value = ["a word"] * 50
+    for _ in range(3):
+        assert changes.is_small(value)
+        value = [value] * 50
+    assert not changes.is_small(value) and not changes.is_small({"x": value})
+    assert not changes.is_small({"x" * changes.LARGEST: 1})

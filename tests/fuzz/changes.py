@@ -34,6 +34,7 @@ ODD: tuple[Any, ...] = (
 )  # fmt: skip
 DEEP = "\x1bdeep"  # stands for a value nested so often; written out in the text
 DEPTHS = (50, 900, 5_000, 200_000)
+LARGEST = 1 << 22  # characters of a file, about: a longer one takes long and shows nothing new
 
 
 # --- JSON -------------------------------------------------------------------------------------
@@ -43,7 +44,9 @@ DEPTHS = (50, 900, 5_000, 200_000)
 def changed_json(draw: Draw, value: Any, most: int = 4) -> bytes:
     """A JSON file of `value` with one to `most` changes: fields, types, numbers, nesting."""
     for _ in range(draw(st.integers(1, most))):
-        value = draw(changed_value(value))
+        changed = draw(changed_value(value))
+        if is_small(changed):  # a list 50 times as long may be lengthened again
+            value = changed
     return written(value)
 
 
@@ -92,6 +95,25 @@ def places(value: Any, path: Path = ()) -> Iterator[Path]:
     elif isinstance(value, list):
         for place in {*range(min(len(value), 3)), len(value) - 1} - {-1}:
             yield from places(value[place], (*path, place))
+
+
+def is_small(value: Any) -> bool:
+    """Whether a JSON value is of at most `LARGEST` characters."""
+    left, inner = LARGEST, [iter((value,))]
+    while inner and left > 0:
+        for each in inner[-1]:
+            left -= 4 + (len(each) if isinstance(each, str) else 0)
+            if isinstance(each, dict):
+                inner += [iter(each), iter(each.values())]
+                break
+            if isinstance(each, list):
+                inner.append(iter(each))
+                break
+            if left <= 0:
+                break
+        else:
+            inner.pop()
+    return left > 0
 
 
 def at(value: Any, path: Path) -> Any:
