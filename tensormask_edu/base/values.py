@@ -55,9 +55,9 @@ def misfit(value: Any, kind: Any, where: str = "value") -> str:
 
 def _is_plain(value: Any, kind: Any) -> bool:
     """Whether a value is of a type without parts; True and False are no numbers."""
-    if kind is float:  # so written that NaN does not hold, and no large integer is converted
-        return type(value) in (int, float) and -1e308 < value < 1e308
-    if kind is int:
+    if kind is float and type(value) is float:  # so written that NaN does not hold
+        return -1e308 < value < 1e308
+    if kind in (int, float):  # tensors take no larger whole number, for a float either
         return type(value) is int and abs(value) < 2**63
     if kind in (None, NoneType):
         return value is None
