@@ -609,14 +609,16 @@ FORMS = {
         (1, 2, 5, 3, 8),
         1,
     ),
-    "several_tiles_of_four": (["forward_tiles 4", "backward_tiles 2"], (1, 2, 1, 2, 800), 1),
+    "several_tiles_of_four": (["forward_tiles 4", "backward_tiles 2"], (1, 2, 1, 2, 1000), 1),
     "several_tiles_of_one": (["forward_tiles 1", "backward_tiles 1"], (1, 1, 2, 3, 401), 1),
-    # of float32; two teams with float16
     "one_team_for_a_wide_stage": (
         ["forward_tiles 4", "backward_tiles 2"],
-        (1, 1, 1, 3, 336),
-        32,
+        (1, 2, 1, 2, 800),
+        1,
     ),
+    "teams_side_by_side": (["forward_tiles 4", "backward_tiles 2"], (1, 1, 3, 26, 272), 8),
+    "teams_one_above_another": (["forward_tiles 4", "backward_tiles 2"], (1, 3, 3, 44, 52), 8),
+    "a_tile_that_rolls_twice": (["forward_tiles 4", "backward_tiles 2"], (1, 1, 20, 5, 12), 4),
     "several_walks": (["forward_tiles 4", "backward_tiles 2"], (1, 2, 17, 2, 4), 2),
     "several_walks_over_many_cells": (
         ["forward_tiles 4", "backward_tiles 2"],

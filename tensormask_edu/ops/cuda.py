@@ -174,13 +174,14 @@ def cell_lists(index: Tensor, shape: tuple[int, ...], lam: int) -> tuple[Tensor,
 # TensorRT's plugin, which asks it (launch.cu), has no Python. There are no other places.
 # core.h explains groups and slots, kernels.cu the constants. A tile is a block's part of a row.
 
-GROUPS, PASSES, TEAMS = 2, 2, 2
-FORWARD_STEPS, BACKWARD_STEPS, FORWARD_ROWS, BACKWARD_ROWS = 16, 16, 2, 6
-FORWARD_THREADS, ELEMENT_THREADS = 224, 256
+GROUPS, PASSES, TEAMS = 2, 2, 4
+FORWARD_STEPS, BACKWARD_STEPS, BACKWARD_ROWS = 16, 16, 6
+FORWARD_ROWS, FORWARD_ROWS_16 = 2, 4
+FORWARD_THREADS, FORWARD_BLOCK, FORWARD_BLOCK_16, ELEMENT_THREADS = 224, 480, 384, 256
 BACKWARD_THREADS = {1: 384, 2: 256}  # by the columns of a thread
 BACKWARD_COLUMNS = 384  # of a tile, at most
 FORWARD_AT_ONCE, BACKWARD_AT_ONCE = 4, 2  # columns of a thread
-MAX_SHARED_BYTES = 48 << 10
+MAX_SHARED_BYTES, SHORT_ROW = 48 << 10, 64
 
 
 class Launch(NamedTuple):
@@ -198,25 +199,41 @@ NO_LAUNCH = Launch(0, 0, 0, 0)
 def forward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: int) -> Launch:
     """The launch of `forward_tiles`; `tile` counts cells."""
     n, v, u, height, width = shape
-    cells = -(-width // lam) + FORWARD_STEPS - 1
+    coarse = -(-width // lam)
+    # Cells at the ends of what a thread reads at once; cells that a step of the walk touches.
+    rim = 0 if lam % (2 * columns) == 0 else -(-(columns - 1) // lam)
+    step = coarse + 1 + rim
+    while step * lam % columns:
+        step += 1
     # Cells of a block at most, one thread per `columns` input columns.
     most = (FORWARD_THREADS - 1) * columns // lam
     if not most or not _offsets_fit(shape, lam, item_bytes):
         return NO_LAUNCH
-    # As few tiles as hold all cells, which are dealt evenly to them.
-    tiles = -(-cells // most)
-    tile = -(-cells // tiles)
-    # Columns at a tile's ends that are read with others belong to its neighbours.
-    pitch = (tile + 2 * -(-(columns - 1) // lam)) | 1
-    stage = _stage_bytes(lam * pitch, GROUPS * FORWARD_ROWS * item_bytes)
+    if step <= most:  # one tile, which rolls
+        tiles, tile, ring, own = 1, step, step, lam * step
+    else:  # as few as hold all cells, which are dealt evenly to them
+        cells = coarse + FORWARD_STEPS - 1
+        tiles = -(-cells // most)
+        tile = -(-cells // tiles)
+        ring, own = tile + 2 * rim, lam * tile + columns - 1
+    rows = FORWARD_ROWS if item_bytes > 2 else FORWARD_ROWS_16
+    # From a phase to the next, from thread to thread, and the last one's cells.
+    between, skew = -(-ring // 2) * 2, -(-8 * columns // lam)
+    places = (lam - 1) * between + (lam - 1) // columns * skew + ring
+    stage = _stage_bytes(places, GROUPS * rows * item_bytes)
     if stage > MAX_SHARED_BYTES:
         return NO_LAUNCH
-    teams = 1 if TEAMS * stage > MAX_SHARED_BYTES else TEAMS
+    threads = -(-own // columns)
+    block = FORWARD_BLOCK if item_bytes > 2 else FORWARD_BLOCK_16
+    teams = min(block // threads, MAX_SHARED_BYTES // stage, TEAMS)
     # A block: GROUPS groups along v, FORWARD_STEPS along u, one tile, a team's slots each.
-    slots = -(-lam * (-(-height // lam) + GROUPS - 1) // (FORWARD_ROWS * teams))
+    cells_y = -(-height // lam) + GROUPS - 1
+    if step <= most and lam % rows == 0 and coarse * item_bytes < SHORT_ROW:  # a cell apart
+        slots = lam // rows * -(-cells_y // teams)
+    else:  # side by side
+        slots = -(-lam * cells_y // (rows * teams))
     blocks = n * -(-(v + 1) // GROUPS) * -(-(u + 1) // FORWARD_STEPS) * slots * tiles
-    threads = teams * _whole_warps(-(-(lam * tile + columns - 1) // columns))
-    return Launch(blocks, threads, teams * stage, tile)
+    return Launch(blocks, teams * threads, teams * stage, tile)
 
 
 def backward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: int) -> Launch:

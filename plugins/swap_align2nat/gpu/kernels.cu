@@ -2,14 +2,14 @@
 // pointers only.
 //
 // The tile kernels move every byte of memory about once; between the L2 cache and the blocks,
-// which share rims, the input moves up to 1.7 times. A block owns a few groups p along v, a few
-// neighbouring slots (core.h) and many columns; its threads walk along u, bin by bin.
-// Neighbouring threads are neighbouring input columns, so reading is contiguous, and what two
-// steps of the walk share stays in registers. The outputs of neighbouring columns lie far apart
-// in memory: they pass through shared memory, the stage, and leave as contiguous runs along x.
-// The backward is the same walk turned round. No atomics: every element is summed by one thread
-// in a fixed order. Each walk is compiled twice: where lam is even, both axes have two taps and
-// no weight is zero, and nothing has to be asked.
+// which share rims, the input moves up to 1.6 times. A block owns a few groups p along v, a few
+// slots (core.h) and many columns; its threads walk along u, bin by bin. Neighbouring threads
+// are neighbouring input columns, so reading is contiguous, and what two steps of the walk
+// share stays in registers. The outputs of neighbouring columns lie far apart in memory: they
+// pass through shared memory, the stage, and leave as contiguous runs along x. The backward is
+// the same walk turned round. No atomics: every element is summed by one thread in a fixed
+// order. Each walk is compiled twice: where lam is even, both axes have two taps and no weight
+// is zero, and nothing has to be asked.
 //
 // The element kernels spend one thread per element on the arithmetic of core.h: for windows,
 // and for shapes that no tile fits.
@@ -40,6 +40,21 @@ using BFloat16 = __nv_bfloat16;
 
 // Keeps what a rare branch sets from being set before it, by everybody.
 #define SWAP_KEEP_BRANCH() asm volatile("")
+
+// A value from which nothing can be worked out sooner, and be held in registers all along.
+__device__ inline float late(float value) {
+  asm volatile("" : "+f"(value));
+  return value;
+}
+__device__ inline double late(double value) {
+  asm volatile("" : "+d"(value));
+  return value;
+}
+#else
+template <class A>
+A late(A value) {
+  return value;
+}
 #endif
 
 namespace swap_align2nat {
@@ -51,17 +66,23 @@ namespace swap_align2nat {
 constexpr int GROUPS = 2;
 constexpr int FORWARD_STEPS = 16;   // groups along u per block: all of them, as a rule
 constexpr int BACKWARD_STEPS = 16;  // bins, likewise
-constexpr int FORWARD_ROWS = 2;     // neighbouring slots per block; one row more is read
 constexpr int BACKWARD_ROWS = 6;    // neighbouring input rows per block; one slot more is read
 constexpr int PASSES = 2;           // backward: places of the stage per thread, at most
-// Forward: a block is teams of threads, each with its own slots and stage; the rows that two
-// teams read come from L1 the second time.
-constexpr int TEAMS = 2;
-constexpr int FORWARD_THREADS = 224, ELEMENT_THREADS = 256;  // of a team, of a block
+// Neighbouring slots of a forward's thread; one row more is read. In 16 bits the arithmetic
+// decides, and four slots share more of it. In 32 bits there is no room for them in the stage.
+SWAP_HD constexpr int forward_rows(int bytes) { return bytes > 2 ? 2 : 4; }
+// A block of the forward is teams of threads, at most so many, each with its own slots and its
+// own stage; the rows that two teams read come from L1 the second time.
+constexpr int TEAMS = 4;
+constexpr int FORWARD_THREADS = 224;  // of a team, at most
+// Of all teams, at most: so many that a thread has 128 registers, or 168 for four slots.
+SWAP_HD constexpr int forward_threads(int bytes) { return bytes > 2 ? 480 : 384; }
+constexpr int ELEMENT_THREADS = 256;
 // Those that have more columns each are fewer.
 SWAP_HD constexpr int backward_threads(int columns) { return columns > 1 ? 256 : 384; }
 constexpr int BACKWARD_COLUMNS = 384;  // per block, at most
 constexpr int MAX_SHARED_BYTES = 48 << 10;
+constexpr int SHORT_ROW = 64;  // bytes; the ends of shorter rows fill too few of their sectors
 
 // `tile`: cells per block (forward) or columns per block (backward). No blocks: use the element
 // kernel.
@@ -74,7 +95,7 @@ SWAP_HD int whole_warps(Index threads) { return int((threads + 31) / 32 * 32); }
 
 // The values of a column in the stage are moved in words of at most 16 bytes; an odd number of
 // them, so that neighbouring columns fall into different banks. Those of a thread that has four
-// neighbours do not: at lam 1 and 32 four such threads wait for one another.
+// neighbours do not: at lam 1 four such threads wait for one another.
 SWAP_HD constexpr int word_bytes(int bytes) { return bytes % 16 == 0 ? 16 : 8; }
 SWAP_HD constexpr int words_of(int bytes) { return bytes / word_bytes(bytes) | 1; }
 
@@ -91,31 +112,78 @@ SWAP_HD bool offsets_fit(const Shape& s, int bytes) {
   return (GROUPS + 2) * s.U * (plane > out_plane ? plane : out_plane) * bytes < Index(1) << 31;
 }
 
-// Cells of the stage from a phase to the next: those of a tile, and of the columns at its ends
-// that are read with others and belong to its neighbours.
-SWAP_HD Index stage_pitch(Index tile, const Shape& s, int columns) {
-  return (tile + 2 * quotient_up(columns - 1, s.lam)) | 1;
+// Cells at each end of its own that a thread of the forward may reach into. None, where a cell
+// is a whole number of threads: its first column is then a multiple of `columns` as well.
+SWAP_HD Index rim(const Shape& s, int columns) {
+  return s.lam % (2 * columns) == 0 ? 0 : quotient_up(columns - 1, s.lam);
 }
 
-SWAP_HD int team_threads(Index tile, const Shape& s, int columns) {
-  return whole_warps(quotient_up(s.lam * tile + columns - 1, columns));
+// Cells i = x + p that a step of the forward's walk touches: those of its outputs, one whose
+// bin is carried over, and the rim; as many columns as threads have.
+SWAP_HD Index cells_of_step(const Shape& s, int columns) {
+  Index cells = s.ux().coarse_cells() + 1 + rim(s, columns);
+  while (cells * s.lam % columns != 0) ++cells;
+  return cells;
 }
 
-// A tile is as many cells i = x + p as fit; they are dealt evenly to as few tiles as hold them.
+// The `tile` cells of a team. A tile of a whole step rolls: the thread whose cell falls behind
+// takes the one that comes next, `tile` cells on. Another tile stays where it is.
+struct Held {
+  bool rolls;
+  // Teams lie a cell apart along y, so that their short rows of outputs are one run; else their
+  // slots are neighbours.
+  bool stacks;
+  int ring;  // cells of the stage: cell i is number i modulo this
+  int threads, columns, skew;
+
+  SWAP_HD Held(const Shape& s, int columns, int bytes, Index tile)
+      : rolls(tile >= cells_of_step(s, columns)),
+        stacks(rolls && s.lam % forward_rows(bytes) == 0 &&
+               s.ux().coarse_cells() * bytes < SHORT_ROW),
+        columns(columns),
+        skew(int(quotient_up(8 * columns, s.lam))) {
+    // Columns at the ends of a tile that stays belong to its neighbours.
+    ring = int(tile + (rolls ? 0 : 2 * rim(s, columns)));
+    threads = int(quotient_up(s.lam * tile + (rolls ? 0 : columns - 1), columns));
+  }
+
+  // Where a phase begins in the stage. Eight threads store 16 bytes each at once: those of one
+  // cell lie so far apart that they leave room for those of its neighbours' banks.
+  SWAP_HD Index place(Index phase) const {
+    return phase * ((ring + 1) / 2 * 2) + quotient(phase, columns) * skew;
+  }
+  SWAP_HD Index places(Index lam) const { return place(lam - 1) + ring; }
+
+  // Blocks along the slots of GROUPS groups: one after the other, and, where teams are stacked,
+  // as many side by side as it takes for all phases of a cell.
+  SWAP_HD Index blocks_along(const Shape& s, int bytes, Index teams) const {
+    const Index cells = s.vy().coarse_cells() + GROUPS - 1;
+    return stacks ? quotient_up(cells, teams)
+                  : quotient_up(s.lam * cells, forward_rows(bytes) * teams);
+  }
+  SWAP_HD Index blocks_beside(const Shape& s, int bytes) const {
+    return stacks ? s.lam / forward_rows(bytes) : 1;
+  }
+};
+
+// Where no tile can roll, all cells are dealt evenly to as few tiles as hold them.
 SWAP_HD Launch forward_launch(const Shape& s, int columns, int bytes) {
-  const Index cells = s.ux().coarse_cells() + FORWARD_STEPS - 1,
+  const Index step = cells_of_step(s, columns),
+              cells = s.ux().coarse_cells() + FORWARD_STEPS - 1,
               most = (FORWARD_THREADS - 1) * columns / s.lam;
   if (most == 0 || !offsets_fit(s, bytes)) return {0, 0, 0, 0};
-  const Index tiles = quotient_up(cells, most), tile = quotient_up(cells, tiles);
-  const Index stage =
-      stage_bytes(s.lam * stage_pitch(tile, s, columns), GROUPS * FORWARD_ROWS * bytes);
+  const Index tiles = step <= most ? 1 : quotient_up(cells, most),
+              tile = step <= most ? step : quotient_up(cells, tiles);
+  const Held held(s, columns, bytes, tile);
+  const Index stage = stage_bytes(held.places(s.lam), GROUPS * forward_rows(bytes) * bytes);
   if (stage > MAX_SHARED_BYTES) return {0, 0, 0, 0};
-  const int teams = TEAMS * stage > MAX_SHARED_BYTES ? 1 : TEAMS;
-  const Index slots =
-      quotient_up(s.lam * (s.vy().coarse_cells() + GROUPS - 1), FORWARD_ROWS * teams);
+  Index teams = forward_threads(bytes) / held.threads;
+  if (teams > MAX_SHARED_BYTES / stage) teams = MAX_SHARED_BYTES / stage;
+  if (teams > TEAMS) teams = TEAMS;
+  const Index slots = held.blocks_along(s, bytes, teams) * held.blocks_beside(s, bytes);
   const Index blocks =
       s.N * quotient_up(s.V + 1, GROUPS) * quotient_up(s.U + 1, FORWARD_STEPS) * slots * tiles;
-  return {blocks, teams * team_threads(tile, s, columns), int(teams * stage), int(tile)};
+  return {blocks, int(teams) * held.threads, int(teams * stage), int(tile)};
 }
 
 SWAP_HD Launch backward_launch(const Shape& s, int columns, int bytes) {
@@ -323,255 +391,305 @@ struct Stage {
 // ---------------------------------------------------------------- forward, dense
 
 // Reads COLUMNS neighbouring columns of one bin along u: the box means, and the blend along v,
-// of the block's groups and slots, short of the factor 1/2 per axis. With COLUMNS > 1 they are
-// inside or outside together. EVEN: lam is.
+// of the block's groups and the team's slots, short of the factor 1/2 per axis. With COLUMNS
+// > 1 they are inside or outside together. EVEN: lam is.
 template <class T, int COLUMNS, bool EVEN>
 struct ColumnReader {
   using A = Acc<T>;
-  static constexpr int ROWS = FORWARD_ROWS, TAPS = GROUPS + 1, LINES = ROWS + 1;
-  static constexpr int ALL = (1 << TAPS * LINES) - 1;
+  static constexpr int ROWS = forward_rows(sizeof(T)), TAPS = GROUPS + 1, LINES = ROWS + 1;
+  static constexpr int ALL = (1 << LINES) - 1;
   struct Blended {
     A of[COLUMNS][GROUPS * ROWS];
   };
 
-  const T* base;  // the columns in bin u' = 0 of the first tap and line
+  const T* base;  // column 0 in bin u' = 0 of the first tap and line
   // Bytes from there; what is outside is led inside, to be ignored.
-  unsigned offset[TAPS][LINES];
+  unsigned to_tap[TAPS], to_line[LINES];
   int taps_there = 0;  // a bit per tap and line
   bool columns_there, right_there, half_x, half_y;
-  A pad, padded[ROWS];  // outside; the result where no tap is inside
+  int width, x = 0;  // of a row; the first column, 0 if nothing of them is inside
+  A pad;             // outside
   Blend<A> blend[ROWS];
 
   __device__ bool pairs_x() const { return EVEN || half_x; }
   __device__ bool pairs_y() const { return EVEN || half_y; }
 
   __device__ ColumnReader(const T* input, const Shape& s, A pad_value, int n, int first_v,
-                          int first_slot, int x)
-      : columns_there(inside(x, int(s.W))),
-        right_there(s.ux().half_cell() && inside(x + COLUMNS, int(s.W))),
-        half_x(s.ux().half_cell()),
+                          int first_slot)
+      : half_x(s.ux().half_cell()),
         half_y(s.vy().half_cell()),
+        width(int(s.W)),
         pad(pad_value) {
     const int V = int(s.V), H = int(s.H), lam = int(s.lam), bin = int(s.U * s.H * s.W),
               W = int(s.W);
     const int first_row = int(s.vy().row_of_slot(first_slot)), v0 = nearest(first_v, V),
               row0 = nearest(first_row, H);
-    base = input + ((n * s.V + v0) * s.U * s.H + row0) * W +
-           (columns_there || right_there ? x : 0);
+    base = input + ((n * s.V + v0) * s.U * s.H + row0) * W;
 #pragma unroll
     for (int i = 0; i < TAPS; ++i)
 #pragma unroll
       for (int t = 0; t < LINES; ++t) {
         const int v = nearest(first_v + i, V), row = nearest(first_row + t, H);
-        offset[i][t] = unsigned((v - v0) * bin + (row - row0) * W) * unsigned(sizeof(T));
+        to_tap[i] = unsigned((v - v0) * bin) * unsigned(sizeof(T));
+        to_line[t] = unsigned((row - row0) * W) * unsigned(sizeof(T));
         if (inside(first_v + i, V) && inside(first_row + t, H))
           taps_there |= 1 << (i * LINES + t);
       }
 #pragma unroll
-    for (int r = 0; r < ROWS; ++r) {
+    for (int r = 0; r < ROWS; ++r)
       blend[r] =
           blend_at<A>((first_slot + r) % lam, lam, A(1) / A((1 + half_x) * (1 + half_y)));
-      const A mean = A((1 + pairs_x()) * (1 + pairs_y())) * pad;
-      padded[r] = blended_bins(blend[r], mean, mean);
-    }
   }
 
   __device__ static A blended_bins(const Blend<A>& of, A lower, A upper) {
     return EVEN ? fused(of.upper, upper, of.lower * lower) : of(lower, upper);
   }
 
+
+  // Takes the columns from `column` on. Returns how far they lie from those before.
+  __device__ int move_to(int column) {
+    columns_there = taps_there && inside(column, width);
+    right_there = taps_there && half_x && inside(column + COLUMNS, width);
+    const int before = x;
+    x = any_there() ? column : 0;
+    return x - before;
+  }
+
+  // What `read` finds for each slot where no tap is inside.
+  __device__ void padding(A (&blended)[ROWS]) const {
+    const A mean = A((1 + pairs_x()) * (1 + pairs_y())) * late(pad);
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) blended[r] = blended_bins(blend[r], mean, mean);
+  }
+
+  // Whether a tap is inside, in some bin.
+  __device__ bool any_there() const { return columns_there || right_there; }
+
   // from: `base` moved to the bin. Not wanted: the bin is outside.
   __device__ void read(const T* from, bool wanted, Blended& blended) const {
-    if (!wanted || !(columns_there || right_there)) {  // no tap is inside
-      SWAP_KEEP_BRANCH();
+    if (!wanted) {
+      A padded[ROWS];
+      padding(padded);
 #pragma unroll
       for (int k = 0; k < COLUMNS * GROUPS * ROWS; ++k)
         blended.of[k / (GROUPS * ROWS)][k % (GROUPS * ROWS)] = padded[k % ROWS];
       return;
     }
-    A sum[TAPS][LINES][COLUMNS];
-    if (columns_there)
-      read_columns(from, sum);
-    else
-      read_right(from, sum);
-    if (taps_there != ALL) {
+    A lower[ROWS][COLUMNS], sum[LINES][COLUMNS];
 #pragma unroll
-      for (int k = 0; k < TAPS * LINES; ++k)
+    for (int i = 0; i < TAPS; ++i) {
+      read_tap(from, i, sum);
+#pragma unroll
+      for (int k = 0; k < ROWS * COLUMNS; ++k) {
+        const int r = k / COLUMNS, c = k % COLUMNS;
+        if (i > 0)
+          blended.of[c][(i - 1) * ROWS + r] = blended_bins(blend[r], lower[r][c], sum[r][c]);
+        lower[r][c] = sum[r][c];
+      }
+    }
+  }
+
+  // The box sums of one bin along v, in the first ROWS lines.
+  __device__ void read_tap(const T* from, int i, A (&sum)[LINES][COLUMNS]) const {
+    unsigned tap = to_tap[i];
+    SWAP_KEEP_PACKED(tap);  // else there would be a register for every tap and line
+    if (columns_there)
+      read_columns(from, tap, sum);
+    else
+      read_right(from, tap, sum);
+    const int there = taps_there >> (i * LINES) & ALL;
+    if (there != ALL) {
+#pragma unroll
+      for (int t = 0; t < LINES; ++t)
 #pragma unroll
         for (int c = 0; c < COLUMNS; ++c)
-          if (!(taps_there >> k & 1)) sum[k / LINES][k % LINES][c] = pairs_x() ? 2 * pad : pad;
+          if (!(there >> t & 1)) sum[t][c] = pairs_x() ? 2 * pad : pad;
     }
     if (pairs_y()) {
 #pragma unroll
-      for (int k = 0; k < TAPS * ROWS; ++k)
+      for (int r = 0; r < ROWS; ++r)
 #pragma unroll
-        for (int c = 0; c < COLUMNS; ++c)
-          sum[k / ROWS][k % ROWS][c] += sum[k / ROWS][k % ROWS + 1][c];
+        for (int c = 0; c < COLUMNS; ++c) sum[r][c] += sum[r + 1][c];
     }
-#pragma unroll
-    for (int k = 0; k < GROUPS * ROWS; ++k)
-#pragma unroll
-      for (int c = 0; c < COLUMNS; ++c) {
-        const A lower = sum[k / ROWS][k % ROWS][c], upper = sum[k / ROWS + 1][k % ROWS][c];
-        blended.of[c][k] = blended_bins(blend[k % ROWS], lower, upper);
-      }
   }
 
   // All loads first, so that they are under way together.
-  __device__ void read_columns(const T* from, A (&sum)[TAPS][LINES][COLUMNS]) const {
-    Vector<T, COLUMNS> vector[TAPS][LINES];
-    A right[TAPS][LINES];
+  __device__ void read_columns(const T* from, unsigned tap, A (&sum)[LINES][COLUMNS]) const {
+    Vector<T, COLUMNS> vector[LINES];
+    A right[LINES];
 #pragma unroll
-    for (int i = 0; i < TAPS; ++i)
-#pragma unroll
-      for (int t = 0; t < LINES; ++t)
-        if (t < ROWS || pairs_y())
-          vector[i][t] =
-              *reinterpret_cast<const Vector<T, COLUMNS>*>(moved(from, offset[i][t]));
-        else
-          vector[i][t] = vector[i][t - 1];  // not used, but converted below
+    for (int t = 0; t < LINES; ++t)
+      if (t < ROWS || pairs_y())
+        vector[t] = *reinterpret_cast<const Vector<T, COLUMNS>*>(moved(from, tap + to_line[t]));
+      else
+        vector[t] = vector[t - 1];  // not used, but converted below
     if (right_there) {
 #pragma unroll
-      for (int k = 0; k < TAPS * LINES; ++k)
-        right[k / LINES][k % LINES] = A(moved(from, offset[k / LINES][k % LINES])[COLUMNS]);
+      for (int t = 0; t < LINES; ++t) right[t] = A(moved(from, tap + to_line[t])[COLUMNS]);
     } else {
       SWAP_KEEP_BRANCH();
 #pragma unroll
-      for (int k = 0; k < TAPS * LINES; ++k) right[k / LINES][k % LINES] = pad;
+      for (int t = 0; t < LINES; ++t) right[t] = pad;
     }
 #pragma unroll
-    for (int k = 0; k < TAPS * LINES; ++k)
+    for (int t = 0; t < LINES; ++t) {
+      A(&of)[COLUMNS] = sum[t];
 #pragma unroll
-      for (int c = 0; c < COLUMNS; ++c)
-        sum[k / LINES][k % LINES][c] = A(vector[k / LINES][k % LINES].value[c]);
-    if (pairs_x()) {
+      for (int c = 0; c < COLUMNS; ++c) of[c] = A(vector[t].value[c]);
+      if (!pairs_x()) continue;
 #pragma unroll
-      for (int k = 0; k < TAPS * LINES; ++k) {
-        A(&of)[COLUMNS] = sum[k / LINES][k % LINES];
-#pragma unroll
-        for (int c = 0; c + 1 < COLUMNS; ++c) of[c] += of[c + 1];
-        of[COLUMNS - 1] += right[k / LINES][k % LINES];
-      }
+      for (int c = 0; c + 1 < COLUMNS; ++c) of[c] += of[c + 1];
+      of[COLUMNS - 1] += right[t];
     }
   }
 
   // Left of column 0 the last column has a right neighbour inside.
-  __device__ void read_right(const T* from, A (&sum)[TAPS][LINES][COLUMNS]) const {
+  __device__ void read_right(const T* from, unsigned tap, A (&sum)[LINES][COLUMNS]) const {
 #pragma unroll
-    for (int k = 0; k < TAPS * LINES; ++k) {
-      A(&of)[COLUMNS] = sum[k / LINES][k % LINES];
+    for (int t = 0; t < LINES; ++t) {
 #pragma unroll
-      for (int c = 0; c + 1 < COLUMNS; ++c) of[c] = 2 * pad;
-      of[COLUMNS - 1] = pad + A(moved(from, offset[k / LINES][k % LINES])[COLUMNS]);
+      for (int c = 0; c + 1 < COLUMNS; ++c) sum[t][c] = 2 * pad;
+      sum[t][COLUMNS - 1] = pad + A(moved(from, tap + to_line[t])[COLUMNS]);
     }
   }
 };
 
-// A thread among those that share a stage.
+// A thread among those of its team.
 struct Team {
-  int number, thread, threads;
+  int number, thread, threads, stage_bytes;
 };
 
-// Writes the stage in the order of x, up to PLACES places per thread. Place number
-// phase * row + i is the output (u, x) of that phase; number and phase give its positions in
-// stage and output, in fewer registers than both would take. Where one tile holds all cells, a
-// row is the outputs of a phase: a place stands at x = i, and its cell lies one further in the
-// stage with each step. Else a row is the tile: a place stays at its cell, and its x is one
-// less with each step.
+// Writes stages in the order of x, up to PLACES places per thread. Place number
+// phase * row + i is the output (u, x) of that phase. Where the tile rolls, a row is the
+// outputs of a phase: a place is at x = i, and its cell is one further with each step. Else a
+// row is the tile: a place stays at its cell, and its x is one less with each step. Where teams
+// are stacked, a row is the rows of all of them, which follow one another in memory, and the
+// whole block shares them out.
 template <class T, int PLACES>
 struct RunWriter {
-  static constexpr int ROWS = FORWARD_ROWS, VALUES = GROUPS * ROWS, ALL = (1 << VALUES) - 1;
+  static constexpr int ROWS = forward_rows(sizeof(T)), VALUES = GROUPS * ROWS;
+  static constexpr int STEP_BITS = FORWARD_STEPS + 1, ALL = (1 << VALUES) - 1;
 
-  T* to;                  // moves on by a group per step
-  Index next_group;
-  unsigned line[VALUES];  // bytes to the output row (v, y) of each group and slot
-  int first, apart;       // place c is number first + c * apart
-  int phase[PLACES], steps_there[PLACES], lines_there = 0, stage_per_phase, out_per_phase;
-  bool stands;
-  int width = 1;  // neighbours of a row that stands are one place: 4, 2 or 1
+  T* to;                    // moves on by a group per step
+  int next_group;
+  unsigned next_group_v;    // bytes to the second group along v
+  unsigned line[ROWS];      // bytes to the output row (v, y) of each slot, in the first one
+  unsigned output[PLACES];  // elements to the output (u, x) of each place
+  unsigned place[PLACES];   // the cell, and above 16 bits where its phase begins in the stages
+  unsigned there[PLACES];   // a bit per step, and above STEP_BITS one per group and slot
+  int ring, turned = 0;     // cells of the stage; the one that is a row's first in this step
+  bool rolls;
+  int width = 1;  // neighbours of a row are one place where the tile rolls: 4, 2 or 1
 
+  // first_slot: the team's; the first team's where they are stacked.
   __device__ RunWriter(T* out, const Outputs& o, int n, int first_pv, int first_slot,
-                       int first_pu, int first_cell, int tile, int pitch, const Team& team)
-      : stands(tile >= o.cells_x + FORWARD_STEPS - 1) {
-    const int lam = o.lam, cell0 = first_slot / lam, row = stands ? o.cells_x : tile;
-    next_group = o.next_group_u() + stands;
+                       int first_pu, int first_cell, int tile, const Held& held,
+                       const Team& team)
+      : ring(held.ring), rolls(held.rolls) {
+    const int lam = o.lam, cell0 = first_slot / lam, own = rolls ? o.cells_x : tile,
+              writers = held.stacks ? int(blockDim.x) : team.threads,
+              row = writers / team.threads * own;
+    next_group = int(o.next_group_u()) + rolls;
+    next_group_v = unsigned(o.next_group_v()) * unsigned(sizeof(T));
     const unsigned long long places =
         o.cells_x | reinterpret_cast<unsigned long long>(out) / sizeof(T);
-    if (PLACES == 4 && stands) width = places % 4 == 0 ? 4 : places % 2 == 0 ? 2 : 1;
-    first = width * team.thread, apart = width * team.threads;
-    stage_per_phase = pitch - row, out_per_phase = int(o.plane) - row;
+    if (PLACES == 4 && rolls) width = places % 4 == 0 ? 4 : places % 2 == 0 ? 2 : 1;
     to =
         out +
         ((n * Index(o.fine_v) + lam * first_pv - o.lead) * o.fine_u + lam * first_pu - o.lead) *
             o.plane +
-        Index(cell0 - first_pv - GROUPS) * o.cells_x + first_cell - first_pu;
+        Index(cell0 - first_pv) * o.cells_x + first_cell - first_pu;
 #pragma unroll
-    for (int k = 0; k < VALUES; ++k) {
-      const int i = k / ROWS, slot = first_slot + k % ROWS, cell = slot / lam,
-                phase = slot - lam * cell;
-      const int rows_on = (lam * i + phase) * o.fine_u * o.cells_y + cell - cell0 - i + GROUPS;
-      line[k] = unsigned(rows_on * o.cells_x) * unsigned(sizeof(T));
-      if (inside(lam * (first_pv + i) + phase - o.lead, o.fine_v) &&
-          inside(cell - first_pv - i, o.cells_y))
-        lines_there |= 1 << k;
+    for (int r = 0; r < ROWS; ++r) {
+      const int cell = (first_slot + r) / lam, phase = first_slot + r - lam * cell;
+      line[r] = unsigned((phase * o.fine_u * o.cells_y + cell - cell0) * o.cells_x) *
+                unsigned(sizeof(T));
     }
 #pragma unroll
     for (int c = 0; c < PLACES; ++c) {
-      phase[c] = steps_there[c] = 0;
+      output[c] = place[c] = there[c] = 0;
       if (c * width >= PLACES) continue;
-      const int i = (first + c * apart) % row;
-      phase[c] = (first + c * apart) / row;
-      if (phase[c] < lam) steps_there[c] = 2 * o.bins_inside(FORWARD_STEPS, first_pu, phase[c]);
-      if (!stands)
-        steps_there[c] &= 2 * o.cells_inside(FORWARD_STEPS, first_cell + i - first_pu);
+      const int thread = held.stacks ? int(threadIdx.x) : team.thread,
+                number = width * (thread + c * writers), phase = number / row,
+                in_row = number - phase * row, on = in_row / own, i = in_row - on * own;
+      if (phase >= lam) continue;
+      output[c] = unsigned(phase * int(o.plane) + in_row);
+      const int stage = (held.stacks ? on : team.number) * team.stage_bytes;
+      place[c] = unsigned(stage + held.place(phase) * Stage<T, VALUES>::STRIDE) << 16 |
+                 unsigned(i);
+      int steps = o.bins_inside(FORWARD_STEPS, first_pu, phase);
+      if (!rolls) steps &= o.cells_inside(FORWARD_STEPS, first_cell + i - first_pu);
+      const unsigned lines = lines_there(o, first_pv, first_slot + lam * on);
+      if (lines) there[c] = unsigned(2 * steps) | lines << STEP_BITS;
     }
   }
 
+  // Bit k: the output row of group and slot k is there.
+  __device__ static unsigned lines_there(const Outputs& o, int first_pv, int first_slot) {
+    unsigned there = 0;
+#pragma unroll
+    for (int k = 0; k < VALUES; ++k) {
+      const int i = k / ROWS, slot = first_slot + k % ROWS, cell = slot / o.lam,
+                phase = slot - o.lam * cell;
+      if (inside(o.lam * (first_pv + i) + phase - o.lead, o.fine_v) &&
+          inside(cell - first_pv - i, o.cells_y))
+        there |= 1u << k;
+    }
+    return there;
+  }
+
+  // To the next step.
+  __device__ void move() {
+    to += next_group;
+    if (rolls) turned = turned + 1 < ring ? turned + 1 : 0;
+  }
+
   // bit: of step t, 2 << t.
-  __device__ void write(const Stage<T, VALUES>& stage, int t, int bit) {
-    SWAP_KEEP_PACKED(lines_there);
+  __device__ void write(const Stage<T, VALUES>& stage, int bit) {
     if (width == 4)
-      write_places<PLACES>(stage, t, bit);
+      write_places<PLACES>(stage, bit);
     else if (width == 2)
-      write_places<(PLACES + 1) / 2>(stage, t, bit);
+      write_places<(PLACES + 1) / 2>(stage, bit);
     else
-      write_places<1>(stage, t, bit);
+      write_places<1>(stage, bit);
   }
 
   // WIDTH: outputs of a place along x.
   template <int WIDTH>
-  __device__ void write_places(const Stage<T, VALUES>& stage, int t, int bit) {
+  __device__ void write_places(const Stage<T, VALUES>& stage, int bit) {
 #pragma unroll
     for (int c = 0; c < PLACES / WIDTH; ++c) {
-      SWAP_KEEP_PACKED(phase[c]);
-      if (steps_there[c] & bit) write_place<WIDTH>(stage, c, t);
+      SWAP_KEEP_PACKED(place[c]);
+      SWAP_KEEP_PACKED(there[c]);
+      if (there[c] & bit) write_place<WIDTH>(stage, c);
     }
   }
 
   template <int WIDTH>
-  __device__ void write_place(const Stage<T, VALUES>& stage, int c, int t) const {
+  __device__ void write_place(const Stage<T, VALUES>& stage, int c) const {
     T result[WIDTH][VALUES];
-    const int number = first + c * apart,
-              place = number + phase[c] * stage_per_phase + (stands ? t : 0);
-    T* const output = to + unsigned(number + phase[c] * out_per_phase);
+    const int cell = int(place[c] & 0xffff) + turned, first = int(place[c] >> 16);
 #pragma unroll
     for (int i = 0; i < WIDTH; ++i)
-      stage.load((place + i) * Stage<T, VALUES>::STRIDE, result[i]);
-    if (lines_there == ALL)  // far from the edges
-      write_lines<WIDTH, true>(output, result);
+      stage.load(first + (cell + i - (cell + i >= ring ? ring : 0)) * Stage<T, VALUES>::STRIDE,
+                 result[i]);
+    const int lines = int(there[c] >> STEP_BITS);
+    if (lines == ALL)  // far from the edges
+      write_lines<WIDTH, true>(to + output[c], lines, result);
     else
-      write_lines<WIDTH, false>(output, result);
+      write_lines<WIDTH, false>(to + output[c], lines, result);
   }
 
   template <int WIDTH, bool EVERY>
-  __device__ void write_lines(T* output, const T (&result)[WIDTH][VALUES]) const {
+  __device__ void write_lines(T* first, int lines, const T (&result)[WIDTH][VALUES]) const {
 #pragma unroll
     for (int k = 0; k < VALUES; ++k) {
       Vector<T, WIDTH> vector;
 #pragma unroll
       for (int i = 0; i < WIDTH; ++i) vector.value[i] = result[i][k];
-      if (EVERY || lines_there >> k & 1)
-        *reinterpret_cast<Vector<T, WIDTH>*>(moved(output, line[k])) = vector;
+      if (EVERY || lines >> k & 1)
+        *reinterpret_cast<Vector<T, WIDTH>*>(
+            moved(moved(first, k / ROWS * next_group_v), line[k % ROWS])) = vector;
     }
   }
 };
@@ -581,54 +699,80 @@ __device__ void walk_forward(unsigned char* shared, const T* __restrict__ input,
                              T* __restrict__ out, double pad_value, const Shape& s, int tile) {
   using A = Acc<T>;
   using Reader = ColumnReader<T, COLUMNS, EVEN>;
-  constexpr int ROWS = FORWARD_ROWS, VALUES = GROUPS * ROWS, STEPS = FORWARD_STEPS;
+  constexpr int ROWS = forward_rows(sizeof(T)), VALUES = GROUPS * ROWS, STEPS = FORWARD_STEPS;
+  constexpr int NEVER = 1 << 30;  // a step that does not come
   const Outputs o(s);
-  const int lam = o.lam, U = int(s.U), pitch = int(stage_pitch(tile, s, COLUMNS));
-  const int threads = team_threads(tile, s, COLUMNS), rows = int(blockDim.x) / threads * ROWS;
-  const Team team{int(threadIdx.x) / threads, int(threadIdx.x) % threads, threads};
-  shared += team.number * stage_bytes(lam * pitch, VALUES * sizeof(T));
+  const Held held(s, COLUMNS, sizeof(T), tile);
+  const int lam = o.lam, U = int(s.U), threads = held.threads, places = int(held.places(lam));
+  const Team team{int(threadIdx.x) / threads, int(threadIdx.x) % threads, threads,
+                  int(stage_bytes(places, VALUES * sizeof(T)))};
 
   BlockDigits block{blockIdx.x};
   const int first_pu = STEPS * block.next(quotient_up(s.U + 1, STEPS));
   const int first_pv = GROUPS * block.next(quotient_up(s.V + 1, GROUPS));
-  const int first_cell =
-      first_pu + tile * block.next(quotient_up(o.cells_x + STEPS - 1, tile));
-  const int first_slot =
-      lam * first_pv + ROWS * team.number +
-      rows * block.next(quotient_up(lam * (o.cells_y + GROUPS - 1), rows));
+  int first_cell = first_pu;
+  if (!held.rolls) first_cell += tile * block.next(quotient_up(o.cells_x + STEPS - 1, tile));
+  const int teams = int(blockDim.x) / threads, apart = held.stacks ? lam : ROWS;
+  int first_slot = lam * first_pv + ROWS * block.next(held.blocks_beside(s, sizeof(T)));
+  first_slot += teams * apart * block.next(held.blocks_along(s, sizeof(T), teams));
+  const int own_slot = first_slot + apart * team.number;
   const int n = block.rest, steps = first_pu + STEPS <= U ? STEPS : U + 1 - first_pu;
-  RunWriter<T, COLUMNS> writer(out, o, n, first_pv, first_slot, first_pu, first_cell, tile,
-                               pitch, team);
+  RunWriter<T, COLUMNS> writer(out, o, n, first_pv, held.stacks ? first_slot : own_slot,
+                               first_pu, first_cell, tile, held, team);
 
   // The thread's columns, the weight of their upper bin along u, and their places in the stage.
   const int first_x = int(s.ux().row_of_slot(lam * first_cell)), skip = first_x & (COLUMNS - 1);
   const int column = COLUMNS * team.thread - skip;
-  const Reader reader(input, s, A(pad_value), n, first_pv - 1, first_slot, first_x + column);
+  Reader reader(input, s, A(pad_value), n, first_pv - 1, own_slot);
   A upper[COLUMNS];
   int place[COLUMNS];
 #pragma unroll
   for (int c = 0; c < COLUMNS; ++c) {
-    // Cells below the first come after the last.
     const int slot = column + c + COLUMNS * lam, cell = slot / lam - COLUMNS,
               phase = slot % lam;
     upper[c] = blend_at<A>(phase, lam).upper;
-    place[c] = (phase * pitch + (cell < 0 ? cell + pitch : cell)) * Stage<T, VALUES>::STRIDE;
+    place[c] = team.number * team.stage_bytes +
+               (int(held.place(phase)) + (cell + held.ring) % held.ring) *
+                   Stage<T, VALUES>::STRIDE;
   }
-  // Bit t: an output of these columns that is inside the grid wants bin first_pu + t - 1; and
-  // the bin is inside.
-  const int low_x = first_cell + column / lam - first_pu + 1,
-            high_x = low_x + (column % lam + COLUMNS - 1) / lam;
-  const int wanted =
-      column < lam * tile ? bits_between(low_x - o.cells_x, high_x, steps + 1) : 0;
+  // Bit t: an output of the columns from x on that is inside the grid wants bin
+  // first_pu + t - 1; and the bin is inside.
+  const auto wanted_at = [&](int x) {
+    const int slot = x - first_x + COLUMNS * lam, cell = first_cell - first_pu + 1 - COLUMNS;
+    return bits_between(cell + slot / lam - o.cells_x, cell + (slot + COLUMNS - 1) / lam,
+                        steps + 1);
+  };
+  // Threads beyond the tile's columns, or below the last slot, want none.
+  const bool mine = column + (held.rolls ? skip : 0) < lam * tile &&
+                    own_slot < lam * (first_pv + o.cells_y + GROUPS - 1);
+  int x = first_x + column, wanted = mine ? wanted_at(x) : NEVER;
   const int there = bits_between(1 - first_pu, U - first_pu, steps + 1);
 
   // The walk: what bin p-1 gives to group p is carried over.
   typename Reader::Blended bin;
   A carried[COLUMNS][VALUES] = {};
-  const T* from = reader.base + (first_pu - 1) * s.H * s.W;
+  const T* from = reader.base + (first_pu - 1) * s.H * s.W + reader.move_to(x);
   for (int t = -1, bit = 1; t < steps; ++t, bit *= 2, from += s.H * s.W) {
-    const Stage<T, VALUES> stage(shared, lam * pitch, t);
-    if (wanted & bit) {
+    const Stage<T, VALUES> stage(shared, places, t);
+    if (held.rolls && wanted < bit) {  // to the cell that comes next, with its own `carried`:
+      x += lam * tile, wanted = wanted_at(x);  // its first step is no output's
+      if (!wanted) wanted = NEVER;
+      from += reader.move_to(x);
+    }
+    if (wanted & bit && !reader.any_there()) {  // the same in every step
+      A padded[Reader::ROWS];
+      reader.padding(padded);
+#pragma unroll
+      for (int c = 0; c < COLUMNS; ++c) {
+        A sum[VALUES];
+#pragma unroll
+        for (int k = 0; k < VALUES; ++k) {
+          sum[k] = (1 - upper[c]) * padded[k % ROWS];
+          if (EVEN || upper[c] != 0) sum[k] = fused(upper[c], padded[k % ROWS], sum[k]);
+        }
+        stage.store(place[c], rounded<T>(sum));
+      }
+    } else if (wanted & bit) {
       reader.read(from, there & bit, bin);
 #pragma unroll
       for (int c = 0; c < COLUMNS; ++c) {
@@ -644,15 +788,15 @@ __device__ void walk_forward(unsigned char* shared, const T* __restrict__ input,
     }
     __syncthreads();
     if (t >= 0) {
-      writer.write(stage, t, bit);
-      writer.to += writer.next_group;
+      writer.write(stage, bit);
+      writer.move();
     }
   }
 }
 
 // COLUMNS > 1: W is a multiple of it and the input aligned to COLUMNS values.
 template <class T, int COLUMNS>
-__global__ void __launch_bounds__(TEAMS * FORWARD_THREADS, 1)
+__global__ void __launch_bounds__(forward_threads(sizeof(T)), 1)
     forward_tiles(const T* __restrict__ input, T* __restrict__ out, double pad_value, Index N,
                   Index V, Index U, Index H, Index W, Index lam, Index tile) {
   SWAP_SHARED(shared);
