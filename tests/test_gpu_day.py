@@ -356,7 +356,8 @@ def test_the_stored_costs_are_of_these_sources_and_of_every_dense_kernel():
 def test_a_measurement_can_refute_the_estimate(ms, says, monkeypatch):
     from gpu import estimates
 
-    one = Costs(CARDS["H200"].hbm_bytes / 1e3, 0, 0, 1.98e9 * 132 / 1e6)  # a ms of the memory
+    # A ms of the memory
+    one = Costs(CARDS["H200"].hbm_bytes / 1e3, 0, 0, 1.98e9 * 132 / 1e6, 0, warps=64)
     row = {"direction": "forward", "dtype": "float32", "lam": 1, "side": 15, "images": 2}
     key = ("forward", "float32", 1, 15, 200, 336)
     monkeypatch.setattr(estimates, "stored", lambda: {key: one})
@@ -375,7 +376,7 @@ def test_the_times_of_a_card_that_the_model_knows_stand_beside_its_estimate(monk
     from gpu import estimates, speed
     from gpu.task import REHEARSED, Task
 
-    costs = Costs(1.0, 1.0, 1.0, 1.0)
+    costs = Costs(1.0, 1.0, 1.0, 1.0, 1.0, warps=8)
     keys = [("forward", "float32", lam, 3, 9, 16) for lam in (1, 2)]
     monkeypatch.setattr(device.Cpu, "facts", lambda cpu: H200)
     monkeypatch.setattr(estimates, "stored", lambda: dict.fromkeys(keys, costs))

@@ -151,12 +151,10 @@ def test_a_mistake_in_a_kernel_is_noticed(name):
 @needs_nvrtc
 @pytest.mark.parametrize("less", [0, 1, 16])
 def test_too_little_shared_memory_is_noticed(less):
-    # Sixteen steps: the last, in the second half of the stage, writes the last column. Columns
-    # go one by one: of those that go by four, the last place is for the neighbours of a tile.
+    # Sixteen steps: more than once around the ring, in both halves of the stage.
     x, out = torch.ones(1, 1, 15, 6, 15), torch.empty(1, 2, 30, 3, 8)
     call = next(cuda.forward_calls(x, 2, -6.0, out))
     launch = call.launch
-    assert launch.tile % 2 == 1  # else that column is there for the banks alone
     small = launch._replace(shared_bytes=launch.shared_bytes - less)
     run = execute(text.kernels(torch.float32), call._replace(launch=small))
     assert set(run.faults) == ({OUTSIDE} if less else set())
@@ -472,7 +470,7 @@ def test_nvrtc_says_what_is_wrong_with_a_source():
 
 
 def test_the_slowest_part_of_the_machine_decides():
-    parts = estimate.Estimate(hbm=1.0, l2=2.0, issue=0.5, l1=0.1)
+    parts = estimate.Estimate(hbm=1.0, l2=2.0, issue=0.5, l1=0.1, latency=0.2)
     assert (parts.bound, parts.share) == ("l2", 0.5)
     x, out = torch.zeros(1024), torch.zeros(1024)
     body = (
@@ -489,3 +487,25 @@ def test_the_slowest_part_of_the_machine_decides():
     assert found.l2 == pytest.approx(8 * 4 * 32 / 1e5)
     assert found.issue == pytest.approx(8 * run.counts.instructions / (4 * 2 * 1e3))
     assert found.l1 == pytest.approx(8 * 4 / 4 / (2 * 1e3))
+    # Eight blocks of a warp, one round each; a multiprocessor holds 32 blocks.
+    assert found.latency == pytest.approx(8 * 480 / (2 * 1e3 * 32))
+
+
+@pytest.mark.parametrize(
+    "threads, shared_bytes, registers, warps",
+    [
+        (1024, 0, 0, 64),
+        (256, 0, 32, 64),
+        (256, 0, 128, 16),  # four warps a scheduler
+        (384, 0, 168, 12),
+        (384, 0, 176, 0),  # two warps a scheduler: such a block does not start
+        (33, 0, 255, 8),  # of two warps each
+        (256, 40 << 10, 32, 40),
+        (32, 0, 16, 32),  # blocks, no more
+    ],
+)
+def test_registers_shared_memory_and_blocks_say_how_many_warps_are_held(
+    threads, shared_bytes, registers, warps
+):
+    call = cuda.Call("k", (), cuda.Launch(1000, threads, shared_bytes, 0), ())
+    assert estimate.warps_held(call, registers) == warps

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from .check_ops import CASES, KERNEL_OPS, LIMITS, Row, machine, sample, scaled_e
 NUMBERS = tuple(number for number, case in enumerate(CASES) if case.op in KERNEL_OPS)
 # One image at the finest level, p2 of 800 x 1344 pixels; so many blocks of the grid tell.
 PAPER, LAMS, SAMPLED = (1, 15, 15, 200, 336), (1, 2, 4, 8, 16, 32), 48
+ESTIMATED = "sm_90"  # the architecture of the estimates' cards
 
 
 def calls(number: int, dtype: torch.dtype) -> Iterator[tuple[cuda.Call, np.ndarray, float]]:
@@ -131,9 +133,16 @@ def cost_rows(
         # An odd step, so that blocks of every kind come: rows, ends of rows, rims.
         every = max(1, call.launch.blocks // SAMPLED) | 1
         run = execute(ptx, call, every, races=False)
+        registers = _usage(dtype)[call.spelled.replace("swap_align2nat::", "")].registers
         row: Row = {"kernel": call.kernel, "dtype": _name(dtype), "lam": lam}
-        row |= figures(call, run, every) | {"faults": sum(run.faults.values())}
-        yield row | {"costs": costs(call, run, every)._asdict()}
+        row |= figures(call, run, every, registers) | {"faults": sum(run.faults.values())}
+        yield row | {"costs": costs(call, run, every, registers)._asdict()}
+
+
+@cache
+def _usage(dtype: torch.dtype) -> dict[str, cuda.Usage]:
+    """What the kernels of a dtype use of a GPU that the estimates are for."""
+    return cuda.compile_all(ESTIMATED, [dtype])
 
 
 def _name(dtype: torch.dtype) -> str:
@@ -161,7 +170,7 @@ RESULT_HEAD = (
 )  # fmt: skip
 COST_HEAD = (
     "kernel", "dtype", "lam", "instructions/element", "lanes", "loaded", "stored", "waves",
-    *CARDS,
+    "registers", "warps", *CARDS,
 )  # fmt: skip
 
 
@@ -180,7 +189,9 @@ def _cost_cells(row: Row) -> tuple[str, ...]:
     numbers = (f"{row[key]:.2f}" for key in ("loaded", "stored", "waves"))
     cards = (f"{row[f'{card}_share']:.2f} {row[f'{card}_bound']}" for card in CARDS)
     names = (row["kernel"], row["dtype"], str(row["lam"]))
-    return (*names, f"{row['instructions']:.0f}", f"{row['lanes']:.0f}", *numbers, *cards)
+    counts = (f"{row[key]:.0f}" for key in ("registers", "warps"))
+    instructions, lanes = f"{row['instructions']:.0f}", f"{row['lanes']:.0f}"
+    return (*names, instructions, lanes, *numbers, *counts, *cards)
 
 
 def run(args: argparse.Namespace) -> int:

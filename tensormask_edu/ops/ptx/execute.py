@@ -65,6 +65,7 @@ class Counts:
     # Sectors, each once per block: a block's later loads find them in its L1 cache.
     loaded_by_blocks: int
     stored_by_blocks: int
+    barriers: int  # each once per warp that waits at it
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,8 @@ def _counts(kernel: Program, costs: np.ndarray, distinct: np.ndarray) -> Counts:
     issued, lanes = map(int, costs[:, :2].sum(0))
     loaded, stored = map(int, distinct)
     traffic = of("ld.global"), of("st.global"), of("ld.shared"), of("st.shared")
-    return Counts(issued, lanes, *traffic, loaded, stored)
+    barriers = int(costs[[opcode.startswith("bar") for opcode in opcodes], 0].sum())
+    return Counts(issued, lanes, *traffic, loaded, stored, barriers)
 
 
 @cache
