@@ -145,7 +145,7 @@ def _work(takers: Mapping[str, Taker], inward: int, outward: int, log: int) -> N
     faulthandler.enable(log)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    resource.setrlimit(resource.RLIMIT_AS, (SPACE + _taken(), resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (SPACE + memory_taken(), resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     watch = Watch()
     sys.addaudithook(watch.note)
@@ -248,5 +248,6 @@ def _status(field: str) -> int:
     return 0
 
 
-def _taken() -> int:
+def memory_taken() -> int:
+    """Bytes of addresses that this process has."""
     return _status("VmSize")

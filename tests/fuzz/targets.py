@@ -10,9 +10,11 @@ import hashlib
 import io
 import json
 import pickle
+import resource
 import shutil
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from changes import changed_bytes, changed_json, changed_picture
+from children import GROWTH, memory_taken
 from exported import SMALL
 from hypothesis import strategies as st
 from operators import OPERATORS, arguments, call
@@ -33,6 +36,7 @@ from tensormask_export.verify.compare import LIMITS
 from tensormask_export.verify.replay import replay
 
 from tensormask_edu import ops
+from tensormask_edu.base.memory import room_for
 from tensormask_edu.commands.evaluate import evaluate_checkpoint
 from tensormask_edu.config import (
     AugmentConfig,
@@ -425,9 +429,11 @@ def _onnx(world: Path) -> list[tuple[str, Target]]:
         found = read.read_onnx(path)
         read.read_metadata(found, path)
         read.raw_names(found)
-        with open_session(path, threads=1) as session:
-            detect_image(session, np.zeros((3, 40, 64), np.uint8))
-            replay(session, LIMITS["float32"])
+        # A graph is a program and may ask for any memory; where it lacks, one line says so.
+        with open_session(path, threads=1) as session, no_more_memory_than(GROWTH):
+            with room_for("the file's graph", "export it again"):
+                detect_image(session, np.zeros((3, 40, 64), np.uint8))
+                replay(session, LIMITS["float32"])
 
     stored = changed_json(values).map(with_metadata)
     fields = onnx_fields(whole)
@@ -435,6 +441,17 @@ def _onnx(world: Path) -> list[tuple[str, Target]]:
         ("metadata", Target("model.onnx", stored, take)),
         ("onnx", Target("model.onnx", fields | changed_bytes([whole], most=3), take)),
     ]
+
+
+@contextmanager
+def no_more_memory_than(count: int) -> Iterator[None]:
+    """This process gets no more than so many bytes beyond what it has."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (memory_taken() + count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 @st.composite
