@@ -600,6 +600,13 @@ def test_the_device_windows_equal_the_reference(name, dtype, device):
     check_windows(*CASES[name], dtype, device)
 
 
+def test_a_device_window_outside_the_grid_is_padding(device):
+    # The grid is (1, 4, 2): of each cell one coordinate alone is outside.
+    x = draw((1, 2, 3, 8, 4), torch.float32)
+    index = torch.tensor([[1, 0, 0], [-1, 0, 0], [0, 4, 1], [0, -1, 0], [0, 1, 2], [0, 1, -1]])
+    assert (device.forward_windows(x, 2, index, -7.0) == -7).all()
+
+
 # What only the device's form can get wrong: the launches expected, and the case
 FORMS = {
     "four_columns_at_once": (["forward_tiles 4", "backward_tiles 2"], (1, 3, 3, 6, 16), 2),
@@ -783,9 +790,23 @@ def test_threads_that_meet_without_a_barrier_are_noticed(name, tmp_path):
     assert run.returncode == 0 or right, run.stdout + run.stderr
 
 
+@pytest.mark.long
+@pytest.mark.skipif(build.find_compiler() is None, reason="no C++ compiler")
+def test_the_device_kernels_leave_none_of_their_arrays(tmp_path):
+    source, program = Path(__file__).with_name("thread_checks.cpp"), tmp_path / "checks"
+    flags = ["-std=c++20", "-pthread", "-Wno-unknown-pragmas", *BUILDS["with_sanitizers"]]
+    command = [build.find_compiler(), *flags, f"-I{build.kernel_folder()}", str(source)]
+    built = subprocess.run([*command, "-o", str(program)], capture_output=True, text=True)
+    if built.returncode and re.search("-l[a-z]*san|barrier: No such file", built.stderr):
+        pytest.skip("the compiler has no sanitizers")
+    assert built.returncode == 0, built.stderr
+    run = subprocess.run([program], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
 # --- the device kernels, compiled -------------------------------------------------------------
 
-# Two blocks of five warps share the 65536 registers of a multiprocessor.
+# Three warps share the 16384 registers of a scheduler, so a block of twelve starts.
 FORWARD_REGISTERS = 168
 # `make test` compiles for the newest, `make test-all` for all.
 NEWEST = cuda.ARCHITECTURES[-1]
