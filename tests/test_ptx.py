@@ -175,6 +175,23 @@ def test_a_vector_kernel_for_rows_that_it_does_not_fit_is_noticed():
     assert "forward_tiles: an address that is no multiple of the access: line" in run.first[0]
 
 
+@needs_nvrtc
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("first", [1, 2, 3])
+def test_outputs_are_right_at_every_address(first, dtype):
+    # Rows of four cells: vectors, where the address of the first allows them.
+    x = torch.empty(1, 3, 3, 6, 16).uniform_(-3, 3).to(dtype)
+    memory = x.new_full((12 * 12 * 2 * 4 + 8,), torch.nan)
+    out = memory[first:][: 12 * 12 * 2 * 4].view(1, 12, 12, 2, 4)
+    for call in cuda.forward_calls(x, 4, -6.0, out):
+        memory.fill_(torch.nan)
+        assert execute(text.kernels(dtype), call).faults == {}
+        expected = reference.swap_align2nat(x.double().numpy(), 4, -6.0)
+        error = np.abs(out.double().numpy() - expected).max()
+        assert error <= OP_REL[dtype] * 6
+        assert memory.isnan().sum() == 8
+
+
 # --- small kernels, written for one thing -----------------------------------------------------
 
 
