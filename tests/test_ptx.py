@@ -518,6 +518,7 @@ def test_the_slowest_part_of_the_machine_decides():
         (384, 0, 176, 0),  # two warps a scheduler: such a block does not start
         (33, 0, 255, 8),  # of two warps each
         (256, 40 << 10, 32, 40),
+        (32, 32329, 32, 6),  # shared memory comes by the 128 bytes
         (32, 0, 16, 32),  # blocks, no more
     ],
 )

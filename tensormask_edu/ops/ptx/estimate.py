@@ -29,9 +29,9 @@ SECTOR_BYTES = 32
 SCHEDULERS = 4  # per multiprocessor
 SECTORS_A_CYCLE = 4
 # Of a multiprocessor of Hopper. A warp gets registers by the 256, and every scheduler as many
-# warps.
+# warps; a block gets shared memory by the 128 bytes.
 REGISTERS, REGISTERS_AT_ONCE, WARPS, BLOCKS = 1 << 16, 256, 64, 32
-SHARED_BYTES, SHARED_BYTES_OF_BLOCK = 228 << 10, 1 << 10
+SHARED_BYTES, SHARED_BYTES_OF_BLOCK, SHARED_BYTES_AT_ONCE = 228 << 10, 1 << 10, 128
 FAR = 1.5  # times the bound: from there on it explains little
 
 
@@ -112,7 +112,8 @@ def warps_held(call: Call, registers: int) -> int:
     """Warps of a launch that a multiprocessor holds at a time."""
     launch, warps = call.launch, _warps_of(call)
     blocks = min(BLOCKS, WARPS // warps)
-    blocks = min(blocks, SHARED_BYTES // (launch.shared_bytes + SHARED_BYTES_OF_BLOCK))
+    shared = -(-launch.shared_bytes // SHARED_BYTES_AT_ONCE) * SHARED_BYTES_AT_ONCE
+    blocks = min(blocks, SHARED_BYTES // (shared + SHARED_BYTES_OF_BLOCK))
     if registers:
         of_warp = -(-32 * registers // REGISTERS_AT_ONCE) * REGISTERS_AT_ONCE
         of_all = REGISTERS // of_warp // SCHEDULERS * SCHEDULERS
