@@ -492,7 +492,7 @@ def test_the_slowest_part_of_the_machine_decides():
     x, out = torch.zeros(1024), torch.zeros(1024)
     body = (
         f"{TID}shl.b64 %rd2, %rd1, 2;\nadd.s64 %rd3, %rd91, %rd2;\n"
-        "st.global.f32 [%rd3], 0f00000000;"
+        "st.global.f32 [%rd3], 0f00000000;\nld.global.f32 %f1, [%rd3];"
     )
     run = run_by_hand(body, x, out)
     call = cuda.Call("k", (), cuda.Launch(8, 32, 0, 0), (x, out))
@@ -501,10 +501,10 @@ def test_the_slowest_part_of_the_machine_decides():
         estimate.costs(call, run, every=8), card
     )  # of eight blocks one ran
     assert found.hbm == 2 * 4096 / 1e6
-    assert found.l2 == pytest.approx(8 * 4 * 32 / 1e5)
+    assert found.l2 == pytest.approx(8 * (4 + 4) * 32 / 1e5)
     assert found.issue == pytest.approx(8 * run.counts.instructions / (4 * 2 * 1e3))
-    assert found.l1 == pytest.approx(8 * 4 / 4 / (2 * 1e3))
-    # Eight blocks of a warp, one round each; a multiprocessor holds 32 blocks.
+    assert found.l1 == pytest.approx(8 * (4 + 4) / 4 / (2 * 1e3))
+    # Eight blocks of a warp, which loads once; a multiprocessor holds 32 blocks.
     assert found.latency == pytest.approx(8 * 480 / (2 * 1e3 * 32))
 
 

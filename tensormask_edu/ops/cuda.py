@@ -181,7 +181,7 @@ FORWARD_THREADS, FORWARD_BLOCK, FORWARD_BLOCK_16, ELEMENT_THREADS = 224, 480, 38
 BACKWARD_THREADS = {1: 384, 2: 256}  # by the columns of a thread
 BACKWARD_COLUMNS = 384  # of a tile, at most
 FORWARD_AT_ONCE, BACKWARD_AT_ONCE = 4, 2  # columns of a thread
-MAX_SHARED_BYTES, SHORT_ROW = 48 << 10, 64
+MAX_SHARED_BYTES, SHORT_ROW, MOST_BLOCKS = 48 << 10, 64, 2**31 - 1
 
 
 class Launch(NamedTuple):
@@ -233,6 +233,8 @@ def forward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: i
     else:  # side by side
         slots = -(-lam * cells_y // (rows * teams))
     blocks = n * -(-(v + 1) // GROUPS) * -(-(u + 1) // FORWARD_STEPS) * slots * tiles
+    if blocks > MOST_BLOCKS:
+        return NO_LAUNCH
     return Launch(blocks, teams * threads, teams * stage, tile)
 
 
@@ -252,6 +254,8 @@ def backward_launch(shape: tuple[int, ...], lam: int, columns: int, item_bytes: 
     ):
         return NO_LAUNCH
     blocks = n * -(-v // GROUPS) * -(-u // BACKWARD_STEPS) * -(-height // BACKWARD_ROWS) * tiles
+    if blocks > MOST_BLOCKS:
+        return NO_LAUNCH
     return Launch(blocks, _whole_warps(threads), shared, tile)
 
 

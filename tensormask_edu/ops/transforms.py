@@ -183,9 +183,13 @@ def check_index(index: Tensor, bounds: Sequence[int]) -> None:
 
 
 def check_pad(pad_value: float, dtype: torch.dtype) -> None:
-    """InputError unless pad_value is a finite number, also in a tensor of this dtype."""
+    """InputError unless pad_value is a finite number, also in a tensor of this dtype.
+
+    A sum of four of them has to be finite too, where sums are formed: in float32 at least.
+    """
     # It is compared with numbers, because torch.compile cannot trace math.isfinite.
-    most = torch.finfo(dtype).max
+    sums = torch.float64 if dtype == torch.float64 else torch.float32
+    most = min(torch.finfo(dtype).max, torch.finfo(sums).max / 4)
     if not isinstance(pad_value, int | float) or not -most <= pad_value <= most:
         expected, fix = f"a finite number of {dtype}", "-6 stands for an empty mask"
         raise bad_input("pad_value", expected, repr(pad_value), fix)

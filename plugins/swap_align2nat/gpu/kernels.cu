@@ -2,7 +2,7 @@
 // pointers only.
 //
 // The tile kernels move every byte of memory about once; between the L2 cache and the blocks,
-// which share rims, the input moves up to 1.6 times. A block owns a few groups p along v, a few
+// which share rims, the input moves up to 1.9 times. A block owns a few groups p along v, a few
 // slots (core.h) and many columns; its threads walk along u, bin by bin. Neighbouring threads
 // are neighbouring input columns, so reading is contiguous, and what two steps of the walk
 // share stays in registers. The outputs of neighbouring columns lie far apart in memory: they
@@ -82,6 +82,7 @@ constexpr int ELEMENT_THREADS = 256;
 SWAP_HD constexpr int backward_threads(int columns) { return columns > 1 ? 256 : 384; }
 constexpr int BACKWARD_COLUMNS = 384;  // per block, at most
 constexpr int MAX_SHARED_BYTES = 48 << 10;
+constexpr Index MOST_BLOCKS = 0x7fffffff;  // of a grid
 constexpr int SHORT_ROW = 64;  // bytes; the ends of shorter rows fill too few of their sectors
 
 // `tile`: cells per block (forward) or columns per block (backward). No blocks: use the element
@@ -183,6 +184,7 @@ SWAP_HD Launch forward_launch(const Shape& s, int columns, int bytes) {
   const Index slots = held.blocks_along(s, bytes, teams) * held.blocks_beside(s, bytes);
   const Index blocks =
       s.N * quotient_up(s.V + 1, GROUPS) * quotient_up(s.U + 1, FORWARD_STEPS) * slots * tiles;
+  if (blocks > MOST_BLOCKS) return {0, 0, 0, 0};
   return {blocks, int(teams) * held.threads, int(teams * stage), int(tile)};
 }
 
@@ -204,6 +206,7 @@ SWAP_HD Launch backward_launch(const Shape& s, int columns, int bytes) {
   const Index rows = quotient_up(s.H, BACKWARD_ROWS);
   const Index blocks =
       s.N * quotient_up(s.V, GROUPS) * quotient_up(s.U, BACKWARD_STEPS) * rows * tiles;
+  if (blocks > MOST_BLOCKS) return {0, 0, 0, 0};
   return {blocks, whole_warps(threads), int(shared), int(tile)};
 }
 

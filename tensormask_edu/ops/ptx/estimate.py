@@ -6,8 +6,8 @@ Five parts of the machine work at once, and the slowest decides:
     l2       sectors that blocks load, each once per block, and all that they store
     issue    instructions of warps; four schedulers per multiprocessor start one a cycle each
     l1       4 sectors of global memory, or a wave of shared memory, a cycle and multiprocessor
-    latency  rounds of warps, from barrier to barrier: each waits for memory once, and only so
-             many warps wait at a time as there are registers and shared memory for
+    latency  rounds of warps that load: each waits for memory once, and only so many warps wait
+             at a time as there are registers and shared memory for
 
 `costs` counts what a launch asks of any GPU, `estimate` says how long a `Card` takes for it.
 The model counts on L2 to hold what neighbouring blocks share, and leaves out the last wave of
@@ -20,6 +20,7 @@ next: masks.py
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from ..cuda import Call
@@ -52,8 +53,8 @@ class Costs(NamedTuple):
     """What a launch moves and issues, whatever the GPU.
 
     Bytes of the tensors, each once; bytes between L2 and the multiprocessors; instructions of
-    warps; cycles of one multiprocessor's L1; rounds of warps; and warps that a multiprocessor
-    holds at a time.
+    warps; cycles of one multiprocessor's L1; rounds of warps that load; and warps that a
+    multiprocessor holds at a time, 0 if none fits.
     """
 
     hbm_bytes: float
@@ -102,8 +103,7 @@ def costs(call: Call, run: Run, every: int = 1, registers: int = 0) -> Costs:
         whole * SECTOR_BYTES * (counts.loaded_by_blocks + counts.global_store.moved),
         whole * counts.instructions,
         whole * (sectors / SECTORS_A_CYCLE + waves),
-        # A warp without a barrier has one round.
-        max(whole * counts.barriers, call.launch.blocks * _warps_of(call)),
+        whole * counts.loading,
         warps_held(call, registers),
     )
 
@@ -133,7 +133,7 @@ def estimate(costs: Costs, card: Card) -> Estimate:
         costs.l2_bytes / card.l2_bytes,
         costs.instructions / (SCHEDULERS * cycles),
         costs.l1_cycles / cycles,
-        costs.rounds * card.waiting_cycles / (cycles * costs.warps),
+        costs.rounds * card.waiting_cycles / cycles / costs.warps if costs.warps else math.inf,
     )
 
 

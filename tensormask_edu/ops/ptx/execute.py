@@ -65,7 +65,8 @@ class Counts:
     # Sectors, each once per block: a block's later loads find them in its L1 cache.
     loaded_by_blocks: int
     stored_by_blocks: int
-    barriers: int  # each once per warp that waits at it
+    # How often the load that was issued most was: once in a round of a walk that loads at all.
+    loading: int
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,8 @@ def _counts(kernel: Program, costs: np.ndarray, distinct: np.ndarray) -> Counts:
     issued, lanes = map(int, costs[:, :2].sum(0))
     loaded, stored = map(int, distinct)
     traffic = of("ld.global"), of("st.global"), of("ld.shared"), of("st.shared")
-    barriers = int(costs[[opcode.startswith("bar") for opcode in opcodes], 0].sum())
-    return Counts(issued, lanes, *traffic, loaded, stored, barriers)
+    loads = costs[[opcode.startswith("ld.global") for opcode in opcodes], 0]
+    return Counts(issued, lanes, *traffic, loaded, stored, int(loads.max(initial=0)))
 
 
 @cache
