@@ -232,3 +232,10 @@ def test_any_name_that_a_disk_takes_is_written_and_its_leftovers_go(stem, tmp_pa
     left.touch()  # of a writer that was killed
     remove_leftovers(path)
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_an_error_is_one_line_of_a_length_that_can_be_read():
+    name = "a\nb" + "x" * 5000
+    error = InputError(InputError(f"{name}: expected a number, got none; write one").args[0])
+    assert str(error).isprintable() and len(str(error)) < 2000
+    assert str(error).startswith("a\\nbxx") and str(error).endswith("got none; write one")

@@ -13,16 +13,20 @@ from __future__ import annotations
 import warnings
 
 LONGEST = 1000  # characters of what came, and of what was expected
+LINE = 2000  # of an error, about
 
 
 class InputError(ValueError):
     """Bad input from the caller; as a ValueError it can be caught without knowing us.
 
-    It is one line: libraries whose words it passes on quote line breaks of a file as they are.
+    It is one line, and no page: names in a file hold line breaks, or 5,000 letters.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
+        text = printable(message)
+        if len(text) > LINE:  # what to do stands at the end
+            text = f"{text[: LINE // 2]} ... {text[-LINE // 3 :]}"
+        super().__init__(text)
 
 
 class InputWarning(UserWarning):
