@@ -31,7 +31,14 @@ from ..base.errors import bad_input
 from . import cpu
 from .dispatch import implementation
 from .formula import out_size
-from .transforms import check_index, check_integer_lam, check_pad, check_tensor, register
+from .transforms import (
+    check_countable,
+    check_index,
+    check_integer_lam,
+    check_pad,
+    check_tensor,
+    register,
+)
 
 _OPS = torch.ops.tensormask_edu
 
@@ -91,6 +98,7 @@ def _check(x: Tensor, lam: int, pad_value: float) -> None:
 
 
 def _forward(x: Tensor, lam: int, pad_value: float) -> Tensor:
+    check_countable((x.shape[0], *out_size(x.shape[1:], lam)))
     return implementation(x).forward(x, lam, pad_value)
 
 
@@ -99,6 +107,7 @@ def _backward(grad: Tensor, lam: int, height: int, width: int) -> Tensor:
 
 
 def _forward_windows(x: Tensor, lam: int, index: Tensor, pad_value: float) -> Tensor:
+    check_countable((index.shape[0], lam * x.shape[1], lam * x.shape[2]))
     chosen = implementation(x)
     if chosen is not cpu:  # the CPU kernels look at every index themselves
         check_index(index, (x.shape[0], *out_size(x.shape[1:], lam)[2:]))

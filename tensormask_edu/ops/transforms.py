@@ -195,6 +195,13 @@ def check_pad(pad_value: float, dtype: torch.dtype) -> None:
         raise bad_input("pad_value", expected, repr(pad_value), fix)
 
 
+def check_countable(shape: Sequence[int]) -> None:
+    """InputError unless PyTorch can count the entries of a result of this shape."""
+    # It counts the strides of what is empty too, and overflows
+    countable = math.prod(max(extent, 1) for extent in shape) < MOST_COUNTED
+    require(countable, "lam, units", "a result whose sizes can be multiplied", tuple(shape))
+
+
 def _check_edge(edge: str) -> None:
     if edge not in ("pad", "clamp"):
         raise bad_input("edge", "'pad' or 'clamp'", repr(edge))
@@ -388,9 +395,7 @@ def resample_kernel(
     """(N, V, U, H, W) -> (N, *size), size (V', U', H', W'); see `pair_table`."""
     if x.numel() == 0 or 0 in size:  # no entries, so no tables
         shape = (len(x), *size)
-        # PyTorch counts the strides of what is empty too, and overflows
-        countable = math.prod(max(extent, 1) for extent in shape) < MOST_COUNTED
-        require(countable, "lam, units", "a result whose sizes can be multiplied", shape)
+        check_countable(shape)
         return x.new_full(shape, pad_value)
     dtype = accumulation_dtype(x.dtype)  # sums are rounded once, at the end
     key = (Rule(step, skew, edge), False, dtype, x.device)
