@@ -315,6 +315,13 @@ def test_check_ops_needs_torch_and_numpy_only(tmp_path):
 
 
 def test_an_empty_result_of_more_entries_than_pytorch_counts_is_refused():
-    x = torch.zeros(1, 1, 1, 0, 0).expand(2**40, 1, 1, 0, 0)
-    with pytest.raises(InputError, match="lam, units: expected a result whose sizes can be"):
-        transforms.resample_kernel(x, [10**6, 10**6, 0, 0], 1.0, 0.0, "pad", 0.0)
+    x, lam = torch.zeros(1, 1, 1, 0, 0).expand(2**40, 1, 1, 0, 0), 10**6
+    no_side = torch.zeros(1, 2**20, 2**20, 0, 0)
+    for call in (
+        lambda: transforms.resample_kernel(x, [lam, lam, 0, 0], 1.0, 0.0, "pad", 0.0),
+        lambda: ops.up_bilinear(x, lam),
+        lambda: ops.swap_align2nat(x, lam),
+        lambda: ops.swap_align2nat_windows(no_side, lam, torch.zeros(0, 3, dtype=torch.int64)),
+    ):
+        with pytest.raises(InputError, match="lam, units: expected a result whose sizes can"):
+            call()
