@@ -337,6 +337,9 @@ BREAKS = {  # what is broken: its place in the JSON, the value put there, what t
     "image of zero size": (
         ["images", 1, "height"], 0, "image 9 of at least 1 x 1 pixels, got height 0",
     ),
+    "image larger than any that is read": (
+        ["images", 1, "height"], 10**18, "image 9 of at most 178956970 pixels, got height 1000",
+    ),
     "image without a name": (
         ["images", 1, "file_name"], None, "image 9: expected a field 'file_name'",
     ),

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from ..base.errors import InputError, bad_input, warn_of_input
 from ..base.files import read_json
 from .outlines import Shape, area_of, four_numbers, shape_of, whole_number
+from .pictures import LARGEST_PX
 
 # --- the rules --------------------------------------------------------------------------------
 
@@ -248,6 +249,7 @@ def _images(items: list[Any], findings: Findings) -> list[dict[str, Any]]:
         )
         got = f"height {height}, width {width}"
         _require(min(height, width) > 0, f"{what} of at least 1 x 1 pixels", got)
+        _require(height * width <= LARGEST_PX, f"{what} of at most {LARGEST_PX} pixels", got)
         _require(image_id not in seen, "different image ids", f"{image_id} twice")
         seen.add(image_id)
         images.append(item | {"id": image_id, "height": height, "width": width})
