@@ -82,6 +82,20 @@ def test_costs_at_paper_size_are_those_of_the_launch():
     assert forward["threads"] == cuda.forward_launch((1, 3, 3, 20, 48), 4, 4, 4).threads
 
 
+@needs_nvrtc
+def test_without_an_assembler_costs_are_told_as_if_there_were_registers_enough(monkeypatch):
+    def missing(*_):
+        raise ModuleNotFoundError("No module named 'cuda.core'")
+
+    monkeypatch.setattr(cuda, "compile_all", missing)
+    check_ptx._usage.cache_clear()
+    ptx = text.kernels(torch.float32)
+    row = next(check_ptx.cost_rows(torch.float32, ptx, 4, (1, 3, 3, 20, 48)))
+    check_ptx._usage.cache_clear()
+    assert row["registers"] == 0 and row["warps"] > 0
+    assert " - " in check_ptx.table({"results": [], "costs": [row]})
+
+
 # --- mutants of the kernels -------------------------------------------------------------------
 
 BARRIER, ONE_TOO_FAR = (
