@@ -757,8 +757,9 @@ __device__ void walk_forward(unsigned char* shared, const T* __restrict__ input,
   const T* from = reader.base + (first_pu - 1) * s.H * s.W + reader.move_to(x);
   for (int t = -1, bit = 1; t < steps; ++t, bit *= 2, from += s.H * s.W) {
     const Stage<T, VALUES> stage(shared, places, t);
-    if (held.rolls && wanted < bit) {  // to the cell that comes next, with its own `carried`:
-      x += lam * tile, wanted = wanted_at(x);  // its first step is no output's
+    if (held.rolls && wanted < bit) {  // to the cell that comes next
+      // `carried` is the old cell's still: the new one's first step gives no output.
+      x += lam * tile, wanted = wanted_at(x);
       if (!wanted) wanted = NEVER;
       from += reader.move_to(x);
     }

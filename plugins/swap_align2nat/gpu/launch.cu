@@ -10,7 +10,7 @@ namespace swap_align2nat {
 
 template <class... P, class... A>
 int queue(void* stream, const Launch& launch, void (*kernel)(P...), A... arguments) {
-  if (launch.blocks > 0x7fffffff) return cudaErrorInvalidConfiguration;
+  if (launch.blocks > MOST_BLOCKS) return cudaErrorInvalidConfiguration;
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(unsigned(launch.blocks));
   config.blockDim = dim3(launch.threads);
